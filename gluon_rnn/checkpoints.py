@@ -1,0 +1,99 @@
+"""One checkpoint an epoch: parameters, optimizer state and what was measured, as arrays and JSON, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+from mxnet import gluon
+
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import PROGRESS, Progress
+
+
+class CheckpointDirectory:
+    """The checkpoint of a run, under ``checkpoint/`` of its directory, and its best parameters, in ``best.params``.
+
+    ``state.json`` is written last and renamed into place, and names the array files it belongs to; a kill at any moment leaves
+    the checkpoint of this epoch or of the one before.
+
+    Args:
+        run_directory: of the run; it exists.
+    """
+
+    def __init__(self, run_directory: Path) -> None:
+        self._directory = run_directory / "checkpoint"
+        self._state = self._directory / "state.json"
+        self._best = run_directory / "best.params"
+
+    def save(self, model: gluon.HybridBlock, trainer: gluon.Trainer, progress: Progress) -> None:
+        """Keep the end of an epoch; the checkpoint before it goes."""
+        self._directory.mkdir(exist_ok=True)
+        stem = f"epoch-{len(progress.history)}"
+        parameters = self._directory / f"{stem}.params"
+        model.save_parameters(str(parameters))
+        if progress.best is progress.history[-1]:
+            # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
+            copy = self._directory / "best.params"
+            shutil.copyfile(parameters, copy)
+            copy.replace(self._best)
+        arrays, counts = _optimizer_state(trainer)
+        if arrays:
+            mx.nd.save(str(self._directory / f"{stem}.states"), arrays)
+        content = {"stem": stem, "update_counts": counts, "progress": PROGRESS.dump_python(progress, mode="json")}
+        write_atomically(self._state, json.dumps(content))
+        for path in self._directory.iterdir():
+            if path != self._state and path.stem != stem:
+                path.unlink()
+
+    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer, context: mx.Context) -> Progress | None:
+        """Put `model` and `trainer` where the last `save` found them; None where there was none."""
+        if not self._state.exists():
+            return None
+        content = json.loads(self._state.read_text())
+        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=context)
+        states = self._directory / f"{content['stem']}.states"
+        arrays = mx.nd.load(str(states)) if states.exists() else {}
+        _restore_optimizer_state(trainer, arrays, content["update_counts"], context)
+        return PROGRESS.validate_python(content["progress"])
+
+    def remove(self) -> None:
+        """Remove the checkpoint, which a finished run does not need; the best parameters stay."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], dict[str, int]]:
+    """The arrays a trainer's optimizer keeps, by parameter index and place, and how often each parameter was updated.
+
+    ``Trainer.save_states`` of MXNet 1.9.1 pickles them; this reads the same attributes and leaves the writing to MXNet's own
+    array format.
+    """
+    arrays = {
+        f"{index}.{place}": array
+        for index, state in trainer._updaters[0].states.items()
+        for place, array in enumerate(_as_tuple(state))
+    }
+    return arrays, {str(index): count for index, count in trainer._optimizer._index_update_count.items()}
+
+
+def _restore_optimizer_state(
+    trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int], context: mx.Context
+) -> None:
+    updater, optimizer = trainer._updaters[0], trainer._optimizer
+    for index, parameter in enumerate(trainer._params):
+        state = optimizer.create_state_multi_precision(index, parameter.data(context))
+        for place, array in enumerate(_as_tuple(state)):
+            array[:] = arrays[f"{index}.{place}"]
+        updater.states[index] = state
+        updater.states_synced[index] = True
+    optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
+    optimizer.num_update = max(optimizer._index_update_count.values(), default=0)
+
+
+def _as_tuple(state: Any) -> tuple[mx.nd.NDArray, ...]:
+    if state is None:
+        return ()
+    return tuple(state) if isinstance(state, list | tuple) else (state,)

@@ -1,0 +1,414 @@
+"""What to run: one validated, immutable configuration a run, and sweeps as lists of them.
+
+A default is stated here and nowhere else. The defaults are the recipe of GluonNLP's word language model with
+``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20, gradients
+clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from gluon_rnn.errors import UserError
+
+FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn")
+
+#: GluonNLP 0.10's model zoo, ``gluonnlp.model.language_model.standard_lstm_lm_hparams``.
+PRESETS: dict[str, dict[str, Any]] = {
+    f"standard_lstm_lm_{size}": {
+        "cell": "lstm",
+        "hidden_size": size,
+        "embed_size": size,
+        "num_layers": 2,
+        "tie_weights": True,
+        "dropout": dropout,
+    }
+    for size, dropout in ((200, 0.2), (650, 0.5), (1500, 0.65))
+}
+MODELS = ("rnn_lm", *PRESETS)
+
+Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop"]
+Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
+_WITH_MOMENTUM = ("sgd", "nag")
+
+_CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+#: Fields that change what is printed or where a run happens, never what it computes.
+_NOT_IDENTITY = frozenset({"dataset", "device", "log_interval"})
+
+
+def _number(value: Any) -> Any:
+    """Refuse ``true`` where a number belongs (Python counts it as 1), and read ``none`` from the command line."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed here, not true or false")
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+OptionalCount = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_number)]
+
+
+class RunConfig(BaseModel):
+    """Everything that decides one run; each field is a knob of ``--set`` and ``--axis``.
+
+    Constructing one checks every value and the combination; a preset in `model` fills in the fields it fixes, and
+    `embed_size` becomes `hidden_size` unless given.
+
+    Raises:
+        pydantic.ValidationError: a value is of the wrong type or out of range, or two fields contradict each other.
+            `configure` says the same as a one-line `UserError`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    dataset: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="corpus: wikitext-2, synthetic, a folder of train.txt, valid.txt and test.txt, or auto "
+            "(WikiText-2 where it can be had, else synthetic)",
+        ),
+    ] = "auto"
+    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)}")] = "rnn_lm"
+    cell: Annotated[
+        str,
+        Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
+    ] = "lstm"
+    bptt: Annotated[Whole, Field(ge=1, description="steps of truncated backpropagation through time")] = 35
+    hidden_size: Annotated[Whole, Field(ge=1, description="units of each recurrent layer")] = 200
+    embed_size: Annotated[
+        OptionalCount, Field(description="units of the word embedding (hidden_size unless said)")
+    ] = None
+    num_layers: Annotated[Whole, Field(ge=1, description="recurrent layers")] = 2
+    dropout: Annotated[
+        Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
+    ] = 0.2
+    tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
+    batch_size: Annotated[Whole, Field(ge=1, description="sequences trained side by side")] = 20
+    optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
+    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = 20.0
+    lr_decay: Annotated[
+        Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
+    ] = 0.25
+    lr_patience: Annotated[
+        Whole, Field(ge=0, description="epochs without a new best validation loss that are let pass before a decay")
+    ] = 0
+    early_stopping: Annotated[
+        OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
+    ] = None
+    clip: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        BeforeValidator(_number),
+        Field(description="global norm to which gradients are clipped; none: no clipping"),
+    ] = 0.25
+    momentum: Annotated[Real, Field(ge=0, lt=1, description="momentum of sgd and nag")] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0, description="L2 penalty's factor")] = 0.0
+    initializer: Annotated[
+        Initializer,
+        Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}"),
+    ] = "xavier"
+    seed: Annotated[Whole, Field(ge=0, lt=2**31, description="of initial parameters and dropout")] = 0
+    epochs: Annotated[Whole, Field(ge=1, description="passes over the training text")] = 3
+    max_steps: Annotated[
+        OptionalCount,
+        Field(description="a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"),
+    ] = None
+    warmup_steps: Annotated[Whole, Field(ge=0, description="first steps of a run that are left out of its timing")] = 10
+    max_train_tokens: Annotated[
+        OptionalCount, Field(description="train on the first so many tokens only; none: all")
+    ] = None
+    max_eval_tokens: Annotated[
+        Annotated[int, Field(ge=2)] | None,
+        BeforeValidator(_number),
+        Field(description="score the first so many tokens of valid and test only; none: all"),
+    ] = None
+    eval_bptt: Annotated[Whole, Field(ge=1, description="steps of an evaluation window")] = 35
+    eval_batch_size: Annotated[Whole, Field(ge=1, description="columns scored side by side")] = 20
+    log_interval: Annotated[Whole, Field(ge=1, description="steps between two lines of the log")] = 200
+    device: Annotated[str, Field(description="auto, cpu, gpu, or gpu:N")] = "auto"
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        BeforeValidator(_number),
+        Field(description="CPU threads; none: this run's share of the cores"),
+    ] = None
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in MODELS:
+            raise ValueError(f"unknown model {value!r}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}")
+        return value
+
+    @field_validator("cell")
+    @classmethod
+    def _known_cell(cls, value: str) -> str:
+        known = FUSED_CELLS + CUSTOM_CELLS
+        if value not in known and not _CELL_CLASS.fullmatch(value):
+            raise ValueError(
+                f"unknown cell {value!r}{did_you_mean(value, known)}; there are {', '.join(known)}, "
+                "and your own as package.module:CellClass"
+            )
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError(f"unknown device {value!r}; there are auto, cpu, gpu and gpu:N")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> RunConfig:
+        for name, value in PRESETS.get(self.model, {}).items():
+            given = getattr(self, name)
+            if name in self.model_fields_set and given is not None and given != value:
+                raise ValueError(f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm")
+            object.__setattr__(self, name, value)
+        if self.embed_size is None:
+            object.__setattr__(self, "embed_size", self.hidden_size)
+        if self.tie_weights and self.embed_size != self.hidden_size:
+            raise ValueError(
+                f"tie_weights=true needs embed_size equal to hidden_size, not {self.embed_size} and {self.hidden_size}; "
+                "set tie_weights=false or leave embed_size out"
+            )
+        if self.momentum and self.optimizer not in _WITH_MOMENTUM:
+            raise ValueError(f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}")
+        return self
+
+    @property
+    def embedding_size(self) -> int:
+        """`embed_size`, which validation has filled in."""
+        assert self.embed_size is not None
+        return self.embed_size
+
+    @property
+    def device_kind(self) -> str:
+        """``auto``, ``cpu`` or ``gpu``."""
+        return self.device.partition(":")[0]
+
+
+def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
+    """Name a run by what decides its result: 12 hexadecimal digits.
+
+    Args:
+        config: the configuration, its `device` no longer ``auto``.
+        content: SHA-1s of what the configuration only points at: ``corpus``, and ``cell`` for a user's own class.
+
+    Fields at their defaults are left out, so that a knob added later changes no name. Paths, the GPU's number and the
+    log interval are left out because they decide nothing; `threads` counts where it was set.
+    """
+    fields = type(config).model_fields
+    decisive = {
+        name: value
+        for name, value in config.model_dump().items()
+        if name not in _NOT_IDENTITY and value != fields[name].default
+    }
+    text = json.dumps({**decisive, "device": config.device_kind, "content": dict(content)}, sort_keys=True)
+    return hashlib.sha1(text.encode()).hexdigest()[:12]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where one of `known` is close to `word`, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def configure(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration of `settings`; what is wrong with them as a `UserError` of one line."""
+    for name in settings:
+        _check_name(name)
+    try:
+        return RunConfig(**settings)
+    except ValidationError as error:
+        raise UserError(_one_line(error)) from None
+
+
+def coerce(name: str, value: Any) -> Any:
+    """One setting's value in its field's own type (``'35'`` becomes 35); a `UserError` where it has none."""
+    _check_name(name)
+    try:
+        return _adapter(name).validate_python(value)
+    except ValidationError as error:
+        raise UserError(_one_line(error, name)) from None
+
+
+@lru_cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    info = RunConfig.model_fields[name]
+    return TypeAdapter(Annotated[info.annotation, info], config=ConfigDict(allow_inf_nan=False))  # type: ignore[return-value]
+
+
+def _check_name(name: Any) -> None:
+    if name not in RunConfig.model_fields:
+        raise UserError(f"unknown setting {name!r}{did_you_mean(str(name), RunConfig.model_fields)}")
+
+
+def _one_line(error: ValidationError, name: str = "") -> str:
+    first = error.errors(include_url=False)[0]
+    where = name or ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not where:
+        return message
+    shown = repr(first["input"])
+    hint = "; several values go to --axis" if isinstance(first["input"], str) and "," in first["input"] else ""
+    return f"{where}={shown if len(shown) < 80 else shown[:77] + '...'}: {message}{hint}".replace("\n", " ")
+
+
+@dataclass(frozen=True)
+class Override:
+    """Settings that hold only at the points where every field of `when` has the value given."""
+
+    when: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A list of run configurations, written as what differs.
+
+    Later wins: the defaults, `settings`, `axes`, `overrides`, `pinned`.
+
+    Attributes:
+        name: of the folder under results/.
+        settings: what differs from the defaults at every point.
+        axes: field to values; the points are their product, the first axis slowest.
+        overrides: applied in order to the points they match.
+        pinned: the command line's ``--set``.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    overrides: Sequence[Override] = ()
+    pinned: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_arguments(self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> Sweep:
+        """This sweep under a command line's ``--set`` (`pinned`) and ``--axis`` (`axes`).
+
+        A pinned field loses its axis; an axis given here replaces the sweep's own of that field. Either way the command
+        line wins over the sweep's overrides of that field.
+
+        Raises:
+            UserError: a field is unknown, a value is not of its type, an axis is empty, or a field is given both ways.
+        """
+        for name in pinned:
+            if name in axes:
+                raise UserError(f"{name} is given both to --set and to --axis; keep one of them")
+        pinned = {name: coerce(name, value) for name, value in pinned.items()}
+        axes = {name: _axis(name, values) for name, values in axes.items()}
+        said = {*pinned, *axes}
+        return replace(
+            self,
+            axes={**{name: values for name, values in self.axes.items() if name not in pinned}, **axes},
+            overrides=tuple(
+                Override(item.when, {name: value for name, value in item.settings.items() if name not in said})
+                for item in self.overrides
+            ),
+            pinned={**self.pinned, **pinned},
+        )
+
+    def points(self) -> list[RunConfig]:
+        """Every configuration of the sweep, in order, equal ones once.
+
+        Raises:
+            UserError: a point's settings contradict each other.
+        """
+        found: dict[RunConfig, None] = {}
+        for values in itertools.product(*self.axes.values()):
+            settings = {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
+            there = {name: settings.get(name, RunConfig.model_fields[name].default) for name in RunConfig.model_fields}
+            for override in self.overrides:
+                if all(there[name] == value for name, value in override.when.items()):
+                    settings |= override.settings
+            found[configure(settings)] = None
+        return list(found)
+
+
+def load_sweep(path: Path) -> Sweep:
+    """The sweep of a YAML file: ``name`` (the file's own unless said), ``set``, ``axes``, ``overrides``.
+
+    Raises:
+        UserError: the file cannot be read, is no such mapping, or holds a field or value that is none.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"cannot read the sweep file {path}: {reason}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = _mapping(content, f"{path} holds no mapping of name, set, axes and overrides")
+    known = ("name", "set", "axes", "overrides")
+    for key in content:
+        if key not in known:
+            raise UserError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}; there are {', '.join(known)}")
+    name = content.get("name", path.stem)
+    if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
+        raise UserError(f"{path}: name {name!r} must be letters, digits, '.', '_' and '-', since a folder is called so")
+    try:
+        overrides = content.get("overrides") or ()
+        if not isinstance(overrides, list | tuple):
+            raise UserError("overrides must be a list of 'when: {field: value}' and 'set: {field: value}'")
+        return Sweep(
+            name=name,
+            settings=_settings(content.get("set") or {}, "set must be a mapping of field: value"),
+            axes={
+                key: _axis(key, values)
+                for key, values in _mapping(content.get("axes") or {}, "axes must map fields to lists of values").items()
+            },
+            overrides=tuple(_override(item) for item in overrides),
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _mapping(value: Any, otherwise: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise UserError(otherwise)
+    return value
+
+
+def _settings(value: Any, otherwise: str) -> dict[str, Any]:
+    return {name: coerce(name, item) for name, item in _mapping(value, otherwise).items()}
+
+
+def _axis(name: Any, values: Any) -> tuple[Any, ...]:
+    _check_name(name)
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"axis {name} must be a list of values")
+    if not values:
+        raise UserError(f"axis {name} has no values; give at least one or leave the axis out")
+    return tuple(coerce(name, value) for value in values)
+
+
+def _override(item: Any) -> Override:
+    problem = "an override is a mapping with 'when: {field: value}' and 'set: {field: value}'"
+    if set(_mapping(item, problem)) != {"when", "set"}:
+        raise UserError(problem)
+    return Override(_settings(item["when"], problem), _settings(item["set"], problem))

@@ -1,0 +1,234 @@
+"""What people see of a sweep: progress while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from gluon_rnn.records import FINISHED, Job, LiveProgress, RunRecord, read_progress
+from gluon_rnn.sweep import Display, Plan
+
+_PLAIN_INTERVAL_SECONDS = 30.0
+
+
+def make_console() -> Console:
+    """A console on standard output; where that is no terminal, lines are not folded."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=250)
+
+
+class _Watched(Display):
+    """Keeps count of what is done, for either way of showing it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        self._plan = plan
+        self._labels = {job.run_id: plan.label(job) for job in plan.missing}
+        self._done = 0
+        self._began = time.monotonic()
+        have = len(plan.jobs) - len(plan.missing)
+        self._say(
+            f"{plan.name}: {len(plan.jobs)} points, {have} done already, {len(plan.missing)} to run on "
+            f"{', '.join(slot.device for slot in plan.slots)}; results in {plan.directory}"
+        )
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        self._done += 1
+        self._say(f"[{self._done}/{len(self._plan.missing)}] {self._labels[job.run_id]}: {summary(record)}")
+
+    def _live(self, job: Job) -> LiveProgress | None:
+        return read_progress(self._plan.directory / "runs" / job.run_id)
+
+    def _time_left(self, fractions: Iterable[float]) -> str:
+        share = (self._done + sum(fractions)) / max(1, len(self._plan.missing))
+        if share <= 0:
+            return "time left unknown"
+        return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+class PlainDisplay(_Watched):
+    """A line when a run starts and ends, and one every half minute: for pipes and logs."""
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        super().started(plan)
+        self._seen: set[str] = set()
+        self._last = time.monotonic()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        for job in jobs:
+            if job.run_id not in self._seen:
+                self._seen.add(job.run_id)
+                self._say(f"started {self._labels[job.run_id]} (run {job.run_id})")
+        if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
+            return
+        self._last = time.monotonic()
+        states = {job.run_id: self._live(job) for job in jobs}
+        left = self._time_left(state.fraction for state in states.values() if state)
+        for name, state in states.items():
+            if state:
+                self._say(f"  {self._labels[name]}: {_doing(state)}; {self._done} of {len(self._plan.missing)} points done, {left}")
+
+
+class TerminalDisplay(_Watched):
+    """A bar for the sweep and a line for each running point, redrawn in place."""
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        super().started(plan)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[doing]}", markup=False),
+            console=self._console,
+        )
+        self._points = Progress(
+            TextColumn("points"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=self._console
+        )
+        self._total = self._points.add_task("points", total=len(plan.missing), left="")
+        self._tasks: dict[str, TaskID] = {}
+        layout = Table.grid()
+        layout.add_row(self._points)
+        layout.add_row(self._bars)
+        self._screen = Live(layout, console=self._console, refresh_per_second=4)
+        self._screen.start()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        names = {job.run_id for job in jobs}
+        for name in set(self._tasks) - names:
+            self._bars.remove_task(self._tasks.pop(name))
+        fractions = []
+        for job in jobs:
+            name = job.run_id
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(self._labels[name], total=1.0, doing="starting")
+            state = self._live(job)
+            if state:
+                fractions.append(state.fraction)
+                self._bars.update(self._tasks[name], completed=state.fraction, doing=_doing(state))
+        left = self._time_left(fractions)
+        self._points.update(self._total, completed=self._done, left=left)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        super().ended(job, record)
+        self._points.update(self._total, completed=self._done)
+
+    def stopped(self) -> None:
+        """See `Display`."""
+        self.running([])
+        self._screen.stop()
+
+
+def choose_display(console: Console, *, quiet: bool) -> Display:
+    """The display that fits `console`."""
+    if quiet:
+        return Display()
+    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def summary(record: RunRecord) -> str:
+    """A record in one line."""
+    if record.status not in FINISHED:
+        return f"{record.status} ({record.reason})"
+    parts = [record.status] if not record.reason else [f"{record.status} ({record.reason})"]
+    if record.valid_perplexity is not None:
+        parts.append(f"validation perplexity {_figure(record.valid_perplexity)}")
+    if record.test_perplexity is not None:
+        parts.append(f"test {_figure(record.test_perplexity)}")
+    if record.tokens_per_second is not None:
+        parts.append(f"{record.tokens_per_second:,.0f} tokens/s")
+    return ", ".join(parts)
+
+
+def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Best first: by validation perplexity, or by tokens/s where nothing was evaluated; then diverged, then failed.
+
+    Validation, not test, since choosing by test would tune on it.
+    """
+
+    def key(record: RunRecord) -> tuple[int, float, float]:
+        place = 0 if record.status == "ok" else 1 if record.status == "diverged" else 2
+        loss = math.inf if record.valid_perplexity is None else record.valid_perplexity
+        return place, loss, -(record.tokens_per_second or 0.0)
+
+    return sorted(records, key=key)
+
+
+def results_table(records: Sequence[RunRecord], labels: dict[str, str]) -> Table:
+    """The records, best first, with what varies between them in the first columns."""
+    columns = [part.partition("=")[0] for part in next(iter(labels.values()), "").split(" ") if part]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name)
+    for name in ("valid ppl", "test ppl", "tokens/s", "ms/step", "peak MB", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("status")
+    for record in ranking(records):
+        row = record.model_dump()
+        table.add_row(
+            *(str(row[name]) for name in columns),
+            _figure(record.valid_perplexity),
+            _figure(record.test_perplexity),
+            _figure(record.tokens_per_second, 0),
+            _figure(record.step_ms_p50, 1),
+            _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),
+            _figure(record.wall_seconds, 0),
+            record.status if not record.reason else f"{record.status}: {record.reason[:60]}",
+        )
+    return table
+
+
+def status_lines(directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool) -> list[str]:
+    """What ``status`` prints of a sweep's folder."""
+    known = {record.run_id: record for record in records}
+    counts = {status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known) for status in ("ok", "diverged", "failed", "oom", "timeout")}
+    ended = sum(counts.values())
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
+    lines = [f"{directory}: {ended} of {len(points)} points ended ({said}); " + ("a sweep is running" if active else "no sweep is running")]
+    for point in points:
+        record = known.get(point["run_id"])
+        if record:
+            lines.append(f"  {point['label']}: {summary(record)}")
+            continue
+        state = read_progress(directory / "runs" / point["run_id"])
+        # Without a sweep nothing runs, whatever a killed worker's last words were.
+        lines.append(f"  {point['label']}: " + (_doing(state) if state and active else "interrupted" if state else "waiting"))
+    return lines
+
+
+def _doing(state: LiveProgress) -> str:
+    parts = [state.doing]
+    if state.tokens_per_second is not None:
+        parts.append(f"{state.tokens_per_second:,.0f} tokens/s")
+    if state.perplexity is not None:
+        parts.append(f"perplexity {_figure(state.perplexity)}")
+    return ", ".join(parts)
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

@@ -1,0 +1,174 @@
+"""Arithmetic and time: losses summed before they are exponentiated, clocks read after the device has finished."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import ConfigDict, TypeAdapter
+
+
+def perplexity(nats_per_token: float) -> float:
+    """``exp`` of a mean loss in nats; infinity where that overflows, never a clipped number."""
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:
+        return math.inf
+
+
+@dataclass
+class LossTotal:
+    """A sum of losses over tokens.
+
+    Attributes:
+        nats: total negative log-likelihood.
+        tokens: how many tokens it is the sum over.
+    """
+
+    nats: float = 0.0
+    tokens: int = 0
+
+    def add(self, nats: float, tokens: int) -> None:
+        """Count `tokens` more, whose losses sum to `nats`."""
+        self.nats += nats
+        self.tokens += tokens
+
+    @property
+    def mean(self) -> float:
+        """Nats a token; not a number while nothing was counted."""
+        return self.nats / self.tokens if self.tokens else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """exp(total nats / total tokens)."""
+        return perplexity(self.mean)
+
+
+@dataclass(frozen=True)
+class Lap:
+    """A timed stretch of training: so many steps over so many tokens in so many seconds."""
+
+    steps: int
+    tokens: int
+    seconds: float
+
+
+@dataclass
+class Stopwatch:
+    """Times stretches of work that a device does asynchronously.
+
+    Attributes:
+        synchronise: returns when the device has done all it was given.
+        clock: seconds, monotonic.
+        laps: what was timed, in order.
+    """
+
+    synchronise: Callable[[], None]
+    clock: Callable[[], float] = time.perf_counter
+    laps: list[Lap] = field(default_factory=list)
+    _since: float = 0.0
+
+    def restart(self) -> None:
+        """Leave out everything since the last lap (warm-up, evaluation)."""
+        self.synchronise()
+        self._since = self.clock()
+
+    def lap(self, *, steps: int, tokens: int) -> Lap:
+        """End a stretch of `steps` and `tokens`, and start the next."""
+        self.synchronise()
+        now = self.clock()
+        self.laps.append(Lap(steps, tokens, now - self._since))
+        self._since = now
+        return self.laps[-1]
+
+
+def tokens_per_second(laps: list[Lap]) -> float | None:
+    """Tokens a second over all `laps`; None where nothing was timed."""
+    seconds = sum(lap.seconds for lap in laps)
+    return sum(lap.tokens for lap in laps) / seconds if seconds else None
+
+
+def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
+    """The `percentile` (0 to 100) of the time a step took, in milliseconds; None where nothing was timed.
+
+    A step's time is its lap's mean, since nothing inside a lap waits for the device: with a log interval of 200 steps a hiccup
+    of one step shows as a two-hundredth. The nearest-rank definition, every step counting once.
+    """
+    steps = sum(lap.steps for lap in laps)
+    if not steps:
+        return None
+    rank = max(1, math.ceil(percentile / 100 * steps))
+    seen = 0
+    for lap in sorted((lap for lap in laps if lap.steps), key=lambda lap: lap.seconds / lap.steps):
+        seen += lap.steps
+        if seen >= rank:
+            return lap.seconds / lap.steps * 1000
+    raise AssertionError("the ranks of all steps end at their number")
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: counted from 1.
+        learning_rate: during the epoch.
+        train_loss: mean nats a token over the epoch, as training saw them (dropout on, parameters moving).
+        valid_loss: mean nats a token after the epoch.
+        valid_perplexity: its exponential.
+        test_loss: likewise; measured only when validation improved, else None.
+        test_perplexity: its exponential.
+        tokens_per_second: of training, warm-up left out; None where the whole epoch was warm-up.
+        seconds: of training, evaluation left out.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    valid_loss: float
+    valid_perplexity: float
+    test_loss: float | None
+    test_perplexity: float | None
+    tokens_per_second: float | None
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """What a run has come to so far; a run cut short keeps what it had.
+
+    Attributes:
+        history: the finished epochs.
+        laps: timed stretches of training, warm-up left out.
+        steps: training steps done.
+        train_seconds: seconds in training, warm-up included, evaluation left out.
+        last_epoch: losses of the epoch last trained in, finished or not.
+        train_tokens: targets of one epoch.
+        valid_tokens_scored: targets of validation; None before it was measured.
+        test_tokens_scored: targets of test; None before it was measured.
+        parameters: trained numbers, tied weights counted once.
+    """
+
+    # Infinities survive the way to JSON and back.
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+
+    history: list[EpochResult] = field(default_factory=list)
+    laps: list[Lap] = field(default_factory=list)
+    steps: int = 0
+    train_seconds: float = 0.0
+    last_epoch: LossTotal = field(default_factory=LossTotal)
+    train_tokens: int | None = None
+    valid_tokens_scored: int | None = None
+    test_tokens_scored: int | None = None
+    parameters: int | None = None
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The first epoch with the lowest validation loss."""
+        return min(self.history, key=lambda epoch: epoch.valid_loss, default=None)
+
+
+#: A `Progress` to and from JSON.
+PROGRESS = TypeAdapter(Progress)

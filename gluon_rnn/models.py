@@ -1,0 +1,181 @@
+"""The networks, built from a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_rnn.cells import FusedLayer, Tensors, build_layer, zero_state
+from gluon_rnn.config import RunConfig
+
+_INITIALIZERS = {
+    "xavier": mx.init.Xavier,
+    "uniform": lambda: mx.init.Uniform(0.1),
+    "normal": lambda: mx.init.Normal(0.05),
+    "orthogonal": mx.init.Orthogonal,
+}
+
+
+class Dropout(HybridBlock):
+    """Dropout whose masks obey ``mx.random.seed`` on every device.
+
+    ``gluon.nn.Dropout`` of MXNet 1.9.1 always asks for cuDNN's dropout on a GPU, whose state is seeded with C's ``rand()``
+    (src/operator/nn/dropout-inl.h), so that two runs of one seed differ. MXNet's own kernel is used instead.
+
+    Args:
+        rate: share of the units that are set to zero.
+        axes: axes along which one mask is shared; ``(0,)`` drops the same units at every step of a window.
+    """
+
+    def __init__(self, rate: float, axes: tuple[int, ...] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._rate = rate
+        self._axes = axes
+
+    def hybrid_forward(self, F: Any, inputs: Any) -> Any:
+        """Same shape as `inputs`; the identity outside ``autograd.train_mode``."""
+        return F.Dropout(inputs, p=self._rate, axes=self._axes, cudnn_off=True) if self._rate else inputs
+
+
+class RecurrentStack(HybridBlock):
+    """Recurrent layers on top of each other, with dropout between them.
+
+    The dropout is an operator of its own. MXNet 1.9.1's fused ``RNN`` operator, asked for several layers with dropout, leaves
+    the dropout out on the CPU without a word (its oneDNN path; seen as equal outputs in training and prediction mode), so
+    each layer is an operator of one layer.
+
+    Args:
+        cell: see `gluon_rnn.cells.build_layer`.
+        input_size: features of an input.
+        hidden_size: units of each layer.
+        num_layers: layers.
+        dropout: rate between two layers.
+    """
+
+    def __init__(
+        self, cell: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._layers: list[HybridBlock] = []
+        with self.name_scope():
+            self._between = Dropout(dropout)
+            for number in range(num_layers):
+                layer = build_layer(cell, hidden_size=hidden_size, input_size=hidden_size if number else input_size)
+                # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
+                self.register_child(layer, f"_unfused.{number}")
+                self._layers.append(layer)
+        self.state_count: int = self._layers[0].state_count
+        self.fused = all(isinstance(layer, FusedLayer) for layer in self._layers)
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
+        """Inputs (steps, batch, features) and states (layers, batch, units) to outputs (steps, batch, units) and states."""
+        after: list[Tensors] = []
+        outputs = inputs
+        for number, layer in enumerate(self._layers):
+            if number:
+                outputs = self._between(outputs)
+            before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
+            outputs, layer_states = layer(outputs, before)
+            after.append(layer_states)
+        return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
+
+
+class RNNLanguageModel(HybridBlock):
+    """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
+
+    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask for
+    all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
+    (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
+
+    Args:
+        cell: see `gluon_rnn.cells.build_layer`.
+        vocab_size: words.
+        embed_size: units of the embedding.
+        hidden_size: units of each recurrent layer.
+        num_layers: recurrent layers.
+        dropout: rate of all three dropouts.
+        tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        *,
+        embed_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        tie_weights: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._num_layers = num_layers
+        self._hidden_size = hidden_size
+        with self.name_scope():
+            self.embedding = nn.HybridSequential()
+            self.decoder = nn.HybridSequential()
+            self.encoder = RecurrentStack(
+                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
+            )
+            self.output_dropout = Dropout(dropout, axes=(0,))
+            with self.embedding.name_scope():
+                self.embedding.add(
+                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
+                )
+            with self.decoder.name_scope():
+                shared = self.embedding[0].params if tie_weights else None
+                self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+
+    def hybridize(self, active: bool = True, **flags: Any) -> None:
+        """As ``HybridBlock.hybridize``, but `static_shape` is refused where the layers are scanned.
+
+        MXNet 1.9.1 computes nonsense with ``F.contrib.foreach`` inside a graph of ``static_alloc=True, static_shape=True``: outputs
+        that change from call to call, NaN among them, or "We didn't record the computation for iteration N" in the
+        backward pass. With `static_alloc` alone it is right. Seen by comparing custom_lstm with lstm.
+        """
+        if not self.encoder.fused:
+            flags["static_shape"] = False
+        super().hybridize(active, **flags)
+
+    def begin_state(self, batch_size: int, context: mx.Context) -> Tensors:
+        """The state before the first token: zeros of (num_layers, batch_size, hidden_size), one array or two (LSTM)."""
+        return zero_state(
+            self._num_layers,
+            self.encoder.state_count,
+            batch_size=batch_size,
+            hidden_size=self._hidden_size,
+            context=context,
+        )
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
+        """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last step."""
+        outputs, states = self.encoder(self.embedding(inputs), states)
+        return self.decoder(self.output_dropout(outputs)), states
+
+
+def build_model(config: RunConfig, vocab_size: int, context: mx.Context) -> RNNLanguageModel:
+    """The model of `config`, initialised from its seed on `context` and hybridized."""
+    model = RNNLanguageModel(
+        config.cell,
+        vocab_size,
+        embed_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        dropout=config.dropout,
+        tie_weights=config.tie_weights,
+    )
+    # Orthogonal draws from numpy, the others from MXNet.
+    mx.random.seed(config.seed)
+    np.random.seed(config.seed)
+    model.initialize(_INITIALIZERS[config.initializer](), ctx=context)
+    model.hybridize(static_alloc=True, static_shape=True)
+    return model
+
+
+def count_parameters(model: HybridBlock) -> int:
+    """Trained numbers; tied weights count once."""
+    return sum(int(np.prod(parameter.shape)) for parameter in model.collect_params().values())

@@ -1,0 +1,333 @@
+"""Run directories to tables and back.
+
+``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json`` (where it stands),
+``epochs.csv`` (a line an epoch), ``checkpoint/``, ``best.params`` and, once it has ended, ``record.json``. The sweep's ``runs.csv`` and
+``epochs.csv`` are views of those directories, rebuilt from them and never edited.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gluon_rnn.config import RunConfig
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import EpochResult, Progress, perplexity, step_milliseconds, tokens_per_second
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
+#: A run that ended so is finished; the others are made again by ``--rerun-failed``.
+FINISHED: tuple[Status, ...] = ("ok", "diverged")
+
+
+class Origin(BaseModel):
+    """Where results come from: what a sweep knows of its machine and its code before a run starts."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    device_name: Annotated[str, Field(description="processor or GPU")]
+    machine_id: Annotated[str, Field(description="hash of the hardware that decides speed, not of the host's name")]
+    mxnet_version: Annotated[str | None, Field(description="installed MXNet")]
+    gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")]
+    numpy_version: Annotated[str | None, Field(description="installed numpy")]
+    git_commit: Annotated[str | None, Field(description="commit of this suite's checkout; empty where it is none")]
+    git_dirty: Annotated[bool | None, Field(description="whether the checkout had changes, results/ aside")]
+    host: Annotated[str, Field(description="the machine's own name")]
+
+
+class Job(BaseModel):
+    """One run, ready to start: the content of its ``config.json``.
+
+    Attributes:
+        run_id: see `gluon_rnn.config.run_id`.
+        config: its `device` resolved to cpu, gpu or gpu:N.
+        corpus: where the text was found and what it was.
+        threads: CPU threads for the run.
+        origin: of its record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    config: RunConfig
+    corpus: CorpusFiles
+    threads: int
+    origin: Origin
+
+
+class LiveProgress(BaseModel):
+    """A running run's ``progress.json``.
+
+    Attributes:
+        doing: what it is at, for people.
+        fraction: of the run that is done, 0 to 1.
+        perplexity: the newest: training's within an epoch, validation's after it.
+        tokens_per_second: over the last log interval, or epoch.
+        progress: what the run has come to; the record is made of it if the process dies.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+    doing: str
+    fraction: float = 0.0
+    perplexity: float | None = None
+    tokens_per_second: float | None = None
+    progress: Progress
+
+
+def read_progress(directory: Path) -> LiveProgress | None:
+    """The ``progress.json`` of a run's `directory`; None while there is none, or none that can be read."""
+    try:
+        return LiveProgress.model_validate_json((directory / "progress.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+class RunRecord(RunConfig):
+    """A row of ``runs.csv``: the configuration that ran, what came of it, and where.
+
+    Of the configuration, `dataset` is the corpus's name, `threads` and `device` are what the run was given.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings", protected_namespaces=()
+    )
+
+    run_id: Annotated[str, Field(description="hash of everything that decides the result")]
+    schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
+    status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
+    reason: Annotated[str, Field(description="why the status is not ok")] = ""
+    dataset_sha1: Annotated[str, Field(description="of the corpus's three splits")]
+    vocab_size: Annotated[int, Field(description="words, <unk> and <eos> included")]
+    epochs_run: Annotated[int, Field(description="finished epochs")] = 0
+    steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
+    best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
+    train_perplexity: Annotated[
+        float | None, Field(description="over the last epoch trained in, dropout on; infinite if the run diverged")
+    ] = None
+    valid_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
+    valid_perplexity: Annotated[float | None, Field(description="exp(valid_loss)")] = None
+    test_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
+    test_perplexity: Annotated[float | None, Field(description="exp(test_loss)")] = None
+    train_tokens: Annotated[int | None, Field(description="targets of one epoch of training")] = None
+    valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
+    test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
+    tokens_per_second: Annotated[float | None, Field(description="of training, warm-up left out")] = None
+    sequences_per_second: Annotated[
+        float | None, Field(description="windows of bptt tokens a second: tokens_per_second / bptt")
+    ] = None
+    step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
+    step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same")] = None
+    train_seconds: Annotated[float | None, Field(description="in training, warm-up included, evaluation left out")] = None
+    wall_seconds: Annotated[float | None, Field(description="of the worker's process, all attempts at this run's end")] = None
+    parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
+    peak_rss_mb: Annotated[float | None, Field(description="largest resident memory of the process, 2**20 bytes")] = None
+    peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, 2**20 bytes")] = None
+    device_name: str
+    machine_id: str
+    blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
+    mxnet_version: str | None = None
+    gluonnlp_version: str | None = None
+    numpy_version: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    host: str
+    started_at: Annotated[str, Field(description="UTC, ISO 8601")]
+
+
+def _columns() -> tuple[str, ...]:
+    first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
+    last = tuple(Origin.model_fields)
+    placed = {*first, *last, "device", "threads", "blas", "started_at"}
+    middle = tuple(name for name in RunRecord.model_fields if name not in placed)
+    machine = ("device", "device_name", "machine_id", "threads", "blas")
+    return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
+
+
+#: The columns of ``runs.csv``, in order.
+COLUMNS = _columns()
+#: The columns of ``epochs.csv``, in order.
+EPOCH_COLUMNS = ("run_id", *(field.name for field in fields(EpochResult)))
+
+
+def make_record(
+    job: Job,
+    progress: Progress,
+    *,
+    status: Status,
+    reason: str = "",
+    started_at: str,
+    wall_seconds: float,
+    blas: str | None = None,
+    peak_rss_mb: float | None = None,
+    peak_gpu_mb: float | None = None,
+) -> RunRecord:
+    """The record of `job`, which ended as `status` having come to `progress`."""
+    best = progress.best
+    speed = tokens_per_second(progress.laps)
+    return RunRecord(
+        **{
+            **job.config.model_dump(),
+            "dataset": job.corpus.dataset,
+            "threads": job.threads,
+            **job.origin.model_dump(),
+        },
+        run_id=job.run_id,
+        status=status,
+        reason=_without_paths(reason),
+        dataset_sha1=job.corpus.sha1,
+        vocab_size=job.corpus.vocab_size,
+        epochs_run=len(progress.history),
+        steps=progress.steps,
+        best_epoch=best.epoch if best else None,
+        train_perplexity=perplexity(progress.last_epoch.mean) if progress.last_epoch.tokens else None,
+        valid_loss=best.valid_loss if best else None,
+        valid_perplexity=best.valid_perplexity if best else None,
+        test_loss=best.test_loss if best else None,
+        test_perplexity=best.test_perplexity if best else None,
+        train_tokens=progress.train_tokens,
+        valid_tokens_scored=progress.valid_tokens_scored,
+        test_tokens_scored=progress.test_tokens_scored,
+        tokens_per_second=speed,
+        sequences_per_second=speed / job.config.bptt if speed else None,
+        step_ms_p50=step_milliseconds(progress.laps, 50),
+        step_ms_p95=step_milliseconds(progress.laps, 95),
+        train_seconds=progress.train_seconds,
+        wall_seconds=wall_seconds,
+        parameters=progress.parameters,
+        peak_rss_mb=peak_rss_mb,
+        peak_gpu_mb=peak_gpu_mb,
+        blas=blas,
+        started_at=started_at,
+    )
+
+
+def _without_paths(reason: str) -> str:
+    """One line without absolute paths: records are meant to be committed."""
+    return re.sub(r"(?<![\w/.:])(/[^\s/'\":]+)+/", "", " ".join(reason.split()))[:500]
+
+
+def write_record(directory: Path, record: RunRecord) -> None:
+    """Put `record` into its run's `directory`, whole or not at all."""
+    content = {name: value for name, value in json.loads(record.model_dump_json()).items()}
+    write_atomically(directory / "record.json", json.dumps({name: content[name] for name in COLUMNS}, indent=1) + "\n")
+
+
+def read_record(directory: Path) -> RunRecord | None:
+    """The record of a run's `directory`; None where it has none yet.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return RunRecord.model_validate_json((directory / "record.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ValueError(f"{directory / 'record.json'} is damaged: {error.errors()[0]['msg']}") from None
+
+
+def read_records(sweep_directory: Path) -> tuple[list[RunRecord], list[str]]:
+    """All records of a sweep, and a line for each damaged file.
+
+    A record that stands in a directory of another name is damaged as well: a copy must not count twice.
+    """
+    records, damaged = [], []
+    for directory in sorted((sweep_directory / "runs").glob("*/")):
+        try:
+            record = read_record(directory)
+            if record and record.run_id != directory.name:
+                raise ValueError(f"{directory / 'record.json'} belongs to run {record.run_id}")
+        except ValueError as error:
+            damaged.append(str(error))
+            continue
+        if record:
+            records.append(record)
+    return records, damaged
+
+
+def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -> None:
+    """A run's own ``epochs.csv``."""
+    rows = ({"run_id": run_id, **asdict(epoch)} for epoch in history)
+    write_atomically(directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
+
+
+def write_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> None:
+    """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id."""
+    records = sorted(
+        records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
+    )
+    write_atomically(sweep_directory / "runs.csv", _csv(COLUMNS, (record.model_dump() for record in records)))
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        path = sweep_directory / "runs" / record.run_id / "epochs.csv"
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows += csv.DictReader(file)
+    write_atomically(sweep_directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
+
+
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    """CSV whose floats read back to the same bits; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: row[name] for name in columns})
+    return text.getvalue()
+
+
+def load_results(path: Path | str) -> pd.DataFrame:
+    """A sweep's ``runs.csv`` with the right dtypes: nullable integers, floats, booleans and strings.
+
+    Args:
+        path: the sweep's folder, or the file.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
+    frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS})
+    frame["reason"] = frame["reason"].fillna("")
+    return frame
+
+
+def load_epochs(path: Path | str) -> pd.DataFrame:
+    """A sweep's ``epochs.csv``, as `load_results`."""
+    dtypes = {name: "Int64" if name == "epoch" else "float64" for name in EPOCH_COLUMNS} | {"run_id": "string"}
+    return _load(path, "epochs.csv", dtypes)
+
+
+def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    file = Path(path) / name if Path(path).is_dir() else Path(path)
+    try:
+        return pd.read_csv(file, dtype=dtypes, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise UserError(f"cannot read {file}: {reason}; it must be a folder of results or its {name}") from None
+
+
+def _dtype(annotation: Any) -> str:
+    """The pandas dtype of a field: ``int | None`` is Int64, and so on."""
+    kinds = {kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)}
+    inner = {arg for kind in kinds for arg in ([kind] if isinstance(kind, type) else get_args(kind)[:1])}
+    for kind, dtype in ((bool, "boolean"), (int, "Int64"), (float, "float64")):
+        if kind in inner:
+            return dtype
+    return "string"

@@ -1,0 +1,389 @@
+"""Sweeps: plan what is missing, start it, watch it, collect it.
+
+Nothing here imports MXNet. Whatever a user can get wrong is found while planning, before anything is started or made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+import filelock
+
+from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id
+from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.errors import UserError
+from gluon_rnn.executors import Ended, Executor
+from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import Progress
+from gluon_rnn.records import (
+    FINISHED,
+    Job,
+    Origin,
+    RunRecord,
+    make_record,
+    read_progress,
+    read_record,
+    read_records,
+    write_record,
+    write_tables,
+)
+from gluon_rnn.runtime import Machine, default_threads, describe_machine, library_versions, supports_gpu
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, checked and ready to run; making one has changed nothing.
+
+    Attributes:
+        name: of the sweep.
+        directory: where its results are, or will be.
+        jobs: every point, in the sweep's order.
+        missing: the jobs that have no record yet, or a failed one that is to be made again.
+        slots: where the workers will run.
+    """
+
+    name: str
+    directory: Path
+    jobs: tuple[Job, ...]
+    missing: tuple[Job, ...]
+    slots: tuple[Slot, ...]
+
+    def label(self, job: Job) -> str:
+        """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``."""
+        dumps = [other.config.model_dump(exclude={"embed_size", "device"}) for other in self.jobs]
+        mine = job.config.model_dump()
+        varying = [name for name in dumps[0] if len({str(dump[name]) for dump in dumps}) > 1]
+        return " ".join(f"{name}={mine[name]}" for name in varying or ("cell", "bptt", "hidden_size"))
+
+
+class Display:
+    """What a sweep tells people while it runs; this one tells nothing."""
+
+    def started(self, plan: Plan) -> None:
+        """The sweep begins."""
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """These jobs are running; called several times a second."""
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """A job has ended."""
+
+    def stopped(self) -> None:
+        """The sweep is over, or was interrupted."""
+
+
+def plan_sweep(
+    sweep: Sweep,
+    *,
+    results: Path,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    rerun_failed: bool = False,
+    notice: Notice = print,
+    machine: Machine | None = None,
+) -> Plan:
+    """Check everything and list what is to do.
+
+    Args:
+        results: the folder that holds the sweep's own.
+        data_dir: where corpora are looked for first.
+        device: ``auto``, ``cpu``, ``gpu`` or a list such as ``gpu:0,gpu:1``; all but ``auto`` overrule the sweep's own.
+        jobs: workers side by side; None: one for each GPU listed in `device`, else 1.
+        rerun_failed: whether failed, timed-out and out-of-memory points are missing again.
+        notice: receives lines for people.
+        machine: this one unless given.
+
+    Raises:
+        UserError: see the module.
+    """
+    machine = machine or describe_machine()
+    configs = sweep.points()
+    listed = _device_list(device)
+    configs = [_resolve_device(config, listed, machine) for config in configs]
+    slots = _slots(configs, listed, jobs, machine)
+    corpora = {name: find_corpus(name, data_dir=data_dir, notice=notice) for name in {c.dataset for c in configs}}
+    versions, checkout = library_versions(), git_state()
+    origin = Origin(
+        device_name=machine.cpu_name,
+        machine_id=machine.machine_id,
+        mxnet_version=versions.get("mxnet"),
+        gluonnlp_version=versions.get("gluonnlp"),
+        numpy_version=versions.get("numpy"),
+        git_commit=checkout[0],
+        git_dirty=checkout[1],
+        host=machine.host,
+    )
+    planned: dict[str, Job] = {}
+    for config in configs:
+        corpus = corpora[config.dataset]
+        _check_fit(config, corpus)
+        content = {"corpus": corpus.sha1}
+        if config.cell not in FUSED_CELLS + CUSTOM_CELLS:
+            content["cell"] = hashlib.sha1(_cell_source(config.cell).read_bytes()).hexdigest()
+        name = run_id(config, content=content)
+        threads = config.threads or default_threads(machine.cores, len(slots))
+        # Two points that come out equal are one: "auto" and the corpus it found, say.
+        planned.setdefault(name, Job(run_id=name, config=config, corpus=corpus, threads=threads, origin=origin))
+    directory = results / sweep.name
+    _check_writable(directory)
+    records, damaged = read_records(directory)
+    for line in damaged:
+        notice(f"{line}; it is made again")
+    done = {record.run_id: record for record in records if record.status in FINISHED or not rerun_failed}
+    elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
+    if elsewhere:
+        notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
+    return Plan(
+        name=sweep.name,
+        directory=directory,
+        jobs=tuple(planned.values()),
+        missing=tuple(job for job in planned.values() if job.run_id not in done),
+        slots=slots,
+    )
+
+
+def run_sweep(
+    plan: Plan,
+    *,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    fail_fast: bool = False,
+    display: Display | None = None,
+) -> list[RunRecord]:
+    """Run what is missing of `plan`; its tables are up to date after every run.
+
+    Args:
+        executor: a `LocalExecutor` on the plan's slots unless given.
+        timeout: seconds for each run; None: no limit. Only for the default executor.
+        fail_fast: stop the sweep at the first run that fails.
+        display: tells people.
+
+    Returns:
+        The records of the plan's points, in its order; points that were not reached are missing.
+
+    Raises:
+        UserError: another sweep is at work in this folder, or it cannot be written.
+        KeyboardInterrupt: as it came; the workers are stopped, and everything finished is in the tables.
+    """
+    executor = executor or LocalExecutor(plan.slots, timeout=timeout)
+    display = display or Display()
+    runs = plan.directory / "runs"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(plan.directory / ".lock", blocking=False)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"another sweep is at work in {plan.directory}; wait for it or give --results another folder") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {plan.directory}: {error.strerror}; give --results another folder") from None
+    with lock:
+        points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+        write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
+        records = {record.run_id: record for record in read_records(plan.directory)[0]}
+        for job in plan.missing:
+            # A failed run that is to be made again is no result while it waits.
+            records.pop(job.run_id, None)
+        write_tables(plan.directory, list(records.values()))
+        display.started(plan)
+        events = executor.run(plan.missing, runs, watch=display.running)
+        try:
+            for ended in events:
+                record = _collect(ended, runs / ended.job.run_id)
+                records[record.run_id] = record
+                write_tables(plan.directory, list(records.values()))
+                display.ended(ended.job, record)
+                if fail_fast and record.status not in FINISHED:
+                    break
+        finally:
+            # A generator's clean-up stops the workers.
+            events.close()  # type: ignore[attr-defined]
+            display.stopped()
+    return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
+    """Train one configuration in a worker process of its own and return its record.
+
+    Args:
+        config: what to run.
+        data_dir: where corpora are looked for first; None: ``GLUON_RNN_DATA``, the cache, a download.
+        directory: keeps the run as a sweep named ``train`` there, and resumes it; None: nothing is kept.
+
+    Raises:
+        UserError: the corpus or the device is not there.
+        RuntimeError: the run failed; its text is the record's reason and the end of the log.
+    """
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as temporary:
+            return train(config, data_dir=data_dir, directory=Path(temporary))
+    settings = config.model_dump(exclude_unset=True)
+    plan = plan_sweep(Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr)
+    (record,) = run_sweep(plan)
+    if record.status not in FINISHED:
+        log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
+        raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-20:]]))
+    return record
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _collect(ended: Ended, directory: Path) -> RunRecord:
+    """The worker's own record, or one made for it."""
+    if ended.status is None:
+        try:
+            if record := read_record(directory):
+                return record
+            reason = "its record has vanished"
+        except ValueError as error:
+            reason = str(error)
+        ended = replace(ended, status="failed", reason=reason)
+    assert ended.status is not None
+    live = read_progress(directory)
+    started = datetime.fromtimestamp(datetime.now(timezone.utc).timestamp() - ended.seconds, timezone.utc)
+    record = make_record(
+        ended.job,
+        live.progress if live else Progress(),
+        status=ended.status,
+        reason=ended.reason,
+        started_at=started.isoformat(timespec="seconds"),
+        wall_seconds=ended.seconds,
+    )
+    write_record(directory, record)
+    return record
+
+
+def _device_list(device: str) -> tuple[str, ...]:
+    listed = tuple(part.strip() for part in device.split(","))
+    for part in listed:
+        kind, colon, number = part.partition(":")
+        if kind not in ("auto", "cpu", "gpu") or (colon and not (kind == "gpu" and number.isdecimal())):
+            raise UserError(f"unknown device {part!r}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
+    if len(set(listed)) < len(listed):
+        raise UserError(f"--device {device} names a device twice; two runs never share one")
+    if len({part.partition(":")[0] for part in listed}) > 1 or (len(listed) > 1 and ":" not in device):
+        raise UserError(f"--device {device} mixes kinds of device; list GPUs only, such as gpu:0,gpu:1")
+    return listed
+
+
+def _resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
+    """`config` with a device that is there: cpu, gpu (any of the slots) or gpu:N."""
+    wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else "gpu"
+    usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
+    if wanted == "auto":
+        wanted = "gpu" if usable and "mxnet" in library_versions() else "cpu"
+    for name in listed if len(listed) > 1 else (wanted,):
+        _check_gpu(name, usable, machine)
+    return config.model_copy(update={"device": wanted})
+
+
+def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
+    kind, _, number = name.partition(":")
+    if kind != "gpu":
+        return
+    if not machine.gpus:
+        raise UserError(f"device {name} is not there: the driver shows no GPU; use --device cpu, or see scripts/doctor.py")
+    if number and int(number) >= len(machine.gpus):
+        raise UserError(f"device {name} is not there: this machine shows gpu:0 to gpu:{len(machine.gpus) - 1}")
+    if (number and int(number) not in usable) or not usable:
+        gpu = machine.gpus[int(number or 0)]
+        capability = ".".join(map(str, gpu.compute_capability))
+        raise UserError(
+            f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 runs on 5.0 to 8.9; "
+            "use --device cpu"
+        )
+
+
+def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs {jobs} must be at least 1")
+    kinds = {config.device_kind for config in configs}
+    if "gpu" in kinds:
+        numbered = [int(part.partition(":")[2]) for part in listed if ":" in part]
+        wished = sorted({int(config.device.partition(":")[2]) for config in configs if ":" in config.device})
+        usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
+        pool = numbered or wished or usable[: jobs or 1]
+        if jobs is not None and jobs > len(pool):
+            raise UserError(f"--jobs {jobs} is more than the {len(pool)} GPUs there are to run on; a GPU takes one run at a time")
+        slots = [Slot(f"gpu:{n}", machine.gpus[n].name, f"gpu:{machine.gpus[n].uuid}") for n in pool[: jobs or len(pool)]]
+        if "cpu" in kinds:
+            slots.append(Slot("cpu", machine.cpu_name, "cpu"))
+        return tuple(slots)
+    return tuple(Slot("cpu", machine.cpu_name, "cpu") for _ in range(jobs or 1))
+
+
+def _check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
+    """Refuse a corpus that does not fill one window."""
+    train = min(corpus.train_tokens, config.max_train_tokens or corpus.train_tokens)
+    needed = config.batch_size * (config.bptt + 1)
+    if train < needed:
+        raise UserError(
+            f"the training text of {corpus.dataset} has {train} tokens, and batch_size={config.batch_size} x (bptt={config.bptt} + 1) "
+            f"needs {needed}; lower them or give more text"
+        )
+    for split, tokens in (("validation", corpus.valid_tokens), ("test", corpus.test_tokens)):
+        scored = min(tokens, config.max_eval_tokens or tokens) - 1
+        if scored < config.eval_batch_size:
+            raise UserError(
+                f"the {split} text of {corpus.dataset} has {scored} tokens to score, fewer than eval_batch_size="
+                f"{config.eval_batch_size}; lower it or give more text"
+            )
+
+
+def _cell_source(cell: str) -> Path:
+    """The file that defines a user's own cell, found without importing it, which would import MXNet."""
+    module = cell.partition(":")[0]
+    name, spec, path = "", None, [os.getcwd(), *sys.path]
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
+            break
+        path = list(spec.submodule_search_locations or ())
+    if spec is None or spec.origin is None:
+        raise UserError(f"cell {cell}: there is no module {module} in this folder or on Python's path; set PYTHONPATH")
+    return Path(spec.origin)
+
+
+def _check_writable(directory: Path) -> None:
+    """Refuse a results folder that cannot be made or written, without making it."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"cannot write results to {directory}: {existing} is not a folder; give --results another")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write results to {directory}: no permission for {existing}; give --results another folder")
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The commit of the checkout this package runs from, and whether it has changes, results/ aside.
+
+    (None, None) where the package is not run from a checkout of this project, or there is no git.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists() or not (root / "setup.py").exists():
+        return None, None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!results"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None

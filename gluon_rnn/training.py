@@ -1,0 +1,304 @@
+"""Training and evaluation: the only code that records gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+
+from gluon_rnn.batches import EvaluationColumns, evaluation_columns, training_windows
+from gluon_rnn.cells import Tensors
+from gluon_rnn.checkpoints import CheckpointDirectory
+from gluon_rnn.config import RunConfig
+from gluon_rnn.corpora.loading import Corpus
+from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
+from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
+
+Windows = Iterable[tuple[mx.nd.NDArray, mx.nd.NDArray]]
+
+
+class Diverged(Exception):
+    """A loss was not finite; the text says where."""
+
+
+def train_epoch(
+    model: RNNLanguageModel,
+    windows: Windows,
+    trainer: gluon.Trainer,
+    *,
+    clip: float | None,
+    state: Tensors,
+    synchronise_at: Callable[[int], bool],
+    on_losses: Callable[[np.ndarray[Any, Any]], None],
+) -> None:
+    """Truncated backpropagation through time over consecutive windows.
+
+    A window's loss is the mean over its tokens; the state is carried from window to window, and gradients stop at its edge.
+
+    Args:
+        windows: (inputs, targets), each (bptt, batch).
+        clip: global norm; None leaves the gradients alone.
+        state: before the first window.
+        synchronise_at: whether to wait for the device and report after this step (counted from 1). Nothing else in the loop
+            waits.
+        on_losses: given the mean losses, in nats a token, of the steps since the last report.
+
+    Raises:
+        Diverged: a reported loss is not finite; whatever `on_losses` raises.
+    """
+    gradients = [parameter.grad(state[0].context) for parameter in model.collect_params().values()]
+    loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
+    loss_function.hybridize(static_alloc=True, static_shape=True)
+    losses: list[mx.nd.NDArray] = []
+    step = 0
+    for step, (inputs, targets) in enumerate(windows, 1):
+        with autograd.record():
+            logits, state = model(inputs, [part.detach() for part in state])
+            loss = loss_function(logits.reshape((-3, 0)), targets.reshape((-1,))).mean()
+        loss.backward()
+        if clip is not None:
+            gluon.utils.clip_global_norm(gradients, clip, check_isfinite=False)
+        trainer.step(1)
+        losses.append(loss)
+        if synchronise_at(step):
+            on_losses(_finite(losses, step))
+            losses = []
+    if losses:
+        on_losses(_finite(losses, step))
+
+
+def _finite(losses: Sequence[mx.nd.NDArray], last_step: int) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = mx.nd.concat(*losses, dim=0).asnumpy().astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise Diverged(f"the loss was {values[wrong[0]]} at step {last_step - len(values) + wrong[0] + 1}")
+    return values
+
+
+def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
+    """Score every target of `columns` once, the state carried down each column; waits for the device at the end only."""
+    inputs = columns.windows[0][0]
+    state = model.begin_state(inputs.shape[1], inputs.context)
+    loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
+    loss_function.hybridize(static_alloc=True, static_shape=True)
+    nats = []
+    for inputs, targets, weights in columns.windows:
+        logits, state = model(inputs, state)
+        losses = loss_function(logits.reshape((-3, 0)), targets.reshape((-1,)))
+        nats.append(mx.nd.dot(losses, weights.reshape((-1,))))
+    return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().astype(np.float64).sum()), columns.targets)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What `fit` reports at each log interval.
+
+    Attributes:
+        epoch: counted from 1.
+        step: training steps done of the epoch.
+        steps: of the whole epoch.
+        loss: mean nats a token since the last report.
+        tokens_per_second: since the last report; None while warming up.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float | None
+
+
+class _Meter:
+    """Counts and times the steps of one epoch as their losses arrive."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        stopwatch: Stopwatch,
+        *,
+        epoch: int,
+        steps: int,
+        tokens_a_step: int,
+        log_interval: int,
+        warmup_steps: int,
+        on_interval: Callable[[Interval], None],
+    ) -> None:
+        self._progress = progress
+        self._stopwatch = stopwatch
+        self._epoch = epoch
+        self._steps = steps
+        self._tokens_a_step = tokens_a_step
+        self._log_interval = log_interval
+        self._warmup_steps = warmup_steps
+        self._on_interval = on_interval
+        self._step = 0
+        self._since_report = LossTotal()
+        self.first_lap = len(stopwatch.laps)
+        progress.last_epoch = LossTotal()
+
+    def due(self, step: int) -> bool:
+        """Whether to look at the device after this step."""
+        return step % self._log_interval == 0 or step == self._warmup_steps
+
+    def count(self, losses: np.ndarray[Any, Any]) -> None:
+        """Take in the mean losses of the steps since the last call."""
+        tokens = len(losses) * self._tokens_a_step
+        nats = float(losses.sum()) * self._tokens_a_step
+        self._step += len(losses)
+        self._progress.steps += len(losses)
+        self._progress.last_epoch.add(nats, tokens)
+        self._since_report.add(nats, tokens)
+        speed = None
+        if self._step <= self._warmup_steps:
+            self._stopwatch.restart()
+        else:
+            speed = tokens_per_second([self._stopwatch.lap(steps=len(losses), tokens=tokens)])
+        if self._step % self._log_interval == 0:
+            self._on_interval(Interval(self._epoch, self._step, self._steps, self._since_report.mean, speed))
+            self._since_report = LossTotal()
+
+
+def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
+    """The rate of the epoch that follows `history`.
+
+    Multiplied by `lr_decay` whenever more than `lr_patience` epochs in a row brought no new best validation loss.
+    """
+    rate, best, stale = config.learning_rate, math.inf, 0
+    for epoch in history:
+        if epoch.valid_loss < best:
+            best, stale = epoch.valid_loss, 0
+            continue
+        stale += 1
+        if stale > config.lr_patience:
+            rate, stale = rate * config.lr_decay, 0
+    return rate
+
+
+def is_finished(progress: Progress, config: RunConfig) -> bool:
+    """Whether all epochs are done, or `early_stopping` of them in a row brought no new best."""
+    done = len(progress.history)
+    stale = done - progress.best.epoch if progress.best else 0
+    return done >= config.epochs or (config.early_stopping is not None and stale >= config.early_stopping)
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Seed MXNet for one epoch, so that a resumed run draws the dropout masks of one that was never stopped."""
+    mx.random.seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1))
+
+
+def fit(
+    config: RunConfig,
+    corpus: Corpus,
+    *,
+    context: mx.Context,
+    progress: Progress,
+    checkpoint: CheckpointDirectory | None = None,
+    on_interval: Callable[[Interval], None] = lambda interval: None,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+) -> None:
+    """Train and evaluate as `config` says.
+
+    Args:
+        context: the device.
+        progress: filled in as training goes, so that a run cut short keeps what it had.
+        checkpoint: resumed from where it holds an epoch, and written after every epoch.
+        on_interval: called at each log interval.
+        on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation improved.
+
+    Raises:
+        Diverged: a training or validation loss was not finite.
+        ValueError: the corpus does not fill one window.
+    """
+    windows = training_windows(
+        corpus.train, corpus.vocab, bptt=config.bptt, batch_size=config.batch_size, context=context
+    )
+    model = build_model(config, len(corpus.vocab), context)
+    settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
+    if config.momentum:
+        settings["momentum"] = config.momentum
+    trainer = gluon.Trainer(model.collect_params(), config.optimizer, settings, kvstore=None)
+    tokens_a_step = config.bptt * config.batch_size
+    progress.train_tokens = len(windows) * tokens_a_step
+    progress.parameters = count_parameters(model)
+    warmup_steps = config.warmup_steps
+
+    def train(windows: Windows, epoch: int, steps: int) -> _Meter:
+        stopwatch = Stopwatch(mx.nd.waitall, laps=progress.laps)
+        meter = _Meter(
+            progress,
+            stopwatch,
+            epoch=epoch,
+            steps=steps,
+            tokens_a_step=tokens_a_step,
+            log_interval=config.log_interval,
+            warmup_steps=warmup_steps,
+            on_interval=on_interval,
+        )
+        stopwatch.restart()
+        started = stopwatch.clock()
+        seed_epoch(config.seed, epoch)
+        try:
+            train_epoch(
+                model,
+                windows,
+                trainer,
+                clip=config.clip,
+                state=model.begin_state(config.batch_size, context),
+                synchronise_at=meter.due,
+                on_losses=meter.count,
+            )
+        except Diverged as error:
+            progress.last_epoch.nats = math.inf
+            raise Diverged(f"{error} of epoch {epoch}") from None
+        finally:
+            progress.train_seconds += stopwatch.clock() - started
+        return meter
+
+    if config.max_steps is not None:
+        steps = config.warmup_steps + config.max_steps
+        train(islice(cycle(windows), steps), 1, steps)
+        return
+
+    if checkpoint and (restored := checkpoint.restore(model, trainer, context)):
+        progress.__dict__.update(restored.__dict__)
+    valid, test = (
+        evaluation_columns(
+            corpus.vocab[split], bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=context
+        )
+        for split in (corpus.valid, corpus.test)
+    )
+    while not is_finished(progress, config):
+        epoch = len(progress.history) + 1
+        trainer.set_learning_rate(learning_rate_after(progress.history, config))
+        before = progress.train_seconds
+        meter = train(windows, epoch, len(windows))
+        warmup_steps = 0
+        valid_total = evaluate(model, valid)
+        if not math.isfinite(valid_total.mean):
+            raise Diverged(f"the validation loss was {valid_total.mean} after epoch {epoch}")
+        progress.valid_tokens_scored = valid_total.tokens
+        improved = progress.best is None or valid_total.mean < progress.best.valid_loss
+        test_total = evaluate(model, test) if improved else None
+        if test_total:
+            progress.test_tokens_scored = test_total.tokens
+        result = EpochResult(
+            epoch=epoch,
+            learning_rate=trainer.learning_rate,
+            train_loss=progress.last_epoch.mean,
+            valid_loss=valid_total.mean,
+            valid_perplexity=valid_total.perplexity,
+            test_loss=test_total.mean if test_total else None,
+            test_perplexity=test_total.perplexity if test_total else None,
+            tokens_per_second=tokens_per_second(progress.laps[meter.first_lap :]),
+            seconds=progress.train_seconds - before,
+        )
+        progress.history.append(result)
+        if checkpoint:
+            checkpoint.save(model, trainer, progress)
+        on_epoch(result)

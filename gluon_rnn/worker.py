@@ -1,0 +1,177 @@
+"""One run in a process of its own: ``python -m gluon_rnn.worker DIRECTORY``.
+
+The directory holds ``config.json``; what the run comes to is written beside it (see `gluon_rnn.records`). The process was started
+with `gluon_rnn.runtime.process_environment`, since most of what decides speed must stand before MXNet is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import signal
+import sys
+import time
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
+from gluon_rnn.records import LiveProgress, Job, Status, make_record, write_epochs, write_record
+from gluon_rnn.runtime import blas_in_use
+
+if TYPE_CHECKING:
+    from gluon_rnn.training import Interval
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+#: What MXNet 1.9.1, CUDA and Python say when an allocation fails.
+_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Memory allocation failed", "MemoryError", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def main(directory: Path) -> int:
+    """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there."""
+    _die_with_parent()
+    started, started_at = time.monotonic(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    job = Job.model_validate_json((directory / "config.json").read_bytes())
+    progress = Progress()
+    status, reason = _run(job, directory, progress)
+    on_gpu = job.config.device_kind == "gpu" and status != "failed"
+    write_epochs(directory, job.run_id, progress.history)
+    record = make_record(
+        job,
+        progress,
+        status=status,
+        reason=reason,
+        started_at=started_at,
+        wall_seconds=time.monotonic() - started,
+        blas=blas_in_use(),
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_gpu_mb=_gpu_memory_mb() if on_gpu else None,
+    )
+    write_record(directory, record)
+    _say(f"ended: {status}" + (f", {reason}" if reason else ""))
+    return 0 if status in ("ok", "diverged") else 1
+
+
+def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
+    """Train, and say how it ended; no exception leaves, so that a record always comes of it."""
+    try:
+        # Here, not above: a broken installation is a failed run with a reason, too.
+        import mxnet as mx
+
+        from gluon_rnn.checkpoints import CheckpointDirectory
+        from gluon_rnn.corpora.loading import load_corpus
+        from gluon_rnn.training import Diverged, fit
+
+        config = job.config
+        # A GPU's worker sees its own GPU only.
+        context = mx.gpu(0) if config.device_kind == "gpu" else mx.cpu(0)
+        corpus = load_corpus(
+            job.corpus, max_train_tokens=config.max_train_tokens, max_eval_tokens=config.max_eval_tokens
+        )
+        _say(
+            f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, bptt {config.bptt}, {job.corpus.dataset} "
+            f"({len(corpus.vocab):,} words) on {job.origin.device_name}, {job.threads} threads, BLAS {blas_in_use()}"
+        )
+        checkpoint = CheckpointDirectory(directory)
+        log = _Log(job, directory, progress)
+        try:
+            fit(
+                config,
+                corpus,
+                context=context,
+                progress=progress,
+                checkpoint=checkpoint,
+                on_interval=log.interval,
+                on_epoch=log.epoch,
+            )
+        except Diverged as error:
+            return "diverged", str(error)
+        finally:
+            log.total()
+        checkpoint.remove()
+        return "ok", ""
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+        return ("oom" if any(sign in reason for sign in _OUT_OF_MEMORY) else "failed"), reason
+
+
+class _Log:
+    """The run's log, in the notebook's lines, and ``progress.json``, which the sweep and ``status`` read."""
+
+    def __init__(self, job: Job, directory: Path, progress: Progress) -> None:
+        self._job = job
+        self._directory = directory
+        self._progress = progress
+        self._write("starting")
+
+    def interval(self, interval: Interval) -> None:
+        """A line and a sign of life every log interval."""
+        _say(
+            f"[epoch {interval.epoch} batch {interval.step}/{interval.steps}] loss {interval.loss:.4f}, "
+            f"perplexity {perplexity(interval.loss):.2f}, throughput {self._speed(interval.tokens_per_second)}"
+        )
+        self._write(
+            f"epoch {interval.epoch}/{self._job.config.epochs}, step {interval.step}/{interval.steps}",
+            fraction=(interval.epoch - 1 + interval.step / interval.steps) / self._epochs,
+            perplexity=perplexity(interval.loss),
+            tokens_per_second=interval.tokens_per_second,
+        )
+
+    def epoch(self, result: EpochResult) -> None:
+        """The epoch's line, and its row."""
+        _say(
+            f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
+            f"validation loss {result.valid_loss:.4f}, perplexity {result.valid_perplexity:.2f}"
+        )
+        if result.test_loss is not None and result.test_perplexity is not None:
+            _say(f"[epoch {result.epoch}] test loss {result.test_loss:.4f}, perplexity {result.test_perplexity:.2f}")
+        else:
+            _say(f"[epoch {result.epoch}] no new best validation loss; learning rate was {result.learning_rate:g}")
+        write_epochs(self._directory, self._job.run_id, self._progress.history)
+        self._write(
+            f"epoch {result.epoch}/{self._job.config.epochs} done",
+            fraction=result.epoch / self._epochs,
+            perplexity=result.valid_perplexity,
+            tokens_per_second=result.tokens_per_second,
+        )
+
+    def total(self) -> None:
+        """The last line: throughput of the whole run."""
+        _say(f"total training throughput {self._speed(tokens_per_second(self._progress.laps))}")
+
+    @property
+    def _epochs(self) -> int:
+        return 1 if self._job.config.max_steps else self._job.config.epochs
+
+    def _speed(self, tokens_per_second: float | None) -> str:
+        if tokens_per_second is None:
+            return "not timed (warm-up)"
+        return f"{tokens_per_second / self._job.config.bptt:,.1f} sequences/s, {tokens_per_second:,.0f} tokens/s"
+
+    def _write(self, doing: str, **values: float | None) -> None:
+        live = LiveProgress(doing=doing, progress=self._progress, **values)
+        write_atomically(self._directory / "progress.json", live.model_dump_json())
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
+
+
+def _gpu_memory_mb() -> float:
+    """Memory in use on the run's GPU, which has it alone; MXNet's pool keeps what it once took, so it is the peak."""
+    import mxnet as mx
+
+    free, total = mx.context.gpu_memory_info(0)
+    return (total - free) / 2**20
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the sweep that started it dies, however it dies: no orphan trains on."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,70 @@
+"""What several rooms' tests share: small corpora and configurations that train in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gluon_rnn.config import RunConfig, configure
+from gluon_rnn.corpora import CorpusFiles, find_corpus
+
+WORDS = "the cat sat on a mat while one dog ran far from its red house".split()
+
+
+def small_config(**settings: object) -> RunConfig:
+    """A configuration that trains in about a second on `small_folder`."""
+    small = {
+        "device": "cpu",
+        "hidden_size": 8,
+        "bptt": 5,
+        "batch_size": 4,
+        "learning_rate": 1.0,
+        "epochs": 2,
+        "eval_bptt": 7,
+        "eval_batch_size": 3,
+        "log_interval": 10,
+        "warmup_steps": 2,
+    }
+    return configure({**small, **settings})
+
+
+def write_folder(folder: Path, *, lines: int = 60) -> Path:
+    """A corpus of three files of made-up sentences, the same at every call."""
+    folder.mkdir(parents=True)
+    for place, split in enumerate(("train", "valid", "test")):
+        text = [
+            " ".join(WORDS[(line * 7 + word * (line % 3 + 1) + place) % len(WORDS)] for word in range(4 + line % 5))
+            for line in range(lines if split == "train" else lines // 4)
+        ]
+        (folder / f"{split}.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's data or cache."""
+    monkeypatch.delenv("GLUON_RNN_DATA", raising=False)
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of about 400 training tokens and 17 words."""
+    return write_folder(tmp_path_factory.mktemp("corpora") / "small")
+
+
+@pytest.fixture(scope="session")
+def small_corpus(small_folder: Path) -> CorpusFiles:
+    """`small_folder`, found."""
+    return find_corpus(str(small_folder))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real corpora; the test is skipped where there is none."""
+    for folder in (os.environ.get("GLUON_RNN_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+        if folder and (Path(folder) / "wikitext-2" / "wiki.train.tokens").exists():
+            return Path(folder)
+    pytest.skip("no WikiText-2 here: set GLUON_RNN_DATA to the folder that holds wikitext-2/")
