@@ -228,6 +228,8 @@ def build_layer(cell: str, *, hidden_size: int, input_size: int) -> HybridBlock:
     return made if isinstance(made, RecurrentLayer) else ScannedCell(made)
 
 
-def zero_state(layer_count: int, state_count: int, *, batch_size: int, hidden_size: int, context: mx.Context) -> Tensors:
+def zero_state(
+    layer_count: int, state_count: int, *, batch_size: int, hidden_size: int, context: mx.Context
+) -> Tensors:
     """The state before the first token: `state_count` zero arrays of (layer_count, batch_size, hidden_size)."""
     return [mx.nd.zeros((layer_count, batch_size, hidden_size), ctx=context) for _ in range(state_count)]

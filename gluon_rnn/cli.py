@@ -59,16 +59,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.add_argument("sweep", nargs="?", metavar="SWEEP.yaml", type=Path, help="the sweep (default: the quick one)")
-    sweep.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="pin settings at every point")
-    sweep.add_argument("--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes")
-    sweep.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where results go (default: results)")
+    sweep.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="pin settings at every point"
+    )
+    sweep.add_argument(
+        "--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes"
+    )
+    sweep.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="where results go (default: results)"
+    )
     sweep.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
     )
     sweep.add_argument("--device", default="auto", help="auto, cpu, gpu, or GPUs such as gpu:0,gpu:1 (default: auto)")
-    sweep.add_argument("--jobs", type=int, metavar="N", help="runs side by side (default: one for each GPU listed, else 1)")
-    sweep.add_argument("--timeout", type=_seconds, metavar="S", help="stop a run after so many seconds (default: never)")
-    sweep.add_argument("--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again")
+    sweep.add_argument(
+        "--jobs", type=int, metavar="N", help="runs side by side (default: one for each GPU listed, else 1)"
+    )
+    sweep.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="stop a run after so many seconds (default: never)"
+    )
+    sweep.add_argument(
+        "--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again"
+    )
     sweep.add_argument("--fail-fast", action="store_true", help="stop at the first failed point")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and stop")
     sweep.add_argument("--quiet", action="store_true", help="print the final table only")
@@ -79,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     doctor = commands.add_parser(
-        "doctor", help="say whether this machine will work", description="Say what this machine has and whether it will work."
+        "doctor",
+        help="say whether this machine will work",
+        description="Say what this machine has and whether it will work.",
     )
     doctor.add_argument("--data-dir", type=Path, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
@@ -89,7 +103,13 @@ def _parser() -> argparse.ArgumentParser:
 def _settings_help() -> str:
     lines = []
     for name, info in RunConfig.model_fields.items():
-        default = "none" if info.default is None else str(info.default).lower() if isinstance(info.default, bool) else info.default
+        default = (
+            "none"
+            if info.default is None
+            else str(info.default).lower()
+            if isinstance(info.default, bool)
+            else info.default
+        )
         lines.append(f"  {name:<17} {info.description} (default: {default})")
     return "\n".join(lines)
 
@@ -106,7 +126,9 @@ _seconds.__name__ = "number of seconds"  # argparse names the type in its messag
 
 def _sweep(options: argparse.Namespace) -> int:
     sweep = load_sweep(options.sweep or _quick_sweep())
-    sweep = sweep.with_arguments(_pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()})
+    sweep = sweep.with_arguments(
+        _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
+    )
     console = make_console()
     plan = plan_sweep(
         sweep,
@@ -129,17 +151,25 @@ def _sweep(options: argparse.Namespace) -> int:
         signal.signal(sign, _interrupt)
     try:
         records = run_sweep(
-            plan, timeout=options.timeout, fail_fast=options.fail_fast, display=choose_display(console, quiet=options.quiet)
+            plan,
+            timeout=options.timeout,
+            fail_fast=options.fail_fast,
+            display=choose_display(console, quiet=options.quiet),
         )
     except KeyboardInterrupt:
-        print(f"\nstopped; what had finished is in {plan.directory}. To go on, start it again:\n  {_command_line()}", file=sys.stderr)
+        print(
+            f"\nstopped; what had finished is in {plan.directory}. To go on, start it again:\n  {_command_line()}",
+            file=sys.stderr,
+        )
         return 130
     console.print(results_table(records, labels))
     console.print(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}", soft_wrap=True)
     failed = [record for record in records if record.status not in FINISHED]
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
-        console.print(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}", markup=False, soft_wrap=True)
+        console.print(
+            f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}", markup=False, soft_wrap=True
+        )
     if failed:
         console.print("to make them again: the same command with --rerun-failed")
     return 1 if failed or len(records) < len(labels) else 0

@@ -101,9 +101,9 @@ class RunConfig(BaseModel):
     ] = "lstm"
     bptt: Annotated[Whole, Field(ge=1, description="steps of truncated backpropagation through time")] = 35
     hidden_size: Annotated[Whole, Field(ge=1, description="units of each recurrent layer")] = 200
-    embed_size: Annotated[
-        OptionalCount, Field(description="units of the word embedding (hidden_size unless said)")
-    ] = None
+    embed_size: Annotated[OptionalCount, Field(description="units of the word embedding (hidden_size unless said)")] = (
+        None
+    )
     num_layers: Annotated[Whole, Field(ge=1, description="recurrent layers")] = 2
     dropout: Annotated[
         Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
@@ -187,7 +187,9 @@ class RunConfig(BaseModel):
         for name, value in PRESETS.get(self.model, {}).items():
             given = getattr(self, name)
             if name in self.model_fields_set and given is not None and given != value:
-                raise ValueError(f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm")
+                raise ValueError(
+                    f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm"
+                )
             object.__setattr__(self, name, value)
         if self.embed_size is None:
             object.__setattr__(self, "embed_size", self.hidden_size)
@@ -197,7 +199,9 @@ class RunConfig(BaseModel):
                 "set tie_weights=false or leave embed_size out"
             )
         if self.momentum and self.optimizer not in _WITH_MOMENTUM:
-            raise ValueError(f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}")
+            raise ValueError(
+                f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}"
+            )
         return self
 
     @property
@@ -260,7 +264,8 @@ def coerce(name: str, value: Any) -> Any:
 @lru_cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     info = RunConfig.model_fields[name]
-    return TypeAdapter(Annotated[info.annotation, info], config=ConfigDict(allow_inf_nan=False))  # type: ignore[return-value]
+    field_type: Any = Annotated[info.annotation, info]
+    return TypeAdapter(field_type, config=ConfigDict(allow_inf_nan=False))
 
 
 def _check_name(name: Any) -> None:
@@ -380,7 +385,9 @@ def load_sweep(path: Path) -> Sweep:
             settings=_settings(content.get("set") or {}, "set must be a mapping of field: value"),
             axes={
                 key: _axis(key, values)
-                for key, values in _mapping(content.get("axes") or {}, "axes must map fields to lists of values").items()
+                for key, values in _mapping(
+                    content.get("axes") or {}, "axes must map fields to lists of values"
+                ).items()
             },
             overrides=tuple(_override(item) for item in overrides),
         )

@@ -83,7 +83,9 @@ class PlainDisplay(_Watched):
         left = self._time_left(state.fraction for state in states.values() if state)
         for name, state in states.items():
             if state:
-                self._say(f"  {self._labels[name]}: {_doing(state)}; {self._done} of {len(self._plan.missing)} points done, {left}")
+                self._say(
+                    f"  {self._labels[name]}: {_doing(state)}; {self._done} of {len(self._plan.missing)} points done, {left}"
+                )
 
 
 class TerminalDisplay(_Watched):
@@ -100,7 +102,11 @@ class TerminalDisplay(_Watched):
             console=self._console,
         )
         self._points = Progress(
-            TextColumn("points"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=self._console
+            TextColumn("points"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
         )
         self._total = self._points.add_task("points", total=len(plan.missing), left="")
         self._tasks: dict[str, TaskID] = {}
@@ -149,7 +155,7 @@ def summary(record: RunRecord) -> str:
     """A record in one line."""
     if record.status not in FINISHED:
         return f"{record.status} ({record.reason})"
-    parts = [record.status] if not record.reason else [f"{record.status} ({record.reason})"]
+    parts = [f"{record.status} ({record.reason})" if record.reason else str(record.status)]
     if record.valid_perplexity is not None:
         parts.append(f"validation perplexity {_figure(record.valid_perplexity)}")
     if record.test_perplexity is not None:
@@ -197,13 +203,21 @@ def results_table(records: Sequence[RunRecord], labels: dict[str, str]) -> Table
     return table
 
 
-def status_lines(directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool) -> list[str]:
+def status_lines(
+    directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool
+) -> list[str]:
     """What ``status`` prints of a sweep's folder."""
     known = {record.run_id: record for record in records}
-    counts = {status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known) for status in ("ok", "diverged", "failed", "oom", "timeout")}
+    counts = {
+        status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known)
+        for status in ("ok", "diverged", "failed", "oom", "timeout")
+    }
     ended = sum(counts.values())
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
-    lines = [f"{directory}: {ended} of {len(points)} points ended ({said}); " + ("a sweep is running" if active else "no sweep is running")]
+    lines = [
+        f"{directory}: {ended} of {len(points)} points ended ({said}); "
+        + ("a sweep is running" if active else "no sweep is running")
+    ]
     for point in points:
         record = known.get(point["run_id"])
         if record:
@@ -211,7 +225,9 @@ def status_lines(directory: Path, points: Sequence[dict[str, str]], records: Seq
             continue
         state = read_progress(directory / "runs" / point["run_id"])
         # Without a sweep nothing runs, whatever a killed worker's last words were.
-        lines.append(f"  {point['label']}: " + (_doing(state) if state and active else "interrupted" if state else "waiting"))
+        lines.append(
+            f"  {point['label']}: " + (_doing(state) if state and active else "interrupted" if state else "waiting")
+        )
     return lines
 
 

@@ -132,10 +132,16 @@ class RunRecord(RunConfig):
     ] = None
     step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
     step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same")] = None
-    train_seconds: Annotated[float | None, Field(description="in training, warm-up included, evaluation left out")] = None
-    wall_seconds: Annotated[float | None, Field(description="of the worker's process, all attempts at this run's end")] = None
+    train_seconds: Annotated[float | None, Field(description="in training, warm-up included, evaluation left out")] = (
+        None
+    )
+    wall_seconds: Annotated[
+        float | None, Field(description="of the worker's process, all attempts at this run's end")
+    ] = None
     parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
-    peak_rss_mb: Annotated[float | None, Field(description="largest resident memory of the process, 2**20 bytes")] = None
+    peak_rss_mb: Annotated[float | None, Field(description="largest resident memory of the process, 2**20 bytes")] = (
+        None
+    )
     peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, 2**20 bytes")] = None
     device_name: str
     machine_id: str

@@ -187,12 +187,16 @@ def run_sweep(
         lock = filelock.FileLock(plan.directory / ".lock", blocking=False)
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"another sweep is at work in {plan.directory}; wait for it or give --results another folder") from None
+        raise UserError(
+            f"another sweep is at work in {plan.directory}; wait for it or give --results another folder"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot write to {plan.directory}: {error.strerror}; give --results another folder") from None
     with lock:
         points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
-        write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
+        write_atomically(
+            plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n"
+        )
         records = {record.run_id: record for record in read_records(plan.directory)[0]}
         for job in plan.missing:
             # A failed run that is to be made again is no result while it waits.
@@ -231,7 +235,9 @@ def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | 
         with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as temporary:
             return train(config, data_dir=data_dir, directory=Path(temporary))
     settings = config.model_dump(exclude_unset=True)
-    plan = plan_sweep(Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr)
+    plan = plan_sweep(
+        Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr
+    )
     (record,) = run_sweep(plan)
     if record.status not in FINISHED:
         log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
@@ -297,7 +303,9 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
     if kind != "gpu":
         return
     if not machine.gpus:
-        raise UserError(f"device {name} is not there: the driver shows no GPU; use --device cpu, or see scripts/doctor.py")
+        raise UserError(
+            f"device {name} is not there: the driver shows no GPU; use --device cpu, or see scripts/doctor.py"
+        )
     if number and int(number) >= len(machine.gpus):
         raise UserError(f"device {name} is not there: this machine shows gpu:0 to gpu:{len(machine.gpus) - 1}")
     if (number and int(number) not in usable) or not usable:
@@ -319,8 +327,12 @@ def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None
         usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
         pool = numbered or wished or usable[: jobs or 1]
         if jobs is not None and jobs > len(pool):
-            raise UserError(f"--jobs {jobs} is more than the {len(pool)} GPUs there are to run on; a GPU takes one run at a time")
-        slots = [Slot(f"gpu:{n}", machine.gpus[n].name, f"gpu:{machine.gpus[n].uuid}") for n in pool[: jobs or len(pool)]]
+            raise UserError(
+                f"--jobs {jobs} is more than the {len(pool)} GPUs there are to run on; a GPU takes one run at a time"
+            )
+        slots = [
+            Slot(f"gpu:{n}", machine.gpus[n].name, f"gpu:{machine.gpus[n].uuid}") for n in pool[: jobs or len(pool)]
+        ]
         if "cpu" in kinds:
             slots.append(Slot("cpu", machine.cpu_name, "cpu"))
         return tuple(slots)
@@ -366,7 +378,9 @@ def _check_writable(directory: Path) -> None:
     if not existing.is_dir():
         raise UserError(f"cannot write results to {directory}: {existing} is not a folder; give --results another")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write results to {directory}: no permission for {existing}; give --results another folder")
+        raise UserError(
+            f"cannot write results to {directory}: no permission for {existing}; give --results another folder"
+        )
 
 
 def git_state() -> tuple[str | None, bool | None]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
-from gluon_rnn.records import LiveProgress, Job, Status, make_record, write_epochs, write_record
+from gluon_rnn.records import Job, LiveProgress, Status, make_record, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def main(directory: Path) -> int:
         peak_gpu_mb=_gpu_memory_mb() if on_gpu else None,
     )
     write_record(directory, record)
+    (directory / "progress.json").unlink(missing_ok=True)
     _say(f"ended: {status}" + (f", {reason}" if reason else ""))
     return 0 if status in ("ok", "diverged") else 1
 
@@ -165,7 +166,7 @@ def _gpu_memory_mb() -> float:
     import mxnet as mx
 
     free, total = mx.context.gpu_memory_info(0)
-    return (total - free) / 2**20
+    return float(total - free) / 2**20
 
 
 def _die_with_parent() -> None:

@@ -92,9 +92,7 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     )
     initial = build_model(config, len(synthetic.vocab), CPU)
     initial.save_parameters(str(tmp_path / "initial"))
-    expected = plain_losses(
-        synthetic, tmp_path / "initial", cell, tie=tie, rate=rate, steps=steps, hidden=hidden
-    )
+    expected = plain_losses(synthetic, tmp_path / "initial", cell, tie=tie, rate=rate, steps=steps, hidden=hidden)
     found: list[float] = []
     fit(
         config.model_copy(update={"log_interval": 1}),

@@ -122,7 +122,9 @@ class LocalExecutor:
             return Ended(worker.job, "oom", "killed by the kernel, which had run out of memory", seconds)
         if code < 0:
             return Ended(worker.job, "failed", f"the worker was ended by {signal.Signals(-code).name}", seconds)
-        return Ended(worker.job, "failed", f"the worker ended with status {code} and no record; see its log.txt", seconds)
+        return Ended(
+            worker.job, "failed", f"the worker ended with status {code} and no record; see its log.txt", seconds
+        )
 
 
 def _start(job: Job, slot: Slot, directory: Path) -> _Worker:

@@ -1,0 +1,131 @@
+"""Fetch verified files from the first of several sources that serves them whole."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import NamedTuple
+
+from gluon_rnn.corpora.content import sha1_of
+
+Notice = Callable[[str], None]
+CHUNK = 256  # bytes between two looks at the clock: small, as each may take a stalling server some seconds
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that serves a corpus's three files."""
+
+    url: str
+    """Of a zip archive with the files in any of its folders; or, with ``files``, of their folder, slash included."""
+    files: Mapping[str, str] | None = None
+    """What each split's file is called there."""
+
+
+class Timeouts(NamedTuple):
+    """Seconds: for a connection (to each address of a host), for silence while reading, and for one whole file."""
+
+    connect: float
+    read: float
+    whole: float
+
+
+def fetch_first(
+    sources: Iterable[Source],
+    *,
+    names: Mapping[str, str],
+    sha1s: Mapping[str, str],
+    scratch: Path,
+    timeouts: Timeouts,
+    notice: Notice,
+) -> tuple[dict[str, bytes] | None, dict[str, str]]:
+    """Return the bytes of each split from the first source whose files have the expected SHA-1s (None if there is no
+    such source), and a short reason for the URL of each source that failed.
+
+    ``names`` are the files to take from archives. ``scratch`` is a folder for unfinished files; it is left as it was
+    found. Proxies are those of the environment (``https_proxy`` and so on).
+    """
+    failed: dict[str, str] = {}
+    for source in sources:
+        notice(f"downloading {source.url}")
+        try:
+            with TemporaryDirectory(dir=scratch) as folder:
+                return _fetch(source, names, sha1s, Path(folder), timeouts), failed
+        except Exception as error:  # whatever a server does wrong, the next one may do right
+            failed[source.url] = reason(error)
+    return None, failed
+
+
+def reason(error: BaseException) -> str:
+    """Return one short line: requests and urllib3 wrap the cause in several others, each quoting the next."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status:
+        return f"HTTP {status}"
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _fetch(
+    source: Source, names: Mapping[str, str], sha1s: Mapping[str, str], folder: Path, timeouts: Timeouts
+) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    if source.files:
+        for split, name in source.files.items():
+            contents[split] = _download(source.url + name, folder / name, timeouts)
+            _check(name, contents[split], sha1s[split])
+        return contents
+    _download(source.url, folder / "archive.zip", timeouts)
+    with zipfile.ZipFile(folder / "archive.zip") as archive:
+        members = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
+        for split, name in names.items():
+            if name not in members:
+                raise ValueError(f"no {name} in the archive")
+            contents[split] = archive.read(members[name])
+            _check(name, contents[split], sha1s[split])
+    return contents
+
+
+def _check(name: str, content: bytes, expected: str) -> None:
+    if (found := sha1_of(content)) != expected:
+        raise ValueError(f"{name} has SHA-1 {found}, not {expected}")
+
+
+def _download(url: str, path: Path, timeouts: Timeouts) -> bytes:
+    import pooch
+
+    download = pooch.HTTPDownloader(
+        progressbar=_Deadline(timeouts.whole),
+        chunk_size=CHUNK,
+        timeout=(timeouts.connect, timeouts.read),
+    )
+    download(url, str(path), None)
+    return path.read_bytes()
+
+
+class _Deadline:
+    """A progress bar to pooch, which tells it of each chunk; it ends a transfer that trickles on and on.
+
+    ``timeouts.read`` alone would not: it starts anew with each byte.
+    """
+
+    total = 0  # bytes; pooch sets it
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = monotonic() + seconds
+
+    def update(self, _: int) -> None:
+        if monotonic() > self._end:
+            raise TimeoutError(f"not done within {self._seconds:g} s")
+
+    def reset(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,87 @@
+"""Text to ids, second half: read a corpus that was found, through GluonNLP. Imported only where a run is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gluonnlp
+
+from gluon_rnn.corpora import folder, synthetic, wikitext2
+from gluon_rnn.corpora.content import EOS, SPLITS, CorpusFiles, content_sha1, sha1_of
+
+# What gluonnlp.data.WikiText2 calls the splits.
+SEGMENTS = {"train": "train", "valid": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Flat lists of words, one ``<eos>`` at the end of each line, and the vocabulary of the whole train split.
+
+    The vocabulary holds ``<unk>`` and ``<eos>`` but no padding; a word that it lacks is looked up as ``<unk>``.
+    """
+
+    vocab: gluonnlp.Vocab
+    train: list[str]
+    valid: list[str]
+    test: list[str]
+
+
+def load_corpus(
+    files: CorpusFiles, *, max_train_tokens: int | None = None, max_eval_tokens: int | None = None
+) -> Corpus:
+    """Read the corpus that `gluon_rnn.corpora.find_corpus` found; never downloads.
+
+    ``max_train_tokens`` keeps the first so many tokens of train, ``max_eval_tokens`` of valid and of test (default:
+    all); the vocabulary stays that of the whole. Raises `RuntimeError` if the text has changed or gone since it was
+    found.
+    """
+    if files.folder is None:
+        with TemporaryDirectory() as scratch:
+            for split, content in synthetic.generate().items():
+                (Path(scratch) / folder.FILES[split]).write_bytes(content)
+            tokens = _read_folder(Path(scratch), files.sha1)
+    elif files.dataset == wikitext2.NAME:
+        tokens = _read_wikitext2(files.folder)
+    else:
+        tokens = _read_folder(files.folder, files.sha1)
+    vocab = gluonnlp.Vocab(gluonnlp.data.Counter(tokens["train"]), padding_token=None, bos_token=None)
+    return Corpus(
+        vocab=vocab,
+        train=tokens["train"][:max_train_tokens],
+        valid=tokens["valid"][:max_eval_tokens],
+        test=tokens["test"][:max_eval_tokens],
+    )
+
+
+def _read_wikitext2(root: Path) -> dict[str, list[str]]:
+    # GluonNLP downloads by itself, over whatever lies there, if a file is missing or its SHA-1 is not this one.
+    _check(
+        [root / wikitext2.FILES[split] for split in SPLITS], content_sha1(wikitext2.SHA1S[split] for split in SPLITS)
+    )
+    return {
+        split: list(gluonnlp.data.WikiText2(segment, bos=None, eos=EOS, skip_empty=False, root=str(root)))
+        for split, segment in SEGMENTS.items()
+    }
+
+
+def _read_folder(root: Path, sha1: str) -> dict[str, list[str]]:
+    paths = {split: root / folder.FILES[split] for split in SPLITS}
+    _check(list(paths.values()), sha1)
+    return {
+        split: list(gluonnlp.data.CorpusDataset(str(path), flatten=True, bos=None, eos=EOS, skip_empty=False))
+        for split, path in paths.items()
+    }
+
+
+def _check(paths: list[Path], sha1: str) -> None:
+    try:
+        found = content_sha1(sha1_of(path.read_bytes()) for path in paths)
+    except OSError as error:
+        raise RuntimeError(f"{error.filename} was found earlier and cannot be read now: {error.strerror}") from error
+    if found != sha1:
+        names = ", ".join(path.name for path in paths)
+        raise RuntimeError(
+            f"the text in {paths[0].parent} ({names}) is not the one that was found: SHA-1 {found}, not {sha1}"
+        )

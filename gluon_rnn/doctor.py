@@ -1,0 +1,408 @@
+"""Whether this installation and this machine can train: one check a line, each with its mend.
+
+MXNet is tried in a process of its own, started as a worker is, so that what is reported is what a run will get.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gluon_rnn import runtime
+from gluon_rnn.errors import UserError
+
+#: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
+CUDA_LIBRARIES = {
+    "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
+    "libcublas.so.11": "nvidia-cublas-cu11",
+    "libcudnn.so.8": "nvidia-cudnn-cu11",
+    "libnccl.so.2": "nvidia-nccl-cu11",
+    "libcufft.so.10": "nvidia-cufft-cu11",
+    "libcusolver.so.11": "nvidia-cusolver-cu11",
+    "libcurand.so.10": "nvidia-curand-cu11",
+    "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
+    "libnvToolsExt.so.1": "nvidia-nvtx-cu11",
+    "libcuda.so.1": "the NVIDIA driver",
+}
+
+#: Debian's packages of the system libraries that MXNet's wheels do not carry.
+SYSTEM_PACKAGES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
+
+#: A results folder with less free space than this, in MiB, is worth a warning: a run's checkpoints take some 100 MB.
+LEAST_FREE_MB = 1024
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the diagnosis.
+
+    Attributes:
+        name: what was looked at.
+        level: ``problem`` if training cannot work, ``warning`` if it will be slower or poorer than it need be.
+        text: what was found.
+        mend: what to do about it; empty if nothing is amiss.
+    """
+
+    name: str
+    level: Level
+    text: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process saw that was started like a worker.
+
+    Attributes:
+        mxnet: version, or None if it could not be imported.
+        gluonnlp: version, or None if it could not be imported.
+        features: build features of MXNet that are on, such as ``CUDA`` and ``MKLDNN`` (oneDNN's older name).
+        blas: as `gluon_rnn.runtime.blas_in_use` names it.
+        gflops: 10^9 floating-point operations a second in float32 matrix products of 1024 by 1024.
+        missing_libraries: those of `CUDA_LIBRARIES` that the dynamic linker did not find; empty without the CUDA build.
+        error: why an import failed, in one line.
+    """
+
+    mxnet: str | None = None
+    gluonnlp: str | None = None
+    features: list[str] = field(default_factory=list)
+    blas: str = "unknown"
+    gflops: float = 0.0
+    missing_libraries: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver.
+
+    Attributes:
+        version: such as ``535.104.05``.
+        cuda: newest CUDA version that it serves, major and minor.
+    """
+
+    version: str
+    cuda: tuple[int, int]
+
+
+def diagnose(
+    data_dir: Path | None = None,
+    *,
+    results_dir: Path = Path("results"),
+    environ: Mapping[str, str] = os.environ,
+    machine: runtime.Machine | None = None,
+    worker: Worker | None = None,
+    driver: Driver | None = None,
+    version_of: Callable[[str], str | None] = runtime.version_of,
+) -> list[Check]:
+    """Check all that a run needs; it takes some 5 seconds, starts one process and downloads nothing.
+
+    Args:
+        data_dir: where corpora are looked for first; None: the default places.
+        results_dir: where runs would be written.
+        environ: the environment on which a worker's is built.
+        machine: default: this one.
+        worker: default: what `ask_worker` says.
+        driver: default: what NVML says.
+        version_of: gives the installed version of a distribution, None if it is missing.
+    """
+    machine = machine or runtime.describe_machine(environ=environ)
+    worker = worker or ask_worker(runtime.process_environment("cpu", machine.cores, environ=environ))
+    driver = driver or find_driver()
+    distributions = [name for name in ("mxnet", "mxnet-cu112") if version_of(name)]
+    return [
+        check_python(sys.version_info[:2]),
+        check_compiler(worker, shutil.which("cc") or shutil.which("gcc"), Path(sysconfig.get_path("include"))),
+        check_numpy(version_of("numpy")),
+        check_mxnet(worker, distributions),
+        check_gluonnlp(worker),
+        *([check_cuda_libraries(worker)] if "mxnet-cu112" in distributions else []),
+        *check_gpus(machine, driver, "mxnet-cu112" in distributions),
+        check_blas(worker, machine, environ),
+        check_threads(machine),
+        check_huge_pages(environ),
+        check_results(results_dir),
+        check_data(data_dir, environ),
+    ]
+
+
+def format_checks(checks: Iterable[Check]) -> str:
+    """Lay out `checks` for a terminal, a line each and a second one for a mend."""
+    checks = list(checks)
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.level:<7}  {check.name:<{width}}  {check.text}")
+        if check.mend:
+            lines.append(f"{'':<7}  {'':<{width}}  -> {check.mend}")
+    return "\n".join(lines)
+
+
+def check_python(version: tuple[int, int]) -> Check:
+    """MXNet 1.9.1 and NumPy 1.23 run together on Python 3.10 and 3.11."""
+    text = ".".join(map(str, version))
+    if version in ((3, 10), (3, 11)):
+        return Check("Python", "ok", text)
+    return Check("Python", "problem", f"{text}, not 3.10 or 3.11", "make clean install PYTHON=python3.11")
+
+
+def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check:
+    """GluonNLP is compiled when it is installed; afterwards the compiler is not missed."""
+    missing = [
+        what for what, there in (("C compiler", compiler), ("Python.h", (headers / "Python.h").is_file())) if not there
+    ]
+    if not missing:
+        return Check("C compiler", "ok", str(compiler))
+    level: Level = "ok" if worker.gluonnlp else "problem"
+    mend = "" if worker.gluonnlp else "apt-get install build-essential python3-dev, then make install"
+    return Check("C compiler", level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", mend)
+
+
+def check_numpy(version: str | None) -> Check:
+    """From NumPy 1.24 on, MXNet cannot be imported."""
+    if version is not None and version.startswith("1.23."):
+        return Check("NumPy", "ok", version)
+    return Check("NumPy", "problem", f"{version or 'missing'}; MXNet 1.9.1 needs 1.23", "make install")
+
+
+def check_mxnet(worker: Worker, distributions: list[str]) -> Check:
+    """One of MXNet's two distributions is there and can be imported."""
+    if len(distributions) != 1:
+        found = "both mxnet and mxnet-cu112 are installed and overwrite each other" if distributions else "missing"
+        return Check("MXNet", "problem", found, "make clean install" if distributions else "make install")
+    if worker.mxnet is None:
+        return Check("MXNet", "problem", f"{distributions[0]}: {worker.error}", _mend_import(worker.error))
+    features = (
+        f"CUDA {'on' if 'CUDA' in worker.features else 'off'}, oneDNN {'on' if 'MKLDNN' in worker.features else 'off'}"
+    )
+    return Check("MXNet", "ok", f"{distributions[0]} {worker.mxnet} ({features})")
+
+
+def _mend_import(error: str) -> str:
+    library = missing_library(error)
+    if library in SYSTEM_PACKAGES:
+        return f"apt-get install {' '.join(SYSTEM_PACKAGES.values())}"
+    if library == "libcuda.so.1":
+        return "install NVIDIA's driver, or for the CPU make install EXTRA=cpu"
+    return "make install EXTRA=cu112" if library in CUDA_LIBRARIES else "make clean install"
+
+
+def missing_library(error: str) -> str | None:
+    """Read from the dynamic linker's message which library it did not find."""
+    match = re.search(r"(\S+\.so[.\d]*): cannot open shared object file", error)
+    return match[1] if match else None
+
+
+def check_gluonnlp(worker: Worker) -> Check:
+    """GluonNLP can be imported, which needs MXNet."""
+    if worker.gluonnlp is not None:
+        return Check("GluonNLP", "ok", worker.gluonnlp)
+    if worker.mxnet is None:
+        return Check("GluonNLP", "problem", "not tried, as MXNet does not import", "mend MXNet first")
+    return Check("GluonNLP", "problem", worker.error, "make install")
+
+
+def check_cuda_libraries(worker: Worker) -> Check:
+    """The dynamic linker finds what MXNet's CUDA build is linked against, in an environment like a worker's."""
+    if not worker.missing_libraries:
+        return Check("CUDA libraries", "ok", f"all {len(CUDA_LIBRARIES)} found")
+    text = ", ".join(f"{name} ({CUDA_LIBRARIES[name]})" for name in worker.missing_libraries)
+    return Check(
+        "CUDA libraries",
+        "problem",
+        f"missing: {text}",
+        _mend_import(f"{worker.missing_libraries[0]}: cannot open shared object file"),
+    )
+
+
+def check_gpus(machine: runtime.Machine, driver: Driver | None, cuda_build: bool) -> list[Check]:
+    """Every visible GPU, the driver, and whether the installed MXNet can use them; a machine without a GPU is fine."""
+    if not machine.gpus:
+        why = "no driver" if driver is None else f"driver {driver.version} shows none"
+        return [Check("GPU", "ok", f"none ({why}); runs use the CPU")]
+    checks = []
+    if driver is not None:
+        text = f"{driver.version}, CUDA {driver.cuda[0]}.{driver.cuda[1]}"
+        if driver.cuda < (11, 2):
+            checks.append(
+                Check("driver", "problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
+            )
+        elif driver.cuda < (11, 8):
+            # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
+            mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
+            checks.append(Check("driver", "warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend))
+        else:
+            checks.append(Check("driver", "ok", text))
+    for gpu in machine.gpus:
+        capability = ".".join(map(str, gpu.compute_capability))
+        name, text = f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {capability}"
+        if not runtime.supports_gpu(gpu):
+            mend = "use the CPU (make install EXTRA=cpu), or a GPU from Maxwell to Ada"
+            checks.append(Check(name, "warning", f"{text}; MXNet 1.9.1 has code for 5.0 to 8.9 only", mend))
+        elif not cuda_build:
+            checks.append(
+                Check(name, "warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
+            )
+        else:
+            checks.append(Check(name, "ok", text))
+    return checks
+
+
+def check_blas(worker: Worker, machine: runtime.Machine, environ: Mapping[str, str]) -> Check:
+    """Which library multiplies matrices, and how fast; OpenBLAS's Prescott kernel is its fallback of 2004."""
+    text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
+    if worker.mxnet is None:
+        return Check("BLAS", "problem", "not tried, as MXNet does not import", "mend MXNet first")
+    if not runtime.tuning_wanted(environ):
+        return Check("BLAS", "ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")
+    if machine.architecture == "x86_64" and "mkl" not in worker.blas:
+        mend = "make install, in a folder whose name has neither spaces nor colons, to have MKL preloaded"
+        return Check("BLAS", "warning", text, mend)
+    return Check("BLAS", "ok", text)
+
+
+def check_threads(machine: runtime.Machine) -> Check:
+    """How many threads a run alone on the machine gets."""
+    return Check(
+        "threads",
+        "ok",
+        f"{runtime.default_threads(machine.cores, 1)} a run ({machine.cpu_name}, {machine.memory_mb} MiB)",
+    )
+
+
+def check_huge_pages(environ: Mapping[str, str]) -> Check:
+    """Whether the heap of a worker gets huge pages."""
+    if not runtime.tuning_wanted(environ):
+        return Check("huge pages", "ok", f"left alone ({runtime.TUNING_VARIABLE}=off)")
+    if runtime.huge_pages_available():
+        return Check("huge pages", "ok", f"on ({runtime.libc_version()})")
+    return Check(
+        "huge pages",
+        "ok",
+        f"not to be had: they need glibc 2.35 (here {runtime.libc_version()}) and a kernel that allows them",
+    )
+
+
+def check_results(folder: Path) -> Check:
+    """Runs can be written into `folder` or, where it does not exist yet, into the nearest folder above it."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        return Check("results", "problem", f"cannot write into {existing}", "give another folder with --results")
+    free_mb = shutil.disk_usage(existing).free >> 20
+    if free_mb < LEAST_FREE_MB:
+        return Check(
+            "results", "warning", f"{folder}: {free_mb} MiB free", "make room, or give another folder with --results"
+        )
+    return Check("results", "ok", f"{folder}: {free_mb} MiB free")
+
+
+def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
+    """WikiText-2 is in `data_dir` or in the cache and its bytes are right; nothing is downloaded."""
+    from gluon_rnn.corpora import DATA_VARIABLE, wikitext2
+
+    if data_dir is None and environ.get(DATA_VARIABLE):
+        data_dir = Path(environ[DATA_VARIABLE])
+    if data_dir is not None and not data_dir.is_dir():
+        return Check(
+            "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
+        )
+    try:
+        folder, _ = wikitext2.find(data_dir and data_dir.absolute(), sources=(), notice=lambda _: None)
+    except wikitext2.Unavailable as error:
+        text = "WikiText-2 is not here yet: a sweep will try to download it, else auto means the synthetic corpus"
+        return Check("data", "warning", text, error.mend)
+    except UserError as error:
+        return Check("data", "problem", str(error))
+    return Check("data", "ok", f"WikiText-2 in {folder}, verified")
+
+
+def find_driver(nvml: Any = None) -> Driver | None:
+    """Ask NVML for the driver's version; None without a driver.
+
+    Args:
+        nvml: a module like ``pynvml``, which is the default.
+    """
+    try:
+        nvml = nvml or importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        version, cuda = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion()
+        nvml.nvmlShutdown()
+    except Exception:  # as for runtime.list_gpus: whatever NVML says, there is no driver to use
+        return None
+    return Driver(version.decode() if isinstance(version, bytes) else version, (cuda // 1000, cuda % 1000 // 10))
+
+
+def ask_worker(environment: Mapping[str, str], *, timeout_seconds: float = 120) -> Worker:
+    """Start a process in `environment`, import what a run imports, and multiply matrices for a second.
+
+    Args:
+        environment: a whole environment, from `gluon_rnn.runtime.process_environment`.
+        timeout_seconds: after this long the process is ended and counts as failed.
+    """
+    command = [sys.executable, "-c", "from gluon_rnn.doctor import examine; examine()"]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout_seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Worker(error=f"importing MXNet took more than {timeout_seconds:.0f} s")
+    try:
+        return Worker(**json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+        return Worker(error=last[0] if last else f"the process ended with status {done.returncode} and said nothing")
+
+
+def examine() -> None:
+    """Print, as one line of JSON, the fields of `Worker` for this very process."""
+    import ctypes
+
+    found: dict[str, Any] = {}
+    if runtime.mxnet_distribution() == "mxnet-cu112":
+        found["missing_libraries"] = [name for name in CUDA_LIBRARIES if not _loads(ctypes.CDLL, name)]
+    try:
+        import mxnet
+
+        found |= {
+            "mxnet": mxnet.__version__,
+            "features": [name for name, feature in mxnet.runtime.Features().items() if feature.enabled],
+            "blas": runtime.blas_in_use(),
+            "gflops": _gflops(mxnet),
+        }
+        import gluonnlp
+
+        found["gluonnlp"] = gluonnlp.__version__
+    except Exception as error:  # whatever an old library raises on import is what is to be reported
+        found["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(json.dumps(found))
+
+
+def _loads(load: Callable[[str], Any], library: str) -> bool:
+    try:
+        load(library)
+    except OSError:
+        return False
+    return True
+
+
+def _gflops(mxnet: Any, *, size: int = 1024, seconds: float = 1.0) -> float:
+    matrix = mxnet.nd.ones((size, size))
+    mxnet.nd.dot(matrix, matrix).wait_to_read()  # the first product starts the threads
+    products, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        mxnet.nd.dot(matrix, matrix).wait_to_read()
+        products += 1
+    return float(2 * size**3 * products / elapsed / 1e9)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.corpora.loading import Corpus, load_corpus
+
+
+def write(folder: Path, train: str, valid: str = "a\n", test: str = "b\n") -> str:
+    for name, text in (("train.txt", train), ("valid.txt", valid), ("test.txt", test)):
+        (folder / name).write_bytes(text.encode())
+    return str(folder)
+
+
+def assert_agree(files: CorpusFiles, corpus: Corpus) -> None:
+    assert len(corpus.train) == files.train_tokens
+    assert len(corpus.valid) == files.valid_tokens
+    assert len(corpus.test) == files.test_tokens
+    assert len(corpus.vocab) == files.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("train", "tokens"),
+    [
+        ("a b\nc\n", ["a", "b", "<eos>", "c", "<eos>"]),
+        ("a b\n\n \n c ", ["a", "b", "<eos>", "<eos>", "<eos>", "c", "<eos>"]),
+        ("a\r\nb\rc\r\r\n", ["a", "<eos>", "b", "<eos>", "c", "<eos>", "<eos>"]),
+        ("a\x0bb\x0cc\x1cd\x1de\x1ef", [token for word in "abcdef" for token in (word, "<eos>")]),
+        ("a\x85b\u2028c\u2029d\n", [token for word in "abcd" for token in (word, "<eos>")]),
+        ("a\u00a0b\u3000c\x1fd\te", ["a", "b", "c", "d", "e", "<eos>"]),
+        ("\ufeffa a\u200bb\n", ["\ufeffa", "a\u200bb", "<eos>"]),
+        ("<eos> <unk>\n<pad> <bos>", ["<eos>", "<unk>", "<eos>", "<pad>", "<bos>", "<eos>"]),
+        ("a\0b \x00\n", ["a\0b", "\0", "<eos>"]),
+    ],
+)
+def test_a_folders_tokens_and_counts(train: str, tokens: list[str], tmp_path: Path) -> None:
+    files = find_corpus(write(tmp_path, train))
+    corpus = load_corpus(files)
+    assert corpus.train == tokens
+    assert (corpus.valid, corpus.test) == (["a", "<eos>"], ["b", "<eos>"])
+    assert_agree(files, corpus)
+
+
+def test_the_vocabulary_has_no_padding_and_the_most_frequent_words_first(tmp_path: Path) -> None:
+    vocab = load_corpus(find_corpus(write(tmp_path, "b c b a a b\n", valid="z\n"))).vocab
+    assert vocab.idx_to_token == ["<unk>", "<eos>", "b", "a", "c"]
+    assert vocab[["z"]] == [0]
+    assert (vocab.padding_token, vocab.bos_token) == (None, None)
+
+
+def test_shortening_leaves_the_vocabulary_whole(tmp_path: Path) -> None:
+    files = find_corpus(write(tmp_path, "a b\nc d\n", valid="a b c\n", test="d c\n"))
+    short = load_corpus(files, max_train_tokens=2, max_eval_tokens=3)
+    assert (short.train, short.valid, short.test) == (["a", "b"], ["a", "b", "c"], ["d", "c", "<eos>"])
+    assert len(short.vocab) == files.vocab_size == 6
+
+
+def test_the_built_in_corpus() -> None:
+    files = find_corpus("synthetic")
+    corpus = load_corpus(files)
+    assert_agree(files, corpus)
+    assert corpus.train[-1] == "<eos>"
+
+
+def test_a_folder_that_has_changed_or_gone(tmp_path: Path) -> None:
+    files = find_corpus(write(tmp_path, "a\n"))
+    (tmp_path / "test.txt").write_text("changed\n")
+    with pytest.raises(RuntimeError, match="is not the one that was found"):
+        load_corpus(files)
+    (tmp_path / "test.txt").unlink()
+    with pytest.raises(RuntimeError, match=r"/test.txt was found earlier and cannot be read now: No such file"):
+        load_corpus(files)
+
+
+def test_a_built_in_corpus_of_another_version() -> None:
+    with pytest.raises(RuntimeError, match="is not the one that was found"):
+        load_corpus(dataclasses.replace(find_corpus("synthetic"), sha1="0" * 40))
+
+
+class TestWikiText2:
+    def test_numbers(self, real_data: Path) -> None:
+        files = find_corpus("wikitext-2", data_dir=real_data)
+        corpus = load_corpus(files, max_train_tokens=1000)
+        assert len(corpus.train) == 1000
+        assert_agree(dataclasses.replace(files, train_tokens=1000), corpus)
+        assert (len(corpus.vocab), len(corpus.valid), len(corpus.test)) == (33_278, 217_646, 245_569)
+        assert corpus.train[:8] == ["<eos>", "=", "Valkyria", "Chronicles", "III", "=", "<eos>", "<eos>"]
+
+    @pytest.mark.usefixtures("no_network")
+    def test_never_downloads(self, tmp_path: Path) -> None:
+        files = CorpusFiles("wikitext-2", tmp_path / "gone", "0" * 40, 1, 1, 1, 3)
+        with pytest.raises(RuntimeError, match="cannot be read now"):
+            load_corpus(files)
+        assert not (tmp_path / "gone").exists()
+        for split in ("train", "valid", "test"):
+            (tmp_path / f"wiki.{split}.tokens").write_text("damaged\n")
+        with pytest.raises(RuntimeError, match="is not the one that was found"):
+            load_corpus(dataclasses.replace(files, folder=tmp_path))
+        assert (tmp_path / "wiki.train.tokens").read_text() == "damaged\n"

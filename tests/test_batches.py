@@ -1,0 +1,77 @@
+"""Windows rejoin to the text, and evaluation scores every token once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_rnn.batches import evaluation_columns, training_windows
+
+CPU = mx.cpu()
+
+
+def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
+    return gluonnlp.Vocab(gluonnlp.data.Counter(tokens), padding_token=None, bos_token=None)
+
+
+@pytest.mark.parametrize(("bptt", "batch_size"), [(5, 4), (7, 3), (1, 1), (20, 2)])
+def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None:
+    tokens = [f"w{(n * n) % 23}" for n in range(101)]
+    vocab = vocabulary(tokens)
+    windows = training_windows(tokens, vocab, bptt=bptt, batch_size=batch_size, context=CPU)
+    length = len(tokens) // batch_size
+    assert len(windows) == (length - 1) // bptt
+    for column in range(batch_size):
+        text = vocab[tokens[column * length : (column + 1) * length]]
+        inputs = np.concatenate([x.asnumpy()[:, column] for x, _ in windows])
+        targets = np.concatenate([y.asnumpy()[:, column] for _, y in windows])
+        assert inputs.tolist() == text[: len(inputs)]
+        assert targets.tolist() == text[1 : len(targets) + 1]
+    assert {x.dtype for x, _ in windows} == {np.int32} and windows[0][0].shape == (bptt, batch_size)
+
+
+def test_training_windows_are_gluonnlps() -> None:
+    tokens = [f"w{n % 9}" for n in range(200)]
+    vocab = vocabulary(tokens)
+    theirs = gluonnlp.data.batchify.CorpusBPTTBatchify(vocab, 6, 5, last_batch="discard")(tokens)
+    ours = training_windows(tokens, vocab, bptt=6, batch_size=5, context=CPU)
+    assert len(ours) == len(theirs)
+    for (x, y), (their_x, their_y) in zip(ours, theirs, strict=True):
+        assert (x.asnumpy() == their_x.asnumpy()).all() and (y.asnumpy() == their_y.asnumpy()).all()
+
+
+def test_too_little_text_is_said() -> None:
+    with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
+        training_windows(["a"] * 10, vocabulary(["a"]), bptt=5, batch_size=2, context=CPU)
+
+
+@pytest.mark.parametrize("length", [2, 3, 17, 100, 101])
+@pytest.mark.parametrize(("bptt", "batch_size"), [(1, 1), (3, 2), (7, 4), (35, 20), (200, 3)])
+def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_size: int) -> None:
+    ids = np.arange(length) + 1000  # every token is another, so that each can be counted
+    columns = evaluation_columns(ids, bptt=bptt, batch_size=batch_size, context=CPU)
+    scored: Counter[int] = Counter()
+    for inputs, targets, weights in columns.windows:
+        assert inputs.shape == targets.shape == weights.shape == columns.windows[0][0].shape
+        x, y, w = inputs.asnumpy(), targets.asnumpy(), weights.asnumpy()
+        assert set(np.unique(w)) <= {0, 1}
+        assert (y[w == 1] == x[w == 1] + 1).all()  # a target follows its input in the text
+        scored.update(y[w == 1].tolist())
+    assert scored == Counter(range(1001, 1000 + length))
+    assert columns.targets == length - 1
+
+
+def test_columns_run_on_from_window_to_window() -> None:
+    columns = evaluation_columns(np.arange(100), bptt=7, batch_size=3, context=CPU)
+    for column in range(3):
+        inputs = np.concatenate([x.asnumpy()[:, column] for x, _, _ in columns.windows])
+        assert inputs[:33].tolist() == list(range(column * 33, column * 33 + 33))
+
+
+def test_a_split_without_a_target_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least two tokens"):
+        evaluation_columns([1], bptt=5, batch_size=1, context=CPU)

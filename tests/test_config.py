@@ -1,0 +1,202 @@
+"""Settings become configurations, or one line that says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id
+from gluon_rnn.errors import UserError
+
+CONTENT = {"corpus": "0123"}
+
+
+def sweep_file(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_system_a() -> None:
+    config = RunConfig()
+    assert (config.learning_rate, config.clip, config.lr_decay, config.lr_patience) == (20.0, 0.25, 0.25, 0)
+    assert (config.bptt, config.batch_size, config.epochs) == (35, 20, 3)
+    assert (config.optimizer, config.momentum, config.weight_decay, config.initializer) == ("sgd", 0, 0, "xavier")
+    preset = RunConfig(model="standard_lstm_lm_200")
+    assert config.model_dump(exclude={"model"}) == preset.model_dump(exclude={"model"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bbtt": 35}, "unknown setting 'bbtt'; did you mean 'bptt'?"),
+        ({"bptt": "20,35"}, "several values go to --axis"),
+        ({"bptt": True}, "bptt=True: a number is needed"),
+        ({"bptt": 0}, "bptt=0: input should be greater than or equal to 1"),
+        ({"bptt": "3.5"}, "bptt='3.5'"),
+        ({"hidden_size": None}, "hidden_size=None"),
+        ({"cell": "lsmt"}, "did you mean 'lstm'?"),
+        ({"cell": "pkg:"}, "package.module:CellClass"),
+        ({"model": "standard_lstm_lm_20"}, "did you mean 'standard_lstm_lm_200'?"),
+        (
+            {"model": "standard_lstm_lm_650", "hidden_size": 200},
+            "hidden_size=200 contradicts model=standard_lstm_lm_650",
+        ),
+        ({"model": "standard_lstm_lm_200", "cell": "gru"}, "cell=gru contradicts"),
+        ({"embed_size": 100}, "tie_weights=true needs embed_size equal to hidden_size"),
+        ({"learning_rate": "nan"}, "finite"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+        ({"dropout": 1}, "dropout=1"),
+        ({"clip": 0}, "clip=0"),
+        ({"optimizer": "sdg"}, "'sgd', 'nag'"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum=0.9 belongs to sgd and nag"),
+        ({"tie_weights": "maybe"}, "tie_weights='maybe'"),
+        ({"dataset": ""}, "dataset=''"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_wrong_settings_are_one_line_that_names_them(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        configure(settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_command_line_words_take_their_fields_type() -> None:
+    config = configure(
+        {"bptt": "20", "learning_rate": "1e-3", "clip": "none", "tie_weights": "false", "embed_size": "30"}
+    )
+    assert (config.bptt, config.learning_rate, config.clip, config.tie_weights) == (20, 1e-3, None, False)
+    assert (config.embedding_size, config.hidden_size) == (30, 200)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_equal_gluonnlps_zoo(name: str) -> None:
+    from gluonnlp.model.language_model import standard_lstm_lm_hparams
+
+    theirs = dict(standard_lstm_lm_hparams[name])
+    theirs["cell"] = theirs.pop("mode")
+    assert PRESETS[name] == theirs
+    config = RunConfig(model=name)
+    assert {field: getattr(config, field) for field in theirs} == theirs
+
+
+def test_run_id_names_what_decides_the_result_and_nothing_else() -> None:
+    base = RunConfig(device="cpu")
+    name = run_id(base, content=CONTENT)
+    same = [RunConfig(device="cpu", dataset="elsewhere"), RunConfig(device="cpu", log_interval=1)]
+    assert {run_id(config, content=CONTENT) for config in same} == {name}
+    assert run_id(RunConfig(device="gpu:0"), content=CONTENT) == run_id(RunConfig(device="gpu:1"), content=CONTENT)
+    others = [
+        RunConfig(device="cpu", **change)  # type: ignore[arg-type]
+        for change in ({"bptt": 36}, {"seed": 1}, {"threads": 1}, {"threads": 2}, {"epochs": 4}, {"clip": None})
+    ]
+    names = [run_id(config, content=CONTENT) for config in [base, RunConfig(device="gpu"), *others]]
+    names.append(run_id(base, content={"corpus": "4567"}))
+    assert len(set(names)) == len(names)
+    # Results that were committed are found by this name: it may only change together with the schema version.
+    assert name == "3234d22369e8"
+
+
+def test_points_are_the_product_of_the_axes_in_order_without_repeats() -> None:
+    sweep = Sweep("s", axes={"cell": ("lstm", "gru"), "bptt": (20, 35, 20)})
+    assert [(p.cell, p.bptt) for p in sweep.points()] == [("lstm", 20), ("lstm", 35), ("gru", 20), ("gru", 35)]
+
+
+def test_later_wins(tmp_path: Path) -> None:
+    sweep = load_sweep(
+        sweep_file(
+            tmp_path,
+            """
+            name: order
+            set: {learning_rate: 3, bptt: 10, epochs: 9}
+            axes: {cell: [lstm, gru], bptt: [20, 35]}
+            overrides:
+              - {when: {cell: gru}, set: {learning_rate: 1e-1, batch_size: 7}}
+              - {when: {cell: gru, bptt: 35}, set: {learning_rate: 2}}
+            """,
+        )
+    )
+    rates = {(p.cell, p.bptt): p.learning_rate for p in sweep.points()}
+    assert rates == {("lstm", 20): 3, ("lstm", 35): 3, ("gru", 20): 0.1, ("gru", 35): 2}
+    pinned = sweep.with_arguments({"learning_rate": "5", "bptt": "7"}, {})
+    assert [(p.cell, p.bptt, p.learning_rate, p.batch_size) for p in pinned.points()] == [
+        ("lstm", 7, 5, 20),
+        ("gru", 7, 5, 7),
+    ]
+    # A pinned field is seen by the conditions of the overrides.
+    assert [p.learning_rate for p in sweep.with_arguments({"cell": "gru", "bptt": "35"}, {}).points()] == [2]
+    swept = sweep.with_arguments({"cell": "gru"}, {"learning_rate": ["6", "8"], "bptt": ["35"]})
+    assert [(p.bptt, p.learning_rate, p.batch_size) for p in swept.points()] == [(35, 6, 7), (35, 8, 7)]
+
+
+def test_an_override_sees_defaults() -> None:
+    sweep = Sweep("s").with_arguments({}, {"seed": ["0"]})
+    assert len(sweep.points()) == 1
+    from gluon_rnn.config import Override
+
+    sweep = Sweep("s", overrides=(Override({"hidden_size": 200}, {"epochs": 8}),))
+    assert sweep.points()[0].epochs == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "no mapping"),
+        ("", "no mapping"),
+        ("set: [", "not valid YAML"),
+        ("axis: {bptt: [1]}", "unknown key 'axis'; did you mean 'axes'?"),
+        ("name: ../up", "name '../up' must be letters"),
+        ("name: 3", "name 3 must be letters"),
+        ("set: {bbtt: 1}", "unknown setting 'bbtt'"),
+        ("set: {bptt: [1]}", "bptt=[1]"),
+        ("set: 3", "set must be a mapping"),
+        ("axes: {bptt: []}", "axis bptt has no values"),
+        ("axes: {bptt: }", "axis bptt must be a list"),
+        ("axes: {bptt: 20}", "axis bptt must be a list"),
+        ("axes: {1: [2]}", "unknown setting 1"),
+        ("axes: [bptt]", "axes must map"),
+        ("overrides: {when: 1}", "overrides must be a list"),
+        ("overrides: [{when: {cell: gru}}]", "an override is a mapping"),
+        ("overrides: [3]", "an override is a mapping"),
+        ("overrides: [{when: {cel: gru}, set: {bptt: 2}}]", "unknown setting 'cel'; did you mean 'cell'?"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_wrong_sweep_files_are_one_line_that_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = sweep_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_sweep(path)
+    assert str(caught.value).startswith(str(path)) and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_sweep_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the sweep file .*none.yaml: No such file"):
+        load_sweep(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_sweep(tmp_path / "latin.yaml")
+
+
+def test_a_field_given_both_ways_is_refused() -> None:
+    with pytest.raises(UserError, match="bptt is given both to --set and to --axis"):
+        Sweep("s").with_arguments({"bptt": "1"}, {"bptt": ["2"]})
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "benchmarks").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_sweeps_of_the_project_are_valid(path: Path) -> None:
+    sweep = load_sweep(path)
+    assert sweep.name == path.stem
+    assert sweep.points()
+
+
+def test_the_full_grid() -> None:
+    points = load_sweep(Path(__file__).parents[1] / "benchmarks" / "wikitext2.yaml").points()
+    grid = {(p.cell, p.bptt, p.hidden_size) for p in points}
+    assert len(points) == len(grid) == 4 * 3 * 3
+    assert {p.dropout for p in points if p.hidden_size == 1500} == {0.65}
