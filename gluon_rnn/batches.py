@@ -22,9 +22,9 @@ def training_windows(
         tokens: the flat text.
 
     Returns:
-        (inputs, targets) a window, int32, each of shape (bptt, batch_size); the state runs on from window to window. The
-        tokens that fill no whole window are left out, as in GluonNLP. Both are views of what lies on the device: no copy
-        is made in the training loop.
+        (inputs, targets) a window, int32, each of shape (bptt, batch_size); the state runs on from window to window.
+        The tokens that fill no whole window are left out, as in GluonNLP. Both are views of what lies on the device: no
+        copy is made in the training loop.
 
     Raises:
         ValueError: the text does not fill one window.
@@ -42,9 +42,9 @@ def training_windows(
 class EvaluationColumns:
     """A split laid out in columns such that every token but the first is a target exactly once.
 
-    The N - 1 targets are dealt to `batch_size` columns of equal length, in order; neighbouring columns overlap by the one
-    token that is the last target of one and the first input of the next. What does not fill the last column, or the last
-    window, has weight 0. So what is scored depends neither on the batch size nor on the window's length
+    The N - 1 targets are dealt to `batch_size` columns of equal length, in order; neighbouring columns overlap by the
+    one token that is the last target of one and the first input of the next. What does not fill the last column, or the
+    last window, has weight 0. So what is scored depends neither on the batch size nor on the window's length
     (``CorpusBPTTBatchify`` would drop a tail that depends on both, or pad it into the loss).
 
     Attributes:

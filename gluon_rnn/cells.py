@@ -1,8 +1,8 @@
 """Recurrent layers: MXNet's fused operator, and the same cells written out as their equations.
 
-Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM`` and its kin (MXNet 1.9.1), with H units, G gates
-and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a fused layer and the one
-from scratch can be given the same parameters, and must then give the same outputs and gradients.
+Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM`` and its kin (MXNet 1.9.1), with H units, G
+gates and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a fused
+layer and the one from scratch can be given the same parameters, and must then give the same outputs and gradients.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Tensors = list[Any]
 class RecurrentLayer(HybridBlock):
     """One recurrent layer over a window of any length.
 
-    Called with inputs (steps, batch, I) and `state_count` states of (1, batch, H), it returns outputs (steps, batch, H) and the
-    states after the last step.
+    Called with inputs (steps, batch, I) and `state_count` states of (1, batch, H), it returns outputs (steps, batch, H)
+    and the states after the last step.
 
     Args:
         hidden_size: H, units.
@@ -90,8 +90,8 @@ class CustomCell(RecurrentLayer):
     """A cell written as its equations in `step`; a subclass states `gates`, `state_count` and the equations.
 
     The products with the inputs do not depend on the state, so they are made for the whole window at once; only the
-    products with the state run step by step, in ``F.contrib.foreach``, which takes windows of any length in one hybridized
-    graph.
+    products with the state run step by step, in ``F.contrib.foreach``, which takes windows of any length in one
+    hybridized graph.
     """
 
     def step(self, F: Any, projected: Any, states: Tensors, recurrent: Any) -> tuple[Any, Tensors]:
@@ -138,8 +138,8 @@ class RNNCell(CustomCell):
 class GRUCell(CustomCell):
     """The gated recurrent unit (Cho et al., 2014), in cuDNN's form: the reset gate scales the product with h, not h.
 
-    r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z), n = tanh(x_n + r * h_n), h' = (1 - z) * n + z * h, where x_. and h_. are the
-    gates' shares of W_i2h x + b_i2h and W_h2h h + b_h2h in the order r, z, n.
+    r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z), n = tanh(x_n + r * h_n), h' = (1 - z) * n + z * h, where x_. and h_.
+    are the gates' shares of W_i2h x + b_i2h and W_h2h h + b_h2h in the order r, z, n.
     """
 
     gates = 3
@@ -211,8 +211,8 @@ assert set(FUSED_CELLS) < set(_LAYERS)
 def build_layer(cell: str, *, hidden_size: int, input_size: int) -> HybridBlock:
     """The layer of a configuration's `cell`.
 
-    ``package.module:CellClass`` names a subclass of `CustomCell`, or of ``mxnet.gluon.rnn.HybridRecurrentCell``; either is made as
-    ``CellClass(hidden_size, input_size=input_size)``.
+    ``package.module:CellClass`` names a subclass of `CustomCell`, or of ``mxnet.gluon.rnn.HybridRecurrentCell``; either
+    is made as ``CellClass(hidden_size, input_size=input_size)``.
 
     Raises:
         ImportError, AttributeError: there is no such class.

@@ -17,8 +17,8 @@ from gluon_rnn.metrics import PROGRESS, Progress
 class CheckpointDirectory:
     """The checkpoint of a run, under ``checkpoint/`` of its directory, and its best parameters, in ``best.params``.
 
-    ``state.json`` is written last and renamed into place, and names the array files it belongs to; a kill at any moment leaves
-    the checkpoint of this epoch or of the one before.
+    ``state.json`` is written last and renamed into place, and names the array files it belongs to; a kill at any moment
+    leaves the checkpoint of this epoch or of the one before.
 
     Args:
         run_directory: of the run; it exists.
@@ -68,8 +68,8 @@ class CheckpointDirectory:
 def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], dict[str, int]]:
     """The arrays a trainer's optimizer keeps, by parameter index and place, and how often each parameter was updated.
 
-    ``Trainer.save_states`` of MXNet 1.9.1 pickles them; this reads the same attributes and leaves the writing to MXNet's own
-    array format.
+    ``Trainer.save_states`` of MXNet 1.9.1 pickles them; this reads the same attributes and leaves the writing to
+    MXNet's own array format.
     """
     arrays = {
         f"{index}.{place}": array

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import filelock
 
 from gluon_rnn import __version__
-from gluon_rnn.config import RunConfig, Sweep, load_sweep
+from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import FINISHED, read_records
@@ -25,7 +25,9 @@ QUICK = "quick"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status is 0, 1 when something it ran has failed, or 2 when nothing could be started."""
+    """Run a command line; the exit status is 0, 1 when something it ran has failed, or 2 when nothing could be
+    started.
+    """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser(
         "sweep",
         help="run a sweep and leave tables",
-        description="Run every point of a sweep that has no result yet, each in a process of its own, and leave tables.",
+        description="Run each point of a sweep that has no result yet in a process of its own, and leave tables.",
         epilog="settings:\n" + _settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,8 +1,8 @@
 """What to run: one validated, immutable configuration a run, and sweeps as lists of them.
 
 A default is stated here and nowhere else. The defaults are the recipe of GluonNLP's word language model with
-``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20, gradients
-clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve.
+``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20,
+gradients clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ class RunConfig(BaseModel):
             object.__setattr__(self, "embed_size", self.hidden_size)
         if self.tie_weights and self.embed_size != self.hidden_size:
             raise ValueError(
-                f"tie_weights=true needs embed_size equal to hidden_size, not {self.embed_size} and {self.hidden_size}; "
-                "set tie_weights=false or leave embed_size out"
+                f"tie_weights=true needs embed_size equal to hidden_size, not "
+                f"{self.embed_size} and {self.hidden_size}; set tie_weights=false or leave embed_size out"
             )
         if self.momentum and self.optimizer not in _WITH_MOMENTUM:
             raise ValueError(

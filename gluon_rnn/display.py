@@ -84,7 +84,8 @@ class PlainDisplay(_Watched):
         for name, state in states.items():
             if state:
                 self._say(
-                    f"  {self._labels[name]}: {_doing(state)}; {self._done} of {len(self._plan.missing)} points done, {left}"
+                    f"  {self._labels[name]}: {_doing(state)}; "
+                    f"{self._done} of {len(self._plan.missing)} points done, {left}"
                 )
 
 

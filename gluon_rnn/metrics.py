@@ -93,8 +93,8 @@ def tokens_per_second(laps: list[Lap]) -> float | None:
 def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
     """The `percentile` (0 to 100) of the time a step took, in milliseconds; None where nothing was timed.
 
-    A step's time is its lap's mean, since nothing inside a lap waits for the device: with a log interval of 200 steps a hiccup
-    of one step shows as a two-hundredth. The nearest-rank definition, every step counting once.
+    A step's time is its lap's mean, since nothing inside a lap waits for the device: with a log interval of 200 steps a
+    hiccup of one step shows as a two-hundredth. The nearest-rank definition, every step counting once.
     """
     steps = sum(lap.steps for lap in laps)
     if not steps:

@@ -22,8 +22,8 @@ _INITIALIZERS = {
 class Dropout(HybridBlock):
     """Dropout whose masks obey ``mx.random.seed`` on every device.
 
-    ``gluon.nn.Dropout`` of MXNet 1.9.1 always asks for cuDNN's dropout on a GPU, whose state is seeded with C's ``rand()``
-    (src/operator/nn/dropout-inl.h), so that two runs of one seed differ. MXNet's own kernel is used instead.
+    ``gluon.nn.Dropout`` of MXNet 1.9.1 always asks for cuDNN's dropout on a GPU, whose state is seeded with C's
+    ``rand()`` (src/operator/nn/dropout-inl.h), so that two runs of one seed differ. MXNet's own kernel is used instead.
 
     Args:
         rate: share of the units that are set to zero.
@@ -43,9 +43,9 @@ class Dropout(HybridBlock):
 class RecurrentStack(HybridBlock):
     """Recurrent layers on top of each other, with dropout between them.
 
-    The dropout is an operator of its own. MXNet 1.9.1's fused ``RNN`` operator, asked for several layers with dropout, leaves
-    the dropout out on the CPU without a word (its oneDNN path; seen as equal outputs in training and prediction mode), so
-    each layer is an operator of one layer.
+    The dropout is an operator of its own. MXNet 1.9.1's fused ``RNN`` operator, asked for several layers with dropout,
+    leaves the dropout out on the CPU without a word (its oneDNN path; seen as equal outputs in training and prediction
+    mode), so each layer is an operator of one layer.
 
     Args:
         cell: see `gluon_rnn.cells.build_layer`.
@@ -71,7 +71,9 @@ class RecurrentStack(HybridBlock):
         self.fused = all(isinstance(layer, FusedLayer) for layer in self._layers)
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-        """Inputs (steps, batch, features) and states (layers, batch, units) to outputs (steps, batch, units) and states."""
+        """Inputs (steps, batch, features) and states (layers, batch, units) to outputs (steps, batch, units) and
+        states.
+        """
         after: list[Tensors] = []
         outputs = inputs
         for number, layer in enumerate(self._layers):
@@ -86,8 +88,8 @@ class RecurrentStack(HybridBlock):
 class RNNLanguageModel(HybridBlock):
     """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
 
-    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask for
-    all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
+    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask
+    for all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
     (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
 
     Args:
@@ -133,9 +135,10 @@ class RNNLanguageModel(HybridBlock):
     def hybridize(self, active: bool = True, **flags: Any) -> None:
         """As ``HybridBlock.hybridize``, but `static_shape` is refused where the layers are scanned.
 
-        MXNet 1.9.1 computes nonsense with ``F.contrib.foreach`` inside a graph of ``static_alloc=True, static_shape=True``: outputs
-        that change from call to call, NaN among them, or "We didn't record the computation for iteration N" in the
-        backward pass. With `static_alloc` alone it is right. Seen by comparing custom_lstm with lstm.
+        MXNet 1.9.1 computes nonsense with ``F.contrib.foreach`` inside a graph of ``static_alloc=True,
+        static_shape=True``: outputs that change from call to call, NaN among them, or "We didn't record the computation
+        for iteration N" in the backward pass. With `static_alloc` alone it is right. Seen by comparing custom_lstm with
+        lstm.
         """
         if not self.encoder.fused:
             flags["static_shape"] = False
@@ -152,7 +155,9 @@ class RNNLanguageModel(HybridBlock):
         )
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-        """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last step."""
+        """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last
+        step.
+        """
         outputs, states = self.encoder(self.embedding(inputs), states)
         return self.decoder(self.output_dropout(outputs)), states
 

@@ -1,8 +1,9 @@
 """Run directories to tables and back.
 
-``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json`` (where it stands),
-``epochs.csv`` (a line an epoch), ``checkpoint/``, ``best.params`` and, once it has ended, ``record.json``. The sweep's ``runs.csv`` and
-``epochs.csv`` are views of those directories, rebuilt from them and never edited.
+``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json``
+(where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``best.params`` and, once it has ended,
+``record.json``. The sweep's ``runs.csv`` and ``epochs.csv`` are views of those directories, rebuilt from them and never
+edited.
 """
 
 from __future__ import annotations
@@ -229,7 +230,7 @@ def _without_paths(reason: str) -> str:
 
 def write_record(directory: Path, record: RunRecord) -> None:
     """Put `record` into its run's `directory`, whole or not at all."""
-    content = {name: value for name, value in json.loads(record.model_dump_json()).items()}
+    content = json.loads(record.model_dump_json())
     write_atomically(directory / "record.json", json.dumps({name: content[name] for name in COLUMNS}, indent=1) + "\n")
 
 

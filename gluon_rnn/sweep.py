@@ -312,8 +312,8 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
         gpu = machine.gpus[int(number or 0)]
         capability = ".".join(map(str, gpu.compute_capability))
         raise UserError(
-            f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 runs on 5.0 to 8.9; "
-            "use --device cpu"
+            f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 "
+            "runs on 5.0 to 8.9; use --device cpu"
         )
 
 
@@ -345,8 +345,8 @@ def _check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
     needed = config.batch_size * (config.bptt + 1)
     if train < needed:
         raise UserError(
-            f"the training text of {corpus.dataset} has {train} tokens, and batch_size={config.batch_size} x (bptt={config.bptt} + 1) "
-            f"needs {needed}; lower them or give more text"
+            f"the training text of {corpus.dataset} has {train} tokens, and batch_size={config.batch_size} x "
+            f"(bptt={config.bptt} + 1) needs {needed}; lower them or give more text"
         )
     for split, tokens in (("validation", corpus.valid_tokens), ("test", corpus.test_tokens)):
         scored = min(tokens, config.max_eval_tokens or tokens) - 1

@@ -39,13 +39,15 @@ def train_epoch(
 ) -> None:
     """Truncated backpropagation through time over consecutive windows.
 
-    A window's loss is the mean over its tokens; the state is carried from window to window, and gradients stop at its edge.
+    A window's loss is the mean over its tokens; the state is carried from window to window, and gradients stop at its
+    edge.
 
     Args:
         windows: (inputs, targets), each (bptt, batch).
         clip: global norm; None leaves the gradients alone.
         state: before the first window.
-        synchronise_at: whether to wait for the device and report after this step (counted from 1). Nothing else in the loop
+        synchronise_at: whether to wait for the device and report after this step (counted from 1). Nothing else in the
+            loop
             waits.
         on_losses: given the mean losses, in nats a token, of the steps since the last report.
 
@@ -82,7 +84,9 @@ def _finite(losses: Sequence[mx.nd.NDArray], last_step: int) -> np.ndarray[Any, 
 
 
 def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
-    """Score every target of `columns` once, the state carried down each column; waits for the device at the end only."""
+    """Score every target of `columns` once, the state carried down each column; waits for the device at the end
+    only.
+    """
     inputs = columns.windows[0][0]
     state = model.begin_state(inputs.shape[1], inputs.context)
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
@@ -209,7 +213,8 @@ def fit(
         progress: filled in as training goes, so that a run cut short keeps what it had.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
         on_interval: called at each log interval.
-        on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation improved.
+        on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
+            improved.
 
     Raises:
         Diverged: a training or validation loss was not finite.

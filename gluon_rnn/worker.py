@@ -1,7 +1,8 @@
 """One run in a process of its own: ``python -m gluon_rnn.worker DIRECTORY``.
 
-The directory holds ``config.json``; what the run comes to is written beside it (see `gluon_rnn.records`). The process was started
-with `gluon_rnn.runtime.process_environment`, since most of what decides speed must stand before MXNet is imported.
+The directory holds ``config.json``; what the run comes to is written beside it (see `gluon_rnn.records`). The process
+was started with `gluon_rnn.runtime.process_environment`, since most of what decides speed must stand before MXNet is
+imported.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from gluon_rnn.config import RunConfig, configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 
-WORDS = "the cat sat on a mat while one dog ran far from its red house".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "far", "from", "its", "red", "house"]
 
 
 def small_config(**settings: object) -> RunConfig:

@@ -31,7 +31,8 @@ def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None
         targets = np.concatenate([y.asnumpy()[:, column] for _, y in windows])
         assert inputs.tolist() == text[: len(inputs)]
         assert targets.tolist() == text[1 : len(targets) + 1]
-    assert {x.dtype for x, _ in windows} == {np.int32} and windows[0][0].shape == (bptt, batch_size)
+    assert {x.dtype for x, _ in windows} == {np.int32}
+    assert windows[0][0].shape == (bptt, batch_size)
 
 
 def test_training_windows_are_gluonnlps() -> None:
@@ -41,7 +42,8 @@ def test_training_windows_are_gluonnlps() -> None:
     ours = training_windows(tokens, vocab, bptt=6, batch_size=5, context=CPU)
     assert len(ours) == len(theirs)
     for (x, y), (their_x, their_y) in zip(ours, theirs, strict=True):
-        assert (x.asnumpy() == their_x.asnumpy()).all() and (y.asnumpy() == their_y.asnumpy()).all()
+        assert (x.asnumpy() == their_x.asnumpy()).all()
+        assert (y.asnumpy() == their_y.asnumpy()).all()
 
 
 def test_too_little_text_is_said() -> None:

@@ -169,12 +169,13 @@ def test_wrong_sweep_files_are_one_line_that_names_the_file(tmp_path: Path, text
     path = sweep_file(tmp_path, text)
     with pytest.raises(UserError) as caught:
         load_sweep(path)
-    assert str(caught.value).startswith(str(path)) and message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_unreadable_sweep_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read the sweep file .*none.yaml: No such file"):
+    with pytest.raises(UserError, match=r"cannot read the sweep file .*none\.yaml: No such file"):
         load_sweep(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     with pytest.raises(UserError, match="not UTF-8"):

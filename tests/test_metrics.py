@@ -62,7 +62,8 @@ def test_step_percentiles_weigh_laps_by_their_steps() -> None:
     assert step_milliseconds(laps, 90) == pytest.approx(100)
     assert step_milliseconds(laps, 95) == pytest.approx(200)
     assert step_milliseconds(laps, 97) == pytest.approx(1000)
-    assert step_milliseconds([], 50) is None and tokens_per_second([]) is None
+    assert step_milliseconds([], 50) is None
+    assert tokens_per_second([]) is None
 
 
 def test_the_best_epoch_is_the_first_with_the_lowest_validation_loss() -> None:

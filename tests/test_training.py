@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gluonnlp
 import mxnet as mx
@@ -14,22 +12,14 @@ import pytest
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 from mxnet import autograd, gluon
 
-from gluon_rnn.batches import EvaluationColumns, evaluation_columns
-from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.loading import Corpus, load_corpus
-from gluon_rnn.metrics import EpochResult, Progress
-from gluon_rnn.models import RNNLanguageModel, build_model
+from gluon_rnn.metrics import Progress
+from gluon_rnn.models import build_model
 from gluon_rnn.training import (
-    Diverged,
-    evaluate,
     fit,
-    is_finished,
-    learning_rate_after,
-    train_epoch,
 )
-from tests.conftest import small_config
 
 CPU = mx.cpu()
 

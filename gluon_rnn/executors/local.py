@@ -148,7 +148,9 @@ def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
 
 
 def _kernel_memory_kills() -> int:
-    """How many processes Linux has killed for want of memory, in this control group or the whole machine, since boot."""
+    """How many processes Linux has killed for want of memory, in this control group or the whole machine, since
+    boot.
+    """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

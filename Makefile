@@ -1,0 +1,78 @@
+# `make` alone says what there is. Everything is installed into .venv here; no path below is absolute, so that a checkout
+# may lie in a folder with spaces in its name.
+
+# Which MXNet: cpu or cu112.
+ifndef EXTRA
+EXTRA := $(shell sh requirements/choose_extra.sh)
+endif
+BIN := .venv/bin
+# A stamp is written when an installation is complete, and remade when what it was made from changes.
+INSTALLED := .venv/installed-$(EXTRA)
+DEV := .venv/installed-dev
+
+# An interpreter that went away takes the environment with it, whatever the stamp says.
+ifneq ($(wildcard $(INSTALLED)),)
+ifneq ($(shell $(BIN)/python -c 'print("runs")' 2>/dev/null),runs)
+$(INSTALLED): again
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev sweep test check format doctor lock clean again
+
+help:
+	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
+	@echo '               EXTRA=cpu or cu112 chooses another, PYTHON=... the interpreter (make clean first)'
+	@echo 'make sweep     install, then scripts/run_sweep.py; its arguments as ARGS="--set epochs=1"'
+	@echo 'make doctor    install, then say what works here and what would have to be mended'
+	@echo 'make test      install what developers need, too, then run the tests; ARGS="-k name"'
+	@echo 'make check     layout, lint and types'
+	@echo 'make format    mend the layout and what lint can mend'
+	@echo 'make lock      remake requirements/*.txt; UPGRADE=--upgrade for the newest releases'
+	@echo 'make clean     remove .venv, caches and build leftovers; results and data stay'
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py requirements/build.txt requirements/$(EXTRA).txt
+	@rm -f .venv/installed-*
+	@sh requirements/install.sh $(EXTRA)
+	@touch $@
+
+dev: $(DEV)
+
+$(DEV): $(INSTALLED) requirements/dev.txt
+	@echo 'Installing what developers need, as locked in requirements/dev.txt'
+	@$(BIN)/python -m pip --quiet --quiet install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+sweep: $(INSTALLED)
+	@$(BIN)/python scripts/run_sweep.py $(ARGS)
+
+doctor: $(INSTALLED)
+	@$(BIN)/python scripts/doctor.py $(ARGS)
+
+test: $(DEV)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One resolution for Python 3.10 and 3.11 and for both architectures; the other files take over the versions of cpu.txt.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+
+lock: $(DEV)
+	$(COMPILE) setup.py --extra cpu -o requirements/cpu.txt
+	$(COMPILE) setup.py --extra cu112 -c requirements/cpu.txt -o requirements/cu112.txt
+	$(COMPILE) setup.py --extra dev -c requirements/cpu.txt -o requirements/dev.txt
+	$(COMPILE) requirements/build.in -c requirements/cpu.txt -o requirements/build.txt
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find gluon_rnn scripts tests -name __pycache__ -prune -exec rm -rf {} +

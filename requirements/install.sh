@@ -1,0 +1,69 @@
+#!/bin/sh
+# Makes or mends .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it.
+#
+#   sh requirements/install.sh cpu|cu112
+#
+# PYTHON names the interpreter to use. Nothing is made unless one is found that can build what has to be built.
+set -eu
+extra=$1
+cd "$(dirname "$0")/.."
+
+fail() {
+    echo "make install: $1" >&2
+    exit 1
+}
+
+case $extra in
+    cpu) other=mxnet-cu112 size='1.4 GB on the disk' ;;
+    cu112) other=mxnet size='5 GB on the disk' ;;
+    *) fail "unknown EXTRA=$extra; there are cpu and cu112" ;;
+esac
+
+# Says in a word or two what an interpreter lacks; nothing if it will do.
+lacks='
+import sys
+if not (3, 10) <= sys.version_info[:2] <= (3, 11):
+    sys.exit(print("is Python %d.%d" % sys.version_info[:2]))
+import os, sysconfig
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit(print("has no venv"))
+if not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    sys.exit(print("has no Python.h"))
+'
+chosen='' tried=''
+[ -n "${PYTHON:-}" ] && set -- "$PYTHON" || set -- python3 python3.11 python3.10
+for python in "$@"; do
+    # A pyenv shim exists for every version and fails for those that are not active.
+    lack=$("$python" -c "$lacks" 2>/dev/null) || lack='does not run'
+    [ -n "$lack" ] || { chosen=$python; break; }
+    tried="${tried:+$tried, }$python $lack"
+done
+[ -n "$chosen" ] || fail "no Python 3.10 or 3.11 with venv and Python.h ($tried); mend: apt-get install python3.11 python3.11-venv python3.11-dev, or make install PYTHON=/path/to/python3.11"
+
+# GluonNLP has an extension to compile, by the compiler that this Python was built with unless CC says otherwise.
+compiler=$("$chosen" -c 'import os, sysconfig; print((os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0])')
+command -v "$compiler" >/dev/null || fail "no C compiler ($compiler), which GluonNLP needs; mend: apt-get install build-essential, or make install CC=/path/to/cc"
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    echo "Making .venv with $("$chosen" --version) ($chosen)"
+    rm -rf .venv
+    "$chosen" -m venv .venv
+fi
+
+# pip's chatter is left out, its errors are not.
+pip() {
+    .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check "$@"
+}
+
+# Both builds own the folder mxnet/: whichever goes takes the other's files with it.
+if pip show "$other" >/dev/null 2>&1; then
+    echo "Removing $other"
+    pip uninstall --yes mxnet mxnet-cu112
+fi
+echo "Installing MXNet ($extra) and what it needs, as locked in requirements/$extra.txt: one to two minutes, $size"
+pip install --require-hashes -r requirements/build.txt
+pip install --require-hashes --no-build-isolation --use-pep517 -r "requirements/$extra.txt"
+pip install --no-deps --no-build-isolation --use-pep517 --editable .
+echo "Installed into .venv"

@@ -1,0 +1,71 @@
+"""Metadata of the ``gluon_rnn`` package; the settings of the tools are in ``pyproject.toml``.
+
+The ranges say what can work; ``requirements/*.txt`` say, with hashes, what is installed and tested.
+"""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "numpy>=1.23.5,<1.24",  # from 1.24 on `import mxnet` fails: np.bool is gone
+    "gluonnlp==0.10.0",  # the last release
+    "pandas>=2.2,<2.3",  # the last series that is tested with numpy 1.23
+    "pydantic>=2,<3",
+    "PyYAML>=6",
+    "rich>=13",
+    "pooch>=1.8",
+    "filelock>=3.13",
+    "psutil>=5.9",
+    "nvidia-ml-py>=12",
+]
+
+CPU = [
+    "mxnet==1.9.1",
+    # Preloaded in place of the OpenBLAS of 2020 inside MXNet; see gluon_rnn/runtime.py.
+    'mkl>=2024; platform_machine == "x86_64"',
+]
+
+# The libraries of CUDA 11 that mxnet-cu112 is linked against, by soname. With them a machine needs nothing of NVIDIA's
+# but the driver. CUDA 11 keeps its interface within the major version, so the last release of each will do.
+CU112 = [
+    "mxnet-cu112==1.9.1",
+    "nvidia-cuda-runtime-cu11>=11.7,<12",  # libcudart.so.11.0
+    "nvidia-cuda-nvrtc-cu11>=11.7,<12",  # libnvrtc.so.11.2
+    "nvidia-nvtx-cu11>=11.7,<12",  # libnvToolsExt.so.1
+    "nvidia-cublas-cu11>=11.10,<12",  # libcublas.so.11
+    "nvidia-cufft-cu11>=10.7,<11",  # libcufft.so.10
+    "nvidia-curand-cu11>=10.2,<11",  # libcurand.so.10
+    "nvidia-cusolver-cu11>=11.4,<12",  # libcusolver.so.11
+    "nvidia-cusparse-cu11>=11.7,<12",  # libcusparse.so.11, which libcusolver loads
+    "nvidia-nccl-cu11>=2.14,<3",  # libnccl.so.2
+    "nvidia-cudnn-cu11>=8.5,<9",  # libcudnn.so.8
+    "mkl>=2024",
+]
+
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "pandas-stubs>=2.2,<2.3",
+    "types-PyYAML",
+    "types-psutil",
+    "uv>=0.4",  # makes the lock files
+]
+
+setup(
+    name="gluon_rnn",
+    version="0.1.0",
+    description="A benchmark suite for recurrent language models on MXNet Gluon and GluonNLP",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.12",
+    packages=find_packages(include=["gluon_rnn", "gluon_rnn.*"]),
+    install_requires=CORE,
+    extras_require={
+        "cpu": CPU,
+        # The wheel exists for x86-64 alone.
+        "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
+        "dev": DEV,
+    },
+    entry_points={"console_scripts": ["gluon-rnn = gluon_rnn.cli:console"]},
+)
