@@ -3,6 +3,8 @@
 The ranges say what can work; ``requirements/*.txt`` say, with hashes, what is installed and tested.
 """
 
+from glob import glob
+
 from setuptools import find_packages, setup
 
 CORE = [
@@ -67,5 +69,7 @@ setup(
         "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
         "dev": DEV,
     },
+    # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.
+    data_files=[("share/gluon_rnn/benchmarks", sorted(glob("benchmarks/*.yaml")))],
     entry_points={"console_scripts": ["gluon-rnn = gluon_rnn.cli:console"]},
 )

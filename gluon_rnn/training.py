@@ -56,7 +56,7 @@ def train_epoch(
     """
     gradients = [parameter.grad(state[0].context) for parameter in model.collect_params().values()]
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
-    loss_function.hybridize(static_alloc=True, static_shape=True)
+    loss_function.hybridize(static_alloc=True)
     losses: list[mx.nd.NDArray] = []
     step = 0
     for step, (inputs, targets) in enumerate(windows, 1):
@@ -90,13 +90,13 @@ def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
     inputs = columns.windows[0][0]
     state = model.begin_state(inputs.shape[1], inputs.context)
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
-    loss_function.hybridize(static_alloc=True, static_shape=True)
-    nats = []
+    loss_function.hybridize(static_alloc=True)
+    nats: list[mx.nd.NDArray] = []
     for inputs, targets, weights in columns.windows:
         logits, state = model(inputs, state)
-        losses = loss_function(logits.reshape((-3, 0)), targets.reshape((-1,)))
-        nats.append(mx.nd.dot(losses, weights.reshape((-1,))))
-    return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().astype(np.float64).sum()), columns.targets)
+        nats.append(loss_function(logits.reshape((-3, 0)), targets.reshape((-1,))) * weights.reshape((-1,)))
+    # A sum of 200,000 losses in float32 would lose digits.
+    return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().sum(dtype=np.float64)), columns.targets)
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def fit(
                 on_losses=meter.count,
             )
         except Diverged as error:
-            progress.last_epoch.nats = math.inf
+            progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
             raise Diverged(f"{error} of epoch {epoch}") from None
         finally:
             progress.train_seconds += stopwatch.clock() - started

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gluonnlp
 import mxnet as mx
@@ -12,14 +15,23 @@ import pytest
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 from mxnet import autograd, gluon
 
+from gluon_rnn.batches import evaluation_columns, training_windows
+from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.loading import Corpus, load_corpus
-from gluon_rnn.metrics import Progress
+from gluon_rnn.metrics import EpochResult, Progress
 from gluon_rnn.models import build_model
 from gluon_rnn.training import (
+    Diverged,
+    Interval,
+    evaluate,
     fit,
+    is_finished,
+    learning_rate_after,
+    train_epoch,
 )
+from tests.conftest import small_config
 
 CPU = mx.cpu()
 
@@ -96,3 +108,323 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     assert expected[0] == pytest.approx(math.log(len(synthetic.vocab)), rel=0.02)
     assert expected[-1] < expected[0] - (0.05 if rate == 1 else 0.3)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+class Stopped(Exception):
+    """Thrown into a run to stop it, as a kill would."""
+
+
+def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_after: int | None = None) -> Progress:
+    progress = Progress()
+
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch == stop_after:
+            raise Stopped
+
+    checkpoint = CheckpointDirectory(directory) if directory else None
+    with contextlib.suppress(Stopped):
+        fit(config, corpus, context=CPU, progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
+    return progress
+
+
+def losses(progress: Progress) -> list[tuple[float, ...]]:
+    return [(e.learning_rate, e.train_loss, e.valid_loss, e.test_loss or 0.0) for e in progress.history]
+
+
+def history(*valid: float) -> list[EpochResult]:
+    return [EpochResult(n, 1.0, 1.0, loss, math.exp(loss), None, None, None, 1.0) for n, loss in enumerate(valid, 1)]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -> None:
+    config = small_config(dropout=0.5)
+    first, again = run(config, small), run(config, small)
+    assert losses(first) == losses(again)
+    assert losses(first) != losses(run(small_config(dropout=0.5, seed=1), small))
+    assert first.steps == 2 * len(training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.5},
+        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5},
+        {"optimizer": "nag", "momentum": 0.9, "learning_rate": 0.5},
+        {"optimizer": "adam", "learning_rate": 0.05, "dropout": 0.2},
+        {"optimizer": "adagrad", "learning_rate": 0.5},
+        {"optimizer": "adadelta", "learning_rate": 1},
+        {"optimizer": "rmsprop", "learning_rate": 0.01},
+        {"cell": "custom_gru", "dropout": 0.2},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
+    small: Corpus, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = small_config(epochs=4, lr_decay=0.5, **settings)
+    whole = run(config, small)
+    assert len(whole.history) == 4
+    for stop in (1, 2):
+        directory = tmp_path / str(stop)
+        directory.mkdir()
+        stopped = run(config, small, directory, stop_after=stop)
+        assert len(stopped.history) == stop
+        resumed = run(config, small, directory)
+        assert losses(resumed) == losses(whole)
+        assert resumed.steps == whole.steps
+
+
+def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameters(
+    small: Corpus, tmp_path: Path
+) -> None:
+    config = small_config(epochs=3, optimizer="adam", learning_rate=0.01)
+    progress = run(config, small, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "epoch-3.params",
+        "epoch-3.states",
+        "state.json",
+    ]
+    assert not any(path.read_bytes().startswith(b"\x80") for path in tmp_path.rglob("*") if path.is_file())
+    best = progress.best
+    assert best is not None
+    model = build_model(config, len(small.vocab), CPU)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
+    columns = evaluation_columns(small.vocab[small.test], bptt=7, batch_size=3, context=CPU)
+    assert evaluate(model, columns).mean == pytest.approx(best.test_loss, rel=1e-6)
+
+
+def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(epochs=4, learning_rate=200.0, lr_decay=1.0, clip=5.0)
+    progress = run(config, small, tmp_path)
+    best = progress.best
+    assert best is not None
+    assert best.epoch < 4, "the rate is meant to be too high to go on improving"
+    assert all(
+        (epoch.test_loss is None) == (epoch.valid_loss > min(e.valid_loss for e in progress.history[: epoch.epoch]))
+        for epoch in progress.history
+    )
+    model = build_model(config, len(small.vocab), CPU)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
+    columns = evaluation_columns(small.vocab[small.valid], bptt=7, batch_size=3, context=CPU)
+    assert evaluate(model, columns).mean == pytest.approx(best.valid_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
+def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
+    model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
+    ids = small.vocab[small.valid]
+    reference = evaluate(model, evaluation_columns(ids, bptt=5, batch_size=1, context=CPU))
+    found = evaluate(model, evaluation_columns(ids, bptt=eval_bptt, batch_size=1, context=CPU))
+    assert found.tokens == reference.tokens == len(ids) - 1
+    assert found.nats == pytest.approx(reference.nats, rel=1e-6)
+
+
+def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
+    model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
+    ids = small.vocab[small.valid]
+    batch_size = 3
+    per_column = math.ceil((len(ids) - 1) / batch_size)
+    nats = 0.0
+    for column in range(batch_size):
+        state = model.begin_state(1, CPU)
+        for place in range(column * per_column, min((column + 1) * per_column, len(ids) - 1)):
+            logits, state = model(mx.nd.array([[ids[place]]], dtype="int32"), state)
+            row = logits.asnumpy()[0, 0].astype("float64")
+            nats += float(np.log(np.exp(row - row.max()).sum()) - (row[ids[place + 1]] - row.max()))
+    total = evaluate(model, evaluation_columns(ids, bptt=4, batch_size=batch_size, context=CPU))
+    assert total.nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) -> None:
+    """One window of ten steps and two of five have the same losses at rate zero, and different gradients."""
+    found, gradients = {}, {}
+    for bptt in (5, 10):
+        config = small_config(bptt=bptt, dropout=0)
+        model = build_model(config, len(small.vocab), CPU)
+        trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.0}, kvstore=None)
+        windows = training_windows(small.train, small.vocab, bptt=bptt, batch_size=4, context=CPU)[: 20 // bptt]
+        seen: list[float] = []
+        train_epoch(
+            model,
+            windows,
+            trainer,
+            clip=None,
+            state=model.begin_state(4, CPU),
+            synchronise_at=lambda step: False,
+            on_losses=lambda values, seen=seen: seen.extend(values),
+        )
+        found[bptt] = seen
+        gradients[bptt] = model.encoder.collect_params(".*l?h2h_weight").values()
+        gradients[bptt] = [parameter.grad().asnumpy() for parameter in gradients[bptt]]
+    assert len(found[5]) == 4
+    assert np.reshape(found[5], (2, 2)).mean(axis=1) == pytest.approx(found[10], rel=1e-5)
+    assert np.abs(gradients[5][0] - gradients[10][0]).max() > 1e-7
+
+
+def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -> None:
+    config = small_config(hidden_size=8)
+    model = build_model(config, len(small.vocab), CPU)
+    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)
+    batches: list[int] = []
+    train_epoch(
+        model,
+        windows[:11],
+        trainer,
+        clip=0.25,
+        state=model.begin_state(4, CPU),
+        synchronise_at=lambda step: step % 4 == 0,
+        on_losses=lambda values: batches.append(len(values)),
+    )
+    assert batches == [4, 4, 3]
+
+
+def test_clipping_bounds_the_step(small: Corpus) -> None:
+    config = small_config(dropout=0)
+    for clip, expected in ((0.01, 0.01), (None, None)):
+        model = build_model(config, len(small.vocab), CPU)
+        before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
+        trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+        windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)[:1]
+        train_epoch(
+            model,
+            windows,
+            trainer,
+            clip=clip,
+            state=model.begin_state(4, CPU),
+            synchronise_at=lambda step: True,
+            on_losses=lambda values: None,
+        )
+        moved = math.sqrt(
+            sum(float(((p.data().asnumpy() - before[name]) ** 2).sum()) for name, p in model.collect_params().items())
+        )
+        if expected:
+            assert moved == pytest.approx(expected, rel=1e-3)
+        else:
+            assert moved > 0.1
+
+
+def test_the_log_interval_decides_no_bit(small: Corpus) -> None:
+    reference = run(small_config(dropout=0.3, log_interval=1), small)
+    assert losses(run(small_config(dropout=0.3, log_interval=7), small)) == losses(reference)
+
+
+def test_intervals_report_the_mean_of_their_own_steps(small: Corpus) -> None:
+    def intervals(log_interval: int, warmup: int) -> list[Interval]:
+        seen: list[Interval] = []
+        config = small_config(log_interval=log_interval, warmup_steps=warmup, epochs=1)
+        fit(config, small, context=CPU, progress=Progress(), on_interval=seen.append)
+        return seen
+
+    single, grouped = intervals(1, 0), intervals(4, 3)
+    assert [i.step for i in grouped] == [4, 8, 12, 16, 20]
+    for group in grouped:
+        steps = [i.loss for i in single if group.step - 4 < i.step <= group.step]
+        assert group.loss == pytest.approx(np.mean(steps), rel=1e-6)
+        assert group.tokens_per_second is not None
+
+
+def test_warm_up_is_left_out_of_the_timing(small: Corpus) -> None:
+    progress = run(small_config(warmup_steps=6, log_interval=5, epochs=2), small)
+    steps = progress.steps // 2
+    assert sum(lap.steps for lap in progress.laps) == 2 * steps - 6
+    assert sum(lap.tokens for lap in progress.laps) == (2 * steps - 6) * 20
+    assert sum(lap.seconds for lap in progress.laps) < progress.train_seconds
+    assert progress.history[0].tokens_per_second is not None
+
+
+def test_a_run_that_is_all_warm_up_has_no_throughput(small: Corpus) -> None:
+    progress = run(small_config(warmup_steps=1000, epochs=1), small)
+    assert progress.history[0].tokens_per_second is None
+    assert progress.laps == []
+
+
+def test_a_throughput_run_does_its_steps_and_evaluates_nothing(small: Corpus) -> None:
+    progress = run(small_config(max_steps=30, warmup_steps=4), small)
+    assert progress.steps == 34  # more than the corpus has windows: it starts again
+    assert sum(lap.steps for lap in progress.laps) == 30
+    assert progress.history == []
+    assert progress.valid_tokens_scored is None
+    assert progress.last_epoch.tokens == 34 * 20
+
+
+@pytest.mark.parametrize(
+    ("valid", "patience", "expected"),
+    [
+        ([], 0, 20.0),
+        ([5.0, 4.0], 0, 20.0),
+        ([5.0, 5.0], 0, 5.0),
+        ([5.0, 5.5, 4.0], 0, 5.0),
+        ([5.0, 5.5, 5.2], 0, 1.25),
+        ([5.0, 5.5], 1, 20.0),
+        ([5.0, 5.5, 5.2], 1, 5.0),
+        ([5.0, 5.5, 4.9, 5.0], 1, 20.0),
+        ([5.0, 5.5, 5.2, 5.2], 1, 5.0),
+        ([5.0, 5.5, 5.2, 5.2, 5.2], 1, 1.25),
+    ],
+)
+def test_the_rate_decays_when_there_is_no_new_best(valid: list[float], patience: int, expected: float) -> None:
+    assert learning_rate_after(history(*valid), RunConfig(lr_patience=patience)) == expected
+
+
+def test_the_rate_decays_in_a_real_run(small: Corpus) -> None:
+    progress = run(small_config(epochs=4, learning_rate=200.0, clip=5.0), small)
+    rates = [epoch.learning_rate for epoch in progress.history]
+    assert rates == [learning_rate_after(progress.history[:n], small_config(learning_rate=200.0)) for n in range(4)]
+    assert rates[-1] < 200
+
+
+def test_early_stopping() -> None:
+    config = RunConfig(epochs=9, early_stopping=2)
+    assert not is_finished(Progress(), config)
+    assert not is_finished(Progress(history=history(5.0, 4.0, 4.1)), config)
+    assert is_finished(Progress(history=history(5.0, 4.0, 4.1, 4.0)), config)
+    assert is_finished(Progress(history=history(*[1.0 / n for n in range(1, 10)])), config)
+    assert not is_finished(Progress(history=history(1.0, *[2.0] * 7)), RunConfig(epochs=9))
+
+
+def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Corpus) -> None:
+    config = small_config(dropout=0, log_interval=100, warmup_steps=0)
+    model = build_model(config, len(small.vocab), CPU)
+    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)
+
+    def poisoned() -> Any:
+        for number, window in enumerate(windows, 1):
+            if number == 4:
+                model.decoder[0].bias.set_data(mx.nd.full((len(small.vocab),), math.nan))
+            yield window
+
+    with pytest.raises(Diverged, match=r"the loss was nan at step 4$"):
+        train_epoch(
+            model,
+            poisoned(),
+            trainer,
+            clip=0.25,
+            state=model.begin_state(4, CPU),
+            synchronise_at=lambda step: step == 2,
+            on_losses=lambda values: None,
+        )
+
+
+def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
+    progress = Progress()
+    config = small_config(learning_rate=1e30, clip=None, cell="rnn_relu", warmup_steps=0)
+    with pytest.raises(Diverged, match=r"the loss was (nan|inf) at step \d+ of epoch 1$"):
+        fit(config, small, context=CPU, progress=progress)
+    assert progress.last_epoch.perplexity == math.inf
+    assert progress.history == []
+    assert progress.train_seconds > 0
+
+
+def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corpus) -> None:
+    config = small_config(
+        hidden_size=50, bptt=20, batch_size=10, epochs=1, learning_rate=20.0, dropout=0.0, log_interval=100
+    )
+    short = replace(synthetic, train=synthetic.train[:30000], valid=synthetic.valid[:3000], test=synthetic.test[:3000])
+    progress = run(config, short)
+    # The vocabulary is 1,075; a unigram model has a perplexity of 132 on this corpus.
+    assert progress.history[0].valid_perplexity < 100
+    assert progress.valid_tokens_scored == 2999
+    assert progress.test_tokens_scored == 2999

@@ -1,0 +1,178 @@
+"""A cell from scratch equals the fused one, in outputs and in every gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+
+from gluon_rnn.cells import CustomCell, RecurrentLayer, ScannedCell, build_layer
+from gluon_rnn.models import RNNLanguageModel
+
+CPU = mx.cpu()
+PAIRS = [("lstm", "custom_lstm"), ("gru", "custom_gru"), ("rnn_tanh", "custom_rnn")]
+
+
+class SlowRNN(CustomCell):
+    """A user's own cell: half of the old state stays."""
+
+    gates = 1
+
+    def step(self, F: Any, projected: Any, states: list[Any], recurrent: Any) -> tuple[Any, list[Any]]:
+        hidden = 0.5 * states[0] + 0.5 * F.tanh(projected + recurrent(states[0]))
+        return hidden, [hidden]
+
+
+class NoCell:
+    pass
+
+
+def numpy_steps(cell: str, x: np.ndarray[Any, Any], states: list[np.ndarray[Any, Any]], p: dict[str, Any]) -> Any:
+    """The textbook's equations in plain numpy, in float64."""
+
+    def sigmoid(a: Any) -> Any:
+        return 1 / (1 + np.exp(-a))
+
+    outputs = []
+    for step in x:
+        i2h = step @ p["i2h_weight"].T + p["i2h_bias"]
+        h2h = states[0] @ p["h2h_weight"].T + p["h2h_bias"]
+        if cell == "custom_rnn":
+            states = [np.tanh(i2h + h2h)]
+        elif cell == "custom_gru":
+            (xr, xz, xn), (hr, hz, hn) = np.split(i2h, 3, axis=1), np.split(h2h, 3, axis=1)
+            z = sigmoid(xz + hz)
+            states = [(1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * states[0]]
+        else:
+            i, f, g, o = np.split(i2h + h2h, 4, axis=1)
+            memory = sigmoid(f) * states[1] + sigmoid(i) * np.tanh(g)
+            states = [sigmoid(o) * np.tanh(memory), memory]
+        outputs.append(states[0])
+    return np.array(outputs), states
+
+
+def randomised(layer: gluon.HybridBlock, seed: int) -> gluon.HybridBlock:
+    mx.random.seed(seed)
+    layer.initialize(mx.init.Uniform(0.5))
+    for parameter in layer.collect_params().values():  # biases start at zero and would hide a mistake
+        parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
+    return layer
+
+
+@pytest.mark.parametrize("cell", ["custom_lstm", "custom_gru", "custom_rnn"])
+def test_cells_are_their_equations(cell: str) -> None:
+    layer = randomised(build_layer(cell, hidden_size=6, input_size=4), seed=3)
+    x = mx.nd.random.normal(shape=(9, 3, 4))
+    states = [mx.nd.random.normal(shape=(1, 3, 6)) for _ in range(layer.state_count)]
+    outputs, after = layer(x, states)
+    parameters = {
+        name: getattr(layer, name).data().asnumpy().astype("float64")
+        for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    }
+    expected, expected_after = numpy_steps(
+        cell, x.asnumpy().astype("float64"), [s.asnumpy()[0].astype("float64") for s in states], parameters
+    )
+    np.testing.assert_allclose(outputs.asnumpy(), expected, atol=2e-6)
+    for state, value in zip(after, expected_after, strict=True):
+        np.testing.assert_allclose(state.asnumpy()[0], value, atol=2e-6)
+
+
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybridized"])
+@pytest.mark.parametrize("tie", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize(("fused", "custom"), PAIRS)
+def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
+    fused: str, custom: str, tie: bool, hybridize: bool
+) -> None:
+    sizes = {"embed_size": 12, "hidden_size": 12, "num_layers": 3, "dropout": 0.0, "tie_weights": tie}
+    first = randomised(RNNLanguageModel(fused, 31, **sizes), seed=1)
+    second = randomised(RNNLanguageModel(custom, 31, **sizes), seed=2)
+    names = first._collect_params_with_prefix()
+    assert list(names) == list(second._collect_params_with_prefix())
+    for name, parameter in second._collect_params_with_prefix().items():
+        parameter.set_data(names[name].data())
+    if hybridize:
+        for model in (first, second):
+            model.hybridize(static_alloc=True, static_shape=True)
+    states = {model: model.begin_state(4, CPU) for model in (first, second)}
+    for steps in (5, 5, 11, 1, 5):  # a window of any length in one graph, the state carried on
+        words = mx.nd.array(np.random.RandomState(steps).randint(0, 31, (steps, 4)), dtype="int32")
+        outputs = {}
+        for model in (first, second):
+            with autograd.record():
+                logits, states[model] = model(words, [part.detach() for part in states[model]])
+                loss = (logits * logits).mean()
+            loss.backward()
+            outputs[model] = logits.asnumpy()
+        np.testing.assert_allclose(outputs[second], outputs[first], atol=5e-6)
+        for mine, theirs in zip(states[second], states[first], strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=2e-6)
+        for name, parameter in second._collect_params_with_prefix().items():
+            expected = names[name].grad().asnumpy()
+            assert np.abs(expected).max() > 0, name
+            np.testing.assert_allclose(
+                parameter.grad().asnumpy(), expected, atol=1e-5 * max(1, np.abs(expected).max()), err_msg=name
+            )
+
+
+@pytest.mark.parametrize("cell", ["lstm", "custom_lstm", "custom_gru", "custom_rnn"])
+def test_hybridizing_keeps_the_numbers_whatever_is_asked_for(cell: str) -> None:
+    """MXNet's static_shape gives garbage with foreach, and other bits with the fused LSTM: it must not get through."""
+    sizes = {"embed_size": 8, "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "tie_weights": True}
+    words = mx.nd.array(np.arange(12).reshape(6, 2), dtype="int32")
+    seen = set()
+    for _ in range(12):
+        model = randomised(RNNLanguageModel(cell, 20, **sizes), seed=5)
+        expected = model(words, model.begin_state(2, CPU))[0].asnumpy()
+        model.hybridize(static_alloc=True, static_shape=True)
+        for _ in range(3):
+            with autograd.train_mode():
+                trained = model(words, model.begin_state(2, CPU))[0].asnumpy()
+            np.testing.assert_allclose(trained, expected, atol=1e-6)
+        seen.add(model(words, model.begin_state(2, CPU))[0].asnumpy().tobytes())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("fused", "cell"), [("lstm", "LSTMCell"), ("gru", "GRUCell"), ("rnn_tanh", "RNNCell")])
+def test_gluons_own_cells_join_by_name(fused: str, cell: str) -> None:
+    scanned = randomised(build_layer(f"mxnet.gluon.rnn:{cell}", hidden_size=5, input_size=3), seed=1)
+    assert isinstance(scanned, ScannedCell)
+    layer = build_layer(fused, hidden_size=5, input_size=3)
+    layer.initialize()
+    for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"):
+        getattr(layer, name).set_data(getattr(scanned.cell, name).data())
+    x = mx.nd.random.normal(shape=(7, 2, 3))
+    states = [mx.nd.random.normal(shape=(1, 2, 5)) for _ in range(layer.state_count)]
+    scanned.hybridize(static_alloc=True)
+    expected, expected_states = layer(x, states)
+    for _ in range(2):
+        outputs, after = scanned(x, states)
+        np.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
+        for mine, theirs in zip(after, expected_states, strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+
+
+def test_a_users_own_cell_joins_by_name() -> None:
+    layer = build_layer("tests.test_cells:SlowRNN", hidden_size=5, input_size=3)
+    assert isinstance(layer, RecurrentLayer)
+    layer.initialize()
+    state = mx.nd.ones((1, 2, 5))
+    outputs, _ = layer(mx.nd.zeros((1, 2, 3)), [state])
+    recurrent = mx.nd.dot(state[0], layer.h2h_weight.data(), transpose_b=True)
+    np.testing.assert_allclose(outputs[0].asnumpy(), (0.5 + 0.5 * recurrent.tanh()).asnumpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "error"),
+    [
+        ("tests.test_cells:NoCell", TypeError),
+        ("tests.test_cells:PAIRS", TypeError),
+        ("tests.test_cells:Missing", AttributeError),
+        ("no_such_module_here:Cell", ImportError),
+    ],
+)
+def test_what_is_no_cell_is_refused(cell: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        build_layer(cell, hidden_size=5, input_size=3)

@@ -1,0 +1,151 @@
+"""The model is GluonNLP's: same logits from the same parameters, same files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_rnn.batches import evaluation_columns
+from gluon_rnn.config import FUSED_CELLS, RunConfig
+from gluon_rnn.models import Dropout, RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.training import evaluate
+
+CPU = mx.cpu()
+VOCABULARY = 37
+
+
+def model_of(cell: str = "lstm", *, tie: bool = True, dropout: float = 0.3, layers: int = 2) -> RNNLanguageModel:
+    return RNNLanguageModel(
+        cell, VOCABULARY, embed_size=10, hidden_size=10, num_layers=layers, dropout=dropout, tie_weights=tie
+    )
+
+
+def words(steps: int, seed: int = 0) -> mx.nd.NDArray:
+    return mx.nd.array(np.random.RandomState(seed).randint(0, VOCABULARY, (steps, 3)), dtype="int32")
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("cell", FUSED_CELLS)
+def test_logits_and_states_equal_gluonnlps_model(cell: str, tie: bool, tmp_path: Path) -> None:
+    theirs = gluonnlp.model.train.StandardRNN(cell, VOCABULARY, 10, 10, 2, 0.3, tie)
+    theirs.initialize(mx.init.Uniform(0.4))
+    state = theirs.begin_state(batch_size=3, func=mx.nd.zeros)
+    theirs(words(2), state)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    ours = model_of(cell, tie=tie)
+    ours.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    ours.hybridize(static_alloc=True, static_shape=True)
+    our_state = ours.begin_state(3, CPU)
+    for steps in (5, 5, 8, 5):
+        expected, state, _, _ = theirs(words(steps, steps), state)
+        logits, our_state = ours(words(steps, steps), our_state)
+        np.testing.assert_allclose(logits.asnumpy(), expected.asnumpy(), atol=1e-6)
+        for mine, other in zip(our_state, state, strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [200, 650, 1500])
+def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size: int, tmp_path: Path) -> None:
+    name = f"standard_lstm_lm_{size}"
+    counter = gluonnlp.data.Counter([f"w{n}" for n in range(VOCABULARY - 2)])
+    vocab = gluonnlp.Vocab(counter, padding_token=None, bos_token=None)
+    ours = build_model(RunConfig(model=name), len(vocab), CPU)
+    ours.save_parameters(str(tmp_path / "ours"))
+    theirs, _ = gluonnlp.model.get_model(name, dataset_name=None, vocab=vocab)
+    theirs.load_parameters(str(tmp_path / "ours"), ctx=CPU)
+    x = mx.nd.array(np.arange(8).reshape(4, 2), dtype="int32")
+    expected, _ = theirs(x, theirs.begin_state(batch_size=2, func=mx.nd.zeros))
+    np.testing.assert_allclose(ours(x, ours.begin_state(2, CPU))[0].asnumpy(), expected.asnumpy(), atol=1e-5)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    again = build_model(RunConfig(model=name, seed=7), len(vocab), CPU)
+    again.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    for parameter, other in zip(again.collect_params().values(), ours.collect_params().values(), strict=True):
+        np.testing.assert_array_equal(parameter.data().asnumpy(), other.data().asnumpy())
+
+
+def test_the_dropout_between_layers_is_really_there() -> None:
+    """GluonNLP's own model loses it on the CPU; here it must show with every other dropout out of the way."""
+    model = model_of(dropout=0.5)
+    model.initialize(mx.init.Uniform(0.5))
+    x = model.embedding[0](words(6))
+    states = model.begin_state(3, CPU)
+    model.encoder.hybridize(static_alloc=True, static_shape=True)
+    plain = model.encoder(x, states)[0].asnumpy()
+    with autograd.train_mode():
+        first, second = (model.encoder(x, states)[0].asnumpy() for _ in range(2))
+    assert np.abs(first - plain).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3
+    one_layer = model_of(dropout=0.5, layers=1)
+    one_layer.initialize(mx.init.Uniform(0.5))
+    with autograd.train_mode():
+        a, b = (one_layer.encoder(x, one_layer.begin_state(3, CPU))[0].asnumpy() for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_dropout_keeps_the_expected_share_and_scale_and_shares_its_mask_along_axes() -> None:
+    mx.random.seed(1)
+    ones = mx.nd.ones((50, 40, 30))
+    with autograd.train_mode():
+        free = Dropout(0.3)(ones).asnumpy()
+        shared = Dropout(0.3, axes=(0,))(ones).asnumpy()
+    for dropped in (free, shared):
+        assert set(np.unique(dropped)) == {0, np.float32(1 / 0.7)}
+        assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.03)
+    assert (shared == shared[:1]).all()
+    assert not (free == free[:1]).all()
+    assert (Dropout(0.3)(ones).asnumpy() == 1).all()
+
+
+def test_dropout_obeys_the_seed() -> None:
+    draws = []
+    for seed in (5, 5, 6):
+        mx.random.seed(seed)
+        with autograd.train_mode():
+            draws.append(Dropout(0.5)(mx.nd.ones((100,))).asnumpy())
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+
+
+def test_initial_parameters_follow_the_seed_and_the_recipe() -> None:
+    first, again, other = (build_model(RunConfig(seed=seed), VOCABULARY, CPU) for seed in (1, 1, 2))
+    arrays = [
+        {name: p.data().asnumpy() for name, p in model._collect_params_with_prefix().items()}
+        for model in (first, again, other)
+    ]
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
+        if not name.endswith("bias"):
+            assert (array != arrays[2][name]).any(), name
+    assert 0.09 < np.abs(arrays[0]["embedding.0.weight"]).max() <= 0.1  # Uniform(0.1)
+    bound = math.sqrt(3 / ((800 + 200) / 2))  # Xavier: uniform, magnitude 3, average of fan-in and fan-out
+    assert 0.98 * bound < np.abs(arrays[0]["encoder._unfused.0.i2h_weight"]).max() <= bound
+    assert all((array == 0).all() for name, array in arrays[0].items() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize("initializer", ["xavier", "uniform", "normal", "orthogonal"])
+def test_every_initializer_follows_the_seed(initializer: str) -> None:
+    config = RunConfig(hidden_size=8, initializer=initializer)  # type: ignore[arg-type]
+    a, b = (build_model(config, VOCABULARY, CPU).encoder.collect_params() for _ in range(2))
+    for one, two in zip(a.values(), b.values(), strict=True):
+        np.testing.assert_array_equal(one.data().asnumpy(), two.data().asnumpy())
+
+
+def test_parameters_are_counted_once() -> None:
+    layer = 4 * 10 * (10 + 10 + 2)
+    assert count_parameters(model_of(tie=True)) == VOCABULARY * 10 + VOCABULARY + 2 * layer
+    assert count_parameters(model_of(tie=False)) == 2 * VOCABULARY * 10 + VOCABULARY + 2 * layer
+
+
+def test_zero_logits_have_the_vocabulary_as_perplexity() -> None:
+    model = model_of(tie=False)
+    model.initialize(mx.init.Zero())
+    columns = evaluation_columns(np.arange(VOCABULARY), bptt=5, batch_size=4, context=CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.zeros(parameter.shape))
+    assert evaluate(model, columns).perplexity == pytest.approx(VOCABULARY, rel=1e-5)  # float32's logarithm
