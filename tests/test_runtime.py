@@ -93,6 +93,11 @@ def test_tunables_are_merged_and_the_user_has_the_last_word():
     assert [entry for entry in merged if "arena_max" in entry] == ["glibc.malloc.arena_max=4"]
 
 
+def test_parameters_are_updated_one_by_one_on_a_cpu_and_together_on_a_gpu():
+    assert process_environment("cpu", 1, environ={})["MXNET_OPTIMIZER_AGGREGATION_SIZE"] == "1"
+    assert "MXNET_OPTIMIZER_AGGREGATION_SIZE" not in process_environment("gpu:0", 1, environ={})
+
+
 @pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "active"), ("MKL_THREADING_LAYER", "SEQUENTIAL")])
 def test_a_setting_of_the_users_own_stays(name, value):
     assert process_environment("cpu", 1, environ={name: value})[name] == value
