@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,13 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status is 0, 1 when something it ran has failed, or 2 when nothing could be
     started.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         status: int = options.run(options)
+        sys.stdout.flush()
         return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # Whoever read us has gone (head, less); say nothing more to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,8 +51,14 @@ def console() -> NoReturn:
     sys.exit(main())
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, as everything else that a user can mend."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gluon-rnn", description="Benchmarks of recurrent language models on MXNet Gluon and GluonNLP."
     )
     parser.add_argument("--version", action="version", version=f"gluon-rnn {__version__}")
@@ -68,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes"
     )
     sweep.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where results go (default: results)"
+        "--results", type=_folder, default=Path("results"), metavar="DIR", help="where results go (default: results)"
     )
     sweep.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
+        "--data-dir", type=_folder, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
     )
     sweep.add_argument("--device", default="auto", help="auto, cpu, gpu, or GPUs such as gpu:0,gpu:1 (default: auto)")
     sweep.add_argument(
@@ -97,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="say whether this machine will work",
         description="Say what this machine has and whether it will work.",
     )
-    doctor.add_argument("--data-dir", type=Path, metavar="DIR", help="as for sweep")
+    doctor.add_argument("--data-dir", type=_folder, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -117,16 +128,44 @@ def _settings_help() -> str:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return value
 
 
-_seconds.__name__ = "number of seconds"  # argparse names the type in its message
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no folder; '.' is the current one")
+    return Path(text)
+
+
+@contextmanager
+def _stops_alike() -> Iterator[None]:
+    """A sweep stopped by a scheduler or with its terminal ends as one stopped by Ctrl-C.
+
+    So does one that a script has started with ``&``, where SIGINT is ignored. Under ``nohup`` SIGHUP stays ignored.
+    """
+    signs = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signs.append(signal.SIGHUP)
+    before = {sign: signal.signal(sign, _interrupt) for sign in signs}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    with _stops_alike():
+        return _plan_and_run(options)
+
+
+def _plan_and_run(options: argparse.Namespace) -> int:
     sweep = load_sweep(options.sweep or _quick_sweep())
     sweep = sweep.with_arguments(
         _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
@@ -145,12 +184,9 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         missing = {job.run_id for job in plan.missing}
         for name, label in labels.items():
-            console.print(f"{name}  {'to run' if name in missing else 'done  '}  {label}", markup=False, soft_wrap=True)
+            console.print(f"{name}  {'to run' if name in missing else 'done  '}  {label}", soft_wrap=True)
         console.print(f"{len(labels)} points, {len(missing)} to run")
         return 0
-    # A sweep stopped by its terminal or by a scheduler ends as one stopped by Ctrl-C.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, _interrupt)
     try:
         records = run_sweep(
             plan,
@@ -164,14 +200,12 @@ def _sweep(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
-    console.print(results_table(records, labels))
+    console.print(results_table(records, plan.varying))
     console.print(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}", soft_wrap=True)
     failed = [record for record in records if record.status not in FINISHED]
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
-        console.print(
-            f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}", markup=False, soft_wrap=True
-        )
+        console.print(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}", soft_wrap=True)
     if failed:
         console.print("to make them again: the same command with --rerun-failed")
     return 1 if failed or len(records) < len(labels) else 0
@@ -213,7 +247,7 @@ def _status(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     try:
         content: dict[str, Any] = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-        points = content["points"]
+        points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
     records, damaged = read_records(directory)

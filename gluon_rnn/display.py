@@ -20,9 +20,9 @@ _PLAIN_INTERVAL_SECONDS = 30.0
 
 
 def make_console() -> Console:
-    """A console on standard output; where that is no terminal, lines are not folded."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=250)
+    """A console on standard output that prints brackets and colons as they are; lines fold on a terminal only."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=250)
 
 
 class _Watched(Display):
@@ -58,7 +58,7 @@ class _Watched(Display):
         return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
 
 class PlainDisplay(_Watched):
@@ -96,7 +96,7 @@ class TerminalDisplay(_Watched):
         """See `Display`."""
         super().started(plan)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[doing]}", markup=False),
@@ -180,9 +180,8 @@ def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
     return sorted(records, key=key)
 
 
-def results_table(records: Sequence[RunRecord], labels: dict[str, str]) -> Table:
-    """The records, best first, with what varies between them in the first columns."""
-    columns = [part.partition("=")[0] for part in next(iter(labels.values()), "").split(" ") if part]
+def results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Table:
+    """The records, best first, with the `columns` of what varies between them before the results."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name)

@@ -223,9 +223,13 @@ def make_record(
     )
 
 
+#: The folders of an absolute path, which holds spaces only where it is quoted.
+_FOLDERS = re.compile(r"""(?<=['"])/[^'"]*/|(?<![\w/.<>)\]])(/[^\s/'":]+)*/(?=[^\s/'":])""")
+
+
 def _without_paths(reason: str) -> str:
-    """One line without absolute paths: records are meant to be committed."""
-    return re.sub(r"(?<![\w/.:])(/[^\s/'\":]+)+/", "", " ".join(reason.split()))[:500]
+    """One line without absolute paths, of which the last name stays: records are meant to be committed."""
+    return _FOLDERS.sub("", " ".join(reason.split()))[:500]
 
 
 def write_record(directory: Path, record: RunRecord) -> None:
@@ -244,8 +248,9 @@ def read_record(directory: Path) -> RunRecord | None:
         return RunRecord.model_validate_json((directory / "record.json").read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        raise ValueError(f"{directory / 'record.json'} is damaged: {error.errors()[0]['msg']}") from None
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        raise ValueError(f"{directory / 'record.json'} is damaged: {reason}") from None
 
 
 def read_records(sweep_directory: Path) -> tuple[list[RunRecord], list[str]]:
@@ -254,7 +259,7 @@ def read_records(sweep_directory: Path) -> tuple[list[RunRecord], list[str]]:
     A record that stands in a directory of another name is damaged as well: a copy must not count twice.
     """
     records, damaged = [], []
-    for directory in sorted((sweep_directory / "runs").glob("*/")):
+    for directory in sorted(path for path in (sweep_directory / "runs").glob("*") if path.is_dir()):
         try:
             record = read_record(directory)
             if record and record.run_id != directory.name:
@@ -309,7 +314,7 @@ def load_results(path: Path | str) -> pd.DataFrame:
     """
     types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
     frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS})
-    frame["reason"] = frame["reason"].fillna("")
+    frame.fillna({"reason": ""}, inplace=True)
     return frame
 
 
@@ -324,7 +329,11 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
 
     file = Path(path) / name if Path(path).is_dir() else Path(path)
     try:
-        return pd.read_csv(file, dtype=dtypes, keep_default_na=False, na_values=[""])
+        # pandas is otherwise content with a neighbour of the float that was written.
+        frame = pd.read_csv(file, dtype=dtypes, keep_default_na=False, na_values=[""], float_precision="round_trip")
+        if "run_id" not in frame:
+            raise ValueError("it has no column run_id")
+        return frame
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"cannot read {file}: {reason}; it must be a folder of results or its {name}") from None

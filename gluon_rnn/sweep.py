@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -35,10 +36,18 @@ from gluon_rnn.records import (
     read_progress,
     read_record,
     read_records,
+    write_epochs,
     write_record,
     write_tables,
 )
-from gluon_rnn.runtime import Machine, default_threads, describe_machine, library_versions, supports_gpu
+from gluon_rnn.runtime import (
+    Machine,
+    default_threads,
+    describe_machine,
+    library_versions,
+    mxnet_distribution,
+    supports_gpu,
+)
 
 Notice = Callable[[str], None]
 
@@ -63,10 +72,17 @@ class Plan:
 
     def label(self, job: Job) -> str:
         """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``."""
-        dumps = [other.config.model_dump(exclude={"embed_size", "device"}) for other in self.jobs]
-        mine = job.config.model_dump()
-        varying = [name for name in dumps[0] if len({str(dump[name]) for dump in dumps}) > 1]
-        return " ".join(f"{name}={mine[name]}" for name in varying or ("cell", "bptt", "hidden_size"))
+        return " ".join(f"{name}={getattr(job.config, name)}" for name in self.varying)
+
+    @cached_property
+    def varying(self) -> tuple[str, ...]:
+        """The fields in which the points differ; what a lone point is known by."""
+        configs = [job.config for job in self.jobs]
+        # An embedding as wide as the layers tells nothing that they do not.
+        follows = all(config.embed_size == config.hidden_size for config in configs)
+        dumps = [config.model_dump(exclude={"embed_size"} if follows else None) for config in configs]
+        varying = tuple(name for name in dumps[0] if len({str(dump[name]) for dump in dumps}) > 1)
+        return varying or ("cell", "bptt", "hidden_size")
 
 
 class Display:
@@ -111,6 +127,9 @@ def plan_sweep(
         UserError: see the module.
     """
     machine = machine or describe_machine()
+    if data_dir is not None and not os.path.isdir(data_dir.expanduser()):
+        # A corpus that is not looked for there would hide the slip.
+        raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()
     listed = _device_list(device)
     configs = [_resolve_device(config, listed, machine) for config in configs]
@@ -142,7 +161,7 @@ def plan_sweep(
     _check_writable(directory)
     records, damaged = read_records(directory)
     for line in damaged:
-        notice(f"{line}; it is made again")
+        notice(f"{line}; it counts as missing")
     done = {record.run_id: record for record in records if record.status in FINISHED or not rerun_failed}
     elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
     if elsewhere:
@@ -173,50 +192,53 @@ def run_sweep(
         display: tells people.
 
     Returns:
-        The records of the plan's points, in its order; points that were not reached are missing.
+        The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
 
     Raises:
-        UserError: another sweep is at work in this folder, or it cannot be written.
+        UserError: another sweep is at work in this folder, or it cannot be written (any longer).
         KeyboardInterrupt: as it came; the workers are stopped, and everything finished is in the tables.
     """
     executor = executor or LocalExecutor(plan.slots, timeout=timeout)
-    display = display or Display()
-    runs = plan.directory / "runs"
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(plan.directory / ".lock", blocking=False)
-        lock.acquire()
+        (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(plan.directory / ".lock", blocking=False):
+            records = _run_missing(plan, executor, fail_fast=fail_fast, display=display or Display())
     except filelock.Timeout:
         raise UserError(
             f"another sweep is at work in {plan.directory}; wait for it or give --results another folder"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot write to {plan.directory}: {error.strerror}; give --results another folder") from None
-    with lock:
-        points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
-        write_atomically(
-            plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n"
-        )
-        records = {record.run_id: record for record in read_records(plan.directory)[0]}
-        for job in plan.missing:
-            # A failed run that is to be made again is no result while it waits.
-            records.pop(job.run_id, None)
-        write_tables(plan.directory, list(records.values()))
-        display.started(plan)
-        events = executor.run(plan.missing, runs, watch=display.running)
-        try:
-            for ended in events:
-                record = _collect(ended, runs / ended.job.run_id)
-                records[record.run_id] = record
-                write_tables(plan.directory, list(records.values()))
-                display.ended(ended.job, record)
-                if fail_fast and record.status not in FINISHED:
-                    break
-        finally:
-            # A generator's clean-up stops the workers.
-            events.close()  # type: ignore[attr-defined]
-            display.stopped()
+        raise UserError(
+            f"cannot write to {plan.directory}: {error.strerror or error}; mend that or give --results another folder"
+        ) from error
     return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def _run_missing(plan: Plan, executor: Executor, *, fail_fast: bool, display: Display) -> dict[str, RunRecord]:
+    """Run what is missing of `plan`, whose folder is ours alone; all records of that folder."""
+    runs = plan.directory / "runs"
+    points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+    write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
+    records = {record.run_id: record for record in read_records(plan.directory)[0]}
+    # Another sweep may have finished some of them since this one was planned.
+    finished = {name for name, record in records.items() if record.status in FINISHED}
+    plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
+    write_tables(plan.directory, list(records.values()))
+    display.started(plan)
+    events = executor.run(plan.missing, runs, watch=display.running)
+    try:
+        for ended in events:
+            record = _collect(ended, runs / ended.job.run_id)
+            records[record.run_id] = record
+            write_tables(plan.directory, list(records.values()))
+            display.ended(ended.job, record)
+            if fail_fast and record.status not in FINISHED:
+                break
+    finally:
+        # A generator's clean-up stops the workers.
+        events.close()  # type: ignore[attr-defined]
+        display.stopped()
+    return records
 
 
 def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
@@ -261,38 +283,47 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
         ended = replace(ended, status="failed", reason=reason)
     assert ended.status is not None
     live = read_progress(directory)
+    progress = live.progress if live else Progress()
     started = datetime.fromtimestamp(datetime.now(timezone.utc).timestamp() - ended.seconds, timezone.utc)
     record = make_record(
         ended.job,
-        live.progress if live else Progress(),
+        progress,
         status=ended.status,
         reason=ended.reason,
         started_at=started.isoformat(timespec="seconds"),
         wall_seconds=ended.seconds,
     )
+    write_epochs(directory, record.run_id, progress.history)
     write_record(directory, record)
     return record
 
 
 def _device_list(device: str) -> tuple[str, ...]:
-    listed = tuple(part.strip() for part in device.split(","))
-    for part in listed:
+    parts = [part.strip() for part in device.split(",")]
+    for part in parts:
         kind, colon, number = part.partition(":")
         if kind not in ("auto", "cpu", "gpu") or (colon and not (kind == "gpu" and number.isdecimal())):
             raise UserError(f"unknown device {part!r}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
+    listed = tuple(_one_spelling(part) for part in parts)
     if len(set(listed)) < len(listed):
         raise UserError(f"--device {device} names a device twice; two runs never share one")
-    if len({part.partition(":")[0] for part in listed}) > 1 or (len(listed) > 1 and ":" not in device):
+    if len(listed) > 1 and not all(":" in part for part in listed):
         raise UserError(f"--device {device} mixes kinds of device; list GPUs only, such as gpu:0,gpu:1")
     return listed
 
 
+def _one_spelling(device: str) -> str:
+    """``gpu:01`` is ``gpu:1``, which takes one run at a time under either name."""
+    kind, colon, number = device.partition(":")
+    return f"{kind}:{int(number)}" if colon else kind
+
+
 def _resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
     """`config` with a device that is there: cpu, gpu (any of the slots) or gpu:N."""
-    wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else "gpu"
+    wanted = _one_spelling(config.device) if listed == ("auto",) else listed[0] if len(listed) == 1 else "gpu"
     usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
     if wanted == "auto":
-        wanted = "gpu" if usable and "mxnet" in library_versions() else "cpu"
+        wanted = "gpu" if usable and mxnet_distribution() == "mxnet-cu112" else "cpu"
     for name in listed if len(listed) > 1 else (wanted,):
         _check_gpu(name, usable, machine)
     return config.model_copy(update={"device": wanted})
@@ -315,6 +346,11 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
             f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 "
             "runs on 5.0 to 8.9; use --device cpu"
         )
+    if mxnet_distribution() == "mxnet":
+        raise UserError(
+            f"device {name} cannot be used: the MXNet that is installed is for the CPU; make install EXTRA=cu112, or "
+            "use --device cpu"
+        )
 
 
 def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
@@ -324,6 +360,10 @@ def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None
     if "gpu" in kinds:
         numbered = [int(part.partition(":")[2]) for part in listed if ":" in part]
         wished = sorted({int(config.device.partition(":")[2]) for config in configs if ":" in config.device})
+        if jobs is not None and jobs < len(wished):
+            raise UserError(
+                f"--jobs {jobs} leaves no worker for some of the {len(wished)} GPUs that the sweep names; drop --jobs"
+            )
         usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
         pool = numbered or wished or usable[: jobs or 1]
         if jobs is not None and jobs > len(pool):
@@ -374,6 +414,14 @@ def _cell_source(cell: str) -> Path:
 
 def _check_writable(directory: Path) -> None:
     """Refuse a results folder that cannot be made or written, without making it."""
+    try:
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, a folder that is closed, links in a circle
+        raise UserError(
+            f"cannot write results to {directory}: {error.strerror}; give --results another folder"
+        ) from None
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"cannot write results to {directory}: {existing} is not a folder; give --results another")

@@ -1,4 +1,4 @@
-"""One run in a process of its own: ``python -m gluon_rnn.worker DIRECTORY``.
+"""One run in a process of its own: ``python -m gluon_rnn.worker DIRECTORY [PARENT]``.
 
 The directory holds ``config.json``; what the run comes to is written beside it (see `gluon_rnn.records`). The process
 was started with `gluon_rnn.runtime.process_environment`, since most of what decides speed must stand before MXNet is
@@ -8,6 +8,8 @@ imported.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
+import os
 import resource
 import signal
 import sys
@@ -30,9 +32,14 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Memory allocation failed", "MemoryError", "CUDNN_STATUS_ALLOC_FAILED")
 
 
-def main(directory: Path) -> int:
-    """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there."""
-    _die_with_parent()
+def main(directory: Path, parent: int | None = None) -> int:
+    """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there.
+
+    Args:
+        directory: of the run.
+        parent: the process to die with, which started this one; None: whichever did.
+    """
+    _die_with(os.getppid() if parent is None else parent)
     started, started_at = time.monotonic(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     job = Job.model_validate_json((directory / "config.json").read_bytes())
     progress = Progress()
@@ -62,6 +69,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         # Here, not above: a broken installation is a failed run with a reason, too.
         import mxnet as mx
 
+        _take_faults_back()
         from gluon_rnn.checkpoints import CheckpointDirectory
         from gluon_rnn.corpora.loading import load_corpus
         from gluon_rnn.training import Diverged, fit
@@ -170,10 +178,24 @@ def _gpu_memory_mb() -> float:
     return float(total - free) / 2**20
 
 
-def _die_with_parent() -> None:
+def _take_faults_back() -> None:
+    """Let a crash be one, with the Python line it came from in the log.
+
+    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that a
+    sweep could not tell a crash (seen by killing a run with SIGSEGV).
+    """
+    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
+        signal.signal(sign, signal.SIG_DFL)
+    faulthandler.enable()
+
+
+def _die_with(parent: int) -> None:
     """Ask Linux to kill this process when the sweep that started it dies, however it dies: no orphan trains on."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Linux tells of deaths to come; the parent may have died while Python was starting.
+    if os.getppid() != parent:
+        sys.exit("the sweep that started this run is gone")
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

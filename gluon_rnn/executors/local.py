@@ -89,14 +89,17 @@ class LocalExecutor:
         self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
     ) -> Iterator[Ended]:
         """See `gluon_rnn.executors.Executor`."""
-        waiting = list(jobs)
+        if lost := [job.run_id for job in jobs if not any(slot.takes(job) for slot in self._slots)]:
+            raise ValueError(f"no slot takes {', '.join(lost)}, which would wait for ever")
+        waiting, free = list(jobs), list(self._slots)
         workers: list[_Worker] = []
         try:
             while waiting or workers:
-                for slot in self._slots:
+                for slot in list(free):
                     job = next((job for job in waiting if slot.takes(job)), None)
-                    if job and all(worker.slot != slot for worker in workers):
+                    if job:
                         waiting.remove(job)
+                        free.remove(slot)
                         workers.append(_start(job, slot, runs_directory / job.run_id))
                 watch([worker.job for worker in workers])
                 time.sleep(_POLL_SECONDS)
@@ -106,6 +109,7 @@ class LocalExecutor:
                         worker.stop()
                     if worker.process.poll() is not None:
                         workers.remove(worker)
+                        free.append(worker.slot)
                         yield self._ended(worker, runs_directory / worker.job.run_id)
         finally:
             for worker in workers:
@@ -130,13 +134,13 @@ class LocalExecutor:
 def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
     job = slot.assign(job)
     directory.mkdir(parents=True, exist_ok=True)
-    # What an earlier attempt left; its log is kept and goes on.
-    for name in ("record.json", "progress.json"):
-        (directory / name).unlink(missing_ok=True)
+    # What an earlier attempt left, and what it was writing when it was stopped; its log is kept and goes on.
+    for path in (directory / "record.json", directory / "progress.json", *directory.glob(".*.tmp")):
+        path.unlink(missing_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
     with (directory / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gluon_rnn.worker", str(directory)],
+            [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],
             env=process_environment(slot.visible, job.threads),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,0 +1,241 @@
+"""Worker processes: one to a slot, stopped in order, and their ends understood.
+
+The workers here are shell scripts; `sys.executable` is how a real one is started, so it is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.executors import Ended, local
+from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.records import Job
+from tests.test_records import make_job
+
+CPU = Slot("cpu", "a processor", "cpu")
+#: Said by every worker: what it was started with.
+HELLO = 'echo "$CUDA_VISIBLE_DEVICES|$OMP_NUM_THREADS|$(pwd)" >> "$3/hello"\n'
+
+Worker = Callable[[str], None]
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Gives every worker a body: a shell script whose ``$3`` is the run's directory."""
+
+    def give(body: str) -> None:
+        script = tmp_path / "worker.sh"
+        script.write_text(f"#!/bin/sh\n{HELLO}{body}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        # Nothing is preloaded into the shell.
+        monkeypatch.setenv("GLUON_RNN_TUNING", "off")
+
+    return give
+
+
+def run(executor: LocalExecutor, jobs: Sequence[Job], folder: Path) -> list[Ended]:
+    return list(executor.run(jobs, folder, watch=lambda running: None))
+
+
+def make_jobs(corpus: CorpusFiles, count: int, **settings: object) -> list[Job]:
+    return [make_job(corpus, run_id=f"{number:012}", **settings) for number in range(count)]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        # A zombie, whose parent has not looked yet, is dead.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Until it holds; for as long as the test may take."""
+    while not condition():
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("kill -SEGV $$", "the worker was ended by SIGSEGV"),
+        ("kill -KILL $$", "the worker was ended by SIGKILL"),
+        ("exit 0", "the worker ended with status 0 and no record; see its log.txt"),
+        ("exit 3", "the worker ended with status 3 and no record; see its log.txt"),
+    ],
+)
+def test_a_worker_that_dies_is_a_failure_with_its_reason(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, body: str, reason: str
+) -> None:
+    worker(body)
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == ("failed", reason)
+
+
+def test_a_record_speaks_for_a_worker_that_crashes_on_its_way_out(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker('touch "$3/record.json"; kill -SEGV $$')
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == (None, "")
+
+
+def test_a_kill_by_the_kernel_is_want_of_memory(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker("kill -KILL $$")
+    kills = iter([4, 5])
+    monkeypatch.setattr(local, "_kernel_memory_kills", lambda: next(kills))
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == ("oom", "killed by the kernel, which had run out of memory")
+
+
+def test_a_worker_that_takes_too_long_is_stopped_with_its_children(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker('sleep 600 & echo $! > "$3/child"; wait')
+    (ended,) = run(LocalExecutor([CPU], timeout=0.3), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == ("timeout", "stopped after the timeout of 0.3 s")
+    assert ended.seconds >= 0.3
+    child = int((tmp_path / ended.job.run_id / "child").read_text())
+    wait_for(lambda: not is_alive(child))
+
+
+def test_a_worker_that_will_not_stop_is_killed(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE_SECONDS", 0.2)
+    worker("trap '' TERM; while :; do sleep 0.05; done")
+    (ended,) = run(LocalExecutor([CPU], timeout=0.3), make_jobs(small_corpus, 1), tmp_path)
+    assert ended.status == "timeout"
+
+
+def test_a_worker_that_finished_in_time_is_no_timeout(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker("exit 3")
+    monkeypatch.setattr(local, "_POLL_SECONDS", 0.3)
+    (ended,) = run(LocalExecutor([CPU], timeout=0.2), make_jobs(small_corpus, 1), tmp_path)
+    assert ended.status == "failed"
+
+
+def test_leaving_stops_what_runs_and_starts_nothing_more(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker('echo $$ > "$3/pid"; exec sleep 600')
+    jobs = make_jobs(small_corpus, 3)
+    pids: list[int] = []
+
+    class CtrlC(Exception):
+        pass
+
+    def watch(running: Sequence[Job]) -> None:
+        files = [tmp_path / job.run_id / "pid" for job in running]
+        if all(path.exists() and path.read_text() for path in files):
+            pids.extend(int(path.read_text()) for path in files)
+            raise CtrlC
+
+    with pytest.raises(CtrlC):
+        list(LocalExecutor([CPU, CPU]).run(jobs, tmp_path, watch=watch))
+    assert len(pids) == 2
+    assert not any(is_alive(pid) for pid in pids)
+    assert not (tmp_path / jobs[2].run_id).exists()
+
+
+def test_as_many_run_at_a_time_as_there_are_slots(worker: Worker, tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    # Each worker waits for another, so one at a time would never end.
+    worker(f'touch "$3/here"; until [ $(ls {tmp_path}/*/here | wc -l) -ge 2 ]; do sleep 0.02; done')
+    jobs = make_jobs(small_corpus, 4)
+    seen: list[int] = []
+    executor = LocalExecutor([CPU, CPU], timeout=30)
+    ended = list(executor.run(jobs, tmp_path, watch=lambda running: seen.append(len(running))))
+    assert [item.status for item in ended] == ["failed"] * 4
+    assert sorted(item.job.run_id for item in ended) == [job.run_id for job in jobs]
+    assert max(seen) == 2
+
+
+def test_each_gpu_has_one_worker_which_sees_no_other(worker: Worker, tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    worker("sleep 0.15")
+    slots = [Slot(f"gpu:{number}", f"board {number}", f"gpu:GPU-{number}") for number in (0, 1)]
+    jobs = make_jobs(small_corpus, 4, device="gpu")
+    jobs.append(make_job(small_corpus, run_id="f" * 12, device="gpu:1"))
+    together: list[list[str]] = []
+
+    def watch(running: Sequence[Job]) -> None:
+        together.append([job.config.device for job in running])
+
+    ended = list(LocalExecutor(slots).run(jobs, tmp_path, watch=watch))
+    assert all(len(set(devices)) == len(devices) for devices in together)
+    assert ["gpu:0", "gpu:1"] in [sorted(devices) for devices in together]
+    for item in ended:
+        number = item.job.config.device.partition(":")[2]
+        assert item.job.origin.device_name == f"board {number}"
+        assert (tmp_path / item.job.run_id / "hello").read_text().split("|")[0] == f"GPU-{number}"
+    assert {item.job.run_id: item.job.config.device for item in ended}["f" * 12] == "gpu:1"
+
+
+def test_processor_and_gpu_jobs_go_to_their_own_slots(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker("exit 1")
+    jobs = [
+        make_job(small_corpus, run_id="a", device="gpu"),
+        make_job(small_corpus, run_id="b", device="cpu"),
+        make_job(small_corpus, run_id="c", device="gpu"),
+    ]
+    ended = run(LocalExecutor([CPU, Slot("gpu:3", "a board", "gpu:GPU-3")]), jobs, tmp_path)
+    assert {item.job.run_id: item.job.config.device for item in ended} == {"a": "gpu:3", "b": "cpu", "c": "gpu:3"}
+    assert (tmp_path / "b" / "hello").read_text().split("|")[0] == ""
+
+
+def test_a_job_without_a_slot_is_refused_before_anything_starts(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker("exit 0")
+    jobs = [make_job(small_corpus, run_id="a"), make_job(small_corpus, run_id="b", device="gpu:1")]
+    with pytest.raises(ValueError, match="no slot takes b,"):
+        run(LocalExecutor([CPU]), jobs, tmp_path)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_worker_starts_afresh_with_its_threads_and_the_log_goes_on(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    directory = tmp_path / "0"
+    directory.mkdir()
+    for name in ("record.json", "progress.json", ".epochs.csv.x.tmp", "log.txt", "epochs.csv"):
+        (directory / name).write_text("before\n")
+    worker('echo said; echo complained >&2; cat "$3/config.json" > "$3/seen"; [ "$4" = $PPID ] && exit 7')
+    job = make_job(small_corpus, run_id="0").model_copy(update={"threads": 3})
+    (ended,) = run(LocalExecutor([CPU]), [job], tmp_path)
+    # The worker was told who its parent is.
+    assert ended.reason.startswith("the worker ended with status 7")
+    assert (directory / "log.txt").read_text() == "before\nsaid\ncomplained\n"
+    assert not (directory / "record.json").exists()
+    assert not (directory / "progress.json").exists()
+    assert not list(directory.glob(".*"))
+    assert (directory / "epochs.csv").exists()
+    assert Job.model_validate_json((directory / "seen").read_bytes()) == job
+    # The user's own cell is found from the folder in which the sweep was started.
+    assert (directory / "hello").read_text() == f"|3|{os.getcwd()}\n"
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_sweep_alone(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker("kill -INT 0; exit 5")
+    before = signal.signal(signal.SIGINT, lambda *arguments: pytest.fail("the worker shares the sweep's group"))
+    try:
+        (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "SIGINT" in ended.reason

@@ -1,0 +1,288 @@
+"""Run directories to tables and back: exact floats, whole rows, nothing of this machine's folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.errors import UserError
+from gluon_rnn.metrics import EpochResult, Lap, LossTotal, Progress
+from gluon_rnn.records import (
+    COLUMNS,
+    Job,
+    LiveProgress,
+    Origin,
+    RunRecord,
+    load_epochs,
+    load_results,
+    make_record,
+    read_progress,
+    read_record,
+    read_records,
+    write_epochs,
+    write_record,
+    write_tables,
+)
+from tests.conftest import small_config
+
+#: Sums that no short decimal number equals; the second is one that pandas' fast parser misses.
+AWKWARD = (0.1 + 0.2, 0.9385958677423489, 1 / 3, 1e-300 / 7)
+
+
+def make_job(corpus: CorpusFiles, run_id: str = "0" * 12, **settings: object) -> Job:
+    """A job as `plan_sweep` makes it."""
+    origin = Origin(
+        device_name="a processor",
+        machine_id="f" * 12,
+        mxnet_version="1.9.1",
+        gluonnlp_version="0.10.0",
+        numpy_version=None,
+        git_commit=None,
+        git_dirty=None,
+        host="here",
+    )
+    return Job(run_id=run_id, config=small_config(**settings), corpus=corpus, threads=1, origin=origin)
+
+
+def epoch(number: int, valid_loss: float, test_loss: float | None = None) -> EpochResult:
+    return EpochResult(
+        epoch=number,
+        learning_rate=AWKWARD[0],
+        train_loss=AWKWARD[1],
+        valid_loss=valid_loss,
+        valid_perplexity=math.exp(valid_loss) if valid_loss < 700 else math.inf,
+        test_loss=test_loss,
+        test_perplexity=None if test_loss is None else math.exp(test_loss),
+        tokens_per_second=None,
+        seconds=AWKWARD[3],
+    )
+
+
+def make_done(
+    job: Job, history: Sequence[EpochResult] = (), *, status: str = "ok", reason: str = "", nats: float = 700.0
+) -> RunRecord:
+    """The record of `job` after `history`."""
+    progress = Progress(
+        history=list(history),
+        laps=[Lap(steps=1, tokens=20, seconds=4.0), Lap(steps=3, tokens=60, seconds=6.0)],
+        steps=4,
+        train_seconds=11.0,
+        last_epoch=LossTotal(nats, 350),
+        train_tokens=80,
+        parameters=99,
+    )
+    return make_record(
+        job,
+        progress,
+        status=status,  # type: ignore[arg-type]
+        reason=reason,
+        started_at="2024-01-02T03:04:05+00:00",
+        wall_seconds=AWKWARD[2],
+    )
+
+
+def keep(sweep: Path, record: RunRecord, history: Sequence[EpochResult] = ()) -> Path:
+    """Put a run's directory where a sweep would."""
+    directory = sweep / "runs" / record.run_id
+    directory.mkdir(parents=True)
+    write_epochs(directory, record.run_id, history)
+    write_record(directory, record)
+    return directory
+
+
+def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 3.0, 3.5), epoch(2, 2.0, 2.5), epoch(3, 2.25)]
+    record = make_done(make_job(small_corpus, cell="gru", seed=7), history)
+    assert (record.cell, record.seed, record.bptt, record.embed_size) == ("gru", 7, 5, 8)
+    assert (record.dataset, record.dataset_sha1) == ("small", small_corpus.sha1)
+    assert (record.vocab_size, record.threads, record.device) == (small_corpus.vocab_size, 1, "cpu")
+    assert (record.epochs_run, record.best_epoch, record.steps) == (3, 2, 4)
+    assert (record.valid_loss, record.valid_perplexity) == (2.0, math.exp(2.0))
+    assert (record.test_loss, record.test_perplexity) == (2.5, math.exp(2.5))
+    assert record.train_perplexity == math.exp(2.0)
+    assert record.tokens_per_second == 8.0
+    assert record.sequences_per_second == 8.0 / 5
+    # Three steps of 2 s and one of 4 s.
+    assert (record.step_ms_p50, record.step_ms_p95) == (2000.0, 4000.0)
+    assert (record.train_seconds, record.wall_seconds) == (11.0, 1 / 3)
+
+
+def test_a_run_that_came_to_nothing_has_empty_columns(small_corpus: CorpusFiles) -> None:
+    record = make_record(
+        make_job(small_corpus), Progress(), status="failed", reason="why", started_at="", wall_seconds=1.0
+    )
+    empty = {name for name in COLUMNS if getattr(record, name) is None}
+    assert empty >= {"best_epoch", "train_perplexity", "valid_loss", "test_perplexity", "tokens_per_second"}
+    assert (record.epochs_run, record.steps, record.reason) == (0, 0, "why")
+
+
+def test_a_divergence_keeps_its_infinity_and_the_epochs_before(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 3.0, 3.5)]
+    record = make_done(make_job(small_corpus), history, status="diverged", reason="the loss was nan", nats=math.inf)
+    assert (record.train_perplexity, record.epochs_run, record.test_loss) == (math.inf, 1, 3.5)
+    directory = keep(tmp_path, record, history)
+    assert read_record(directory) == record
+    write_tables(tmp_path, [record])
+    assert load_results(tmp_path).loc[0, "train_perplexity"] == math.inf
+    assert ",inf," in (tmp_path / "runs.csv").read_text()
+
+
+def test_records_and_tables_read_back_to_the_bit(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, AWKWARD[1], AWKWARD[0]), epoch(2, 1000.0)]
+    record = make_done(make_job(small_corpus, learning_rate=AWKWARD[1], clip=None), history)
+    directory = keep(tmp_path, record, history)
+    assert read_record(directory) == record
+    write_tables(tmp_path, [record])
+    row = load_results(tmp_path).iloc[0]
+    for name in COLUMNS:
+        value = getattr(record, name)
+        if value is None:
+            assert row.isna()[name], name
+        else:
+            assert row[name] == value, name
+    epochs = load_epochs(tmp_path)
+    for number, result in enumerate(history):
+        for name in ("learning_rate", "train_loss", "valid_loss", "valid_perplexity", "seconds"):
+            assert epochs.loc[number, name] == getattr(result, name), name
+    assert epochs.loc[1, "valid_perplexity"] == math.inf
+    assert epochs["test_perplexity"].isna().tolist() == [False, True]
+
+
+def test_dtypes_are_right_even_where_columns_are_empty(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    failed = make_record(make_job(small_corpus), Progress(), status="oom", started_at="", wall_seconds=1.0)
+    keep(tmp_path, failed)
+    write_tables(tmp_path, [failed])
+    frame = load_results(tmp_path)
+    assert tuple(frame.columns) == COLUMNS
+    kinds = {
+        "Int64": ["vocab_size", "bptt", "steps", "best_epoch", "max_steps", "parameters", "early_stopping", "seed"],
+        "float64": ["learning_rate", "clip", "valid_loss", "peak_gpu_mb", "tokens_per_second", "wall_seconds"],
+        "boolean": ["tie_weights", "git_dirty"],
+        "string": ["run_id", "status", "reason", "dataset", "git_commit", "numpy_version", "started_at", "device"],
+    }
+    assert {name: str(frame[name].dtype) for names in kinds.values() for name in names} == {
+        name: kind for kind, names in kinds.items() for name in names
+    }
+    assert frame.loc[0, "reason"] == ""
+    assert str(load_epochs(tmp_path)["epoch"].dtype) == "Int64"
+    assert len(load_epochs(tmp_path)) == 0
+
+
+def test_a_run_id_of_digits_and_a_dataset_called_nan_stay_words(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus, run_id="000123456789")).model_copy(update={"dataset": "nan"})
+    write_tables(tmp_path, [record])
+    row = load_results(tmp_path / "runs.csv").iloc[0]
+    assert (row["run_id"], row["dataset"]) == ("000123456789", "nan")
+
+
+def test_a_dataset_with_any_name_is_one_cell_of_the_table(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus)).model_copy(update={"dataset": 'a, "b"\nc'})
+    write_tables(tmp_path, [record])
+    frame = load_results(tmp_path)
+    assert (len(frame), frame.loc[0, "dataset"]) == (1, 'a, "b"\nc')
+
+
+def test_tables_are_ordered_alike_whatever_the_order_of_finishing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        make_done(make_job(small_corpus, run_id=name, cell=cell, bptt=bptt))
+        for name, cell, bptt in (("c", "lstm", 10), ("b", "lstm", 5), ("a", "lstm", 10), ("d", "gru", 10))
+    ]
+    write_tables(tmp_path, records)
+    before = (tmp_path / "runs.csv").read_bytes()
+    assert load_results(tmp_path)["run_id"].tolist() == ["d", "b", "a", "c"]
+    write_tables(tmp_path, records[::-1])
+    assert (tmp_path / "runs.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        ("no file '/home/me/data/train.txt' here", "no file 'train.txt' here"),
+        ("no file '/home/my own/data (1)/train set.txt' here", "no file 'train set.txt' here"),
+        ('no file "/data" here', 'no file "data" here'),
+        ("no file /data", "no file data"),
+        ("in /tmp/a/b.py:12 and in /tmp/c.py", "in b.py:12 and in c.py"),
+        ("path=/tmp/[red]x/y", "path=y"),
+        ("error:/tmp/x/y", "error:y"),
+        ("PATH /usr/bin:/usr/local/bin", "PATH bin:bin"),
+        ("two\nlines  of text", "two lines of text"),
+        ("../src/operator.cc:12: 3/4 and/or <unk>/<eos>", "../src/operator.cc:12: 3/4 and/or <unk>/<eos>"),
+        ("see https://example.org/a/b", "see https://example.org/a/b"),
+    ],
+)
+def test_a_reason_is_one_line_without_the_folders_of_this_machine(
+    small_corpus: CorpusFiles, reason: str, kept: str
+) -> None:
+    assert make_done(make_job(small_corpus), status="failed", reason=reason).reason == kept
+
+
+def test_a_record_holds_no_path_of_a_folder_corpus(
+    tmp_path: Path, small_corpus: CorpusFiles, small_folder: Path
+) -> None:
+    directory = keep(tmp_path, make_done(make_job(small_corpus, dataset=str(small_folder))))
+    assert str(small_folder.parent) not in (directory / "record.json").read_text()
+    assert list(json.loads((directory / "record.json").read_text())) == list(COLUMNS)
+
+
+def test_damaged_records_are_named_and_the_others_kept(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    good, cut, copied, folder, empty = (make_done(make_job(small_corpus, run_id=c * 12)) for c in "abcde")
+    keep(tmp_path, good)
+    path = keep(tmp_path, cut) / "record.json"
+    path.write_text(path.read_text()[:300])
+    directory = keep(tmp_path, copied)
+    write_record(directory, good)
+    path = keep(tmp_path, folder) / "record.json"
+    path.unlink()
+    path.mkdir()
+    path = keep(tmp_path, empty) / "record.json"
+    path.write_bytes(b"\xff\x00")
+    (tmp_path / "runs" / "0waiting").mkdir()
+    (tmp_path / "runs" / "notes.txt").touch()
+    records, damaged = read_records(tmp_path)
+    assert records == [good]
+    assert [line.split("runs/")[1].partition("/record.json")[0] for line in damaged] == [c * 12 for c in "bcde"]
+    assert all("damaged: " in damaged[place] for place in (0, 2, 3))
+    assert damaged[1].endswith(f"belongs to run {'a' * 12}")
+
+
+def test_a_column_that_a_later_version_added_is_let_pass(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus))
+    path = keep(tmp_path, record) / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "watts": 3.0}))
+    assert read_records(tmp_path) == ([record], [])
+
+
+def test_no_folder_has_no_records(tmp_path: Path) -> None:
+    assert read_records(tmp_path / "nowhere") == ([], [])
+    assert read_record(tmp_path) is None
+
+
+def test_progress_survives_the_way_through_its_file(tmp_path: Path) -> None:
+    live = LiveProgress(
+        doing="epoch 1",
+        perplexity=math.inf,
+        progress=Progress(history=[epoch(1, 1000.0), epoch(2, AWKWARD[1])], last_epoch=LossTotal(math.inf, 3)),
+    )
+    (tmp_path / "progress.json").write_text(live.model_dump_json())
+    assert read_progress(tmp_path) == live
+    (tmp_path / "progress.json").write_text(live.model_dump_json()[:-20])
+    assert read_progress(tmp_path) is None
+    (tmp_path / "progress.json").unlink()
+    assert read_progress(tmp_path) is None
+
+
+@pytest.mark.parametrize("load", [load_results, load_epochs])
+def test_a_table_that_is_none_is_a_line(tmp_path: Path, load: object) -> None:
+    assert callable(load)
+    with pytest.raises(UserError, match="No such file"):
+        load(tmp_path)
+    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError) as raised:
+        load(tmp_path / "runs.csv")
+    assert str(tmp_path / "runs.csv") in str(raised.value)
+    assert "\n" not in str(raised.value)

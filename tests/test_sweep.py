@@ -1,0 +1,649 @@
+"""Plans and their collection, with a fake executor and fake machines; `train` with real workers."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import filelock
+import pytest
+
+from gluon_rnn import RunConfig, UserError, load_epochs, load_results, train
+from gluon_rnn import sweep as sweep_module
+from gluon_rnn.config import Sweep
+from gluon_rnn.executors import Ended
+from gluon_rnn.metrics import LossTotal, Progress
+from gluon_rnn.records import Job, LiveProgress, write_epochs, write_record
+from gluon_rnn.runtime import Gpu, Machine
+from gluon_rnn.sweep import Display, Plan, git_state, plan_sweep, run_sweep
+from tests.conftest import small_config, write_folder
+from tests.test_records import epoch, make_done
+
+#: What a fake worker leaves in its run's directory, and how it ends: None where it wrote a record.
+Script = Callable[[Job, Path], tuple[str | None, str]]
+
+
+def machine(*capabilities: tuple[int, int], cores: int = 8, machine_id: str = "m" * 12) -> Machine:
+    """A machine with a GPU of each compute capability."""
+    gpus = tuple(
+        Gpu(index=number, uuid=f"GPU-{number}", name=f"board {number}", compute_capability=capability, memory_mb=8192)
+        for number, capability in enumerate(capabilities)
+    )
+    return Machine(
+        host="here",
+        architecture="x86_64",
+        cpu_name="a processor",
+        cores=cores,
+        memory_mb=4096,
+        gpus=gpus,
+        machine_id=machine_id,
+        libc="glibc 2.36",
+        python="3.11.0",
+    )
+
+
+def finish(job: Job, directory: Path) -> tuple[str | None, str]:
+    """The worker of a run that goes well."""
+    history = [epoch(1, 3.0, 3.5), epoch(2, 2.0, 2.5)]
+    write_epochs(directory, job.run_id, history)
+    write_record(directory, make_done(job, history))
+    return None, ""
+
+
+class FakeExecutor:
+    """Runs no process: each job ends at once, as `script` says."""
+
+    def __init__(self, script: Script = finish) -> None:
+        self.script = script
+        self.ran: list[str] = []
+        self.closed = False
+
+    def run(
+        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
+    ) -> Iterator[Ended]:
+        try:
+            for job in jobs:
+                directory = runs_directory / job.run_id
+                directory.mkdir(parents=True, exist_ok=True)
+                (directory / "record.json").unlink(missing_ok=True)
+                watch([job])
+                self.ran.append(job.run_id)
+                status, reason = self.script(job, directory)
+                yield Ended(job, status, reason, 1.5)  # type: ignore[arg-type]
+        finally:
+            self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake GPUs are of use to the CUDA build only."""
+    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet-cu112")
+
+
+@pytest.fixture
+def sweep(small_folder: Path) -> Sweep:
+    """Two cells and two windows on the small corpus."""
+    settings = small_config(dataset=str(small_folder), device="auto").model_dump(exclude_unset=True)
+    return Sweep("grid", settings=settings, axes={"cell": ("lstm", "gru"), "bptt": (5, 6)})
+
+
+def plan(sweep: Sweep, results: Path, **options: object) -> Plan:
+    options = {"machine": machine(), "notice": pytest.fail, **options}
+    return plan_sweep(sweep, results=results, **options)  # type: ignore[arg-type]
+
+
+def refused(sweep: Sweep, results: Path, **options: object) -> str:
+    """The one line with which a plan is refused; nothing was made."""
+    with pytest.raises(UserError) as raised:
+        plan(sweep, results, **options)
+    assert not (results / sweep.name).exists()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# Planning
+
+
+def test_a_plan_lists_every_point_in_order_and_makes_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    planned = plan(sweep, tmp_path / "results")
+    assert [planned.label(job) for job in planned.jobs] == [
+        "cell=lstm bptt=5",
+        "cell=lstm bptt=6",
+        "cell=gru bptt=5",
+        "cell=gru bptt=6",
+    ]
+    assert planned.missing == planned.jobs
+    assert len({job.run_id for job in planned.jobs}) == 4
+    assert not (tmp_path / "results").exists()
+
+
+def test_labels_tell_every_point_from_the_others(sweep: Sweep, tmp_path: Path) -> None:
+    axes = {"embed_size": (8, 16), "tie_weights": (False,)}
+    assert [planned.label(job) for planned in [plan(replace(sweep, axes=axes), tmp_path)] for job in planned.jobs] == [
+        "embed_size=8",
+        "embed_size=16",
+    ]
+    planned = plan(replace(sweep, axes={"hidden_size": (8, 16)}), tmp_path)
+    assert [planned.label(job) for job in planned.jobs] == ["hidden_size=8", "hidden_size=16"]
+    planned = plan(replace(sweep, axes={}), tmp_path)
+    assert [planned.label(job) for job in planned.jobs] == ["cell=lstm bptt=5 hidden_size=8"]
+    planned = plan(replace(sweep, axes={"device": ("cpu", "gpu")}), tmp_path, machine=machine((8, 0)))
+    assert [planned.label(job) for job in planned.jobs] == ["device=cpu", "device=gpu"]
+
+
+def test_points_that_come_out_equal_are_one(sweep: Sweep, tmp_path: Path) -> None:
+    planned = plan(replace(sweep, axes={"device": ("auto", "cpu"), "log_interval": (1, 2)}), tmp_path)
+    assert len(planned.jobs) == 1
+
+
+def test_a_corpus_is_known_by_its_bytes_not_by_its_place(sweep: Sweep, tmp_path: Path) -> None:
+    here, there = write_folder(tmp_path / "here"), tmp_path / "there" / "corpus"
+    before = plan(replace(sweep, axes={"dataset": (str(here),)}), tmp_path).jobs[0].run_id
+    shutil.move(here, there)
+    moved = replace(sweep, axes={"dataset": (str(there),)})
+    assert plan(moved, tmp_path).jobs[0].run_id == before
+    text = (there / "test.txt").read_bytes()
+    (there / "test.txt").write_bytes(text[:-2] + b"!\n")
+    assert plan(moved, tmp_path).jobs[0].run_id != before
+
+
+def test_cores_are_shared_out_among_the_jobs(sweep: Sweep, tmp_path: Path) -> None:
+    def threads(**options: object) -> set[int]:
+        return {job.threads for job in plan(sweep, tmp_path, **options).jobs}
+
+    assert threads() == {8}
+    assert threads(jobs=2) == {4}
+    assert threads(jobs=3) == {2}
+    assert threads(jobs=50) == {1}
+    assert threads(device="gpu:0,gpu:1", machine=machine((8, 0), (8, 0))) == {4}
+    fixed = sweep.with_arguments({"threads": "5"}, {})
+    assert {job.threads for job in plan(fixed, tmp_path, jobs=4).jobs} == {5}
+
+
+def test_the_share_of_the_cores_does_not_name_a_run(sweep: Sweep, tmp_path: Path) -> None:
+    assert [job.run_id for job in plan(sweep, tmp_path, jobs=4).jobs] == [
+        job.run_id for job in plan(sweep, tmp_path).jobs
+    ]
+    other = sweep.with_arguments({"threads": "4"}, {})
+    assert plan(other, tmp_path).jobs[0].run_id != plan(sweep, tmp_path).jobs[0].run_id
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "gpus", "slots"),
+    [
+        ("auto", None, [], ["cpu"]),
+        ("auto", 3, [], ["cpu"] * 3),
+        ("auto", None, [(8, 0), (8, 0)], ["gpu:0"]),
+        ("auto", 2, [(8, 0), (8, 0)], ["gpu:0", "gpu:1"]),
+        ("auto", None, [(9, 0)], ["cpu"]),
+        ("auto", None, [(9, 0), (8, 6)], ["gpu:1"]),
+        ("cpu", None, [(8, 0)], ["cpu"]),
+        ("gpu", None, [(9, 0), (5, 0)], ["gpu:1"]),
+        ("gpu:1", None, [(8, 0), (8, 0)], ["gpu:1"]),
+        ("gpu:01", None, [(8, 0), (8, 0)], ["gpu:1"]),
+        ("gpu:1,gpu:0", None, [(8, 0), (8, 0)], ["gpu:1", "gpu:0"]),
+        ("gpu:0,gpu:1", 1, [(8, 0), (8, 0)], ["gpu:0"]),
+    ],
+)
+def test_workers_go_where_they_are_told(
+    sweep: Sweep, tmp_path: Path, device: str, jobs: int | None, gpus: list[tuple[int, int]], slots: list[str]
+) -> None:
+    planned = plan(sweep, tmp_path, device=device, jobs=jobs, machine=machine(*gpus))
+    assert [slot.device for slot in planned.slots] == slots
+    assert all(any(slot.takes(job) for slot in planned.slots) for job in planned.jobs)
+    for slot in planned.slots:
+        number = slot.device.partition(":")[2]
+        assert slot.visible == (f"gpu:GPU-{number}" if number else "cpu")
+
+
+def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_path: Path) -> None:
+    def first(device: str) -> str:
+        return plan(sweep, tmp_path, device=device, machine=machine((8, 0), (8, 0))).jobs[0].run_id
+
+    assert first("gpu:0") == first("gpu:1") == first("gpu:0,gpu:1") == first("gpu") == first("auto") != first("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "words"),
+    [
+        ("gpu", [], ["device gpu is not there", "--device cpu"]),
+        ("gpu:0", [], ["device gpu:0 is not there", "--device cpu"]),
+        ("gpu:5", [(8, 0), (8, 0)], ["device gpu:5 is not there", "gpu:0 to gpu:1"]),
+        ("gpu:0", [(9, 0)], ["gpu:0 (board 0)", "compute capability 9.0", "5.0 to 8.9", "--device cpu"]),
+        ("gpu:0,gpu:1", [(8, 0), (9, 0)], ["gpu:1 (board 1)", "9.0"]),
+        ("gpu:0,gpu:0", [(8, 0)], ["names a device twice"]),
+        ("gpu:0,gpu:00", [(8, 0)], ["names a device twice"]),
+        ("gpu:0,cpu", [(8, 0)], ["mixes kinds"]),
+        ("gpu,gpu:0", [(8, 0)], ["mixes kinds"]),
+        ("tpu", [], ["unknown device 'tpu'"]),
+        ("gpu:x", [], ["unknown device 'gpu:x'"]),
+        ("cpu:1", [], ["unknown device 'cpu:1'"]),
+        ("", [], ["unknown device ''"]),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    sweep: Sweep, tmp_path: Path, device: str, gpus: list[tuple[int, int]], words: list[str]
+) -> None:
+    line = refused(sweep, tmp_path, device=device, machine=machine(*gpus))
+    assert all(word in line for word in words), line
+    if gpus and "," not in device:
+        # The same from the sweep's own setting.
+        pinned = sweep.with_arguments({"device": device}, {})
+        assert refused(pinned, tmp_path, machine=machine(*gpus)) == line
+
+
+def test_the_build_for_the_cpu_leaves_gpus_alone(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet")
+    assert plan(sweep, tmp_path, machine=machine((8, 0))).slots[0].device == "cpu"
+    assert "make install EXTRA=cu112" in refused(sweep, tmp_path, device="gpu:0", machine=machine((8, 0)))
+
+
+@pytest.mark.parametrize(("jobs", "words"), [(0, "--jobs 0 must be at least 1"), (-1, "at least 1")])
+def test_no_workers_are_refused(sweep: Sweep, tmp_path: Path, jobs: int, words: str) -> None:
+    assert words in refused(sweep, tmp_path, jobs=jobs)
+
+
+def test_more_jobs_than_gpus_are_refused(sweep: Sweep, tmp_path: Path) -> None:
+    assert "2 GPUs" in refused(sweep, tmp_path, jobs=3, machine=machine((8, 0), (8, 0)))
+    # One usable.
+    assert "1 GPUs" in refused(sweep, tmp_path, device="gpu", jobs=2, machine=machine((8, 0), (9, 0)))
+
+
+def test_a_gpu_that_the_sweep_names_has_a_worker(sweep: Sweep, tmp_path: Path) -> None:
+    named = replace(sweep, axes={"device": ("gpu:0", "gpu:1"), "cell": ("lstm", "gru")})
+    gpus = machine((8, 0), (8, 0))
+    # Which of the boards it is decides nothing: the points of a cell are one.
+    assert len(plan(named, tmp_path, machine=gpus).jobs) == 2
+    assert "--jobs 1" in refused(named, tmp_path, jobs=1, machine=gpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 1000}, ["small", "batch_size=1000", "bptt=5", "6000", "lower them"]),
+        ({"max_train_tokens": 23}, ["has 23 tokens", "needs 24"]),
+        ({"eval_batch_size": 5000}, ["validation", "eval_batch_size=5000"]),
+        ({"max_eval_tokens": 3}, ["2 tokens to score", "eval_batch_size=3"]),
+        ({"dataset": "/nowhere/at/all"}, ["'/nowhere/at/all'"]),
+        ({"cell": "no_such_module:Cell"}, ["no_such_module:Cell", "no module no_such_module", "PYTHONPATH"]),
+        ({"cell": "gluon_rnn.no_such:Cell"}, ["no module gluon_rnn.no_such"]),
+    ],
+)
+def test_a_point_that_cannot_run_is_refused(
+    sweep: Sweep, tmp_path: Path, settings: dict[str, object], words: list[str]
+) -> None:
+    bad = replace(sweep, pinned=settings, axes={})
+    line = refused(bad, tmp_path)
+    assert all(word in line for word in words), line
+
+
+def test_the_shortest_corpus_that_fits_is_taken(sweep: Sweep, tmp_path: Path) -> None:
+    plan(replace(sweep, pinned={"max_train_tokens": 24, "max_eval_tokens": 4}, axes={}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "word"),
+    [("train.txt", b"", "train.txt"), ("valid.txt", b"a \xff b\n", "UTF-8"), ("test.txt", None, "test.txt")],
+)
+def test_a_corpus_that_is_none_is_refused(
+    sweep: Sweep, tmp_path: Path, file: str, content: bytes | None, word: str
+) -> None:
+    folder = write_folder(tmp_path / "corpus")
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    assert word in refused(replace(sweep, pinned={"dataset": str(folder)}), tmp_path)
+
+
+def test_a_data_folder_that_is_none_is_refused_even_if_unneeded(sweep: Sweep, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert f"--data-dir {missing}" in refused(sweep, tmp_path, data_dir=missing)
+
+
+def test_results_that_cannot_be_written_are_refused(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for results in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        line = refused(sweep, results)
+        assert str(tmp_path / "file") in line
+        assert "is not a folder" in line
+    (tmp_path / "grid").touch()
+    with pytest.raises(UserError, match="grid is not a folder"):
+        plan(sweep, tmp_path)
+
+
+def test_a_name_that_no_folder_can_have_is_refused(sweep: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="File name too long"):
+        plan(sweep, tmp_path / ("x" * 300))
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(UserError, match="symbolic links"):
+        plan(sweep, tmp_path / "circle")
+
+
+def test_a_users_cell_is_known_by_its_source(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    source = tmp_path / "package" / "own.py"
+    source.write_text("raise SystemExit('imported while planning')\n")
+    own = replace(sweep, pinned={"cell": "package.own:Cell"}, axes={})
+    before = plan(own, tmp_path / "results").jobs[0].run_id
+    assert plan(own, tmp_path / "results").jobs[0].run_id == before
+    source.write_text("# changed\n")
+    assert plan(own, tmp_path / "results").jobs[0].run_id != before
+
+
+def test_a_users_cell_is_found_on_pythons_path(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere.py").touch()
+    own = replace(sweep, pinned={"cell": "elsewhere:Cell"}, axes={})
+    assert "PYTHONPATH" in refused(own, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(plan(own, tmp_path).jobs) == 1
+
+
+# Running
+
+
+def test_every_run_is_in_the_tables_and_is_not_made_again(sweep: Sweep, tmp_path: Path) -> None:
+    planned = plan(sweep, tmp_path)
+    executor = FakeExecutor()
+    records = run_sweep(planned, executor=executor)
+    assert [record.run_id for record in records] == [job.run_id for job in planned.jobs] == executor.ran
+    assert executor.closed
+    assert sorted(load_results(tmp_path / "grid")["run_id"]) == sorted(executor.ran)
+    assert len(load_epochs(tmp_path / "grid")) == 8
+    points = json.loads((tmp_path / "grid" / "sweep.json").read_text())["points"]
+    assert points == [{"run_id": job.run_id, "label": planned.label(job)} for job in planned.jobs]
+
+    again = plan(sweep, tmp_path)
+    assert again.missing == ()
+    tables = [(tmp_path / "grid" / name).read_bytes() for name in ("runs.csv", "epochs.csv")]
+    executor = FakeExecutor()
+    assert run_sweep(again, executor=executor) == records
+    assert executor.ran == []
+    assert [(tmp_path / "grid" / name).read_bytes() for name in ("runs.csv", "epochs.csv")] == tables
+
+
+def test_tables_are_up_to_date_after_every_run(sweep: Sweep, tmp_path: Path) -> None:
+    counts: list[tuple[int, int]] = []
+
+    class Counting(Display):
+        def ended(self, job: Job, record: object) -> None:
+            counts.append((len(load_results(tmp_path / "grid")), len(load_epochs(tmp_path / "grid"))))
+
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(), display=Counting())
+    assert counts == [(1, 2), (2, 4), (3, 6), (4, 8)]
+
+
+def test_only_what_is_missing_is_run(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(replace(sweep, axes={"cell": ("lstm",), "bptt": (5, 6)}), tmp_path), executor=FakeExecutor())
+    planned = plan(sweep, tmp_path)
+    assert [planned.label(job) for job in planned.missing] == ["cell=gru bptt=5", "cell=gru bptt=6"]
+    executor = FakeExecutor()
+    assert len(run_sweep(planned, executor=executor)) == 4
+    assert executor.ran == [job.run_id for job in planned.missing]
+
+
+def test_what_is_no_point_any_longer_stays_in_the_tables(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    records = run_sweep(plan(replace(sweep, axes={"cell": ("lstm",), "bptt": (7,)}), tmp_path), executor=FakeExecutor())
+    assert len(records) == 1
+    assert len(load_results(tmp_path / "grid")) == 5
+
+
+@pytest.mark.parametrize("status", ["failed", "oom", "timeout"])
+def test_a_failed_point_is_a_row_and_is_left_until_it_is_asked_for(sweep: Sweep, tmp_path: Path, status: str) -> None:
+    def fail_gru(job: Job, directory: Path) -> tuple[str | None, str]:
+        if job.config.cell == "lstm":
+            return finish(job, directory)
+        live = LiveProgress(
+            doing="", progress=Progress(history=[epoch(1, 3.0, 3.5)], last_epoch=LossTotal(7.0, 7), steps=12)
+        )
+        (directory / "progress.json").write_text(live.model_dump_json())
+        # Of an attempt before, which came further.
+        write_epochs(directory, job.run_id, [epoch(1, 3.0, 3.5), epoch(2, 2.0, 2.5)])
+        return status, "why"
+
+    records = run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(fail_gru))
+    assert [record.status for record in records] == ["ok", "ok", status, status]
+    assert {record.reason for record in records[2:]} == {"why"}
+    # What it had come to is kept, and the two tables agree on it.
+    assert [(record.epochs_run, record.steps, record.test_loss) for record in records[2:]] == [(1, 12, 3.5)] * 2
+    epochs = load_epochs(tmp_path / "grid")
+    assert (epochs["run_id"] == records[2].run_id).sum() == 1
+    began = datetime.fromisoformat(records[2].started_at)
+    assert 0 <= (datetime.now(timezone.utc) - began).total_seconds() < 60
+    assert records[2].wall_seconds == 1.5
+
+    assert plan(sweep, tmp_path).missing == ()
+    planned = plan(sweep, tmp_path, rerun_failed=True)
+    assert [job.config.cell for job in planned.missing] == ["gru", "gru"]
+    assert {record.status for record in run_sweep(planned, executor=FakeExecutor())} == {"ok"}
+    assert load_results(tmp_path / "grid")["status"].tolist() == ["ok"] * 4
+
+
+def test_a_diverged_point_is_finished(sweep: Sweep, tmp_path: Path) -> None:
+    def diverge(job: Job, directory: Path) -> tuple[str | None, str]:
+        write_record(directory, make_done(job, status="diverged", nats=math.inf))
+        return None, ""
+
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(diverge), fail_fast=True)
+    assert plan(sweep, tmp_path, rerun_failed=True).missing == ()
+    assert load_results(tmp_path / "grid")["status"].tolist() == ["diverged"] * 4
+
+
+def test_fail_fast_stops_at_the_first_failure(sweep: Sweep, tmp_path: Path) -> None:
+    executor = FakeExecutor(
+        lambda job, directory: ("failed", "why") if job.config.bptt == 6 else finish(job, directory)
+    )
+    records = run_sweep(plan(sweep, tmp_path), executor=executor, fail_fast=True)
+    assert [record.status for record in records] == ["ok", "failed"]
+    assert executor.closed
+    assert len(load_results(tmp_path / "grid")) == 2
+
+
+def test_a_failed_point_that_waits_to_be_made_again_is_not_lost(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(lambda job, directory: ("failed", "why")))
+
+    def interrupt(job: Job, directory: Path) -> tuple[str | None, str]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(plan(sweep, tmp_path, rerun_failed=True), executor=FakeExecutor(interrupt))
+    # No row is lost; the one that was being made again is missing, the others are failed as before.
+    assert load_results(tmp_path / "grid")["status"].tolist() == ["failed"] * 4
+    planned = plan(sweep, tmp_path)
+    assert planned.missing == planned.jobs[:1]
+
+
+def test_an_interrupt_keeps_what_had_finished_and_frees_the_folder(sweep: Sweep, tmp_path: Path) -> None:
+    def script(job: Job, directory: Path) -> tuple[str | None, str]:
+        if job.config.cell == "gru":
+            raise KeyboardInterrupt
+        return finish(job, directory)
+
+    stopped: list[bool] = []
+
+    class Watching(Display):
+        def stopped(self) -> None:
+            # The workers go first.
+            stopped.append(executor.closed)
+
+    executor = FakeExecutor(script)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(plan(sweep, tmp_path), executor=executor, display=Watching())
+    assert (executor.closed, stopped) == (True, [True])
+    assert len(load_results(tmp_path / "grid")) == 2
+    planned = plan(sweep, tmp_path)
+    assert [job.config.cell for job in planned.missing] == ["gru", "gru"]
+    assert len(run_sweep(planned, executor=FakeExecutor())) == 4
+
+
+def test_an_interrupt_of_the_display_stops_the_workers(sweep: Sweep, tmp_path: Path) -> None:
+    class Interrupted(Display):
+        def ended(self, job: Job, record: object) -> None:
+            raise KeyboardInterrupt
+
+        def stopped(self) -> None:
+            assert executor.closed
+
+    executor = FakeExecutor()
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(plan(sweep, tmp_path), executor=executor, display=Interrupted())
+    assert len(executor.ran) == 1
+
+
+def test_a_second_sweep_in_the_folder_is_refused_and_harms_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    planned = plan(sweep, tmp_path)
+    (tmp_path / "grid").mkdir()
+    executor = FakeExecutor()
+    with (
+        filelock.FileLock(tmp_path / "grid" / ".lock"),
+        pytest.raises(UserError, match=r"another sweep is at work in .*grid; wait for it"),
+    ):
+        run_sweep(planned, executor=executor)
+    assert executor.ran == []
+    assert not (tmp_path / "grid" / "runs.csv").exists()
+    assert not (tmp_path / "grid" / "sweep.json").exists()
+
+
+def test_what_another_sweep_finished_since_the_plan_is_not_run_again(sweep: Sweep, tmp_path: Path) -> None:
+    late = plan(sweep, tmp_path)
+    first = run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    executor = FakeExecutor()
+    assert run_sweep(late, executor=executor) == first
+    assert executor.ran == []
+
+
+def test_damaged_records_are_named_and_made_again(sweep: Sweep, tmp_path: Path) -> None:
+    records = run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    runs = tmp_path / "grid" / "runs"
+    cut, foreign = (runs / records[place].run_id / "record.json" for place in (0, 1))
+    cut.write_text(cut.read_text()[:100])
+    shutil.copy(runs / records[2].run_id / "record.json", foreign)
+    (tmp_path / "grid" / "sweep.json").unlink()
+    lines: list[str] = []
+    planned = plan(sweep, tmp_path, notice=lines.append)
+    assert [str(cut) in lines[0] or str(cut) in lines[1], len(lines)] == [True, 2]
+    assert any(str(foreign) in line and records[2].run_id in line for line in lines)
+    assert {job.run_id for job in planned.missing} == {records[0].run_id, records[1].run_id}
+    assert run_sweep(planned, executor=FakeExecutor()) == records
+    assert len(load_results(tmp_path / "grid")) == 4
+
+
+def test_a_worker_whose_record_is_cut_short_has_failed(sweep: Sweep, tmp_path: Path) -> None:
+    def cut(job: Job, directory: Path) -> tuple[str | None, str]:
+        (directory / "record.json").write_text("{")
+        return None, ""
+
+    records = run_sweep(plan(replace(sweep, axes={}), tmp_path), executor=FakeExecutor(cut))
+    assert records[0].status == "failed"
+    assert "record.json is damaged" in records[0].reason
+    assert str(tmp_path) not in records[0].reason
+
+
+def test_what_may_be_committed_is_enough_to_go_on_from(sweep: Sweep, tmp_path: Path) -> None:
+    executor = FakeExecutor(
+        lambda job, directory: ("failed", f"no '{tmp_path}/x'") if job.config.bptt == 6 else finish(job, directory)
+    )
+    run_sweep(plan(sweep, tmp_path / "results"), executor=executor)
+    original, clone = tmp_path / "results" / "grid", tmp_path / "clone" / "grid"
+    for path in [
+        original / "runs.csv",
+        original / "epochs.csv",
+        *original.glob("runs/*/record.json"),
+        *original.glob("runs/*/epochs.csv"),
+    ]:
+        target = clone / path.relative_to(original)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+        assert str(tmp_path.parent) not in path.read_text()
+    for name in ("runs.csv", "epochs.csv"):
+        (clone / name).unlink()
+    planned = plan(sweep, clone.parent)
+    assert planned.missing == ()
+    run_sweep(planned, executor=FakeExecutor())
+    for name in ("runs.csv", "epochs.csv"):
+        assert (clone / name).read_bytes() == (original / name).read_bytes()
+
+
+def test_results_of_another_machine_are_noticed(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    lines: list[str] = []
+    assert plan(sweep, tmp_path, machine=machine(machine_id="n" * 12), notice=lines.append).missing == ()
+    assert len(lines) == 1
+    assert lines[0].startswith("4 of the finished points were measured on another machine")
+
+
+def test_a_folder_that_goes_away_ends_the_sweep_in_one_line(sweep: Sweep, tmp_path: Path) -> None:
+    def remove(job: Job, directory: Path) -> tuple[str | None, str]:
+        shutil.rmtree(tmp_path / "grid")
+        return "failed", "why"
+
+    executor = FakeExecutor(remove)
+    with pytest.raises(UserError, match=r"cannot write to .*grid: No such file or directory"):
+        run_sweep(plan(sweep, tmp_path), executor=executor)
+    assert (len(executor.ran), executor.closed) == (1, True)
+
+
+def test_a_table_in_the_way_ends_the_sweep_before_it_starts(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "grid" / "runs.csv" / "x").mkdir(parents=True)
+    executor = FakeExecutor()
+    with pytest.raises(UserError, match="cannot write to"):
+        run_sweep(plan(sweep, tmp_path), executor=executor)
+    assert executor.ran == []
+
+
+def test_the_state_of_the_checkout_leaves_results_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "__file__", str(tmp_path / "gluon_rnn" / "sweep.py"))
+    assert git_state() == (None, None)
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "setup.py").touch()
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    assert git_state() == (commit, False)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "runs.csv").touch()
+    assert git_state() == (commit, False)
+    (tmp_path / "new.py").touch()
+    assert git_state() == (commit, True)
+
+
+# Real workers
+
+
+def test_train_is_a_run_in_a_process_of_its_own(small_folder: Path, tmp_path: Path) -> None:
+    config = small_config(dataset=str(small_folder), epochs=1)
+    record = train(config, directory=tmp_path)
+    assert (record.status, record.epochs_run, record.dataset) == ("ok", 1, "small")
+    assert record.test_perplexity is not None
+    assert 1 < record.test_perplexity < 100
+    assert (tmp_path / "train" / "runs" / record.run_id / "best.params").exists()
+    # It is a sweep of one point, which is not run again.
+    assert train(RunConfig(**config.model_dump(exclude_unset=True)), directory=tmp_path) == record
+
+
+def test_a_training_that_fails_raises_its_reason_and_the_end_of_its_log(small_folder: Path) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        train(small_config(dataset=str(small_folder), cell="tests.cells_for_tests:NoCell"))
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith("failed: TypeError: tests.cells_for_tests:NoCell is neither")
+    assert any(line.startswith("Traceback") for line in lines[1:])
+    assert len(lines) <= 21
+
+
+def test_train_refuses_what_cannot_run() -> None:
+    with pytest.raises(UserError, match="neither a known name nor a folder"):
+        train(small_config(dataset="/nowhere/at/all"))

@@ -1,0 +1,155 @@
+"""One run in its process: whatever happens, a record comes of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gluon_rnn import training, worker
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.metrics import LossTotal, Progress
+from gluon_rnn.records import RunRecord, load_epochs, read_progress, read_record
+from tests.test_records import epoch, make_job
+
+CHECKOUT = Path(__file__).parents[1]
+
+#: In place of `gluon_rnn.training.fit`: gets the run's progress and callbacks.
+Fit = Callable[..., None]
+
+
+@pytest.fixture
+def run(tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunRecord]:
+    """Does a run in this process, with another `fit`."""
+
+    def do(fit: Fit, *, code: int, **settings: object) -> RunRecord:
+        # This process must not die with its parent, nor lose pytest's own fault handler.
+        monkeypatch.setattr(worker, "_die_with", lambda parent: None)
+        monkeypatch.setattr(worker, "_take_faults_back", lambda: None)
+        monkeypatch.setattr(training, "fit", fit)
+        job = make_job(small_corpus, **settings)
+        (tmp_path / "config.json").write_text(job.model_dump_json())
+        assert worker.main(tmp_path) == code
+        record = read_record(tmp_path)
+        assert record is not None
+        assert not (tmp_path / "progress.json").exists()
+        return record
+
+    return do
+
+
+def fail_with(error: BaseException) -> Fit:
+    def fit(*arguments: Any, progress: Progress, **options: Any) -> None:
+        progress.history.append(epoch(1, 3.0, 3.5))
+        progress.steps = 30
+        progress.last_epoch = LossTotal(math.inf, 7)
+        raise error
+
+    return fit
+
+
+def test_a_divergence_keeps_the_epochs_before_it(run: Callable[..., RunRecord], tmp_path: Path) -> None:
+    record = run(fail_with(training.Diverged("the loss was nan at step 2 of epoch 2")), code=0)
+    assert (record.status, record.reason) == ("diverged", "the loss was nan at step 2 of epoch 2")
+    assert (record.epochs_run, record.best_epoch, record.test_loss) == (1, 1, 3.5)
+    assert (record.train_perplexity, record.steps) == (math.inf, 30)
+    assert load_epochs(tmp_path)["valid_loss"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ValueError("what\nis wrong"), "failed", "ValueError: what is wrong"),
+        (KeyError(), "failed", "KeyError: no message"),
+        (MemoryError(), "oom", "MemoryError: no message"),
+        (RuntimeError("Check failed: e == cudaSuccess: CUDA: out of memory"), "oom", "RuntimeError: Check failed: "),
+        (RuntimeError("std::bad_alloc"), "oom", "RuntimeError: std::bad_alloc"),
+        (FileNotFoundError("no '/home/me/x'"), "failed", "FileNotFoundError: no 'x'"),
+    ],
+)
+def test_a_failure_is_a_record_with_its_reason_and_a_log(
+    run: Callable[..., RunRecord],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    error: Exception,
+    status: str,
+    reason: str,
+) -> None:
+    record = run(fail_with(error), code=1)
+    assert record.status == status
+    assert record.reason.startswith(reason)
+    assert (record.epochs_run, record.valid_loss) == (1, 3.0)
+    assert len(load_epochs(tmp_path)) == 1
+    said = capsys.readouterr()
+    assert "Traceback" in said.err
+    assert f"ended: {status}, {type(error).__name__}" in said.out
+
+
+def test_a_run_says_where_it_stands(
+    run: Callable[..., RunRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def fit(
+        *arguments: Any,
+        progress: Progress,
+        on_interval: Callable[[training.Interval], None],
+        on_epoch: Callable[[Any], None],
+        **options: Any,
+    ) -> None:
+        seen.append(read_progress(tmp_path))
+        on_interval(training.Interval(epoch=1, step=10, steps=20, loss=2.0, tokens_per_second=None))
+        seen.append(read_progress(tmp_path))
+        progress.history.append(epoch(1, 1000.0, 3.5))
+        on_epoch(progress.history[0])
+        seen.append(read_progress(tmp_path))
+        assert len(load_epochs(tmp_path)) == 1
+        on_interval(training.Interval(epoch=2, step=20, steps=20, loss=1.0, tokens_per_second=500.0))
+        seen.append(read_progress(tmp_path))
+
+    record = run(fit, code=0, epochs=2)
+    assert record.status == "ok"
+    assert [(state.doing, state.fraction, state.perplexity) for state in seen if state] == [
+        ("starting", 0.0, None),
+        ("epoch 1/2, step 10/20", 0.25, math.exp(2.0)),
+        ("epoch 1/2 done", 0.5, math.inf),
+        ("epoch 2/2, step 20/20", 1.0, math.exp(1.0)),
+    ]
+    # What a dead run's record is made of.
+    assert [len(state.progress.history) for state in seen if state] == [0, 0, 1, 1]
+    log = capsys.readouterr().out
+    assert "[epoch 1 batch 10/20] loss 2.0000, perplexity 7.39, throughput not timed (warm-up)" in log
+    assert "[epoch 2 batch 20/20] loss 1.0000, perplexity 2.72, throughput 100.0 sequences/s, 500 tokens/s" in log
+    assert "total training throughput" in log
+
+
+def test_a_worker_dies_with_the_sweep_that_died_before_it_was_ready(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    (tmp_path / "config.json").write_text(make_job(small_corpus).model_dump_json())
+    # Its parent is this process, and not the one it is told.
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_rnn.worker", str(tmp_path), "1"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "the sweep that started this run is gone\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json"]
+
+
+def test_a_record_is_json_that_anything_reads(run: Callable[..., RunRecord], tmp_path: Path) -> None:
+    run(fail_with(training.Diverged("why")), code=0)
+
+    def constant(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    content = json.loads((tmp_path / "record.json").read_text(), parse_constant=constant)
+    assert content["train_perplexity"] == "Infinity"
