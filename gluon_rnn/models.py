@@ -84,6 +84,42 @@ class RecurrentStack(HybridBlock):
         return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
 
 
+class LanguageModelBody(HybridBlock):
+    """A language model up to its decoder, as one graph: embedding, recurrent layers, and the dropouts.
+
+    Args:
+        cell, vocab_size, embed_size, hidden_size, num_layers, dropout: see `RNNLanguageModel`.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        *,
+        embed_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.embedding = nn.HybridSequential()
+            self.encoder = RecurrentStack(
+                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
+            )
+            self.output_dropout = Dropout(dropout, axes=(0,))
+            with self.embedding.name_scope():
+                self.embedding.add(
+                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
+                )
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
+        """Word ids (steps, batch) and states to outputs (steps, batch, units) and the states after the last step."""
+        outputs, states = self.encoder(self.embedding(inputs), states)
+        return self.output_dropout(outputs), states
+
+
 class RNNLanguageModel(HybridBlock):
     """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
 
@@ -117,19 +153,38 @@ class RNNLanguageModel(HybridBlock):
         self._num_layers = num_layers
         self._hidden_size = hidden_size
         with self.name_scope():
-            self.embedding = nn.HybridSequential()
-            self.decoder = nn.HybridSequential()
-            self.encoder = RecurrentStack(
-                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
+            body = LanguageModelBody(
+                cell,
+                vocab_size,
+                embed_size=embed_size,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                dropout=dropout,
             )
-            self.output_dropout = Dropout(dropout, axes=(0,))
-            with self.embedding.name_scope():
-                self.embedding.add(
-                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
-                )
+            # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
+            # tuple, since an attribute that is a block would be registered under the attribute's name.
+            self.register_child(body, "")
+            self._body = (body,)
+            self.ties_weights = tie_weights
+            self.decoder = nn.HybridSequential()
             with self.decoder.name_scope():
-                shared = self.embedding[0].params if tie_weights else None
+                shared = body.embedding[0].params if tie_weights else None
                 self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+
+    @property
+    def body(self) -> LanguageModelBody:
+        """All but the decoder, as one graph."""
+        return self._body[0]
+
+    @property
+    def embedding(self) -> nn.HybridSequential:
+        """Word ids to vectors, and dropout."""
+        return self.body.embedding
+
+    @property
+    def encoder(self) -> RecurrentStack:
+        """The recurrent layers."""
+        return self.body.encoder
 
     def hybridize(self, active: bool = True, **flags: Any) -> None:
         """As ``HybridBlock.hybridize``, but never with `static_shape`, which MXNet 1.9.1 gets wrong in two ways.
@@ -156,8 +211,14 @@ class RNNLanguageModel(HybridBlock):
         """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last
         step.
         """
-        outputs, states = self.encoder(self.embedding(inputs), states)
-        return self.decoder(self.output_dropout(outputs)), states
+        outputs, states = self.body(inputs, states)
+        return self.decoder(outputs), states
+
+    def log_probabilities(self, outputs: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The decoder's log-softmax of the body's outputs: (steps x batch, vocab_size), one array of that size made."""
+        weight, bias = (parameter.data(outputs.context) for parameter in (self.decoder[0].weight, self.decoder[0].bias))
+        logits = mx.nd.FullyConnected(outputs.reshape((-3, 0)), weight, bias, num_hidden=weight.shape[0])
+        return mx.nd.log_softmax(logits, out=logits)
 
 
 def build_model(config: RunConfig, vocab_size: int, context: mx.Context) -> RNNLanguageModel:

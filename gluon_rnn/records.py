@@ -118,7 +118,8 @@ class RunRecord(RunConfig):
     steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
     best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
     train_perplexity: Annotated[
-        float | None, Field(description="over the last epoch trained in, dropout on; infinite if the run diverged")
+        float | None,
+        Field(description="over the last epoch trained in, dropout on; infinite if a loss in it was not finite"),
     ] = None
     valid_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
     valid_perplexity: Annotated[float | None, Field(description="exp(valid_loss)")] = None
