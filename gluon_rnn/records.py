@@ -328,10 +328,13 @@ def load_epochs(path: Path | str) -> pd.DataFrame:
 def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
     import pandas as pd
 
+    types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
     file = Path(path) / name if Path(path).is_dir() else Path(path)
     try:
         # pandas is otherwise content with a neighbour of the float that was written.
-        frame = pd.read_csv(file, dtype=dtypes, keep_default_na=False, na_values=[""], float_precision="round_trip")
+        frame: pd.DataFrame = pd.read_csv(
+            file, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+        )
         if "run_id" not in frame:
             raise ValueError("it has no column run_id")
         return frame
