@@ -49,6 +49,9 @@ from gluon_rnn.runtime import (
     supports_gpu,
 )
 
+#: Enough for a traceback through the model's blocks.
+_LOG_TAIL_LINES = 40
+
 Notice = Callable[[str], None]
 
 
@@ -263,7 +266,7 @@ def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | 
     (record,) = run_sweep(plan)
     if record.status not in FINISHED:
         log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
-        raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-20:]]))
+        raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-_LOG_TAIL_LINES:]]))
     return record
 
 

@@ -593,4 +593,4 @@ def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFix
 
 def test_the_sweep_of_no_arguments_is_the_quick_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "--set", "dataset=synthetic", "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("12 points")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("8 points")
