@@ -641,7 +641,7 @@ def test_a_training_that_fails_raises_its_reason_and_the_end_of_its_log(small_fo
     lines = str(raised.value).splitlines()
     assert lines[0].startswith("failed: TypeError: tests.cells_for_tests:NoCell is neither")
     assert any(line.startswith("Traceback") for line in lines[1:])
-    assert len(lines) <= 21
+    assert len(lines) <= 41
 
 
 def test_train_refuses_what_cannot_run() -> None:
