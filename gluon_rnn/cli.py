@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,14 +117,9 @@ def _parser() -> argparse.ArgumentParser:
 def _settings_help() -> str:
     lines = []
     for name, info in RunConfig.model_fields.items():
-        default = (
-            "none"
-            if info.default is None
-            else str(info.default).lower()
-            if isinstance(info.default, bool)
-            else info.default
-        )
-        lines.append(f"  {name:<17} {info.description} (default: {default})")
+        default = "none" if info.default is None else str(info.default)
+        text = f"  {name:<17} {info.description} (default: {default.lower()})"
+        lines += textwrap.wrap(text, 100, subsequent_indent=" " * 20, break_on_hyphens=False)
     return "\n".join(lines)
 
 

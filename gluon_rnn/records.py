@@ -148,6 +148,9 @@ class RunRecord(RunConfig):
     device_name: str
     machine_id: str
     blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
+    environment: Annotated[
+        str | None, Field(description="settings of the process that can change speed or bits, as NAME=value")
+    ] = None
     mxnet_version: str | None = None
     gluonnlp_version: str | None = None
     numpy_version: str | None = None
@@ -160,9 +163,9 @@ class RunRecord(RunConfig):
 def _columns() -> tuple[str, ...]:
     first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
     last = tuple(Origin.model_fields)
-    placed = {*first, *last, "device", "threads", "blas", "started_at"}
+    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at"}
     middle = tuple(name for name in RunRecord.model_fields if name not in placed)
-    machine = ("device", "device_name", "machine_id", "threads", "blas")
+    machine = ("device", "device_name", "machine_id", "threads", "blas", "environment")
     return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
 
 
@@ -181,6 +184,7 @@ def make_record(
     started_at: str,
     wall_seconds: float,
     blas: str | None = None,
+    environment: str | None = None,
     peak_rss_mb: float | None = None,
     peak_gpu_mb: float | None = None,
 ) -> RunRecord:
@@ -220,6 +224,7 @@ def make_record(
         peak_rss_mb=peak_rss_mb,
         peak_gpu_mb=peak_gpu_mb,
         blas=blas,
+        environment=environment,
         started_at=started_at,
     )
 

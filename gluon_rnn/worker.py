@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
 from gluon_rnn.records import Job, LiveProgress, Status, make_record, write_epochs, write_record
-from gluon_rnn.runtime import blas_in_use
+from gluon_rnn.runtime import blas_in_use, recorded_environment
 
 if TYPE_CHECKING:
     from gluon_rnn.training import Interval
@@ -54,6 +54,7 @@ def main(directory: Path, parent: int | None = None) -> int:
         started_at=started_at,
         wall_seconds=time.monotonic() - started,
         blas=blas_in_use(),
+        environment=" ".join(f"{name}={value}" for name, value in recorded_environment().items()),
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         peak_gpu_mb=_gpu_memory_mb() if on_gpu else None,
     )

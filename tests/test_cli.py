@@ -186,6 +186,10 @@ def test_a_row_says_where_it_comes_from(mixed: Mixed) -> None:
     assert (row["device"], row["host"], row["mxnet_version"]) == ("cpu", machine, "1.9.1")
     assert row["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
     assert re.match(r"(mkl|openblas) \d", row["blas"])
+    settings = dict(item.split("=", 1) for item in row["environment"].split(" "))
+    assert settings["OMP_NUM_THREADS"] == str(row["threads"])
+    assert settings["OMP_WAIT_POLICY"] == os.environ.get("OMP_WAIT_POLICY", "passive")
+    assert "/" not in row["environment"]
     assert len(row["machine_id"]) == 12
     assert row["device_name"]
     began = datetime.fromisoformat(row["started_at"])
@@ -584,7 +588,8 @@ def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as left:
         cli.main(["sweep", "--help"])
     assert left.value.code == 0
-    said = capsys.readouterr().out
+    # A long description goes on in the next line, further in.
+    said = re.sub(r"\n {20}", " ", capsys.readouterr().out)
     for name in SETTINGS:
         assert re.search(rf"^  {name} .*\(default: ", said, re.MULTILINE), name
     assert re.search(r"^  tie_weights .*\(default: true\)$", said, re.MULTILINE)
