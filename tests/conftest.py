@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -59,12 +58,3 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_corpus(small_folder: Path) -> CorpusFiles:
     """`small_folder`, found."""
     return find_corpus(str(small_folder))
-
-
-@pytest.fixture(scope="session")
-def data_dir() -> Path:
-    """The folder with the real corpora; the test is skipped where there is none."""
-    for folder in (os.environ.get("GLUON_RNN_DATA"), Path(__file__).parents[2] / "shared" / "data"):
-        if folder and (Path(folder) / "wikitext-2" / "wiki.train.tokens").exists():
-            return Path(folder)
-    pytest.skip("no WikiText-2 here: set GLUON_RNN_DATA to the folder that holds wikitext-2/")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-SHARED = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data").absolute()
+SHARED = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data").resolve()
 
 
 @dataclass
