@@ -40,7 +40,7 @@ class _Watched(Display):
         have = len(plan.jobs) - len(plan.missing)
         self._say(
             f"{plan.name}: {len(plan.jobs)} points, {have} done already, {len(plan.missing)} to run on "
-            f"{', '.join(slot.device for slot in plan.slots)}; results in {plan.directory}"
+            f"{_places(plan)}; results in {plan.directory}"
         )
 
     def ended(self, job: Job, record: RunRecord) -> None:
@@ -229,6 +229,12 @@ def status_lines(
             f"  {point['label']}: " + (_doing(state) if state and active else "interrupted" if state else "waiting")
         )
     return lines
+
+
+def _places(plan: Plan) -> str:
+    """``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
+    devices = list(dict.fromkeys(slot.device for slot in plan.slots))
+    return ", ".join(devices) + (f", {len(plan.slots)} at a time" if len(devices) < len(plan.slots) else "")
 
 
 def _doing(state: LiveProgress) -> str:

@@ -125,7 +125,7 @@ class _Log:
             f"perplexity {perplexity(interval.loss):.2f}, throughput {self._speed(interval.tokens_per_second)}"
         )
         self._write(
-            f"epoch {interval.epoch}/{self._job.config.epochs}, step {interval.step}/{interval.steps}",
+            f"epoch {interval.epoch}/{self._epochs}, step {interval.step}/{interval.steps}",
             fraction=(interval.epoch - 1 + interval.step / interval.steps) / self._epochs,
             perplexity=perplexity(interval.loss),
             tokens_per_second=interval.tokens_per_second,
@@ -143,7 +143,7 @@ class _Log:
             _say(f"[epoch {result.epoch}] no new best validation loss; learning rate was {result.learning_rate:g}")
         write_epochs(self._directory, self._job.run_id, self._progress.history)
         self._write(
-            f"epoch {result.epoch}/{self._job.config.epochs} done",
+            f"epoch {result.epoch}/{self._epochs} done",
             fraction=result.epoch / self._epochs,
             perplexity=result.valid_perplexity,
             tokens_per_second=result.tokens_per_second,

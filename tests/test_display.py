@@ -101,7 +101,7 @@ def test_labels_are_shown_as_they_are(plan: Plan, terminal: bool) -> None:
     shown = text.getvalue()
     for place, name in enumerate(NAMES, 1):
         assert f"[{place}/5] dataset={name}: ok, validation perplexity 7.39, test 12.18, 8 tokens/s" in shown
-    assert shown.startswith("grid: 5 points, 0 done already, 5 to run on cpu, cpu; results in ")
+    assert shown.startswith("grid: 5 points, 0 done already, 5 to run on cpu, 2 at a time; results in ")
     if terminal:
         for name in NAMES:
             assert f"dataset={name} " in shown
