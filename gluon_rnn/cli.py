@@ -27,9 +27,7 @@ QUICK = "quick"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status is 0, 1 when something it ran has failed, or 2 when nothing could be
-    started.
-    """
+    """Run a command line; exit status 0, 1 when something it ran has failed, 2 when nothing could be started."""
     try:
         options = _parser().parse_args(arguments)
         status: int = options.run(options)

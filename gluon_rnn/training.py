@@ -46,9 +46,8 @@ def train_epoch(
         windows: (inputs, targets), each (bptt, batch).
         clip: global norm; None leaves the gradients alone.
         state: before the first window.
-        synchronise_at: whether to wait for the device and report after this step (counted from 1). Nothing else in the
-            loop
-            waits.
+        synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
+            loop waits.
         on_losses: given the mean losses, in nats a token, of the steps since the last report.
 
     Raises:
@@ -133,9 +132,7 @@ def _finite(losses: Sequence[mx.nd.NDArray], last_step: int) -> np.ndarray[Any, 
 
 
 def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
-    """Score every target of `columns` once, the state carried down each column; waits for the device at the end
-    only.
-    """
+    """Score every target of `columns` once, the state carried down each column; only the end waits for the device."""
     inputs = columns.windows[0][0]
     state = model.begin_state(inputs.shape[1], inputs.context)
     nats: list[mx.nd.NDArray] = []
