@@ -1,0 +1,291 @@
+"""How long a training step takes, beside the notebook's loop, PyTorch's example, and what the machine can do.
+
+    python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20] [--steps 10]
+
+Every contender lives in a process of its own, with the environment its users would have, and waits there while
+another is timed; the rounds go through them in turn (A B C A B C ...), so that a machine that slows down slows all. A
+step is forward, backward, clipping and update; the loss is read once a round, as at a log interval. Written
+to ``--output``: a CSV of each round and a table of the medians.
+
+Contenders: the notebook's loop on GluonNLP's model with MXNet as it is installed; this suite's ``train_epoch``; and,
+where torch is installed, PyTorch's word_language_model, as shipped (log-softmax and negative log-likelihood) and with
+the fused cross-entropy. The words are random: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gluon_rnn.runtime import default_threads, describe_machine, process_environment
+
+VOCABULARY = 33_278  # WikiText-2's
+DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
+TITLES = {
+    "notebook": "notebook's loop, MXNet as installed",
+    "pytorch": "PyTorch's example as shipped",
+    "pytorch-fused": "PyTorch's example, fused cross-entropy",
+    "suite": "this suite",
+}
+#: What a user of MXNet has not set.
+TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
+
+Steps = Callable[[int], None]
+
+
+def notebook_steps(options: argparse.Namespace) -> Steps:
+    """System A's loop, on GluonNLP's model."""
+    import gluonnlp
+    import mxnet as mx
+
+    size = options.hidden_size
+    model = gluonnlp.model.language_model.StandardRNN(options.cell, VOCABULARY, size, size, 2, DROPOUT, True)
+    model.initialize(mx.init.Xavier())
+    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE, "momentum": 0, "wd": 0})
+    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    inputs, targets = (mx.nd.array(words, dtype="float32") for words in random_windows(options))
+
+    def run(steps: int) -> None:
+        state = model.begin_state(batch_size=options.batch_size, func=mx.nd.zeros)
+        total = 0.0
+        for _ in range(steps):
+            state = [part.detach() for part in state]
+            with mx.autograd.record():
+                output, state = model(inputs, state)
+                loss = cross_entropy(output.reshape(-3, -1), targets.reshape(-1)).mean()
+            loss.backward()
+            mx.gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], CLIP)
+            trainer.step(1)
+            total = total + loss
+        total.asscalar()
+        mx.nd.waitall()
+
+    return run
+
+
+def suite_steps(options: argparse.Namespace) -> Steps:
+    """What a run of this suite does."""
+    import mxnet as mx
+
+    from gluon_rnn.config import configure
+    from gluon_rnn.models import build_model
+    from gluon_rnn.training import train_epoch
+
+    config = configure({"cell": options.cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
+    context = mx.cpu()
+    model = build_model(config, VOCABULARY, context)
+    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE}, kvstore=None)
+    window = tuple(mx.nd.array(words, dtype="int32") for words in random_windows(options))
+
+    def run(steps: int) -> None:
+        train_epoch(
+            model,
+            [window] * steps,
+            trainer,
+            clip=CLIP,
+            state=model.begin_state(options.batch_size, context),
+            synchronise_at=lambda step: False,
+            on_losses=lambda losses: None,
+        )
+        mx.nd.waitall()
+
+    return run
+
+
+def pytorch_steps(options: argparse.Namespace, *, fused: bool) -> Steps:
+    """The training loop of PyTorch's examples/word_language_model, in our own words."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.set_num_threads(options.threads)
+    size = options.hidden_size
+    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
+    extra = {"nonlinearity": options.cell[4:]} if options.cell.startswith("rnn_") else {}
+    dropout = nn.Dropout(DROPOUT)
+    embedding = nn.Embedding(VOCABULARY, size)
+    recurrent = kinds[options.cell](size, size, 2, dropout=DROPOUT, **extra)
+    decoder = nn.Linear(size, VOCABULARY)
+    decoder.weight = embedding.weight
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    modules = nn.ModuleList([embedding, recurrent, decoder]).train()
+    inputs, targets = (torch.as_tensor(words, dtype=torch.int64) for words in random_windows(options))
+
+    def run(steps: int) -> None:
+        state: Any = None
+        total = 0.0
+        for _ in range(steps):
+            modules.zero_grad()
+            if state is not None:
+                state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+            output, state = recurrent(dropout(embedding(inputs)), state)
+            logits = decoder(dropout(output)).view(-1, VOCABULARY)
+            if fused:
+                loss = functional.cross_entropy(logits, targets.view(-1))
+            else:
+                loss = functional.nll_loss(functional.log_softmax(logits, dim=1), targets.view(-1))
+            loss.backward()
+            nn.utils.clip_grad_norm_(modules.parameters(), CLIP)
+            with torch.no_grad():
+                for parameter in modules.parameters():
+                    parameter.add_(parameter.grad, alpha=-RATE)
+            total += loss.item()
+
+    return run
+
+
+def random_windows(options: argparse.Namespace) -> Any:
+    """Inputs and targets, each (bptt, batch), of random words."""
+    import numpy as np
+
+    return np.random.RandomState(0).randint(0, VOCABULARY, (2, options.bptt, options.batch_size))
+
+
+def ceilings(options: argparse.Namespace) -> None:
+    """Print the best rate of a decoder's matrix product (GFLOP/s) and of a copy as large as the logits (GB/s)."""
+    import mxnet as mx
+
+    tokens = options.bptt * options.batch_size
+    hidden = mx.nd.ones((tokens, max(512, options.hidden_size)))
+    weight = mx.nd.ones((hidden.shape[1], VOCABULARY))
+    logits = mx.nd.dot(hidden, weight)
+    product = best_seconds(lambda: mx.nd.dot(hidden, weight, out=logits), mx.nd.waitall)
+    other = logits.copy()
+    copy = best_seconds(lambda: logits.copyto(other), mx.nd.waitall)
+    print(2e-9 * logits.size * hidden.shape[1] / product, 8e-9 * logits.size / copy, flush=True)
+
+
+def best_seconds(work: Callable[[], Any], wait: Callable[[], None]) -> float:
+    """The fastest of fifteen."""
+    seconds: list[float] = []
+    for _ in range(15):
+        started = time.perf_counter()
+        work()
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def arithmetic_gflop(options: argparse.Namespace) -> float:
+    """Matrix products of one step, forward and twice that backward: two layers and the decoder."""
+    gates = {"lstm": 4, "gru": 3}.get(options.cell.removeprefix("custom_"), 1)
+    size, tokens = options.hidden_size, options.bptt * options.batch_size
+    return 3 * 2 * tokens * (2 * gates * size * 2 * size + size * VOCABULARY) / 1e9
+
+
+def serve(options: argparse.Namespace) -> None:
+    """A contender's process: warm up, then time as many steps as each line of standard input asks for."""
+    if options.serve == "ceilings":
+        ceilings(options)
+        return
+    makers: dict[str, Callable[[argparse.Namespace], Steps]] = {
+        "notebook": notebook_steps,
+        "suite": suite_steps,
+        "pytorch": lambda options: pytorch_steps(options, fused=False),
+        "pytorch-fused": lambda options: pytorch_steps(options, fused=True),
+    }
+    run = makers[options.serve](options)
+    run(3)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        run(int(line))
+        print(time.perf_counter() - started, flush=True)
+
+
+def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
+    """The process of a contender, in the environment that its users have."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(TUNED)}
+    tuned = name in ("suite", "ceilings")
+    environment = process_environment("cpu", options.threads, environ=plain) if tuned else plain
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "serve"]
+    command = [sys.executable, __file__, "--serve", name, *arguments]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """A contender's next line; its own words are on standard error where it has died."""
+    assert process.stdout
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"a contender ended with status {process.wait()}: {process.args}")
+    return line
+
+
+def main() -> None:
+    """Time all contenders, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    machine = describe_machine()
+    parser.add_argument("--hidden-size", type=int, default=200)
+    parser.add_argument("--cell", default="lstm", help="a fused cell, or a custom one (then this suite runs alone)")
+    parser.add_argument("--bptt", type=int, default=35)
+    parser.add_argument("--batch-size", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10, help="steps a round (default: 10)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count (default: 7)")
+    parser.add_argument("--threads", type=int, default=default_threads(machine.cores, 1), help="of suite and PyTorch")
+    parser.add_argument("--output", type=Path, default=Path("results/step_time"))
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options)
+        return
+
+    names = ["suite"] if ":" in options.cell or options.cell.startswith("custom_") else list(TITLES)
+    if importlib.util.find_spec("torch") is None:
+        names = [name for name in names if not name.startswith("pytorch")]
+        print("torch is not installed: PyTorch is left out")
+    gemm, copy = map(float, answer(start("ceilings", options)).split())
+    processes = {name: start(name, options) for name in names}
+    for process in processes.values():
+        answer(process)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name, process in processes.items():
+            assert process.stdin
+            process.stdin.write(f"{options.steps}\n")
+            process.stdin.flush()
+            seconds[name].append(float(answer(process)) / options.steps)
+    for process in processes.values():
+        process.communicate()
+
+    gflop = arithmetic_gflop(options)
+    base = names[0]
+    lines = [
+        f"{options.cell}, hidden {options.hidden_size}, bptt {options.bptt}, batch {options.batch_size}, vocabulary "
+        f"{VOCABULARY:,}; {machine.cpu_name}, {options.threads} threads; medians of {options.rounds} rounds of "
+        f"{options.steps} steps, interleaved. Matrix products reach {gemm:.0f} GFLOP/s and copies {copy:.1f} GB/s: the "
+        f"{gflop:.1f} GFLOP of a step take {gflop / gemm:.3f} s at the least.",
+        "",
+        f"| what | ms a step | fastest | slowest | speed against {TITLES[base]} | share of the GEMM ceiling |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in names:
+        median = statistics.median(seconds[name])
+        ratio = statistics.median(a / b for a, b in zip(seconds[base], seconds[name], strict=True))
+        low, high = min(seconds[name]), max(seconds[name])
+        lines.append(
+            f"| {TITLES[name]} | {median * 1e3:.0f} | {low * 1e3:.0f} | {high * 1e3:.0f} | {ratio:.2f} "
+            f"| {gflop / gemm / median:.0%} |"
+        )
+    print("\n".join(lines))
+    options.output.mkdir(parents=True, exist_ok=True)
+    stem = f"{options.cell}-{options.hidden_size}-{options.bptt}"
+    (options.output / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with (options.output / f"{stem}.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["machine_id", "what", "round", "seconds_a_step"])
+        for name in names:
+            writer.writerows([machine.machine_id, name, n, value] for n, value in enumerate(seconds[name], 1))
+
+
+if __name__ == "__main__":
+    main()
