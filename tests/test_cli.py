@@ -208,7 +208,9 @@ def test_nothing_that_may_be_committed_holds_a_path_of_this_machine(mixed: Mixed
 
 def test_a_piped_sweep_prints_plain_lines(mixed: Mixed) -> None:
     lines = mixed.done.stdout.splitlines()
-    assert lines[0].startswith("mixed: 6 points, 0 done already, 6 to run on cpu, 2 at a time; results in results/mixed")
+    assert lines[0].startswith(
+        "mixed: 6 points, 0 done already, 6 to run on cpu, 2 at a time; results in results/mixed"
+    )
     assert "\x1b" not in mixed.done.stdout
     assert sum(line.startswith("started cell=") for line in lines) == 6
     assert sorted(line.split("]")[0] for line in lines if line.startswith("[")) == [f"[{n}/6" for n in range(1, 7)]
