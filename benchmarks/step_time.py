@@ -1,6 +1,6 @@
 """How long a training step takes, beside the notebook's loop, PyTorch's example, and what the machine can do.
 
-    .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20] [--steps 10]
+    .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20]
 
 Every contender lives in a process of its own, with the environment its users would have, and waits there while
 another is timed; the rounds go through them in turn (A B C A B C ...), so that a machine that slows down slows all. A
