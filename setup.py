@@ -16,7 +16,6 @@ CORE = [
     "rich>=13",
     "pooch>=1.8",
     "filelock>=3.13",
-    "psutil>=5.9",
     "nvidia-ml-py>=12",
 ]
 
@@ -51,7 +50,6 @@ DEV = [
     "mypy>=1.11",
     "pandas-stubs>=2.2,<2.3",
     "types-PyYAML",
-    "types-psutil",
     "uv>=0.4",  # makes the lock files
 ]
 
