@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 from typing import Any, ClassVar
 
-import mxnet as mx
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.rnn import HybridRecurrentCell
 
@@ -226,10 +225,3 @@ def build_layer(cell: str, *, hidden_size: int, input_size: int) -> HybridBlock:
         raise TypeError(f"{cell} is neither a gluon_rnn.cells.CustomCell nor a mxnet.gluon.rnn.HybridRecurrentCell")
     made = cell_class(hidden_size, input_size=input_size)
     return made if isinstance(made, RecurrentLayer) else ScannedCell(made)
-
-
-def zero_state(
-    layer_count: int, state_count: int, *, batch_size: int, hidden_size: int, context: mx.Context
-) -> Tensors:
-    """The state before the first token: `state_count` zero arrays of (layer_count, batch_size, hidden_size)."""
-    return [mx.nd.zeros((layer_count, batch_size, hidden_size), ctx=context) for _ in range(state_count)]

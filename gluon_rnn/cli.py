@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -154,12 +155,8 @@ def _stops_alike() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
+@_stops_alike()
 def _sweep(options: argparse.Namespace) -> int:
-    with _stops_alike():
-        return _plan_and_run(options)
-
-
-def _plan_and_run(options: argparse.Namespace) -> int:
     sweep = load_sweep(options.sweep or _quick_sweep())
     sweep = sweep.with_arguments(
         _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
@@ -210,8 +207,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _command_line() -> str:
-    import shlex
-
     program = Path(sys.argv[0])
     start = ["python", str(program)] if program.suffix == ".py" else [program.name]
     return shlex.join([*start, *sys.argv[1:]])

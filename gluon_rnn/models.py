@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_rnn.cells import Tensors, build_layer, zero_state
+from gluon_rnn.cells import Tensors, build_layer
 from gluon_rnn.config import RunConfig
 
 _INITIALIZERS = {
@@ -199,13 +199,8 @@ class RNNLanguageModel(HybridBlock):
 
     def begin_state(self, batch_size: int, context: mx.Context) -> Tensors:
         """The state before the first token: zeros of (num_layers, batch_size, hidden_size), one array or two (LSTM)."""
-        return zero_state(
-            self._num_layers,
-            self.encoder.state_count,
-            batch_size=batch_size,
-            hidden_size=self._hidden_size,
-            context=context,
-        )
+        shape = (self._num_layers, batch_size, self._hidden_size)
+        return [mx.nd.zeros(shape, ctx=context) for _ in range(self.encoder.state_count)]
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
         """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last
