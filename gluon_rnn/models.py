@@ -210,9 +210,9 @@ class RNNLanguageModel(HybridBlock):
         return self.decoder(outputs), states
 
     def log_probabilities(self, outputs: mx.nd.NDArray) -> mx.nd.NDArray:
-        """The decoder's log-softmax of the body's outputs: (steps x batch, vocab_size), one array of that size made."""
+        """The decoder's log-softmax of outputs (tokens, units): (tokens, vocab_size), one array of that size made."""
         weight, bias = (parameter.data(outputs.context) for parameter in (self.decoder[0].weight, self.decoder[0].bias))
-        logits = mx.nd.FullyConnected(outputs.reshape((-3, 0)), weight, bias, num_hidden=weight.shape[0])
+        logits = mx.nd.FullyConnected(outputs, weight, bias, num_hidden=weight.shape[0])
         return mx.nd.log_softmax(logits, out=logits)
 
 

@@ -1,4 +1,4 @@
-"""Training and evaluation: the only code that records gradients."""
+"""Training and evaluation: epochs of steps, and what is reported of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon
+from mxnet import gluon
 
 from gluon_rnn.batches import EvaluationColumns, evaluation_columns, training_windows
 from gluon_rnn.cells import Tensors
@@ -19,6 +19,7 @@ from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora.loading import Corpus
 from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
 from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.step import backpropagate, clip_and_update
 
 Windows = Iterable[tuple[mx.nd.NDArray, mx.nd.NDArray]]
 
@@ -53,74 +54,18 @@ def train_epoch(
     Raises:
         Diverged: a reported loss is not finite; whatever `on_losses` raises.
     """
-    gradients = [parameter.grad(state[0].context) for parameter in model.collect_params().values()]
+    parameters, context = list(model.collect_params().values()), state[0].context
     losses: list[mx.nd.NDArray] = []
     step = 0
     for step, (inputs, targets) in enumerate(windows, 1):
         loss, state = backpropagate(model, inputs, targets, state)
-        if clip is not None:
-            gluon.utils.clip_global_norm(gradients, clip, check_isfinite=False)
-        trainer.step(1)
+        clip_and_update(trainer, parameters, clip, context)
         losses.append(loss)
         if synchronise_at(step):
             on_losses(_finite(losses, step))
             losses = []
     if losses:
         on_losses(_finite(losses, step))
-
-
-def backpropagate(
-    model: RNNLanguageModel, inputs: mx.nd.NDArray, targets: mx.nd.NDArray, state: Tensors
-) -> tuple[mx.nd.NDArray, Tensors]:
-    """Leave the gradients of a window's mean loss in `model`'s parameters.
-
-    The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
-    large as the logits (93 MB at 700 tokens and 33,278 words) and passes over them for each of pick, log_softmax and
-    their gradients. Here the one array of log-probabilities becomes in place the probabilities p, and these the
-    gradient of the logits, p - onehot(targets), which then enters three matrix products. The losses are those of
-    ``SoftmaxCrossEntropyLoss``, the gradients within rounding.
-
-    It is no ``autograd.Function``: MXNet 1.9.1 runs that one's backward in a thread of its own, without telling the
-    engine what it reads, so that reading the weights behind a queued update of the weights waits for ever.
-
-    Args:
-        model: its dropouts are on.
-        inputs: word ids, (bptt, batch).
-        targets: the words that follow, (bptt, batch).
-        state: before the window; gradients stop there.
-
-    Returns:
-        The mean loss, in nats a token, of shape (1,), and the state after the window.
-    """
-    with autograd.record():
-        outputs, state = model.body(inputs, [part.detach() for part in state])
-    targets = targets.reshape((-1,))
-    count, context = targets.shape[0], targets.context
-    array = model.log_probabilities(outputs)
-    loss = -mx.nd.pick(array, targets).mean()
-    # The softmax of log-probabilities is the softmax of the logits.
-    array = mx.nd.softmax(array, out=array)
-    places = mx.nd.stack(mx.nd.arange(count, ctx=context), targets.astype("float32"))
-    mx.nd._internal._scatter_set_nd(array, mx.nd.pick(array, targets) - 1, places, shape=array.shape, out=array)
-
-    weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    outputs.backward((mx.nd.dot(array, weight.data(context)) / count).reshape(outputs.shape))
-    # The embedding's share of tied weights is there by now; the decoder's is added within the product.
-    mx.nd.linalg_gemm(
-        array,
-        outputs.detach().reshape((-3, 0)),
-        weight.grad(context),
-        transpose_a=True,
-        alpha=1 / count,
-        beta=1.0 if model.ties_weights else 0.0,
-        out=weight.grad(context),
-    )
-    share = mx.nd.full((count, 1), 1 / count, ctx=context)
-    mx.nd.dot(array, share, transpose_a=True, out=bias.grad(context).reshape((-1, 1)))
-    for parameter in (weight, bias):
-        # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
-        parameter.data(context)._fresh_grad = True
-    return loss, state
 
 
 def _finite(losses: Sequence[mx.nd.NDArray], last_step: int) -> np.ndarray[Any, Any]:
@@ -138,7 +83,10 @@ def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
     nats: list[mx.nd.NDArray] = []
     for inputs, targets, weights in columns.windows:
         outputs, state = model.body(inputs, state)
-        nats.append(-mx.nd.pick(model.log_probabilities(outputs), targets.reshape((-1,))) * weights.reshape((-1,)))
+        nats.append(
+            -mx.nd.pick(model.log_probabilities(outputs.reshape((-3, 0))), targets.reshape((-1,)))
+            * weights.reshape((-1,))
+        )
     # A sum of 200,000 losses in float32 would lose digits.
     return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().sum(dtype=np.float64)), columns.targets)
 

@@ -25,7 +25,6 @@ from gluon_rnn.models import build_model
 from gluon_rnn.training import (
     Diverged,
     Interval,
-    backpropagate,
     evaluate,
     fit,
     is_finished,
@@ -436,27 +435,3 @@ def test_an_epoch_that_ends_beyond_any_perplexity_has_diverged(small: Corpus) ->
     with pytest.raises(Diverged, match=r"the validation loss was \d\.\d+e\+\d+ after epoch 1$"):
         fit(small_config(learning_rate=1e30, clip=None, dropout=0), small, context=CPU, progress=progress)
     assert progress.history == []
-
-
-@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu", "custom_gru"])
-def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: bool) -> None:
-    config = small_config(cell=cell, tie_weights=tie, dropout=0, hidden_size=12)
-    model = build_model(config, len(small.vocab), CPU)
-    for parameter in model.collect_params().values():
-        parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
-    state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
-    for inputs, targets in training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)[:3]:
-        loss, after = backpropagate(model, inputs, targets, state)
-        by_hand = {name: p.grad().asnumpy() for name, p in model.collect_params().items()}
-        with autograd.record():
-            logits, expected_after = model(inputs, state)
-            expected = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), targets.reshape((-1,))).mean()
-        expected.backward()
-        assert loss.asscalar() == pytest.approx(expected.asscalar(), rel=1e-6)
-        for name, parameter in model.collect_params().items():
-            gradient = parameter.grad().asnumpy()
-            assert np.abs(gradient).max() > 1e-4, name
-            np.testing.assert_allclose(by_hand[name], gradient, atol=1e-6, err_msg=name)
-        for mine, theirs in zip(after, expected_after, strict=True):
-            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
