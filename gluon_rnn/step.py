@@ -125,4 +125,4 @@ def _row_width(size: int) -> int:
     """Into rows of how many numbers an array of `size` is cut: 16, a vector register's and a cache line's, was fastest;
     else the longest below 33 that divides it.
     """
-    return next(width for width in [16, *range(32, 0, -1)] if size % width == 0)
+    return 16 if size % 16 == 0 else max(width for width in range(1, 33) if size % width == 0)
