@@ -16,6 +16,7 @@ CORE = [
     "rich>=13",
     "pooch>=1.8",
     "filelock>=3.13",
+    "platformdirs>=4",
     "nvidia-ml-py>=12",
 ]
 

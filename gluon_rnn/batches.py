@@ -9,17 +9,23 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from gluonnlp import Vocab
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 
 
+class _Encoded:
+    """Stands in for a ``Vocab`` where the text is ids already."""
+
+    def __getitem__(self, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return ids
+
+
 def training_windows(
-    tokens: Sequence[str], vocab: Vocab, *, bptt: int, batch_size: int, context: mx.Context
+    ids: np.ndarray[Any, Any] | Sequence[int], *, bptt: int, batch_size: int, context: mx.Context
 ) -> list[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
     """GluonNLP's ``CorpusBPTTBatchify(vocab, bptt, batch_size, last_batch='discard')``, moved to the device once.
 
     Args:
-        tokens: the flat text.
+        ids: the flat text.
 
     Returns:
         (inputs, targets) a window, int32, each of shape (bptt, batch_size); the state runs on from window to window.
@@ -29,9 +35,9 @@ def training_windows(
     Raises:
         ValueError: the text does not fill one window.
     """
-    windows = CorpusBPTTBatchify(vocab, bptt, batch_size, last_batch="discard")(list(tokens))
+    windows = CorpusBPTTBatchify(_Encoded(), bptt, batch_size, last_batch="discard")(np.asarray(ids))
     if not len(windows):
-        raise ValueError(f"{len(tokens)} tokens do not fill one window of {bptt} steps x {batch_size} sequences")
+        raise ValueError(f"{len(ids)} tokens do not fill one window of {bptt} steps x {batch_size} sequences")
     pairs = [(inputs.asnumpy(), targets.asnumpy()) for inputs, targets in windows]
     # (windows, 2, bptt, batch)
     resident = mx.nd.array(np.array(pairs, dtype=np.int32), ctx=context, dtype="int32")

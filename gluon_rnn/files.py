@@ -7,16 +7,16 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` at once: written beside it, flushed to the disk, then renamed.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content` at once (text as UTF-8): written beside it, flushed to the disk, then renamed.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then as it was.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files that only their owner reads; a table is for everyone the folder is for.

@@ -16,7 +16,7 @@ from gluon_rnn.batches import EvaluationColumns, evaluation_columns, training_wi
 from gluon_rnn.cells import Tensors
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
-from gluon_rnn.corpora.loading import Corpus
+from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
 from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
 from gluon_rnn.step import backpropagate, clip_and_update
@@ -212,9 +212,7 @@ def fit(
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
         ValueError: the corpus does not fill one window.
     """
-    windows = training_windows(
-        corpus.train, corpus.vocab, bptt=config.bptt, batch_size=config.batch_size, context=context
-    )
+    windows = training_windows(corpus.train, bptt=config.bptt, batch_size=config.batch_size, context=context)
     model = build_model(config, len(corpus.vocab), context)
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
@@ -265,9 +263,7 @@ def fit(
     if checkpoint and (restored := checkpoint.restore(model, trainer, context)):
         progress.__dict__.update(restored.__dict__)
     valid, test = (
-        evaluation_columns(
-            corpus.vocab[split], bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=context
-        )
+        evaluation_columns(split, bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=context)
         for split in (corpus.valid, corpus.test)
     )
     while not is_finished(progress, config):

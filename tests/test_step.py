@@ -11,7 +11,8 @@ from mxnet import autograd, gluon
 
 from gluon_rnn.batches import training_windows
 from gluon_rnn.corpora import CorpusFiles
-from gluon_rnn.corpora.loading import Corpus, load_corpus
+from gluon_rnn.corpora.encoded import Corpus
+from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.models import RNNLanguageModel, build_model
 from gluon_rnn.step import backpropagate, clip_and_update
 from tests.conftest import small_config
@@ -43,7 +44,7 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
     model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
     randomise(model, plain)
     state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
-    windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
     # Twenty tokens in one block, in seven of three but the last, and one by one.
     for (inputs, targets), tokens in zip(windows, (20, 3, 1), strict=False):
         loss, after = backpropagate(model, inputs, targets, state, logits_in_a_block=tokens * len(small.vocab) + 1)
@@ -80,7 +81,7 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
         one.decoder.collect_params(".*bias").setattr("wd_mult", 0.0)
     state = model.begin_state(4, CPU)
     before = plain.decoder[0].weight.data().asnumpy()
-    for inputs, targets in training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)[:2]:
+    for inputs, targets in training_windows(small.train, bptt=5, batch_size=4, context=CPU)[:2]:
         for one in (model, plain):
             backpropagate(one, inputs, targets, state)
         clip_and_update(trainers[0], list(model.collect_params().values()), clip, CPU)

@@ -19,7 +19,8 @@ from gluon_rnn.batches import evaluation_columns, training_windows
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles, find_corpus
-from gluon_rnn.corpora.loading import Corpus, load_corpus
+from gluon_rnn.corpora.encoded import Corpus
+from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.metrics import EpochResult, Progress
 from gluon_rnn.models import build_model
 from gluon_rnn.training import (
@@ -54,7 +55,9 @@ def plain_losses(
     model.load_parameters(str(parameters))
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": rate, "momentum": 0, "wd": 0})
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
-    windows = CorpusBPTTBatchify(corpus.vocab, 35, 20, last_batch="discard")(corpus.train)
+    windows = CorpusBPTTBatchify(corpus.vocab, 35, 20, last_batch="discard")(
+        corpus.vocab.to_tokens(corpus.train.tolist())
+    )
     state = model.begin_state(batch_size=20, func=mx.nd.zeros)
     losses = []
     for inputs, targets in list(windows)[:steps]:
@@ -140,7 +143,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
     first, again = run(config, small), run(config, small)
     assert losses(first) == losses(again)
     assert losses(first) != losses(run(small_config(dropout=0.5, seed=1), small))
-    assert first.steps == 2 * len(training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU))
+    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, context=CPU))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     assert best is not None
     model = build_model(config, len(small.vocab), CPU)
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    columns = evaluation_columns(small.vocab[small.test], bptt=7, batch_size=3, context=CPU)
+    columns = evaluation_columns(small.test, bptt=7, batch_size=3, context=CPU)
     assert evaluate(model, columns).mean == pytest.approx(best.test_loss, rel=1e-6)
 
 
@@ -204,14 +207,14 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
     )
     model = build_model(config, len(small.vocab), CPU)
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    columns = evaluation_columns(small.vocab[small.valid], bptt=7, batch_size=3, context=CPU)
+    columns = evaluation_columns(small.valid, bptt=7, batch_size=3, context=CPU)
     assert evaluate(model, columns).mean == pytest.approx(best.valid_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
 def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
     model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
-    ids = small.vocab[small.valid]
+    ids = small.valid
     reference = evaluate(model, evaluation_columns(ids, bptt=5, batch_size=1, context=CPU))
     found = evaluate(model, evaluation_columns(ids, bptt=eval_bptt, batch_size=1, context=CPU))
     assert found.tokens == reference.tokens == len(ids) - 1
@@ -222,7 +225,7 @@ def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
     model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
-    ids = small.vocab[small.valid]
+    ids = small.valid
     batch_size = 3
     per_column = math.ceil((len(ids) - 1) / batch_size)
     nats = 0.0
@@ -243,7 +246,7 @@ def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) ->
         config = small_config(bptt=bptt, dropout=0)
         model = build_model(config, len(small.vocab), CPU)
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.0}, kvstore=None)
-        windows = training_windows(small.train, small.vocab, bptt=bptt, batch_size=4, context=CPU)[: 20 // bptt]
+        windows = training_windows(small.train, bptt=bptt, batch_size=4, context=CPU)[: 20 // bptt]
         seen: list[float] = []
         train_epoch(
             model,
@@ -266,7 +269,7 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
     config = small_config(hidden_size=8)
     model = build_model(config, len(small.vocab), CPU)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
     batches: list[int] = []
     train_epoch(
         model,
@@ -286,7 +289,7 @@ def test_clipping_bounds_the_step(small: Corpus) -> None:
         model = build_model(config, len(small.vocab), CPU)
         before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-        windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)[:1]
+        windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)[:1]
         train_epoch(
             model,
             windows,
@@ -388,7 +391,7 @@ def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Cor
     config = small_config(dropout=0, log_interval=100, warmup_steps=0)
     model = build_model(config, len(small.vocab), CPU)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, small.vocab, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
 
     def poisoned() -> Any:
         for number, window in enumerate(windows, 1):

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gluonnlp
+import numpy as np
 
-from gluon_rnn.corpora import folder, synthetic, wikitext2
+from gluon_rnn.corpora import encoded, folder, synthetic, wikitext2
 from gluon_rnn.corpora.content import EOS, SPLITS, CorpusFiles, content_sha1, sha1_of
+from gluon_rnn.corpora.encoded import Corpus
 
 # What gluonnlp.data.WikiText2 calls the splits.
 SEGMENTS = {"train": "train", "valid": "val", "test": "test"}
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Flat lists of words, one ``<eos>`` at the end of each line, and the vocabulary of the whole train split.
-
-    The vocabulary holds ``<unk>`` and ``<eos>`` but no padding; a word that it lacks is looked up as ``<unk>``.
-    """
-
-    vocab: gluonnlp.Vocab
-    train: list[str]
-    valid: list[str]
-    test: list[str]
-
-
 def load_corpus(
     files: CorpusFiles, *, max_train_tokens: int | None = None, max_eval_tokens: int | None = None
 ) -> Corpus:
-    """Read the corpus that `gluon_rnn.corpora.find_corpus` found; never downloads.
+    """The corpus that `gluon_rnn.corpora.find_corpus` found, from its text or as a run before kept it; never downloads.
 
     ``max_train_tokens`` keeps the first so many tokens of train, ``max_eval_tokens`` of valid and of test (default:
     all); the vocabulary stays that of the whole. Raises `RuntimeError` if the text has changed or gone since it was
-    found.
+    found, unless it was kept.
     """
+    corpus = encoded.restore(files)
+    if corpus is None:
+        corpus = _read(files)
+        encoded.keep(files, corpus)
+    return replace(
+        corpus,
+        train=corpus.train[:max_train_tokens],
+        valid=corpus.valid[:max_eval_tokens],
+        test=corpus.test[:max_eval_tokens],
+    )
+
+
+def _read(files: CorpusFiles) -> Corpus:
     if files.folder is None:
         with TemporaryDirectory() as scratch:
             for split, content in synthetic.generate().items():
@@ -47,12 +49,7 @@ def load_corpus(
     else:
         tokens = _read_folder(files.folder, files.sha1)
     vocab = gluonnlp.Vocab(gluonnlp.data.Counter(tokens["train"]), padding_token=None, bos_token=None)
-    return Corpus(
-        vocab=vocab,
-        train=tokens["train"][:max_train_tokens],
-        valid=tokens["valid"][:max_eval_tokens],
-        test=tokens["test"][:max_eval_tokens],
-    )
+    return Corpus(vocab, **{split: np.array(vocab[words], dtype=np.int32) for split, words in tokens.items()})
 
 
 def _read_wikitext2(root: Path) -> dict[str, list[str]]:

@@ -3,16 +3,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gluon_rnn.corpora import CorpusFiles, find_corpus
-from gluon_rnn.corpora.loading import Corpus, load_corpus
+from gluon_rnn.corpora.encoded import Corpus, cache_directory
+from gluon_rnn.corpora.loading import load_corpus
 
 
 def write(folder: Path, train: str, valid: str = "a\n", test: str = "b\n") -> str:
     for name, text in (("train.txt", train), ("valid.txt", valid), ("test.txt", test)):
         (folder / name).write_bytes(text.encode())
     return str(folder)
+
+
+def words(corpus: Corpus) -> list[list[str]]:
+    return [corpus.vocab.to_tokens(split.tolist()) for split in (corpus.train, corpus.valid, corpus.test)]
 
 
 def assert_agree(files: CorpusFiles, corpus: Corpus) -> None:
@@ -39,9 +45,62 @@ def assert_agree(files: CorpusFiles, corpus: Corpus) -> None:
 def test_a_folders_tokens_and_counts(train: str, tokens: list[str], tmp_path: Path) -> None:
     files = find_corpus(write(tmp_path, train))
     corpus = load_corpus(files)
-    assert corpus.train == tokens
-    assert (corpus.valid, corpus.test) == (["a", "<eos>"], ["b", "<eos>"])
+    known = [word if word in tokens else "<unk>" for word in ("a", "b")]
+    assert words(corpus) == [tokens, [known[0], "<eos>"], [known[1], "<eos>"]]
     assert_agree(files, corpus)
+    assert [split.dtype for split in (corpus.train, corpus.valid, corpus.test)] == [np.int32] * 3
+
+
+def kept() -> Path:
+    (path,) = cache_directory().iterdir()
+    return path
+
+
+def equal(one: Corpus, other: Corpus) -> bool:
+    return (
+        words(one) == words(other)
+        and (repr(one.vocab), one.vocab.idx_to_token) == (repr(other.vocab), other.vocab.idx_to_token)
+        and all((getattr(one, s) == getattr(other, s)).all() for s in ("train", "valid", "test"))
+    )
+
+
+def test_an_encoded_corpus_is_kept_by_content(tmp_path: Path) -> None:
+    """The second time neither folder nor text is needed; another text with the same name is another corpus."""
+    files = find_corpus(write(tmp_path, "a b\u2028c\n", valid="c \u00e9\n"))
+    read = load_corpus(files)
+    content = kept().read_bytes()
+    restored = load_corpus(dataclasses.replace(files, folder=tmp_path / "gone"))
+    assert equal(restored, read)
+    assert restored.vocab[["\u00e9", "b"]] == read.vocab[["\u00e9", "b"]]
+    assert kept().read_bytes() == content
+    other = load_corpus(find_corpus(write(tmp_path, "a b b\n")))
+    assert words(other)[0] == ["a", "b", "b", "<eos>"]
+    assert len(list(cache_directory().iterdir())) == 2
+
+
+def test_a_damaged_encoded_corpus_is_made_again(tmp_path: Path) -> None:
+    files = find_corpus(write(tmp_path, "a b c d e f g\n" * 50))
+    read = load_corpus(files)
+    whole = kept().read_bytes()
+    for place in range(0, len(whole), 97):
+        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :]):
+            kept().write_bytes(damaged)
+            assert equal(load_corpus(files), read), place
+            # Some bits, such as a member's date, matter to nobody.
+            assert kept().read_bytes() in (whole, damaged)
+    kept().write_bytes(whole)
+    wrong = dataclasses.replace(files, valid_tokens=files.valid_tokens + 1)
+    assert equal(load_corpus(wrong), read)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    files = find_corpus(write(tmp_path, "a b\n"))
+    assert words(load_corpus(files))[0] == ["a", "b", "<eos>"]
+    assert "the encoded corpus cannot be kept for the next run: " in capsys.readouterr().out
 
 
 def test_the_vocabulary_has_no_padding_and_the_most_frequent_words_first(tmp_path: Path) -> None:
@@ -54,7 +113,7 @@ def test_the_vocabulary_has_no_padding_and_the_most_frequent_words_first(tmp_pat
 def test_shortening_leaves_the_vocabulary_whole(tmp_path: Path) -> None:
     files = find_corpus(write(tmp_path, "a b\nc d\n", valid="a b c\n", test="d c\n"))
     short = load_corpus(files, max_train_tokens=2, max_eval_tokens=3)
-    assert (short.train, short.valid, short.test) == (["a", "b"], ["a", "b", "c"], ["d", "c", "<eos>"])
+    assert words(short) == [["a", "b"], ["a", "b", "c"], ["d", "c", "<eos>"]]
     assert len(short.vocab) == files.vocab_size == 6
 
 
@@ -62,7 +121,7 @@ def test_the_built_in_corpus() -> None:
     files = find_corpus("synthetic")
     corpus = load_corpus(files)
     assert_agree(files, corpus)
-    assert corpus.train[-1] == "<eos>"
+    assert words(corpus)[0][-1] == "<eos>"
 
 
 def test_a_folder_that_has_changed_or_gone(tmp_path: Path) -> None:
@@ -87,7 +146,7 @@ class TestWikiText2:
         assert len(corpus.train) == 1000
         assert_agree(dataclasses.replace(files, train_tokens=1000), corpus)
         assert (len(corpus.vocab), len(corpus.valid), len(corpus.test)) == (33_278, 217_646, 245_569)
-        assert corpus.train[:8] == ["<eos>", "=", "Valkyria", "Chronicles", "III", "=", "<eos>", "<eos>"]
+        assert words(corpus)[0][:8] == ["<eos>", "=", "Valkyria", "Chronicles", "III", "=", "<eos>", "<eos>"]
 
     @pytest.mark.usefixtures("no_network")
     def test_never_downloads(self, tmp_path: Path) -> None:

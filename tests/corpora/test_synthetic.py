@@ -20,7 +20,7 @@ UNIGRAM, BIGRAM = 132.3, 29.94  # validation perplexities
 def ids() -> tuple[Any, Any, int]:
     """The train and valid splits as int arrays, and the size of the vocabulary."""
     corpus = load_corpus(find_corpus("synthetic"))
-    return np.array(corpus.vocab[corpus.train]), np.array(corpus.vocab[corpus.valid]), len(corpus.vocab)
+    return corpus.train, corpus.valid, len(corpus.vocab)
 
 
 def test_is_the_same_text_everywhere() -> None:
