@@ -72,6 +72,7 @@ lock: $(DEV)
 	$(COMPILE) setup.py --extra cu112 -c requirements/cpu.txt -o requirements/cu112.txt
 	$(COMPILE) setup.py --extra dev -c requirements/cpu.txt -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/cpu.txt -o requirements/build.txt
+	$(COMPILE) requirements/bench.in -c requirements/cpu.txt -c requirements/build.txt -o requirements/bench.txt
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -54,6 +54,9 @@ DEV = [
     "uv>=0.4",  # makes the lock files
 ]
 
+# What benchmarks compare with. PyTorch's builds for a CPU are not where pip looks by default: see README.md.
+BENCH = ["torch>=2.6"]
+
 setup(
     name="gluon_rnn",
     version="0.1.0",
@@ -67,6 +70,7 @@ setup(
         # The wheel exists for x86-64 alone.
         "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
         "dev": DEV,
+        "bench": BENCH,
     },
     # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.
     data_files=[("share/gluon_rnn/benchmarks", sorted(glob("benchmarks/*.yaml")))],

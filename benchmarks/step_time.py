@@ -7,9 +7,10 @@ another is timed; the rounds go through them in turn (A B C A B C ...), so that 
 step is forward, backward, clipping and update; the loss is read once a round, as at a log interval. Written
 to ``--output``: a CSV of each round and a table of the medians.
 
-Contenders: the notebook's loop on GluonNLP's model with MXNet as it is installed; this suite's ``train_epoch``; and,
-where torch is installed, PyTorch's word_language_model, as shipped (log-softmax and negative log-likelihood) and with
-the fused cross-entropy. The words are random: speed does not depend on them.
+Contenders: the notebook's loop on GluonNLP's model with MXNet as it is installed; this suite's ``train_epoch``, also
+with the cell from scratch and with ``precision=bfloat16``; and, where torch is installed (the extra ``bench``),
+PyTorch's word_language_model, as shipped (log-softmax and negative log-likelihood) and with the fused cross-entropy.
+The words are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import csv
 import importlib.util
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gluon_rnn.runtime import default_threads, describe_machine, process_environment
+from gluon_rnn.runtime import (
+    Machine,
+    default_threads,
+    describe_machine,
+    lacks_for_bfloat16,
+    process_environment,
+)
 
 VOCABULARY = 33_278  # WikiText-2's
 DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
@@ -35,7 +43,10 @@ TITLES = {
     "pytorch": "PyTorch's example as shipped",
     "pytorch-fused": "PyTorch's example, fused cross-entropy",
     "suite": "this suite",
+    "suite-from-scratch": "this suite, the cell from scratch",
+    "suite-bfloat16": "this suite, precision=bfloat16",
 }
+FROM_SCRATCH = {"lstm": "custom_lstm", "gru": "custom_gru", "rnn_tanh": "custom_rnn"}
 #: What a user of MXNet has not set.
 TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
 
@@ -72,15 +83,16 @@ def notebook_steps(options: argparse.Namespace) -> Steps:
     return run
 
 
-def suite_steps(options: argparse.Namespace) -> Steps:
+def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "float32") -> Steps:
     """What a run of this suite does."""
     import mxnet as mx
 
     from gluon_rnn.config import configure
     from gluon_rnn.models import build_model
+    from gluon_rnn.precisions import PRECISIONS
     from gluon_rnn.training import train_epoch
 
-    config = configure({"cell": options.cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
+    config = configure({"cell": cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
     context = mx.cpu()
     model = build_model(config, VOCABULARY, context)
     trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE}, kvstore=None)
@@ -93,6 +105,7 @@ def suite_steps(options: argparse.Namespace) -> Steps:
             trainer,
             clip=CLIP,
             state=model.begin_state(options.batch_size, context),
+            precision=PRECISIONS[precision],
             synchronise_at=lambda step: False,
             on_losses=lambda losses: None,
         )
@@ -150,46 +163,64 @@ def random_windows(options: argparse.Namespace) -> Any:
     return np.random.RandomState(0).randint(0, VOCABULARY, (2, options.bptt, options.batch_size))
 
 
-def ceilings(options: argparse.Namespace) -> None:
-    """Print the best rate of a decoder's matrix product (GFLOP/s) and of a copy as large as the logits (GB/s)."""
+def ceiling_rates(options: argparse.Namespace) -> Callable[[], tuple[float, float]]:
+    """A function that measures the best rates of a decoder's matrix product and of a copy as large as the logits.
+
+    Returns:
+        GFLOP/s and GB/s (read and written), each the best of five.
+    """
     import mxnet as mx
 
     tokens = options.bptt * options.batch_size
     hidden = mx.nd.ones((tokens, max(512, options.hidden_size)))
     weight = mx.nd.ones((hidden.shape[1], VOCABULARY))
     logits = mx.nd.dot(hidden, weight)
-    product = best_seconds(lambda: mx.nd.dot(hidden, weight, out=logits), mx.nd.waitall)
     other = logits.copy()
-    copy = best_seconds(lambda: logits.copyto(other), mx.nd.waitall)
-    print(2e-9 * logits.size * hidden.shape[1] / product, 8e-9 * logits.size / copy, flush=True)
 
+    def fastest(work: Callable[[], Any]) -> float:
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            work()
+            mx.nd.waitall()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
 
-def best_seconds(work: Callable[[], Any], wait: Callable[[], None]) -> float:
-    """The fastest of fifteen."""
-    seconds: list[float] = []
-    for _ in range(15):
-        started = time.perf_counter()
-        work()
-        wait()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    def measure() -> tuple[float, float]:
+        product = fastest(lambda: mx.nd.dot(hidden, weight, out=logits))
+        copy = fastest(lambda: logits.copyto(other))
+        return 2e-9 * logits.size * hidden.shape[1] / product, 8e-9 * logits.size / copy
+
+    return measure
 
 
 def arithmetic_gflop(options: argparse.Namespace) -> float:
     """Matrix products of one step, forward and twice that backward: two layers and the decoder."""
-    gates = {"lstm": 4, "gru": 3}.get(options.cell.removeprefix("custom_"), 1)
+    gates = {"lstm": 4, "gru": 3}.get(options.cell, 1)
     size, tokens = options.hidden_size, options.bptt * options.batch_size
     return 3 * 2 * tokens * (2 * gates * size * 2 * size + size * VOCABULARY) / 1e9
+
+
+def gigabytes_moved(options: argparse.Namespace) -> float:
+    """What no step is spared beside its matrix products: the softmax reads and writes the logits, the update reads
+    weights and gradients and writes weights.
+    """
+    return 4 * VOCABULARY * (2 * options.bptt * options.batch_size + 3 * options.hidden_size) / 1e9
 
 
 def serve(options: argparse.Namespace) -> None:
     """A contender's process: warm up, then time as many steps as each line of standard input asks for."""
     if options.serve == "ceilings":
-        ceilings(options)
+        measure = ceiling_rates(options)
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            print(*measure(), flush=True)
         return
     makers: dict[str, Callable[[argparse.Namespace], Steps]] = {
         "notebook": notebook_steps,
-        "suite": suite_steps,
+        "suite": lambda options: suite_steps(options, cell=options.cell),
+        "suite-bfloat16": lambda options: suite_steps(options, cell=options.cell, precision="bfloat16"),
+        "suite-from-scratch": lambda options: suite_steps(options, cell=FROM_SCRATCH[options.cell]),
         "pytorch": lambda options: pytorch_steps(options, fused=False),
         "pytorch-fused": lambda options: pytorch_steps(options, fused=True),
     }
@@ -199,13 +230,14 @@ def serve(options: argparse.Namespace) -> None:
     for line in sys.stdin:
         started = time.perf_counter()
         run(int(line))
-        print(time.perf_counter() - started, flush=True)
+        seconds = time.perf_counter() - started
+        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
     """The process of a contender, in the environment that its users have."""
     plain = {key: value for key, value in os.environ.items() if not key.startswith(TUNED)}
-    tuned = name in ("suite", "ceilings")
+    tuned = name == "ceilings" or name.startswith("suite")
     environment = process_environment("cpu", options.threads, environ=plain) if tuned else plain
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "serve"]
     command = [sys.executable, __file__, "--serve", name, *arguments]
@@ -226,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     machine = describe_machine()
     parser.add_argument("--hidden-size", type=int, default=200)
-    parser.add_argument("--cell", default="lstm", help="a fused cell, or a custom one (then this suite runs alone)")
+    parser.add_argument("--cell", default="lstm", choices=[*FROM_SCRATCH, "rnn_relu"])
     parser.add_argument("--bptt", type=int, default=35)
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--steps", type=int, default=10, help="steps a round (default: 10)")
@@ -239,52 +271,78 @@ def main() -> None:
         serve(options)
         return
 
-    names = ["suite"] if ":" in options.cell or options.cell.startswith("custom_") else list(TITLES)
+    names = [name for name in TITLES if options.cell in FROM_SCRATCH or name != "suite-from-scratch"]
+    if lack := lacks_for_bfloat16():
+        names.remove("suite-bfloat16")
+        print(f"bfloat16 is left out: it needs {lack}", file=sys.stderr)
     if importlib.util.find_spec("torch") is None:
         names = [name for name in names if not name.startswith("pytorch")]
-        print("torch is not installed: PyTorch is left out")
-    gemm, copy = map(float, answer(start("ceilings", options)).split())
-    processes = {name: start(name, options) for name in names}
+        print("torch is not installed (it comes with the extra bench): PyTorch is left out", file=sys.stderr)
+    processes = {name: start(name, options) for name in ["ceilings", *names]}
     for process in processes.values():
         answer(process)
+    rates: list[tuple[float, float]] = []
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    peaks: dict[str, float] = {}
     for _ in range(options.rounds):
         for name, process in processes.items():
             assert process.stdin
             process.stdin.write(f"{options.steps}\n")
             process.stdin.flush()
-            seconds[name].append(float(answer(process)) / options.steps)
+            first, second = map(float, answer(process).split())
+            if name == "ceilings":
+                rates.append((first, second))
+            else:
+                seconds[name].append(first / options.steps)
+                peaks[name] = second
     for process in processes.values():
         process.communicate()
-
-    gflop = arithmetic_gflop(options)
-    base = names[0]
-    lines = [
-        f"{options.cell}, hidden {options.hidden_size}, bptt {options.bptt}, batch {options.batch_size}, vocabulary "
-        f"{VOCABULARY:,}; {machine.cpu_name}, {options.threads} threads; medians of {options.rounds} rounds of "
-        f"{options.steps} steps, interleaved. Matrix products reach {gemm:.0f} GFLOP/s and copies {copy:.1f} GB/s: the "
-        f"{gflop:.1f} GFLOP of a step take {gflop / gemm:.3f} s at the least.",
-        "",
-        f"| what | ms a step | fastest | slowest | speed against {TITLES[base]} | share of the GEMM ceiling |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name in names:
-        median = statistics.median(seconds[name])
-        ratio = statistics.median(a / b for a, b in zip(seconds[base], seconds[name], strict=True))
-        low, high = min(seconds[name]), max(seconds[name])
-        lines.append(
-            f"| {TITLES[name]} | {median * 1e3:.0f} | {low * 1e3:.0f} | {high * 1e3:.0f} | {ratio:.2f} "
-            f"| {gflop / gemm / median:.0%} |"
-        )
-    print("\n".join(lines))
+    text = table(options, machine, rates, seconds, peaks)
+    print(text, end="")
     options.output.mkdir(parents=True, exist_ok=True)
     stem = f"{options.cell}-{options.hidden_size}-{options.bptt}"
-    (options.output / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (options.output / f"{stem}.md").write_text(text, encoding="utf-8")
     with (options.output / f"{stem}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["machine_id", "what", "round", "seconds_a_step"])
+        writer.writerow(
+            ["machine_id", "what", "round", "seconds_a_step", "gemm_gflop_per_second", "copy_gb_per_second"]
+        )
         for name in names:
-            writer.writerows([machine.machine_id, name, n, value] for n, value in enumerate(seconds[name], 1))
+            for number, (value, rate) in enumerate(zip(seconds[name], rates, strict=True), 1):
+                writer.writerow([machine.machine_id, name, number, f"{value:.5f}", *(f"{each:.1f}" for each in rate)])
+
+
+def table(
+    options: argparse.Namespace,
+    machine: Machine,
+    rates: list[tuple[float, float]],
+    seconds: dict[str, list[float]],
+    peaks: dict[str, float],
+) -> str:
+    """The medians as Markdown; ratios and shares are medians of those of each round."""
+    gemm, copy = (statistics.median(each) for each in zip(*rates, strict=True))
+    gflop, moved = arithmetic_gflop(options), gigabytes_moved(options)
+    base = next(iter(seconds))
+    lines = [
+        f"{options.cell}, hidden {options.hidden_size}, bptt {options.bptt}, batch {options.batch_size}, vocabulary "
+        f"{VOCABULARY:,}; {machine.cpu_name} ({machine.machine_id}), {options.threads} threads; medians of "
+        f"{options.rounds} rounds of {options.steps} steps, interleaved.",
+        "",
+        f"Ceilings of this machine: float32 matrix products {gemm:.0f} GFLOP/s, copies {copy:.1f} GB/s. A step's "
+        f"{gflop:.1f} GFLOP take {gflop / gemm:.3f} s at the least, and {moved / copy:.3f} s the {moved:.2f} GB that "
+        "must be moved beside them.",
+        "",
+        f"| what | ms a step | fastest | slowest | speed against {TITLES[base]} | share of ceiling | peak MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, values in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds[base], values, strict=True))
+        share = statistics.median(gflop / rate / value for (rate, _), value in zip(rates, values, strict=True))
+        lines.append(
+            f"| {TITLES[name]} | {statistics.median(values) * 1e3:.0f} | {min(values) * 1e3:.0f} "
+            f"| {max(values) * 1e3:.0f} | {ratio:.2f} | {share:.0%} | {peaks[name]:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

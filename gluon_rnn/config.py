@@ -50,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 MODELS = ("rnn_lm", *PRESETS)
 
 Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop"]
+Precision = Literal["float32", "bfloat16"]
 Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
@@ -110,6 +111,10 @@ class RunConfig(BaseModel):
     ] = 0.2
     tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
     batch_size: Annotated[Whole, Field(ge=1, description="sequences trained side by side")] = 20
+    precision: Annotated[
+        Precision,
+        Field(description="of the decoder's products in training: float32, or bfloat16 on a CPU that computes with it"),
+    ] = "float32"
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = 20.0
     lr_decay: Annotated[

@@ -182,6 +182,19 @@ def mkl_library() -> Path | None:
     return next((path for path in paths if path.is_file() and not re.search(r"[\s:]", str(path))), None)
 
 
+def lacks_for_bfloat16(cpuinfo: str | None = None) -> str:
+    """What is missing here to train with ``precision=bfloat16`` on the CPU; empty if nothing is.
+
+    Args:
+        cpuinfo: the text of ``/proc/cpuinfo``, which is the default.
+    """
+    flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")) if cpuinfo is None else cpuinfo, re.MULTILINE)
+    if not flags or not {"amx_bf16", "avx512_bf16"} & set(flags[1].split()):
+        # MKL would compute all the same, by conversion and more slowly than in float32.
+        return "a processor with bfloat16 products (amx_bf16 or avx512_bf16 among its flags)"
+    return "" if mkl_library() else "Intel's MKL (the package mkl)"
+
+
 def cuda_library_folders(site_packages: Path | None = None) -> list[str]:
     """List the folders of the CUDA libraries that came as wheels; `site_packages` is this interpreter's by default."""
     site_packages = site_packages or Path(sysconfig.get_path("purelib"))

@@ -9,6 +9,7 @@ from mxnet import autograd, gluon
 
 from gluon_rnn.cells import Tensors
 from gluon_rnn.models import RNNLanguageModel
+from gluon_rnn.precisions import PRECISIONS, Precision
 
 #: Logits are worked on in blocks of at most so many, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one block
 #: at bptt 35 and batch 20. Two blocks took the time of one, ten a quarter more (LSTM 200, 700 tokens).
@@ -21,6 +22,7 @@ def backpropagate(
     targets: mx.nd.NDArray,
     state: Tensors,
     *,
+    precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> tuple[mx.nd.NDArray, Tensors]:
     """Leave the gradients of a window's mean loss in `model`'s parameters.
@@ -40,6 +42,7 @@ def backpropagate(
         inputs: word ids, (bptt, batch).
         targets: the words that follow, (bptt, batch).
         state: before the window; gradients stop there.
+        precision: of the decoder's three products; all else, and what they add up to, is float32.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
 
     Returns:
@@ -53,29 +56,31 @@ def backpropagate(
     targets = targets.reshape((-1,))
     count, context = targets.shape[0], targets.context
     flat = outputs.detach().reshape((-3, 0))  # (tokens, units)
+    lowered = precision.lower(weight.data(context))
     tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
     nats: list[mx.nd.NDArray] = []
-    slopes: list[mx.nd.NDArray] = []
+    slope = mx.nd.empty(flat.shape, ctx=context)
     for first in range(0, count, tokens_in_a_block):
-        block, labels = (part[first : first + tokens_in_a_block] for part in (flat, targets))
-        array = model.log_probabilities(block)
+        block, labels, block_slope = (part[first : first + tokens_in_a_block] for part in (flat, targets, slope))
+        ones = mx.nd.ones((len(block), 1), ctx=context)
+        units = precision.lower(block)
+        array = mx.nd.dot(ones, bias.data(context).reshape((1, -1)))
+        precision.multiply(units, lowered, array, transpose_b=True)
+        mx.nd.log_softmax(array, out=array)
         nats.append(-mx.nd.pick(array, labels))
         # The softmax of log-probabilities is the softmax of the logits.
-        array = mx.nd.softmax(array, out=array)
+        mx.nd.softmax(array, out=array)
         places = mx.nd.stack(mx.nd.arange(len(block), ctx=context), labels.astype("float32"))
         mx.nd._internal._scatter_set_nd(array, mx.nd.pick(array, labels) - 1, places, shape=array.shape, out=array)
 
-        slopes.append(mx.nd.dot(array, weight.data(context)) / count)
         accumulated = 1.0 if first else 0.0
-        for factor, gradient in (
-            (block, weight.grad(context)),
-            # Thrice as fast as a sum over the rows.
-            (mx.nd.ones((len(block), 1), ctx=context), bias.grad(context).reshape((-1, 1))),
-        ):
-            mx.nd.linalg_gemm(
-                array, factor, gradient, transpose_a=True, alpha=1 / count, beta=accumulated, out=gradient
-            )
-    outputs.backward((mx.nd.concat(*slopes, dim=0) if len(slopes) > 1 else slopes[0]).reshape(outputs.shape))
+        gradient = bias.grad(context).reshape((-1, 1))
+        # Thrice as fast as a sum over the rows.
+        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=1 / count, beta=accumulated, out=gradient)
+        array = precision.lower(array)
+        precision.multiply(array, lowered, block_slope, alpha=1 / count, beta=0.0)
+        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=1 / count, beta=accumulated)
+    outputs.backward(slope.reshape(outputs.shape))
     for parameter in (weight, bias):
         # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
         parameter.data(context)._fresh_grad = True

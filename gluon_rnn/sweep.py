@@ -44,6 +44,7 @@ from gluon_rnn.runtime import (
     Machine,
     default_threads,
     describe_machine,
+    lacks_for_bfloat16,
     library_versions,
     mxnet_distribution,
     supports_gpu,
@@ -169,11 +170,14 @@ def plan_sweep(
     elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
     if elsewhere:
         notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
+    missing = tuple(job for job in planned.values() if job.run_id not in done)
+    for job in missing:
+        _check_precision(job.config)
     return Plan(
         name=sweep.name,
         directory=directory,
         jobs=tuple(planned.values()),
-        missing=tuple(job for job in planned.values() if job.run_id not in done),
+        missing=missing,
         slots=slots,
     )
 
@@ -380,6 +384,15 @@ def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None
             slots.append(Slot("cpu", machine.cpu_name, "cpu"))
         return tuple(slots)
     return tuple(Slot("cpu", machine.cpu_name, "cpu") for _ in range(jobs or 1))
+
+
+def _check_precision(config: RunConfig) -> None:
+    if config.precision != "bfloat16":
+        return
+    if config.device_kind == "gpu":
+        raise UserError("precision=bfloat16 is for a CPU, MXNet 1.9.1 has none on a GPU; use float32 or --device cpu")
+    if lack := lacks_for_bfloat16():
+        raise UserError(f"precision=bfloat16 needs {lack}, which is not here; use precision=float32")
 
 
 def _check_fit(config: RunConfig, corpus: CorpusFiles) -> None:

@@ -19,6 +19,7 @@ from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
 from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.precisions import PRECISIONS, Precision
 from gluon_rnn.step import backpropagate, clip_and_update
 
 Windows = Iterable[tuple[mx.nd.NDArray, mx.nd.NDArray]]
@@ -35,6 +36,7 @@ def train_epoch(
     *,
     clip: float | None,
     state: Tensors,
+    precision: Precision = PRECISIONS["float32"],
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any]], None],
 ) -> None:
@@ -47,6 +49,7 @@ def train_epoch(
         windows: (inputs, targets), each (bptt, batch).
         clip: global norm; None leaves the gradients alone.
         state: before the first window.
+        precision: of the decoder's matrix products.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
         on_losses: given the mean losses, in nats a token, of the steps since the last report.
@@ -58,7 +61,7 @@ def train_epoch(
     losses: list[mx.nd.NDArray] = []
     step = 0
     for step, (inputs, targets) in enumerate(windows, 1):
-        loss, state = backpropagate(model, inputs, targets, state)
+        loss, state = backpropagate(model, inputs, targets, state, precision=precision)
         clip_and_update(trainer, parameters, clip, context)
         losses.append(loss)
         if synchronise_at(step):
@@ -245,6 +248,7 @@ def fit(
                 trainer,
                 clip=config.clip,
                 state=model.begin_state(config.batch_size, context),
+                precision=PRECISIONS[config.precision],
                 synchronise_at=meter.due,
                 on_losses=meter.count,
             )

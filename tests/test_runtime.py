@@ -387,3 +387,20 @@ def test_checks_are_laid_out_with_their_mends_below():
 def test_what_a_worker_prints_is_what_is_read():
     fields = json.loads(json.dumps(vars(HEALTHY)))
     assert Worker(**fields) == HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("flags", "lack"),
+    [
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", ""),
+        ("flags\t\t: fpu avx512f avx512_bf16", ""),
+        ("flags\t\t: fpu avx512f", "a processor with bfloat16 products"),
+        ("Features : fp asimd bf16", "a processor with bfloat16 products"),
+        ("", "a processor with bfloat16 products"),
+    ],
+)
+def test_what_is_lacking_for_bfloat16(monkeypatch: pytest.MonkeyPatch, flags: str, lack: str) -> None:
+    monkeypatch.setattr(runtime, "mkl_library", lambda: Path("/mkl"))
+    assert runtime.lacks_for_bfloat16(f"processor : 0\n{flags}\nbugs :\n").partition(" (")[0] == lack
+    monkeypatch.setattr(runtime, "mkl_library", lambda: None)
+    assert runtime.lacks_for_bfloat16(f"{flags}\n").partition(" (")[0] == (lack or "Intel's MKL")

@@ -647,3 +647,23 @@ def test_a_training_that_fails_raises_its_reason_and_the_end_of_its_log(small_fo
 def test_train_refuses_what_cannot_run() -> None:
     with pytest.raises(UserError, match="neither a known name nor a folder"):
         train(small_config(dataset="/nowhere/at/all"))
+
+
+def test_bfloat16_is_refused_where_it_cannot_work(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered = Sweep(
+        "s", pinned=small_config(dataset=str(small_folder), precision="bfloat16", device="auto").model_dump()
+    )
+    monkeypatch.setattr(sweep_module, "lacks_for_bfloat16", lambda: "")
+    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet-cu112")
+    with pytest.raises(UserError, match="precision=bfloat16 is for a CPU"):
+        plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
+    (job,) = plan(lowered, tmp_path, device="cpu").missing
+    monkeypatch.setattr(sweep_module, "lacks_for_bfloat16", lambda: "a processor of another make")
+    with pytest.raises(UserError, match="precision=bfloat16 needs a processor of another make, which is not here"):
+        plan(lowered, tmp_path, device="cpu")
+    # What was measured elsewhere can still be read and counted as done.
+    (tmp_path / "s" / "runs" / job.run_id).mkdir(parents=True)
+    finish(job, tmp_path / "s" / "runs" / job.run_id)
+    assert plan(lowered, tmp_path, device="cpu").missing == ()
