@@ -46,6 +46,18 @@ TITLES = {
     "suite-from-scratch": "this suite, the cell from scratch",
     "suite-bfloat16": "this suite, precision=bfloat16",
 }
+#: What ``--environment`` leaves out of, or changes in, the environment that `process_environment` chooses.
+CHANGES: dict[str, tuple[str, dict[str, str | None]]] = {
+    "all": ("the suite's environment", {}),
+    "mkl": ("without MKL: MXNet's own OpenBLAS", {"LD_PRELOAD": None}),
+    "pages": ("without huge pages and the heap that keeps its blocks", {"GLIBC_TUNABLES": None}),
+    "spin": ("OpenMP's idle threads spin", {"OMP_WAIT_POLICY": "active"}),
+    "one": ("one thread", {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
+    "off": (
+        "GLUON_RNN_TUNING=off: the threads alone",
+        dict.fromkeys(("LD_PRELOAD", "GLIBC_TUNABLES", "OMP_WAIT_POLICY")),
+    ),
+}
 FROM_SCRATCH = {"lstm": "custom_lstm", "gru": "custom_gru", "rnn_tanh": "custom_rnn"}
 #: What a user of MXNet has not set.
 TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
@@ -235,12 +247,16 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
-    """The process of a contender, in the environment that its users have."""
+    """The process of a contender, in the environment that its users have; of a change, the suite's with that change."""
     plain = {key: value for key, value in os.environ.items() if not key.startswith(TUNED)}
-    tuned = name == "ceilings" or name.startswith("suite")
-    environment = process_environment("cpu", options.threads, environ=plain) if tuned else plain
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key != "serve"]
-    command = [sys.executable, __file__, "--serve", name, *arguments]
+    tuned = process_environment("cpu", options.threads, environ=plain)
+    if name in CHANGES:
+        environment = {key: value for key, value in {**tuned, **CHANGES[name][1]}.items() if value is not None}
+    else:
+        environment = tuned if name == "ceilings" or name.startswith("suite") else plain
+    work = ("hidden_size", "cell", "bptt", "batch_size", "threads")
+    arguments = [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in work]
+    command = [sys.executable, __file__, "--serve", "suite" if name in CHANGES else name, *arguments]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -264,6 +280,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps a round (default: 10)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count (default: 7)")
     parser.add_argument("--threads", type=int, default=default_threads(machine.cores, 1), help="of suite and PyTorch")
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="time this suite alone, one choice of its environment left out at a time",
+    )
     parser.add_argument("--output", type=Path, default=Path("results/step_time"))
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -271,13 +292,7 @@ def main() -> None:
         serve(options)
         return
 
-    names = [name for name in TITLES if options.cell in FROM_SCRATCH or name != "suite-from-scratch"]
-    if lack := lacks_for_bfloat16():
-        names.remove("suite-bfloat16")
-        print(f"bfloat16 is left out: it needs {lack}", file=sys.stderr)
-    if importlib.util.find_spec("torch") is None:
-        names = [name for name in names if not name.startswith("pytorch")]
-        print("torch is not installed (it comes with the extra bench): PyTorch is left out", file=sys.stderr)
+    names = list(CHANGES) if options.environment else contenders(options)
     processes = {name: start(name, options) for name in ["ceilings", *names]}
     for process in processes.values():
         answer(process)
@@ -300,7 +315,7 @@ def main() -> None:
     text = table(options, machine, rates, seconds, peaks)
     print(text, end="")
     options.output.mkdir(parents=True, exist_ok=True)
-    stem = f"{options.cell}-{options.hidden_size}-{options.bptt}"
+    stem = f"{options.cell}-{options.hidden_size}-{options.bptt}{'-environment' if options.environment else ''}"
     (options.output / f"{stem}.md").write_text(text, encoding="utf-8")
     with (options.output / f"{stem}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -310,6 +325,18 @@ def main() -> None:
         for name in names:
             for number, (value, rate) in enumerate(zip(seconds[name], rates, strict=True), 1):
                 writer.writerow([machine.machine_id, name, number, f"{value:.5f}", *(f"{each:.1f}" for each in rate)])
+
+
+def contenders(options: argparse.Namespace) -> list[str]:
+    """All that can run here; why another cannot goes to standard error."""
+    names = [name for name in TITLES if options.cell in FROM_SCRATCH or name != "suite-from-scratch"]
+    if lack := lacks_for_bfloat16():
+        names.remove("suite-bfloat16")
+        print(f"bfloat16 is left out: it needs {lack}", file=sys.stderr)
+    if importlib.util.find_spec("torch") is None:
+        names = [name for name in names if not name.startswith("pytorch")]
+        print("torch is not installed (it comes with the extra bench): PyTorch is left out", file=sys.stderr)
+    return names
 
 
 def table(
@@ -322,6 +349,7 @@ def table(
     """The medians as Markdown; ratios and shares are medians of those of each round."""
     gemm, copy = (statistics.median(each) for each in zip(*rates, strict=True))
     gflop, moved = arithmetic_gflop(options), gigabytes_moved(options)
+    titles = {**TITLES, **{name: title for name, (title, _) in CHANGES.items()}}
     base = next(iter(seconds))
     lines = [
         f"{options.cell}, hidden {options.hidden_size}, bptt {options.bptt}, batch {options.batch_size}, vocabulary "
@@ -332,14 +360,14 @@ def table(
         f"{gflop:.1f} GFLOP take {gflop / gemm:.3f} s at the least, and {moved / copy:.3f} s the {moved:.2f} GB that "
         "must be moved beside them.",
         "",
-        f"| what | ms a step | fastest | slowest | speed against {TITLES[base]} | share of ceiling | peak MB |",
+        f"| what | ms a step | fastest | slowest | speed against {titles[base]} | share of ceiling | peak MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, values in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[base], values, strict=True))
         share = statistics.median(gflop / rate / value for (rate, _), value in zip(rates, values, strict=True))
         lines.append(
-            f"| {TITLES[name]} | {statistics.median(values) * 1e3:.0f} | {min(values) * 1e3:.0f} "
+            f"| {titles[name]} | {statistics.median(values) * 1e3:.0f} | {min(values) * 1e3:.0f} "
             f"| {max(values) * 1e3:.0f} | {ratio:.2f} | {share:.0%} | {peaks[name]:.0f} |"
         )
     return "\n".join(lines) + "\n"

@@ -144,6 +144,7 @@ class Progress:
         laps: timed stretches of training, warm-up left out.
         steps: training steps done.
         train_seconds: seconds in training, warm-up included, evaluation left out.
+        evaluation_seconds: seconds in validation and test.
         last_epoch: losses of the epoch last trained in, finished or not.
         train_tokens: targets of one epoch.
         valid_tokens_scored: targets of validation; None before it was measured.
@@ -158,6 +159,7 @@ class Progress:
     laps: list[Lap] = field(default_factory=list)
     steps: int = 0
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     last_epoch: LossTotal = field(default_factory=LossTotal)
     train_tokens: int | None = None
     valid_tokens_scored: int | None = None

@@ -209,12 +209,6 @@ class RNNLanguageModel(HybridBlock):
         outputs, states = self.body(inputs, states)
         return self.decoder(outputs), states
 
-    def log_probabilities(self, outputs: mx.nd.NDArray) -> mx.nd.NDArray:
-        """The decoder's log-softmax of outputs (tokens, units): (tokens, vocab_size), one array of that size made."""
-        weight, bias = (parameter.data(outputs.context) for parameter in (self.decoder[0].weight, self.decoder[0].bias))
-        logits = mx.nd.FullyConnected(outputs, weight, bias, num_hidden=weight.shape[0])
-        return mx.nd.log_softmax(logits, out=logits)
-
 
 def build_model(config: RunConfig, vocab_size: int, context: mx.Context) -> RNNLanguageModel:
     """The model of `config`, initialised from its seed on `context` and hybridized."""

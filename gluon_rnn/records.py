@@ -137,6 +137,7 @@ class RunRecord(RunConfig):
     train_seconds: Annotated[float | None, Field(description="in training, warm-up included, evaluation left out")] = (
         None
     )
+    evaluation_seconds: Annotated[float | None, Field(description="in validation and test")] = None
     wall_seconds: Annotated[
         float | None, Field(description="of the worker's process, all attempts at this run's end")
     ] = None
@@ -219,6 +220,7 @@ def make_record(
         step_ms_p50=step_milliseconds(progress.laps, 50),
         step_ms_p95=step_milliseconds(progress.laps, 95),
         train_seconds=progress.train_seconds,
+        evaluation_seconds=progress.evaluation_seconds,
         wall_seconds=wall_seconds,
         parameters=progress.parameters,
         peak_rss_mb=peak_rss_mb,

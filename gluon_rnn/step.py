@@ -64,9 +64,7 @@ def backpropagate(
         block, labels, block_slope = (part[first : first + tokens_in_a_block] for part in (flat, targets, slope))
         ones = mx.nd.ones((len(block), 1), ctx=context)
         units = precision.lower(block)
-        array = mx.nd.dot(ones, bias.data(context).reshape((1, -1)))
-        precision.multiply(units, lowered, array, transpose_b=True)
-        mx.nd.log_softmax(array, out=array)
+        array = log_probabilities(units, lowered, bias.data(context), precision)
         nats.append(-mx.nd.pick(array, labels))
         # The softmax of log-probabilities is the softmax of the logits.
         mx.nd.softmax(array, out=array)
@@ -85,6 +83,22 @@ def backpropagate(
         # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
         parameter.data(context)._fresh_grad = True
     return mx.nd.concat(*nats, dim=0).mean() if len(nats) > 1 else nats[0].mean(), state
+
+
+def log_probabilities(
+    units: mx.nd.NDArray, weight: mx.nd.NDArray, bias: mx.nd.NDArray, precision: Precision = PRECISIONS["float32"]
+) -> mx.nd.NDArray:
+    """The log-softmax of the decoder: (tokens, vocabulary), the one array of that size that is made.
+
+    Args:
+        units: what enters the decoder, (tokens, units), lowered by `precision`.
+        weight: (vocabulary, units), lowered likewise.
+        bias: (vocabulary,).
+    """
+    # The bias of every row first, since a product can add to what is there: a pass over the logits less.
+    array = mx.nd.dot(mx.nd.ones((units.shape[0], 1), ctx=bias.context), bias.reshape((1, -1)))
+    precision.multiply(units, weight, array, transpose_b=True)
+    return mx.nd.log_softmax(array, out=array)
 
 
 def clip_and_update(

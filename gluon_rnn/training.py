@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -20,7 +21,7 @@ from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
 from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
 from gluon_rnn.precisions import PRECISIONS, Precision
-from gluon_rnn.step import backpropagate, clip_and_update
+from gluon_rnn.step import backpropagate, clip_and_update, log_probabilities
 
 Windows = Iterable[tuple[mx.nd.NDArray, mx.nd.NDArray]]
 
@@ -83,13 +84,12 @@ def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
     """Score every target of `columns` once, the state carried down each column; only the end waits for the device."""
     inputs = columns.windows[0][0]
     state = model.begin_state(inputs.shape[1], inputs.context)
+    weight, bias = (parameter.data(inputs.context) for parameter in (model.decoder[0].weight, model.decoder[0].bias))
     nats: list[mx.nd.NDArray] = []
     for inputs, targets, weights in columns.windows:
         outputs, state = model.body(inputs, state)
-        nats.append(
-            -mx.nd.pick(model.log_probabilities(outputs.reshape((-3, 0))), targets.reshape((-1,)))
-            * weights.reshape((-1,))
-        )
+        scores = log_probabilities(outputs.reshape((-3, 0)), weight, bias)
+        nats.append(-mx.nd.pick(scores, targets.reshape((-1,))) * weights.reshape((-1,)))
     # A sum of 200,000 losses in float32 would lose digits.
     return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().sum(dtype=np.float64)), columns.targets)
 
@@ -276,13 +276,17 @@ def fit(
         before = progress.train_seconds
         meter = train(windows, epoch, len(windows))
         warmup_steps = 0
+        started = time.perf_counter()
         valid_total = evaluate(model, valid)
+        progress.evaluation_seconds += time.perf_counter() - started
         if not math.isfinite(valid_total.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
             raise Diverged(f"the validation loss was {valid_total.mean:g} after epoch {epoch}")
         progress.valid_tokens_scored = valid_total.tokens
         improved = progress.best is None or valid_total.mean < progress.best.valid_loss
+        started = time.perf_counter()
         test_total = evaluate(model, test) if improved else None
+        progress.evaluation_seconds += time.perf_counter() - started
         if test_total:
             progress.test_tokens_scored = test_total.tokens
         result = EpochResult(

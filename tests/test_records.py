@@ -72,6 +72,7 @@ def make_done(
         laps=[Lap(steps=1, tokens=20, seconds=4.0), Lap(steps=3, tokens=60, seconds=6.0)],
         steps=4,
         train_seconds=11.0,
+        evaluation_seconds=2.5,
         last_epoch=LossTotal(nats, 350),
         train_tokens=80,
         parameters=99,
@@ -109,7 +110,7 @@ def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus:
     assert record.sequences_per_second == 8.0 / 5
     # Three steps of 2 s and one of 4 s.
     assert (record.step_ms_p50, record.step_ms_p95) == (2000.0, 4000.0)
-    assert (record.train_seconds, record.wall_seconds) == (11.0, 1 / 3)
+    assert (record.train_seconds, record.evaluation_seconds, record.wall_seconds) == (11.0, 2.5, 1 / 3)
 
 
 def test_a_run_that_came_to_nothing_has_empty_columns(small_corpus: CorpusFiles) -> None:
