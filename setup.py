@@ -18,6 +18,11 @@ CORE = [
     "filelock>=3.13",
     "platformdirs>=4",
     "nvidia-ml-py>=12",
+    # Reports and gates; imported where they are made, never by a worker.
+    "Jinja2>=3.1",
+    "matplotlib>=3.8",
+    "scipy>=1.11,<1.14",  # the last series that is tested with numpy 1.23
+    "statsmodels>=0.14",
 ]
 
 CPU = [
@@ -43,6 +48,9 @@ CU112 = [
     "mkl>=2024",
 ]
 
+# Where a team's runs may go beside the tables: --tensorboard and --mlflow.
+TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
+
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -51,6 +59,9 @@ DEV = [
     "mypy>=1.11",
     "pandas-stubs>=2.2,<2.3",
     "types-PyYAML",
+    "playwright>=1.40",  # drives a Chromium that is installed here; it downloads none
+    "tensorboard>=2.15",  # reads event files back
+    *TRACKING,
     "uv>=0.4",  # makes the lock files
 ]
 
@@ -70,6 +81,7 @@ setup(
         # The wheel exists for x86-64 alone.
         "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
         "dev": DEV,
+        "tracking": TRACKING,
         "bench": BENCH,
     },
     # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.

@@ -73,6 +73,6 @@ def test_the_best_epoch_is_the_first_with_the_lowest_validation_loss() -> None:
 
 
 def test_progress_survives_json_to_the_bit() -> None:
-    progress = Progress([epoch(1, 0.1 + 0.2)], [Lap(1, 2, 1 / 3)], 3, 0.7, LossTotal(math.inf, 2))
+    progress = Progress([epoch(1, 0.1 + 0.2)], [Lap(1, 2, 1 / 3)], 3, 0.7, last_epoch=LossTotal(math.inf, 2))
     assert PROGRESS.validate_json(PROGRESS.dump_json(progress)) == progress
     assert PROGRESS.validate_python(PROGRESS.dump_python(progress, mode="json")) == progress
