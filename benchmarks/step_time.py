@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20]
 
-Every contender lives in a process of its own, with the environment its users would have, and waits there while
-another is timed; the rounds go through them in turn (A B C A B C ...), so that a machine that slows down slows all. A
+Every contender lives in a process of its own, with the environment its users would have, and is stopped while another
+is timed, since idle threads may spin; the rounds go through them in turn (A B C A B C ...), so that a machine that slows down slows all. A
 step is forward, backward, clipping and update; the loss is read once a round, as at a log interval. Written
 to ``--output``: a CSV of each round and a table of the medians.
 
@@ -20,6 +20,7 @@ import csv
 import importlib.util
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -296,21 +297,25 @@ def main() -> None:
     processes = {name: start(name, options) for name in ["ceilings", *names]}
     for process in processes.values():
         answer(process)
+        process.send_signal(signal.SIGSTOP)
     rates: list[tuple[float, float]] = []
     seconds: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, float] = {}
     for _ in range(options.rounds):
         for name, process in processes.items():
             assert process.stdin
+            process.send_signal(signal.SIGCONT)
             process.stdin.write(f"{options.steps}\n")
             process.stdin.flush()
             first, second = map(float, answer(process).split())
+            process.send_signal(signal.SIGSTOP)
             if name == "ceilings":
                 rates.append((first, second))
             else:
                 seconds[name].append(first / options.steps)
                 peaks[name] = second
     for process in processes.values():
+        process.send_signal(signal.SIGCONT)
         process.communicate()
     text = table(options, machine, rates, seconds, peaks)
     print(text, end="")
