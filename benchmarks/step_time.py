@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20]
 
 Every contender lives in a process of its own, with the environment its users would have, and is stopped while another
-is timed, since idle threads may spin; the rounds go through them in turn (A B C A B C ...), so that a machine that slows down slows all. A
-step is forward, backward, clipping and update; the loss is read once a round, as at a log interval. Written
-to ``--output``: a CSV of each round and a table of the medians.
+is timed, since idle threads may spin; the rounds go through them in turn (A B C A B C ...), so that a machine that
+slows down slows all. A step is forward, backward, clipping and update; the loss is read once a round, as at a log
+interval. Written to ``--output``: a CSV of each round and a table of the medians.
 
 Contenders: the notebook's loop on GluonNLP's model with MXNet as it is installed; this suite's ``train_epoch``, also
 with the cell from scratch and with ``precision=bfloat16``; and, where torch is installed (the extra ``bench``),
