@@ -134,8 +134,9 @@ def process_environment(device: str, threads: int, *, environ: Mapping[str, str]
     if tuning_wanted(environ):
         # GNU OpenMP's idle threads spin, at the cost of whoever has work. Beside a busy process on two cores a step of
         # LSTM 200 took 1.75 s, and 0.66 s with threads that sleep; one of a small model 0.13 to 1.3 s, and 0.02 s.
-        # Alone, sleeping costs: 0.26 s for 0.24 s, and up to 12 ms for 7 ms where a step is that short. A run that
-        # has the machine to itself may set OMP_WAIT_POLICY=active.
+        # Alone, sleeping costs: 190 ms for 160 ms, and 24 ms for 19 ms where a step is that short. A run that has the
+        # machine to itself may set OMP_WAIT_POLICY=active. Spinning for a while (GOMP_SPINCOUNT) has both faults: at
+        # 10,000 turns the steps took 183 and 19 ms alone, and 1.3 and 3 times as long as asleep beside a busy process.
         environment.setdefault("OMP_WAIT_POLICY", "passive")
         if kind == "cpu":
             # MXNet updates four parameters in one operator, which spares a GPU launches and costs a CPU time: 43 ms a
