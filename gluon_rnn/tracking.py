@@ -261,8 +261,8 @@ def _is_number(value: object) -> bool:
 class TensorBoardTracker:
     """Event files, in a folder for each run: ``cell=lstm,bptt=35,<run_id>``.
 
-    They are written by tensorboardX's synchronous writer: behind its `SummaryWriter` is a thread that dies of a full disk
-    (tensorboardX 2.6.5), and the eleventh event after that waits for ever.
+    They are written by tensorboardX's synchronous writer: behind its `SummaryWriter` is a thread that dies of a full
+    disk (tensorboardX 2.6.5), and the eleventh event after that waits for ever.
 
     Args:
         directory: what ``tensorboard --logdir`` is given; made unless it is there.
