@@ -262,7 +262,9 @@ class TensorBoardTracker:
     """Event files, in a folder for each run: ``cell=lstm,bptt=35,<run_id>``.
 
     They are written by tensorboardX's synchronous writer: behind its `SummaryWriter` is a thread that dies of a full
-    disk (tensorboardX 2.6.5), and the eleventh event after that waits for ever.
+    disk (tensorboardX 2.6.5), and the eleventh event after that waits for ever. TensorBoard's table of hyperparameters
+    shows a run that failed as one without an end: it keeps the first end it reads, and the run may be made again. The
+    run's text has the status and the reason.
 
     Args:
         directory: what ``tensorboard --logdir`` is given; made unless it is there.
@@ -287,7 +289,6 @@ class TensorBoardTracker:
     def begin(self, job: Job, label: str, directory: Path) -> Sent:
         """See `Tracker`."""
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.summary import hparams
 
         memory = directory / "tensorboard_run.txt"
         if not (name := _remembered(memory)):
@@ -301,8 +302,7 @@ class TensorBoardTracker:
         # Files are named by the second, and read in the order of their names.
         self._writers[job.run_id] = EventsWriter(str(folder / "events"), f".{len(files)}")
         last = _last_steps(files)
-        _, start, _ = hparams(settings(job), {})
-        self._write(job, start, _text("before", tags_before(job)))
+        self._write(job, _session(job)[0], _text("before", tags_before(job)))
         return Sent(epochs=last.get(EPOCH_LOSS, 0), steps=last.get(INTERVAL_LOSS, 0))
 
     def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
@@ -314,7 +314,9 @@ class TensorBoardTracker:
     def end(self, job: Job, record: RunRecord | None) -> None:
         """See `Tracker`."""
         if record:
-            self._write(job, _text("after", tags_after(record)), _session_end(record.status in FINISHED))
+            self._write(job, _text("after", tags_after(record)))
+            if record.status in FINISHED:
+                self._write(job, _session(job)[1])
         self._writers.pop(job.run_id).close()
 
     def _write(self, job: Job, *summaries: Any, step: int = 0) -> None:
@@ -326,24 +328,18 @@ class TensorBoardTracker:
         writer.flush()
 
 
+def _session(job: Job) -> tuple[Any, Any]:
+    """The start and the good end of a run for TensorBoard's table of hyperparameters."""
+    from tensorboardX.summary import hparams
+
+    _, start, end = hparams(settings(job), {})
+    return start, end
+
+
 def _text(tag: str, facts: Mapping[str, str]) -> Any:
     from tensorboardX.summary import text
 
     return text(tag, "\n".join(f"- {name}: {value}" for name, value in facts.items()))
-
-
-def _session_end(good: bool) -> Any:
-    """The end of a run for TensorBoard's table of hyperparameters; tensorboardX knows good ones only."""
-    from tensorboardX.proto.api_pb2 import Status
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-    from tensorboardX.summary import hparams
-
-    _, _, end = hparams({}, {})
-    if not good:
-        data = HParamsPluginData.FromString(end.value[0].metadata.plugin_data.content)
-        data.session_end_info.status = Status.Value("STATUS_FAILURE")
-        end.value[0].metadata.plugin_data.content = data.SerializeToString()
-    return end
 
 
 def _last_steps(files: Sequence[Path]) -> dict[str, int]:
