@@ -19,7 +19,6 @@ asked what it has. Points that were done before the sweep started are not sent.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import queue
 import re
@@ -399,8 +398,6 @@ class MlflowTracker:
         if urlsplit(uri).scheme in ("", "file"):
             # MLflow 3 refuses a folder unless it is told twice; whoever names one has said so.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-        # It would tell of every attempt that MLflow makes.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             if urlsplit(uri).scheme in ("http", "https") and not urlsplit(uri).hostname:
                 raise ValueError("it names no host")

@@ -21,6 +21,7 @@ from tensorboardX.proto.api_pb2 import Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from gluon_rnn import cli, load_epochs, load_results
+from gluon_rnn import tracking as tracking_module
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.display import Several
 from gluon_rnn.errors import UserError
@@ -251,8 +252,11 @@ def test_every_epoch_and_interval_is_there_once_and_exactly(place: TensorBoard |
     }
 
 
-def test_a_run_has_its_settings_its_outcome_and_its_origin(place: TensorBoard | Mlflow, plan: Plan, job: Job) -> None:
+def test_a_run_has_its_settings_its_outcome_and_its_origin(
+    place: TensorBoard | Mlflow, plan: Plan, job: Job, capfd: pytest.CaptureFixture[str]
+) -> None:
     record = run_whole(track(place), plan, job, HISTORY)
+    assert capfd.readouterr() == ("", "")
     settings = place.settings(job.run_id)
     assert settings == {
         name: type(settings[name])(value)
@@ -350,6 +354,27 @@ def test_a_failed_run_that_is_made_again_goes_on(place: TensorBoard | Mlflow, pl
     assert place.status(job.run_id) == "good"
     assert (place.tags(job.run_id)["status"], place.tags(job.run_id)["reason"]) == ("ok", "")
     assert [step for step, _ in place.curves(job.run_id)["valid/perplexity"]] == [1, 2, 3]
+
+
+def test_a_run_of_mlflows_that_goes_on_is_running(tmp_path: Path, plan: Plan, job: Job) -> None:
+    flow = Mlflow(tmp_path)
+    run_whole(track(flow), plan, job, HISTORY[:1], status="failed")
+    assert flow.run(job.run_id).info.status == "FAILED"
+    assert flow.tracker().begin(job, "cell=gru", plan.directory / "runs" / job.run_id) == Sent(epochs=1, steps=0)
+    assert flow.run(job.run_id).info.status == "RUNNING"
+
+
+def test_what_has_not_changed_is_not_read_again(plan: Plan, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(tracking_module, "read_progress", lambda directory: read.append(directory))
+    tracking = Tracking(Recorder(), warn=pytest.fail)
+    worker = watch(tracking, plan, job)
+    for steps in (10, 20):
+        worker.says([], steps, 1.0)
+        for _ in range(3):
+            tracking.running([job])
+    tracking.stopped()
+    assert read == [worker.directory] * 2
 
 
 def test_a_run_that_is_measured_anew_elsewhere_is_another(tmp_path: Path, job: Job) -> None:
@@ -473,18 +498,29 @@ def test_a_slow_tracker_does_not_keep_the_sweep(plan: Plan, capsys: pytest.Captu
     assert slow.told == [f"begin {plan.jobs[0].run_id}"]
 
 
-def test_an_interrupted_display_leaves_no_tracker_waiting(plan: Plan) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_interrupted_display_leaves_no_tracker_waiting(tmp_path: Path, job: Job, order: int) -> None:
+    plan = make_plan(tmp_path, [job, job.model_copy(update={"run_id": "f" * 12})])
+
     class Interrupted(Display):
-        def ended(self, job: Job, record: RunRecord) -> None:
-            raise KeyboardInterrupt
+        def started(self, plan: Plan) -> None:
+            self.looks = 0
+
+        def running(self, jobs: Sequence[Job]) -> None:
+            self.looks += 1
+            if self.looks == 2:
+                raise KeyboardInterrupt
 
         def stopped(self) -> None:
             raise OSError("the terminal is gone")
 
     recorder = Recorder()
-    with pytest.raises((KeyboardInterrupt, OSError, UserError)):
-        sweep_results(plan, Interrupted(), Tracking(recorder))
-    assert [told.split()[0] for told in recorder.told] == ["begin", "end"]
+    with pytest.raises(UserError, match="the terminal is gone"):
+        sweep_results(plan, *[Interrupted(), Tracking(recorder)][::order])
+    # The second job was begun, if the tracker heard of it first, and then ended as well.
+    told = [what for what in recorder.told if not what.startswith("log")]
+    both = [f"{what} {name}" for name in (job.run_id, "f" * 12) for what in ("begin", "end")]
+    assert told == (both[:2] if order == 1 else both)
 
 
 def test_a_server_that_goes_away_costs_one_line(
@@ -652,7 +688,8 @@ def test_a_killed_sweep_that_goes_on_is_tracked_as_one(tmp_path: Path, small_fol
 def test_a_tracker_changes_neither_the_exit_status_nor_the_tables(tmp_path: Path, small_folder: Path) -> None:
     settings = {**SETTINGS, "dataset": str(small_folder), "epochs": 1}
     file = write_sweep(tmp_path / "one.yaml", {"set": settings})
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    # It is tried twice, and spoken of once.
+    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0"}
     # No one listens there: the port is the discard service's.
     done = run(file, "--quiet", "--mlflow", "http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 0
