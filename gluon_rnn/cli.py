@@ -19,10 +19,10 @@ import filelock
 
 from gluon_rnn import __version__
 from gluon_rnn.config import RunConfig, load_sweep
-from gluon_rnn.display import choose_display, make_console, results_table, status_lines
+from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import FINISHED, read_records
-from gluon_rnn.sweep import plan_sweep, run_sweep
+from gluon_rnn.sweep import Display, Plan, plan_sweep, run_sweep
 
 QUICK = "quick"
 
@@ -93,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument(
         "--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again"
+    )
+    sweep.add_argument(
+        "--tensorboard",
+        nargs="?",
+        type=_folder,
+        const=True,
+        metavar="DIR",
+        help="log the runs for TensorBoard as well (default DIR: tensorboard in the sweep's results)",
+    )
+    sweep.add_argument(
+        "--mlflow", metavar="URI", help="send the runs to MLflow as well: a server, or a folder; sweep = experiment"
     )
     sweep.add_argument("--fail-fast", action="store_true", help="stop at the first failed point")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and stop")
@@ -178,12 +189,13 @@ def _sweep(options: argparse.Namespace) -> int:
             console.print(f"{name}  {'to run' if name in missing else 'done  '}  {label}", soft_wrap=True)
         console.print(f"{len(labels)} points, {len(missing)} to run")
         return 0
+    display = choose_display(console, quiet=options.quiet)
     try:
         records = run_sweep(
             plan,
             timeout=options.timeout,
             fail_fast=options.fail_fast,
-            display=choose_display(console, quiet=options.quiet),
+            display=Several(display, *_trackings(options, plan)),
         )
     except KeyboardInterrupt:
         print(
@@ -200,6 +212,21 @@ def _sweep(options: argparse.Namespace) -> int:
     if failed:
         console.print("to make them again: the same command with --rerun-failed")
     return 1 if failed or len(records) < len(labels) else 0
+
+
+def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
+    """What sends runs elsewhere; its libraries are imported here alone."""
+    if options.tensorboard is None and options.mlflow is None:
+        return []
+    from gluon_rnn.tracking import MlflowTracker, TensorBoardTracker, Tracking
+
+    trackings: list[Display] = []
+    if options.tensorboard is not None:
+        directory = plan.directory / "tensorboard" if options.tensorboard is True else options.tensorboard
+        trackings.append(Tracking(TensorBoardTracker(directory)))
+    if options.mlflow is not None:
+        trackings.append(Tracking(MlflowTracker(options.mlflow, plan.name)))
+    return trackings
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

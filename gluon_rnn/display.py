@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich import box
@@ -143,6 +144,34 @@ class TerminalDisplay(_Watched):
         """See `Display`."""
         self.running([])
         self._screen.stop()
+
+
+class Several(Display):
+    """Tells each of `displays` the same."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.started(plan)
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.running(jobs)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.ended(job, record)
+
+    def stopped(self) -> None:
+        """See `Display`; every one is told, whatever becomes of the others."""
+        with ExitStack() as stack:
+            for display in reversed(self._displays):
+                stack.callback(display.stopped)
 
 
 def choose_display(console: Console, *, quiet: bool) -> Display:

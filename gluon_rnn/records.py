@@ -17,7 +17,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
@@ -78,6 +78,7 @@ class LiveProgress(BaseModel):
         fraction: of the run that is done, 0 to 1.
         perplexity: the newest: training's within an epoch, validation's after it.
         tokens_per_second: over the last log interval, or epoch.
+        interval_loss: training's mean nats a token over the last log interval; None where none has just ended.
         progress: what the run has come to; the record is made of it if the process dies.
     """
 
@@ -87,6 +88,7 @@ class LiveProgress(BaseModel):
     fraction: float = 0.0
     perplexity: float | None = None
     tokens_per_second: float | None = None
+    interval_loss: float | None = None
     progress: Progress
 
 
@@ -174,6 +176,7 @@ def _columns() -> tuple[str, ...]:
 COLUMNS = _columns()
 #: The columns of ``epochs.csv``, in order.
 EPOCH_COLUMNS = ("run_id", *(field.name for field in fields(EpochResult)))
+_EPOCHS = TypeAdapter(list[EpochResult])
 
 
 def make_record(
@@ -284,6 +287,20 @@ def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -
     """A run's own ``epochs.csv``."""
     rows = ({"run_id": run_id, **asdict(epoch)} for epoch in history)
     write_atomically(directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
+
+
+def read_epochs(directory: Path) -> list[EpochResult]:
+    """A run's own ``epochs.csv``, to the bit; nothing where there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = directory / "epochs.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+    return _EPOCHS.validate_python(rows)
 
 
 def write_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> None:

@@ -129,6 +129,7 @@ class _Log:
             fraction=(interval.epoch - 1 + interval.step / interval.steps) / self._epochs,
             perplexity=perplexity(interval.loss),
             tokens_per_second=interval.tokens_per_second,
+            interval_loss=interval.loss,
         )
 
     def epoch(self, result: EpochResult) -> None:

@@ -1,0 +1,498 @@
+"""Runs sent, while they run, to where people already look: TensorBoard's event files and MLflow.
+
+All of it happens in the sweep's own process, beside its display, so that a worker knows nothing of it and any executor
+will do. A `Tracker` is fed by a thread of its own: what is slow or broken there costs one line on standard error, and
+the sweep goes on as without it.
+
+What is sent, the names in full with their units:
+
+- every finished epoch, once and exactly (TensorBoard itself keeps scalars as float32), at step = epoch: ``train/``,
+  ``valid/`` and ``test/``;
+- within an epoch, at step = training step, what the worker reports at each log interval: ``interval/``. It is read from
+  ``progress.json`` ten times a second, so that of shorter intervals some are left out;
+- at the end, every number of the run's record: ``final/`` and the column's name.
+
+A run that goes on after a kill goes on there, too: its directory remembers its name in the tracker, and the tracker is
+asked what it has. Points that were done before the sweep started are not sent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from gluon_rnn.config import RunConfig
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import EpochResult, perplexity
+from gluon_rnn.records import COLUMNS, FINISHED, Job, LiveProgress, RunRecord, read_epochs, read_progress
+from gluon_rnn.sweep import Display, Notice, Plan
+
+#: In every epoch and in every interval; their last steps say what a tracker has.
+EPOCH_LOSS = "train/loss_nats_per_token"
+INTERVAL_LOSS = "interval/train_loss_nats_per_token"
+
+#: Where a run happens, which may change when it goes on; the other settings never do.
+_PLACE = ("device", "threads")
+
+
+@dataclass
+class Sent:
+    """What a tracker has of a run.
+
+    Attributes:
+        epochs: the last one.
+        steps: the training step of the last interval.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+
+
+class Tracker(Protocol):
+    """A place where runs are sent. Its methods may raise anything, and may take their time."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    def begin(self, job: Job, label: str, directory: Path) -> Sent:
+        """Begin a run known by `label`, or go on with the one that its `directory` remembers."""
+        ...
+
+    def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
+        """Add a point to each of the curves."""
+        ...
+
+    def end(self, job: Job, record: RunRecord | None) -> None:
+        """End the run; without a record it was interrupted, and may go on."""
+        ...
+
+
+class Tracking(Display):
+    """Tells `tracker` of a sweep, from a thread of its own and never at the sweep's cost.
+
+    Args:
+        tracker: after its first failure it is told nothing more.
+        warn: receives the line about that failure.
+        patience: seconds that the end of the sweep waits for what is still to be sent.
+    """
+
+    def __init__(self, tracker: Tracker, *, warn: Notice | None = None, patience: float = 10.0) -> None:
+        self._tracker = tracker
+        self._warn = warn or _to_stderr
+        self._patience = patience
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._off = threading.Event()
+        self._sent: dict[str, Sent] = {}
+        self._running: dict[str, Job] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        # A daemon, so that a server which never answers does not keep the process.
+        self._thread = threading.Thread(target=self._deliver, name=tracker.name, daemon=True)
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        self._plan = plan
+        self._thread.start()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        for job in jobs:
+            self._begin(job)
+            if live := self._news(job):
+                self._post(self._send_progress, job, live)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        self._begin(job)
+        del self._running[job.run_id]
+        self._post(self._send_end, job, record)
+
+    def stopped(self) -> None:
+        """See `Display`."""
+        for job in self._running.values():
+            self._post(self._tracker.end, job, None)
+        self._inbox.put(None)
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            self._turn_off(f"has not taken everything {self._patience:g} s after the sweep's end")
+
+    def _begin(self, job: Job) -> None:
+        if job.run_id not in self._running:
+            self._running[job.run_id] = job
+            self._post(self._send_begin, job)
+
+    def _post(self, send: Callable[..., None], *arguments: object) -> None:
+        if not self._off.is_set():
+            self._inbox.put(partial(send, *arguments))
+
+    def _news(self, job: Job) -> LiveProgress | None:
+        """What the worker of `job` has written since the last look."""
+        directory = self._directory(job)
+        try:
+            state = (directory / "progress.json").stat()
+        except OSError:
+            return None
+        # The file is replaced as a whole, never changed.
+        if self._seen.get(job.run_id) == (seen := (state.st_ino, state.st_mtime_ns)):
+            return None
+        self._seen[job.run_id] = seen
+        return read_progress(directory)
+
+    def _directory(self, job: Job) -> Path:
+        return self._plan.directory / "runs" / job.run_id
+
+    # From here on in the tracker's thread.
+
+    def _deliver(self) -> None:
+        while send := self._inbox.get():
+            if self._off.is_set():
+                return
+            try:
+                send()
+            except Exception as error:
+                self._turn_off(f"failed ({_one_line(error)})")
+
+    def _turn_off(self, why: str) -> None:
+        if not self._off.is_set():
+            self._off.set()
+            self._warn(f"warning: {self._tracker.name} {why}; it is sent nothing more, the sweep's results have it all")
+
+    def _send_begin(self, job: Job) -> None:
+        self._sent[job.run_id] = self._tracker.begin(job, self._label(job), self._directory(job))
+
+    def _label(self, job: Job) -> str:
+        """What tells `job` from the others, as `Plan.label`, but the corpus by its name: others can read a tracker."""
+        config = job.config.model_copy(update={"dataset": job.corpus.dataset})
+        return self._plan.label(job.model_copy(update={"config": config}))
+
+    def _send_progress(self, job: Job, live: LiveProgress) -> None:
+        self._send_epochs(job, live.progress.history)
+        sent, steps = self._sent[job.run_id], live.progress.steps
+        if live.interval_loss is not None and steps > sent.steps:
+            self._tracker.log(job, interval_metrics(live.interval_loss, live.tokens_per_second), steps)
+            sent.steps = steps
+
+    def _send_end(self, job: Job, record: RunRecord) -> None:
+        # The worker has removed its progress.json, perhaps before its last epoch was seen there.
+        self._send_epochs(job, read_epochs(self._directory(job)))
+        self._tracker.log(job, final_metrics(record), record.steps)
+        self._tracker.end(job, record)
+
+    def _send_epochs(self, job: Job, history: Sequence[EpochResult]) -> None:
+        sent = self._sent[job.run_id]
+        for result in history[sent.epochs :]:
+            self._tracker.log(job, epoch_metrics(result), result.epoch)
+            sent.epochs = result.epoch
+
+
+def epoch_metrics(result: EpochResult) -> dict[str, float]:
+    """The curves of an epoch; what was not measured in it is left out."""
+    metrics = {
+        EPOCH_LOSS: result.train_loss,
+        "train/perplexity": perplexity(result.train_loss),
+        "train/learning_rate": result.learning_rate,
+        "train/tokens_per_second": result.tokens_per_second,
+        "train/seconds": result.seconds,
+        "valid/loss_nats_per_token": result.valid_loss,
+        "valid/perplexity": result.valid_perplexity,
+        "test/loss_nats_per_token": result.test_loss,
+        "test/perplexity": result.test_perplexity,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def interval_metrics(loss: float, tokens_per_second: float | None) -> dict[str, float]:
+    """The curves within an epoch: the mean `loss` in nats a token; no speed while warming up."""
+    metrics = {INTERVAL_LOSS: loss, "interval/train_perplexity": perplexity(loss)}
+    return metrics if tokens_per_second is None else metrics | {"interval/train_tokens_per_second": tokens_per_second}
+
+
+def final_metrics(record: RunRecord) -> dict[str, float]:
+    """Every number that came of a run, by its column's name."""
+    return {
+        f"final/{name.replace('_loss', '_loss_nats_per_token')}": value
+        for name, value in _outcome(record).items()
+        if _is_number(value)
+    }
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """What was run: every setting that has a value, the corpus by its name."""
+    return job.config.model_dump(exclude=set(_PLACE), exclude_none=True) | {"dataset": job.corpus.dataset}
+
+
+def tags_before(job: Job) -> dict[str, str]:
+    """What is known of a run before it starts: its name, where it runs, on which code."""
+    facts = {"run_id": job.run_id, "dataset_sha1": job.corpus.sha1, "device": job.config.device, "threads": job.threads}
+    return {name: str(value) for name, value in {**facts, **job.origin.model_dump()}.items() if value is not None}
+
+
+def tags_after(record: RunRecord) -> dict[str, str]:
+    """All else that came of a run: status, reason, machine, versions."""
+    words = {name: value for name, value in _outcome(record).items() if not _is_number(value)}
+    return {name: str(value) for name, value in {**words, "threads": record.threads, "device": record.device}.items()}
+
+
+def _outcome(record: RunRecord) -> dict[str, Any]:
+    """The columns that are no settings and have a value."""
+    names = [name for name in COLUMNS if name not in RunConfig.model_fields and name != "schema_version"]
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class TensorBoardTracker:
+    """Event files, in a folder for each run: ``cell=lstm,bptt=35,<run_id>``.
+
+    They are written by tensorboardX's synchronous writer: behind its `SummaryWriter` is a thread that dies of a full
+    disk (tensorboardX 2.6.5), and the eleventh event after that waits for ever. TensorBoard's table of hyperparameters
+    shows a run that failed as one without an end: it keeps the first end it reads, and the run may be made again. The
+    run's text has the status and the reason.
+
+    Args:
+        directory: what ``tensorboard --logdir`` is given; made unless it is there.
+
+    Raises:
+        UserError: tensorboardX is not installed, or `directory` cannot be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        _require("tensorboardX", "--tensorboard")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--tensorboard {directory} is not a folder that can be written: {error.strerror or error}; name "
+                "another, after the sweep file"
+            ) from None
+        self.name = f"TensorBoard's log in {directory}"
+        self._directory = directory
+        self._writers: dict[str, Any] = {}
+
+    def begin(self, job: Job, label: str, directory: Path) -> Sent:
+        """See `Tracker`."""
+        from tensorboardX.event_file_writer import EventsWriter
+
+        memory = directory / "tensorboard_run.txt"
+        if not (name := _remembered(memory)):
+            # A run measured anew, in another folder of results, say, gets a folder of its own here, too.
+            stem = re.sub(r"[^\w=.+-]+", ",", f"{label[:120]} {job.run_id}", flags=re.ASCII)
+            name = next(name for n in count(1) if not (self._directory / (name := stem + f",{n}" * (n > 1))).exists())
+            write_atomically(memory, name)
+        folder = self._directory / name
+        folder.mkdir(exist_ok=True)
+        files = sorted(folder.glob("*.tfevents.*"))
+        # Files are named by the second, and read in the order of their names.
+        self._writers[job.run_id] = EventsWriter(str(folder / "events"), f".{len(files)}")
+        last = _last_steps(files)
+        self._write(job, _session(job)[0], _text("before", tags_before(job)))
+        return Sent(epochs=last.get(EPOCH_LOSS, 0), steps=last.get(INTERVAL_LOSS, 0))
+
+    def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        from tensorboardX.summary import scalar
+
+        self._write(job, *(scalar(name, value) for name, value in metrics.items()), step=step)
+
+    def end(self, job: Job, record: RunRecord | None) -> None:
+        """See `Tracker`."""
+        if record:
+            self._write(job, _text("after", tags_after(record)))
+            if record.status in FINISHED:
+                self._write(job, _session(job)[1])
+        self._writers.pop(job.run_id).close()
+
+    def _write(self, job: Job, *summaries: Any, step: int = 0) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        writer = self._writers[job.run_id]
+        for summary in summaries:
+            writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        writer.flush()
+
+
+def _session(job: Job) -> tuple[Any, Any]:
+    """The start and the good end of a run for TensorBoard's table of hyperparameters."""
+    from tensorboardX.summary import hparams
+
+    _, start, end = hparams(settings(job), {})
+    return start, end
+
+
+def _text(tag: str, facts: Mapping[str, str]) -> Any:
+    from tensorboardX.summary import text
+
+    return text(tag, "\n".join(f"- {name}: {value}" for name, value in facts.items()))
+
+
+def _last_steps(files: Sequence[Path]) -> dict[str, int]:
+    """The last step of every curve in TensorBoard's event `files`."""
+    steps: dict[str, int] = {}
+    for event in chain.from_iterable(map(_events, files)):
+        for value in event.summary.value:
+            steps[value.tag] = max(steps.get(value.tag, 0), event.step)
+    return steps
+
+
+def _events(path: Path) -> Iterator[Any]:
+    """The events of a file; one that was cut short by a kill ends there.
+
+    The records are TensorFlow's TFRecords: length (8 bytes, little-endian), its checksum (4), content, checksum (4).
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    with path.open("rb") as file:
+        while len(head := file.read(12)) == 12:
+            length = int.from_bytes(head[:8], "little")
+            content = file.read(length + 4)
+            if len(content) < length + 4:
+                return
+            yield Event.FromString(content[:length])
+
+
+#: Of MLflow in this process, unless the environment says otherwise. A server that does not answer is given up sooner
+#: than after MLflow's own four minutes.
+_MLFLOW_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class MlflowTracker:
+    """Runs of an MLflow experiment.
+
+    Made through `MlflowClient` alone, which looks for no Git repository and keeps no active run. A run that failed ends
+    as FAILED, an interrupted one as KILLED until it goes on.
+
+    Args:
+        uri: of the tracking server, or a folder.
+        experiment: is made unless it is there.
+
+    Raises:
+        UserError: MLflow is not installed, or cannot take `uri`.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        _require("mlflow", "--mlflow")
+        os.environ.update(_MLFLOW_DEFAULTS | os.environ)
+        # MLflow 3 otherwise asks config.mlflow-telemetry.io whether it is to report each call to its makers.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        if urlsplit(uri).scheme in ("", "file"):
+            # MLflow 3 refuses a folder unless it is told twice; whoever names one has said so.
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+        try:
+            if urlsplit(uri).scheme in ("http", "https") and not urlsplit(uri).hostname:
+                raise ValueError("it names no host")
+            from mlflow import MlflowClient
+
+            self._client: Any = MlflowClient(tracking_uri=uri)
+        except Exception as error:
+            raise UserError(
+                f"--mlflow {_without_password(uri)} is no address that MLflow can use; name a server such as "
+                f"http://localhost:5000, or a folder ({_one_line(error)})"
+            ) from None
+        self.name = f"MLflow at {_without_password(uri)}"
+        self._experiment = experiment
+        self._runs: dict[str, str] = {}
+
+    def begin(self, job: Job, label: str, directory: Path) -> Sent:
+        """See `Tracker`."""
+        memory = directory / "mlflow_run.txt"
+        run = _remembered(memory)
+        if run and self._is_there(run):
+            self._client.update_run(run, status="RUNNING")
+        else:
+            run = self._create(job, label)
+            write_atomically(memory, run)
+        self._runs[job.run_id] = run
+        return Sent(epochs=self._last_step(run, EPOCH_LOSS), steps=self._last_step(run, INTERVAL_LOSS))
+
+    def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        self._client.log_batch(self._runs[job.run_id], metrics=points)
+
+    def end(self, job: Job, record: RunRecord | None) -> None:
+        """See `Tracker`."""
+        from mlflow.entities import RunTag
+
+        run = self._runs.pop(job.run_id)
+        if not record:
+            self._client.set_terminated(run, "KILLED")
+            return
+        self._client.log_batch(run, tags=[RunTag(name, value) for name, value in tags_after(record).items()])
+        self._client.set_terminated(run, "FINISHED" if record.status in FINISHED else "FAILED")
+
+    def _create(self, job: Job, label: str) -> str:
+        from mlflow.entities import Param
+
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
+        tags = tags_before(job)
+        if commit := job.origin.git_commit:
+            tags["mlflow.source.git.commit"] = commit  # what MLflow's pages show as the version
+        run: str = self._client.create_run(experiment, run_name=label, tags=tags).info.run_id
+        self._client.log_batch(run, params=[Param(name, str(value)) for name, value in settings(job).items()])
+        return run
+
+    def _is_there(self, run: str) -> bool:
+        """Whether this server has the run; another one, or one that was emptied, has not."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client.get_run(run)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return bool(found.info.lifecycle_stage == "active")
+
+    def _last_step(self, run: str, metric: str) -> int:
+        return max((point.step for point in self._client.get_metric_history(run, metric)), default=0)
+
+
+def _require(package: str, option: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{option} needs {package}, which is not installed: make dev, or "
+            ".venv/bin/python -m pip install 'gluon_rnn[tracking]'"
+        )
+
+
+def _remembered(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return _without_password(f"{type(error).__name__}: {text}")[:300]
+
+
+def _without_password(text: str) -> str:
+    """`text` without what stands before the host of an address."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
