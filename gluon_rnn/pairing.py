@@ -74,7 +74,7 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
         raise UserError("a table of results has a column status, as gluon_rnn.load_results makes it")
     defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
     cells = frame.astype(object).where(frame.notna(), None)
-    return [{**defaults, **row} for row in cells.to_dict("records")]
+    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
 
 
 def _key(row: Row, *, by_threads: bool) -> _Key:

@@ -105,7 +105,7 @@ def as_junit(comparison: Comparison) -> str:
         for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
     }
     suites = ElementTree.Element("testsuites")
-    suite = ElementTree.SubElement(suites, "testsuite", name="gluon_rnn", tests=str(len(cases)), **counts)
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "gluon_rnn", "tests": str(len(cases)), **counts})
     for label, verdict, reason in cases:
         case = ElementTree.SubElement(
             suite, "testcase", classname="gluon_rnn.regression", name=_NOT_XML.sub("?", label)
@@ -114,7 +114,8 @@ def as_junit(comparison: Comparison) -> str:
             ElementTree.SubElement(case, tags[verdict], message=_NOT_XML.sub("?", reason))
     ElementTree.SubElement(suite, "system-out").text = _NOT_XML.sub("?", as_text(comparison))
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content.decode() + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
