@@ -341,6 +341,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _check_regression(options: argparse.Namespace) -> int:
     from gluon_rnn import regression, verdicts
+    from gluon_rnn.changes import Limits
 
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
     forms = (
@@ -359,7 +360,7 @@ def _check_regression(options: argparse.Namespace) -> int:
         comparison = regression.compare(options.baseline, options.candidate, **limits)
     except UserError as error:
         # What an earlier comparison left there would pass for this one's.
-        write(regression.not_compared(str(error), regression.Limits(**limits)))
+        write(regression.not_compared(str(error), Limits(**limits)))
         raise
     write(comparison)
     print(verdicts.as_text(comparison))

@@ -9,75 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from gluon_rnn.errors import UserError
+from gluon_rnn.changes import Change, Limits, Measured, Verdict, in_words, measure, paired
 from gluon_rnn.metrics import perplexity as perplexity_of
 from gluon_rnn.pairing import Match, Row, differing_fields, match_runs
-from gluon_rnn.significance import Finding, Sample, judge
+from gluon_rnn.significance import judge
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Verdict = Literal["held", "regressed", "not compared"]
-Quantity = Literal["valid_perplexity", "tokens_per_second"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a comparison lets pass.
-
-    Attributes:
-        perplexity: rise of the validation perplexity, as a fraction.
-        throughput: loss of tokens a second, as a fraction.
-        floor: units of perplexity; a smaller change does not count, however large a fraction it is.
-        two_sided: whether a perplexity that fell by as much (in nats) is refused, too. A faster run never is.
-    """
-
-    perplexity: float = 0.02
-    throughput: float = 0.10
-    floor: float = 0.05
-    two_sided: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("perplexity", "throughput"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is no tolerance; give a fraction below 1, such as 0.02")
-        if not 0 <= self.floor < math.inf:
-            raise UserError(f"floor={self.floor} is no number of units of perplexity; give one such as 0.05")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One quantity, baseline beside candidate.
-
-    Attributes:
-        quantity: what it is; of a perplexity more is worse, of a speed less.
-        pairs: how many pairs of runs, one a seed (pairs of points, where it is that of all points together).
-        baseline: their geometric mean in the baseline.
-        candidate: and in the candidate.
-        change: candidate / baseline - 1.
-        threshold: the change beyond which it is worse; None where it could not be compared.
-        smallest: the smallest change for the worse that this comparison would have found 9 times in 10. The threshold
-            itself for a single pair, whose spread is not known, and for pairs that changed by one and the same.
-        p_value: corrected; None where the threshold alone decided.
-        verdict: of this quantity.
-        reason: why it could not be compared.
-    """
-
-    quantity: Quantity
-    pairs: int
-    baseline: float
-    candidate: float
-    change: float
-    threshold: float | None = None
-    smallest: float | None = None
-    p_value: float | None = None
-    verdict: Verdict = "not compared"
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -215,95 +158,17 @@ def _outcome(row: Row) -> str:
     return "ok" if math.isfinite(row["valid_loss"]) else "diverged"
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """A quantity of paired runs, as logarithms, the baseline's first."""
-
-    quantity: Quantity
-    logarithms: Sequence[tuple[float, float]]
-    reason: str = ""
-
-    @property
-    def worse(self) -> int:
-        """The sign of a change for the worse."""
-        return 1 if self.quantity == "valid_perplexity" else -1
-
-    @property
-    def means(self) -> tuple[float, float]:
-        before, after = zip(*self.logarithms, strict=True)
-        return fmean(before), fmean(after)
-
-    def sample(self, limits: Limits) -> Sample:
-        differences = tuple(self.worse * (after - before) for before, after in self.logarithms)
-        if self.quantity == "tokens_per_second":
-            return Sample(differences, -math.log1p(-limits.throughput))
-        # The floor is a fraction of the lower one, so that it is the same change from here to there and back.
-        floor = limits.floor / perplexity_of(min(self.means))
-        return Sample(differences, math.log1p(max(limits.perplexity, floor)), limits.two_sided)
-
-    def change(self, limits: Limits, finding: Finding | None = None) -> Change:
-        before, after = self.means
-        shown = Change(
-            self.quantity,
-            len(self.logarithms),
-            baseline=perplexity_of(before),
-            candidate=perplexity_of(after),
-            change=_fraction(after - before),
-            reason=self.reason,
-        )
-        if finding is None:
-            return shown
-        return replace(
-            shown,
-            threshold=_fraction(self.worse * self.sample(limits).threshold),
-            smallest=_fraction(self.worse * finding.smallest),
-            p_value=finding.p_value,
-            verdict="regressed" if finding.changed else "held",
-        )
-
-
-def _fraction(nats: float) -> float:
-    """The relative change that a difference of logarithms is."""
-    return perplexity_of(nats) - 1 if nats > 1 else math.expm1(nats)
-
-
-def _measured(pairs: Sequence[tuple[Row, Row]]) -> list[_Measured]:
-    """What paired runs have measured on both sides."""
-    found = []
-    if losses := _numbers(pairs, "valid_loss"):
-        found.append(_Measured("valid_perplexity", losses))
-    if speeds := _numbers([pair for pair in pairs if _same_machine(*pair)], "tokens_per_second"):
-        found.append(_Measured("tokens_per_second", _logarithms(speeds)))
-    elif speeds := _numbers(pairs, "tokens_per_second"):
-        reason = "not measured on the same machine with as many threads"
-        found.append(_Measured("tokens_per_second", _logarithms(speeds), reason))
-    return found
-
-
-def _numbers(pairs: Iterable[tuple[Row, Row]], column: str) -> list[tuple[float, float]]:
-    values = ((before[column], after[column]) for before, after in pairs)
-    return [(before, after) for before, after in values if before is not None and after is not None]
-
-
-def _logarithms(speeds: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(math.log(before), math.log(after)) for before, after in speeds]
-
-
-def _same_machine(before: Row, after: Row) -> bool:
-    return before["machine_id"] is not None and all(before[name] == after[name] for name in ("machine_id", "threads"))
-
-
 def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
     """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
-    measured = [_measured(meeting.pairs) for meeting in meetings]
+    measured = [measure(meeting.pairs, repeated=len(meeting.match.before) > 1) for meeting in meetings]
     repeated = [
         m.means for found in measured for m in found if m.quantity == "valid_perplexity" and len(m.logarithms) > 1
     ]
-    together = [_Measured("valid_perplexity", sorted(repeated))] if len(repeated) > 1 else []
+    together = [Measured("valid_perplexity", sorted(repeated))] if len(repeated) > 1 else []
     compared = [m for found in (*measured, together) for m in found if not m.reason]
     findings = iter(judge([m.sample(limits) for m in compared]))
 
-    def changes(found: Iterable[_Measured]) -> tuple[Change, ...]:
+    def changes(found: Iterable[Measured]) -> tuple[Change, ...]:
         return tuple(m.change(limits, None if m.reason else next(findings)) for m in found)
 
     points = tuple(_point(meeting, changes(found)) for meeting, found in zip(meetings, measured, strict=True))
@@ -312,31 +177,18 @@ def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, 
 
 def _point(meeting: _Meeting, changes: tuple[Change, ...]) -> Point:
     faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
-    settled = meeting.settled or any(change.verdict == "held" for change in changes)
-    tests = _numbers(meeting.pairs, "test_loss")
+    held = any(change.verdict == "held" for change in changes) or (meeting.settled and not changes)
+    tests = paired(meeting.pairs, "test_loss")
     unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
     before, after = ([pair[side] for pair in tests] for side in (0, 1))
     return Point(
         meeting.match.label,
         meeting.match.settings,
-        "regressed" if faults else "held" if settled else "not compared",
+        "regressed" if faults else "held" if held else "not compared",
         (*faults, *meeting.remarks, *unmeasured, *(in_words(change) for change in changes if change.reason)),
         changes,
         (perplexity_of(fmean(before)), perplexity_of(fmean(after))) if tests else None,
     )
-
-
-def in_words(change: Change) -> str:
-    """``validation perplexity +5.3 %``, or why that says nothing."""
-    name = "validation perplexity" if change.quantity == "valid_perplexity" else "tokens/s"
-    return f"{name} {change.reason or percent(change.change)}"
-
-
-def percent(fraction: float | None) -> str:
-    """``+5.30 %``; nothing of None."""
-    if fraction is None:
-        return ""
-    return f"{100 * fraction:+,.2f} %" if fraction < 10 else "over +1,000 %"
 
 
 def _verdict(points: Sequence[Point], overall: Change | None, new: Sequence[str]) -> tuple[Verdict, str]:

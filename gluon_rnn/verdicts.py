@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from gluon_rnn.changes import Change, percent
 from gluon_rnn.errors import UserError
-from gluon_rnn.regression import Change, Comparison, Point, compare, percent
+from gluon_rnn.regression import Comparison, Point, compare
 from gluon_rnn.significance import ALPHA, POWER
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def as_json(comparison: Comparison) -> str:
     A change has the attributes of `gluon_rnn.regression.Change`.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
-    return json.dumps(_finite(content), indent=1, allow_nan=False, default=str) + "\n"
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
 
 
 def as_junit(comparison: Comparison) -> str:

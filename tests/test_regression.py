@@ -176,6 +176,18 @@ def test_a_point_that_failed_in_the_baseline_is_named_and_not_green_by_itself() 
     assert "not compared: cell=lstm: seed 0 oom in the baseline" in beside.reason
 
 
+def test_what_is_left_of_one_seed_among_several_says_nothing() -> None:
+    # Its spread is not known, but there is one: the tolerance alone would cry wolf.
+    before = [run(None, seed=seed, status="diverged") for seed in (0, 1)] + [run(seed=2, tokens_per_second=1000.0)]
+    after = [*before[:2], run(120.0, seed=2, tokens_per_second=500.0)]
+    comparison = compare(table(*before), table(*after))
+    assert [change.verdict for change in only(comparison).changes] == ["not compared"] * 2
+    assert comparison.verdict == "not compared"
+    assert "validation perplexity is left of one seed alone" in only(comparison).reasons
+    alone = compare(table(run(None, status="oom"), before[2]), table(run(), after[2]))
+    assert alone.verdict == "not compared"
+
+
 def test_new_points_and_seeds_are_named_and_decide_nothing() -> None:
     comparison = compare(table(run()), table(run(), run(seed=3), run(9e9, cell="gru")))
     assert (comparison.verdict, comparison.new) == ("held", ("cell=gru",))
@@ -286,10 +298,11 @@ def test_of_a_throughput_run_only_the_speed_counts() -> None:
 
 
 def test_seeds_that_ran_on_another_machine_are_left_out_of_the_speed() -> None:
-    before = [run(seed=seed, tokens_per_second=1000.0) for seed in (0, 1)]
-    after = [run(seed=0, tokens_per_second=990.0), run(seed=1, tokens_per_second=10.0, machine_id="n")]
+    before = [run(seed=seed, tokens_per_second=1000.0) for seed in (0, 1, 2)]
+    after = [run(seed=seed, tokens_per_second=990.0) for seed in (0, 1)]
+    after.append(run(seed=2, tokens_per_second=10.0, machine_id="n"))
     speed = only(compare(table(*before), table(*after))).changes[1]
-    assert (speed.pairs, speed.change, speed.verdict) == (1, pytest.approx(-0.01), "held")
+    assert (speed.pairs, speed.change, speed.verdict) == (2, pytest.approx(-0.01), "held")
 
 
 # Several seeds: chance is counted in
