@@ -112,7 +112,7 @@ def _smallest(sample: Sample, alpha: float) -> float:
 
 @cache
 def smallest_effect(repeats: int, alpha: float) -> float:
-    """The effect that a one-sided, one-sample t-test at level `alpha` finds with a probability of `POWER` or a bit more.
+    """The effect that a one-sided one-sample t-test at level `alpha` finds with a probability of `POWER` or a bit more.
 
     Args:
         repeats: the size of the sample, at least 2.
