@@ -7,6 +7,7 @@ from gluon_rnn.config import RunConfig, Sweep, load_sweep
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import RunRecord, load_epochs, load_results
 from gluon_rnn.sweep import plan_sweep, run_sweep, train
+from gluon_rnn.verdicts import assert_no_regression
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,7 @@ __all__ = [
     "RunRecord",
     "Sweep",
     "UserError",
+    "assert_no_regression",
     "load_epochs",
     "load_results",
     "load_sweep",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -21,8 +20,9 @@ from gluon_rnn import __version__
 from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
 from gluon_rnn.records import FINISHED, read_records
-from gluon_rnn.sweep import Display, Plan, plan_sweep, run_sweep
+from gluon_rnn.sweep import Display, Plan, plan_sweep, read_points, run_sweep
 
 QUICK = "quick"
 
@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("directory", type=Path, metavar="DIR", help="the sweep's folder, such as results/quick")
     status.set_defaults(run=_status)
 
+    _add_check_regression(commands)
+    _add_promote(commands)
+
     doctor = commands.add_parser(
         "doctor",
         help="say whether this machine will work",
@@ -122,6 +125,61 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--data-dir", type=_folder, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_check_regression(commands: Any) -> None:
+    check = commands.add_parser(
+        "check-regression",
+        help="say whether results held against a baseline",
+        description="Hold the results of CANDIDATE against BASELINE's: each a sweep's folder or its runs.csv. Points "
+        "are matched by configuration and paired by seed. What several seeds show is told from chance by a t-test, "
+        "corrected for the number of points; with one seed the tolerance alone decides.",
+        epilog="exit status: 0 held, 1 regressed, 2 could not compare",
+    )
+    check.add_argument("baseline", type=_folder, metavar="BASELINE", help="what to hold against")
+    check.add_argument("candidate", type=_folder, metavar="CANDIDATE", help="what is to hold")
+    check.add_argument(
+        "--perplexity",
+        type=_tolerance,
+        default=0.02,
+        metavar="X",
+        help="how much worse validation perplexity may be (default: 2%%)",
+    )
+    check.add_argument(
+        "--throughput",
+        type=_tolerance,
+        default=0.10,
+        metavar="X",
+        help="how much slower a run may be, on the same machine (default: 10%%)",
+    )
+    check.add_argument(
+        "--floor",
+        type=_floor,
+        default=0.05,
+        metavar="UNITS",
+        help="a smaller change of perplexity never counts (default: 0.05)",
+    )
+    check.add_argument(
+        "--two-sided", action="store_true", help="refuse a perplexity that fell by more than is tolerated, too"
+    )
+    check.add_argument("--json", type=_folder, metavar="FILE", help="write the comparison as JSON")
+    check.add_argument("--junit", type=_folder, metavar="FILE", help="and as JUnit's XML")
+    check.add_argument("--markdown", type=_folder, metavar="FILE", help="and as a Markdown table")
+    check.set_defaults(run=_check_regression)
+
+
+def _add_promote(commands: Any) -> None:
+    promote = commands.add_parser(
+        "promote",
+        help="make a sweep's results a baseline",
+        description="Make a sweep's results the baseline FILE, and say what that changes.",
+    )
+    promote.add_argument("results", type=_folder, metavar="DIR", help="the sweep's folder, or its runs.csv")
+    promote.add_argument("baseline", type=_folder, metavar="FILE", help="the baseline to write, such as baseline.csv")
+    promote.add_argument(
+        "--incomplete", action="store_true", help="even though runs failed or are missing, which cannot be compared"
+    )
+    promote.set_defaults(run=_promote)
 
 
 def _settings_help() -> str:
@@ -147,6 +205,27 @@ def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' names no folder; '.' is the current one")
     return Path(text)
+
+
+def _tolerance(text: str) -> float:
+    number = text.removesuffix("%")
+    try:
+        value = float(number) / (100 if number != text else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance; give one below 100%, such as 2% or 0.02")
+    return value
+
+
+def _floor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of units of perplexity, such as 0.05")
+    return value
 
 
 @contextmanager
@@ -261,11 +340,7 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 
 def _status(options: argparse.Namespace) -> int:
     directory: Path = options.directory
-    try:
-        content: dict[str, Any] = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-        points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
+    points = read_points(directory)
     records, damaged = read_records(directory)
     for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged]:
         print(line)
@@ -289,3 +364,52 @@ def _doctor(options: argparse.Namespace) -> int:
     checks = diagnose(options.data_dir)
     print(format_checks(checks))
     return 1 if any(check.level == "problem" for check in checks) else 0
+
+
+def _check_regression(options: argparse.Namespace) -> int:
+    from gluon_rnn import regression, verdicts
+    from gluon_rnn.changes import Limits
+
+    limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
+    forms = (
+        (options.json, verdicts.as_json),
+        (options.junit, verdicts.as_junit),
+        (options.markdown, verdicts.as_markdown),
+    )
+
+    def write(comparison: regression.Comparison) -> None:
+        # Before anything is printed: whoever reads us may have gone.
+        for path, form in forms:
+            if path:
+                _write(path, form(comparison))
+
+    try:
+        comparison = regression.compare(options.baseline, options.candidate, **limits)
+    except UserError as error:
+        # What an earlier comparison left there would pass for this one's.
+        write(regression.not_compared(str(error), Limits(**limits)))
+        raise
+    write(comparison)
+    print(verdicts.as_text(comparison))
+    return verdicts.EXIT_STATUS[comparison.verdict]
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a file in a folder that is there"
+        ) from None
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from gluon_rnn.baselines import promote
+    from gluon_rnn.verdicts import as_text
+
+    frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
+    if comparison:
+        print(f"{options.results} beside the baseline so far:")
+        print(as_text(comparison))
+    print(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
+    return 0

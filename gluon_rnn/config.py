@@ -247,6 +247,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def varying_fields(points: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fields in which configurations, as mappings, differ; what a lone one is known by."""
+    # An embedding as wide as the layers tells nothing that they do not.
+    follows = all(point["embed_size"] == point["hidden_size"] for point in points)
+    names = [name for name in points[0] if not (follows and name == "embed_size")]
+    varying = tuple(name for name in names if len({str(point[name]) for point in points}) > 1)
+    return varying or ("cell", "bptt", "hidden_size")
+
+
 def configure(settings: Mapping[str, Any]) -> RunConfig:
     """The configuration of `settings`; what is wrong with them as a `UserError` of one line."""
     for name in settings:

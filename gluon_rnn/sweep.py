@@ -20,7 +20,7 @@ from pathlib import Path
 
 import filelock
 
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id
+from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
@@ -81,12 +81,7 @@ class Plan:
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """The fields in which the points differ; what a lone point is known by."""
-        configs = [job.config for job in self.jobs]
-        # An embedding as wide as the layers tells nothing that they do not.
-        follows = all(config.embed_size == config.hidden_size for config in configs)
-        dumps = [config.model_dump(exclude={"embed_size"} if follows else None) for config in configs]
-        varying = tuple(name for name in dumps[0] if len({str(dump[name]) for dump in dumps}) > 1)
-        return varying or ("cell", "bptt", "hidden_size")
+        return varying_fields([job.config.model_dump() for job in self.jobs])
 
 
 class Display:
@@ -219,6 +214,19 @@ def run_sweep(
             f"cannot write to {plan.directory}: {error.strerror or error}; mend that or give --results another folder"
         ) from error
     return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def read_points(directory: Path) -> list[dict[str, str]]:
+    """The ``run_id`` and ``label`` of each point that was last planned in a sweep's `directory`.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+        return [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
 
 
 def _run_missing(plan: Plan, executor: Executor, *, fail_fast: bool, display: Display) -> dict[str, RunRecord]:

@@ -1,0 +1,52 @@
+"""A baseline: results that later ones are held against, chosen on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
+from gluon_rnn.records import FINISHED, load_results
+from gluon_rnn.regression import Comparison, compare
+from gluon_rnn.sweep import read_points
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple[pd.DataFrame, Comparison | None]:
+    """Make a sweep's results a baseline: a table like ``runs.csv``, without the name of the machine.
+
+    Args:
+        results: the sweep's folder, or its ``runs.csv``.
+        baseline: the file to write or replace.
+        incomplete: whether runs may have failed or be missing; later ones cannot be compared with those.
+
+    Returns:
+        The rows, and how they compare, two-sided, with the baseline that was there before; None if there was none.
+
+    Raises:
+        UserError: there are no results, or not all; the old baseline cannot be read, or the new one written.
+    """
+    frame = load_results(results)
+    if frame.empty:
+        raise UserError(f"{results} has no runs that could be a baseline")
+    failed = frame[~frame["status"].isin(FINISHED)]
+    missing = [point for point in _planned(results) if point["run_id"] not in set(frame["run_id"])]
+    if (len(failed) or missing) and not incomplete:
+        named = [f"run {row.run_id} {row.status}" for row in failed.itertuples()]
+        named += [f"{point['label']} has not ended" for point in missing]
+        raise UserError(f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete")
+    frame["host"] = ""
+    comparison = compare(baseline, frame, two_sided=True) if baseline.exists() else None
+    try:
+        write_atomically(baseline, frame.to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        raise UserError(f"cannot write {baseline}: {error.strerror or error}; name a file in a folder") from None
+    return frame, comparison
+
+
+def _planned(results: Path) -> list[dict[str, str]]:
+    """The points of a sweep's folder; none where there is only a table."""
+    return read_points(results) if (results / "sweep.json").exists() else []

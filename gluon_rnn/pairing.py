@@ -1,0 +1,108 @@
+"""Which runs of two tables are of one configuration, and which of those have one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gluon_rnn.config import RunConfig, varying_fields
+from gluon_rnn.errors import UserError
+from gluon_rnn.records import RunRecord, load_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+_Key = tuple[tuple[str, Any], ...]
+_Points = dict[_Key, dict[int, Row]]
+
+#: Where a run happens and what is printed of it; and the seed, by which the repeats of one point are told apart.
+_NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
+
+
+@dataclass(frozen=True)
+class Match:
+    """The runs of one configuration in two tables, by seed.
+
+    Attributes:
+        label: what tells the configuration from the others, as ``cell=gru bptt=35``.
+        settings: the fields that the runs were matched by.
+        before: the baseline's runs; empty where it has none.
+        after: the candidate's.
+    """
+
+    label: str
+    settings: Row
+    before: Mapping[int, Row]
+    after: Mapping[int, Row]
+
+
+def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.DataFrame) -> list[Match]:
+    """Every configuration of two tables of results: the baseline's in its order, then those that are new.
+
+    Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
+    corpus counts by its content, the device by its kind. `threads` counts only where rows of a table differ in nothing
+    else: left to the machine it is no setting.
+
+    Raises:
+        UserError: a table cannot be read, or has two runs of one configuration and seed.
+    """
+    rows = [_rows(table) for table in (baseline, candidate)]
+    by_threads = any(_differ_in_threads_alone(side) for side in rows)
+    before, after = (
+        _by_point(side, name, by_threads=by_threads)
+        for side, name in zip(rows, ("the baseline", "the candidate"), strict=True)
+    )
+    keys = list(before | after)
+    names = varying_fields([dict(key) for key in keys]) if keys else ()
+    return [Match(_label(dict(key), names), dict(key), before.get(key, {}), after.get(key, {})) for key in keys]
+
+
+def differing_fields(matches: Iterable[Match]) -> list[str]:
+    """The fields of which one table has no value that the other has."""
+    before = [match.settings for match in matches if match.before]
+    after = [match.settings for match in matches if match.after]
+    return [name for name in before[0] if not {row[name] for row in before} & {row[name] for row in after}]
+
+
+def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's runs, an empty cell as None; a column that an older table lacks has its field's default."""
+    frame = load_results(table) if isinstance(table, Path | str) else table
+    if "status" not in frame:
+        raise UserError("a table of results has a column status, as gluon_rnn.load_results makes it")
+    defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
+    cells = frame.astype(object).where(frame.notna(), None)
+    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+
+
+def _key(row: Row, *, by_threads: bool) -> _Key:
+    settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
+    if settings["embed_size"] is None:
+        settings["embed_size"] = settings["hidden_size"]
+    settings |= {"device": str(row["device"]).partition(":")[0], "dataset_sha1": row["dataset_sha1"]}
+    if by_threads:
+        settings["threads"] = row["threads"]
+    return tuple(settings.items())
+
+
+def _differ_in_threads_alone(rows: Iterable[Row]) -> bool:
+    without, within = ({(_key(row, by_threads=flag), row["seed"]) for row in rows} for flag in (False, True))
+    return len(without) < len(within)
+
+
+def _by_point(rows: Iterable[Row], name: str, *, by_threads: bool) -> _Points:
+    points: _Points = {}
+    for row in rows:
+        runs = points.setdefault(_key(row, by_threads=by_threads), {})
+        other = runs.setdefault(row["seed"], row)
+        if other is not row:
+            ids = f"{other['run_id']} and {row['run_id']}"
+            raise UserError(f"{name} has two runs of one configuration and seed, {ids}; keep one of them")
+    return points
+
+
+def _label(settings: Row, names: Iterable[str]) -> str:
+    # Seven digits tell one corpus from another, as they do commits.
+    return " ".join(f"{name}={str(settings[name])[: 7 if name == 'dataset_sha1' else None]}" for name in names)

@@ -1,0 +1,207 @@
+"""Whether a sweep's results held against a baseline's; how that is shown is `verdicts`' business.
+
+What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And whoever
+changes code until a gate lets it pass chooses by what the gate looks at, which must therefore not be the test text: its
+perplexities are shown and decide nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gluon_rnn.changes import Change, Limits, Measured, Verdict, in_words, measure, paired
+from gluon_rnn.metrics import perplexity as perplexity_of
+from gluon_rnn.pairing import Match, Row, differing_fields, match_runs
+from gluon_rnn.significance import judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration of the baseline.
+
+    Attributes:
+        label: what tells it from the others, as ``cell=gru bptt=35``.
+        settings: the fields that it was matched by.
+        verdict: regressed if anything of it has; not compared if nothing could be.
+        reasons: of the verdict, and what else there is to know, such as a seed that failed.
+        changes: its quantities.
+        test_perplexity: baseline's and candidate's over the same runs; decides nothing.
+    """
+
+    label: str
+    settings: Row
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    test_perplexity: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of holding a candidate against a baseline.
+
+    Attributes:
+        verdict: regressed if a point has, or all points together; held if none has and at least one was compared.
+        reason: of the verdict, in one line.
+        limits: what was let pass.
+        points: every one of the baseline, in its order.
+        new: labels of the points that only the candidate has.
+        overall: the validation perplexity of all points that have several seeds, each a repeat of the others: a change
+            too small to be told from chance at any of them may show in all. None where there are fewer than two.
+    """
+
+    verdict: Verdict
+    reason: str
+    limits: Limits
+    points: tuple[Point, ...] = ()
+    new: tuple[str, ...] = ()
+    overall: Change | None = None
+
+
+def compare(
+    baseline: Path | str | pd.DataFrame,
+    candidate: Path | str | pd.DataFrame,
+    *,
+    perplexity: float = 0.02,
+    throughput: float = 0.10,
+    floor: float = 0.05,
+    two_sided: bool = False,
+) -> Comparison:
+    """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
+
+    What several seeds show is told from chance, over all points together, by `gluon_rnn.significance.judge`. With one
+    seed the threshold alone decides: that is for runs that come out alike when nothing has changed.
+
+    Args:
+        baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
+        candidate: likewise.
+        perplexity: see `Limits`, as for the others.
+
+    Raises:
+        UserError: a table cannot be read or has two runs of one configuration and seed, or a limit is none.
+    """
+    limits = Limits(perplexity, throughput, floor, two_sided)
+    matches = match_runs(baseline, candidate)
+    for side, name in (("before", "the baseline"), ("after", "the candidate")):
+        if not any(getattr(match, side) for match in matches):
+            return not_compared(f"{name} has no runs", limits)
+    if not any(match.before and match.after for match in matches):
+        fields = ", ".join(differing_fields(matches)) or "how their settings are combined"
+        return not_compared(f"no configuration is in both; they differ in {fields}", limits)
+    points, overall = _judged([_meet(match, limits) for match in matches if match.before], limits)
+    new = tuple(match.label for match in matches if not match.before)
+    verdict, reason = _verdict(points, overall, new)
+    return Comparison(verdict, reason, limits, points, new, overall)
+
+
+def not_compared(reason: str, limits: Limits) -> Comparison:
+    """A comparison that could not be made."""
+    return Comparison("not compared", f"could not compare: {reason}", limits)
+
+
+@dataclass
+class _Meeting:
+    """What became of a point's runs, before any arithmetic.
+
+    Attributes:
+        match: the point.
+        pairs: runs that ended well on both sides.
+        faults: regressions.
+        remarks: what is no regression.
+        settled: whether something was compared that needs no arithmetic: a divergence.
+    """
+
+    match: Match
+    pairs: list[tuple[Row, Row]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    settled: bool = False
+
+
+def _meet(match: Match, limits: Limits) -> _Meeting:
+    meeting = _Meeting(match)
+    for seed, before in sorted(match.before.items()):
+        after = match.after.get(seed)
+        had, has = _outcome(before), _outcome(after) if after else "missing"
+        if had not in ("ok", "diverged"):
+            meeting.remarks.append(f"seed {seed} {had} in the baseline")
+        elif after is None or has not in ("ok", "diverged") or (had, has) == ("ok", "diverged"):
+            reason = f" ({after['reason']})" if after and after["reason"] else ""
+            meeting.faults.append(f"seed {seed} {has}{reason}")
+        elif has == "diverged":
+            meeting.settled = True
+            meeting.remarks.append(f"seed {seed} diverged in both")
+        elif had == "diverged":
+            meeting.settled = True
+            (meeting.faults if limits.two_sided else meeting.remarks).append(f"seed {seed} no longer diverged")
+        else:
+            meeting.pairs.append((before, after))
+    if new := sorted(match.after.keys() - match.before.keys()):
+        meeting.remarks.append(f"seed {', '.join(map(str, new))} not in the baseline")
+    return meeting
+
+
+def _outcome(row: Row) -> str:
+    """A run's status; a loss that is not finite is a divergence, whatever the run went by."""
+    if row["status"] != "ok" or row["max_steps"] is not None:
+        return str(row["status"])
+    if row["valid_loss"] is None:
+        return "not evaluated"
+    return "ok" if math.isfinite(row["valid_loss"]) else "diverged"
+
+
+def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
+    """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
+    measured = [measure(meeting.pairs, repeated=len(meeting.match.before) > 1) for meeting in meetings]
+    repeated = [
+        m.means for found in measured for m in found if m.quantity == "valid_perplexity" and len(m.logarithms) > 1
+    ]
+    together = [Measured("valid_perplexity", sorted(repeated))] if len(repeated) > 1 else []
+    compared = [m for found in (*measured, together) for m in found if not m.reason]
+    findings = iter(judge([m.sample(limits) for m in compared]))
+
+    def changes(found: Iterable[Measured]) -> tuple[Change, ...]:
+        return tuple(m.change(limits, None if m.reason else next(findings)) for m in found)
+
+    points = tuple(_point(meeting, changes(found)) for meeting, found in zip(meetings, measured, strict=True))
+    return points, next(iter(changes(together)), None)
+
+
+def _point(meeting: _Meeting, changes: tuple[Change, ...]) -> Point:
+    faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
+    held = any(change.verdict == "held" for change in changes) or (meeting.settled and not changes)
+    tests = paired(meeting.pairs, "test_loss")
+    unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
+    before, after = ([pair[side] for pair in tests] for side in (0, 1))
+    return Point(
+        meeting.match.label,
+        meeting.match.settings,
+        "regressed" if faults else "held" if held else "not compared",
+        (*faults, *meeting.remarks, *unmeasured, *(in_words(change) for change in changes if change.reason)),
+        changes,
+        (perplexity_of(fmean(before)), perplexity_of(fmean(after))) if tests else None,
+    )
+
+
+def _verdict(points: Sequence[Point], overall: Change | None, new: Sequence[str]) -> tuple[Verdict, str]:
+    def told(verdict: Verdict) -> list[str]:
+        return [f"{point.label}: {', '.join(point.reasons)}" for point in points if point.verdict == verdict]
+
+    regressed, held, left_out = told("regressed"), told("held"), told("not compared")
+    if overall and overall.verdict == "regressed":
+        together = f"all points together: {in_words(overall)}"
+        return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", together, *regressed])
+    if regressed:
+        return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", *regressed])
+    if not held:
+        return "not compared", f"could not compare: {'; '.join(left_out)}"
+    said = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
+    return "held", "; ".join([*said, *([f"{len(new)} new"] if new else [])])

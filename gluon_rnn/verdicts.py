@@ -1,0 +1,187 @@
+"""What people and programs see of a comparison: a table, JSON, JUnit XML, Markdown, a failed assertion."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from gluon_rnn.changes import Change, percent
+from gluon_rnn.errors import UserError
+from gluon_rnn.regression import Comparison, Point, compare
+from gluon_rnn.significance import ALPHA, POWER
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of `as_json`; raised when a field is taken away or comes to mean something else.
+SCHEMA_VERSION = 1
+
+#: The exit status that a verdict is.
+EXIT_STATUS = {"held": 0, "regressed": 1, "not compared": 2}
+
+_COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "could find", "verdict")
+_TEXT_COLUMNS = ("point", "quantity", "verdict")
+#: What XML 1.0 has no way to write.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def assert_no_regression(
+    baseline: Path | str | pd.DataFrame,
+    candidate: Path | str | pd.DataFrame,
+    *,
+    perplexity: float = 0.02,
+    throughput: float = 0.10,
+    floor: float = 0.05,
+    two_sided: bool = False,
+) -> None:
+    """`gluon_rnn.regression.compare`, as a line of a test.
+
+    Raises:
+        AssertionError: the candidate regressed; its text is the table.
+        UserError: nothing could be compared.
+    """
+    __tracebackhide__ = True
+    comparison = compare(
+        baseline, candidate, perplexity=perplexity, throughput=throughput, floor=floor, two_sided=two_sided
+    )
+    if comparison.verdict == "not compared":
+        raise UserError(comparison.reason)
+    if comparison.verdict == "regressed":
+        raise AssertionError("\n" + as_text(comparison))
+
+
+def as_text(comparison: Comparison) -> str:
+    """A table of the points and the verdict in a line below it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=name != "verdict")
+    for row in _rows(comparison):
+        table.add_row(*row)
+    text = io.StringIO()
+    # As wide as it takes: a terminal folds lines, a log is scrolled.
+    console = Console(file=text, width=250, highlight=False, markup=False, emoji=False)
+    if comparison.points:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in [*text.getvalue().splitlines(), *_notes(comparison), comparison.reason])
+
+
+def as_json(comparison: Comparison) -> str:
+    """The comparison for programs; everything is there, a number that is infinite or not known as null.
+
+    ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
+    ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes`` and
+    ``test_perplexity`` (null, or baseline's and candidate's); ``new``, a list of labels; ``overall``, null or a change.
+    A change has the attributes of `gluon_rnn.regression.Change`.
+    """
+    content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def as_junit(comparison: Comparison) -> str:
+    """JUnit's XML: a test case a point, a failure for one that regressed, skipped for one that was not compared.
+
+    A comparison that could not be made is an error, since a CI counts what is skipped as well.
+    """
+    cases: list[tuple[str, str, str]] = [
+        (point.label, point.verdict, "; ".join(point.reasons)) for point in comparison.points
+    ]
+    if comparison.overall:
+        cases.append(("all points together", comparison.overall.verdict, percent(comparison.overall.change)))
+    if comparison.verdict == "not compared":
+        cases.append(("comparison", "error", comparison.reason))
+    tags = {"regressed": "failure", "not compared": "skipped", "error": "error"}
+    counts = {
+        name: str(sum(tags.get(verdict) == tag for _, verdict, _ in cases))
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+    }
+    suites = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "gluon_rnn", "tests": str(len(cases)), **counts})
+    for label, verdict, reason in cases:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="gluon_rnn.regression", name=_NOT_XML.sub("?", label)
+        )
+        if verdict in tags:
+            ElementTree.SubElement(case, tags[verdict], message=_NOT_XML.sub("?", reason))
+    ElementTree.SubElement(suite, "system-out").text = _NOT_XML.sub("?", as_text(comparison))
+    ElementTree.indent(suites)
+    content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content.decode() + "\n"
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table for a job's summary page."""
+    lines = [f"**{_escaped(comparison.reason)}**", ""]
+    if comparison.points:
+        lines += [_line(_COLUMNS), _line("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
+        lines += [_line(map(_escaped, row)) for row in _rows(comparison)] + [""]
+    return "\n".join(lines + [_escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """A point's verdict stands beside its first quantity."""
+    for point in comparison.points:
+        verdict = ": ".join([point.verdict, *([", ".join(point.reasons)] if point.reasons else [])])
+        figures = [*(_figures(change, comparison) for change in point.changes), *_test_figures(point)]
+        for place, row in enumerate(figures or [("",) * 7]):
+            yield (point.label, *row, verdict) if place == 0 else ("", *row, "")
+    if comparison.overall:
+        yield ("all points together", *_figures(comparison.overall, comparison), comparison.overall.verdict)
+
+
+def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
+    is_perplexity = change.quantity == "valid_perplexity"
+    digits = 2 if is_perplexity else 0
+    threshold = percent(change.threshold)
+    return (
+        "valid ppl" if is_perplexity else "tokens/s",
+        str(change.pairs),
+        f"{change.baseline:,.{digits}f}",
+        f"{change.candidate:,.{digits}f}",
+        percent(change.change),
+        threshold.replace("+", "±") if is_perplexity and comparison.limits.two_sided else threshold,
+        percent(change.smallest),
+    )
+
+
+def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
+    if point.test_perplexity:
+        before, after = point.test_perplexity
+        yield "test ppl", "", f"{before:,.2f}", f"{after:,.2f}", percent(after / before - 1), "", ""
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = [f"new: {label}" for label in comparison.new]
+    if any(change.p_value is None and not change.reason for point in comparison.points for change in point.changes):
+        notes.append(
+            "A single pair has no spread, so the threshold alone decides; several seeds (--axis seed=0,1,2,3,4) tell a "
+            "change from chance."
+        )
+    return notes
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """`text` as it is, in a cell of a Markdown table."""
+    return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,0 +1,532 @@
+"""The gate: every verdict with numbers worked out by hand, and how often chance alone closes it."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gluon_rnn import load_results
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.errors import UserError
+from gluon_rnn.records import write_tables
+from gluon_rnn.regression import Comparison, Point, compare
+from tests.test_records import epoch, make_done, make_job
+
+_run_ids = itertools.count()
+
+
+def run(ppl: float | None = 100.0, **columns: Any) -> dict[str, Any]:
+    """A row that ended well; only the columns that matter here, the others are missing and so at their defaults."""
+    loss = None if ppl is None else math.log(ppl) if math.isfinite(ppl) else ppl
+    return {
+        "run_id": f"{next(_run_ids):012}",
+        "status": "ok",
+        "dataset_sha1": "d" * 40,
+        "device": "cpu",
+        "machine_id": "m",
+        "threads": 2,
+        "cell": "lstm",
+        "seed": 0,
+        "valid_loss": loss,
+        "test_loss": None if loss is None else loss - 0.1,
+        **columns,
+    }
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+def repeats(perplexities: Sequence[float], **columns: Any) -> list[dict[str, Any]]:
+    """Runs that differ in their seeds."""
+    return [run(ppl, seed=seed, **columns) for seed, ppl in enumerate(perplexities)]
+
+
+def worsened(nats: Sequence[float], **columns: Any) -> list[dict[str, Any]]:
+    """Runs at perplexity 100, each worse by so many nats."""
+    return repeats([100 * math.exp(difference) for difference in nats], **columns)
+
+
+def only(comparison: Comparison) -> Point:
+    (point,) = comparison.points
+    return point
+
+
+# One seed: the tolerance decides
+
+
+@pytest.mark.parametrize(
+    ("candidate", "two_sided", "verdict"),
+    [
+        (101.9, False, "held"),
+        (102.1, False, "regressed"),
+        (102.1, True, "regressed"),
+        (50.0, False, "held"),
+        # Beyond by as many nats: 100 / 1.02 is 98.04.
+        (98.1, True, "held"),
+        (98.0, True, "regressed"),
+    ],
+)
+def test_one_seed_is_held_to_the_tolerance(candidate: float, two_sided: bool, verdict: str) -> None:
+    comparison = compare(table(run(100.0)), table(run(candidate)), two_sided=two_sided)
+    point = only(comparison)
+    (change,) = point.changes
+    assert (comparison.verdict, point.verdict, change.verdict) == (verdict,) * 3
+    assert (change.quantity, change.pairs, change.p_value) == ("valid_perplexity", 1, None)
+    assert (change.baseline, change.candidate) == pytest.approx((100.0, candidate))
+    assert change.change == pytest.approx(candidate / 100 - 1)
+    assert (change.threshold, change.smallest) == pytest.approx((0.02, 0.02))
+    # Shown, and no reason for anything.
+    assert point.test_perplexity == pytest.approx((100 * math.exp(-0.1), candidate * math.exp(-0.1)))
+
+
+def test_test_perplexity_decides_nothing() -> None:
+    assert compare(table(run()), table(run() | {"test_loss": 9.0}), two_sided=True).verdict == "held"
+
+
+def test_a_change_below_the_floor_does_not_count() -> None:
+    baseline, candidate = table(run(1.5)), table(run(1.54))  # 2.7 %, and 0.04 units
+    assert compare(baseline, candidate).verdict == "held"
+    assert only(compare(baseline, candidate)).changes[0].threshold == pytest.approx(0.05 / 1.5)
+    assert compare(baseline, candidate, floor=0.03).verdict == "regressed"
+    assert compare(candidate, baseline, two_sided=True).verdict == "held"
+    assert compare(candidate, baseline, two_sided=True, floor=0.03).verdict == "regressed"
+
+
+@pytest.mark.parametrize("limits", [{"perplexity": 2}, {"throughput": -0.1}, {"floor": math.nan}, {"perplexity": 1.0}])
+def test_a_limit_that_is_none_is_a_line(limits: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(limits))):
+        compare(table(run()), table(run()), **limits)
+
+
+# What became of a run
+
+
+@pytest.mark.parametrize("status", ["failed", "oom", "timeout"])
+def test_a_run_that_failed_is_a_regression(status: str) -> None:
+    candidate = run(None, status=status, reason="the disk was full")
+    point = only(compare(table(run()), table(candidate)))
+    assert (point.verdict, point.reasons) == ("regressed", (f"seed 0 {status} (the disk was full)",))
+
+
+def test_a_point_that_is_missing_is_a_regression() -> None:
+    comparison = compare(table(run(), run(cell="gru")), table(run()))
+    assert comparison.verdict == "regressed"
+    assert [(point.label, point.verdict, point.reasons) for point in comparison.points] == [
+        ("cell=lstm", "held", ()),
+        ("cell=gru", "regressed", ("seed 0 missing",)),
+    ]
+    assert "1 of 2 points; cell=gru: seed 0 missing" in comparison.reason
+
+
+def test_a_seed_that_is_missing_is_a_regression_and_the_others_are_compared() -> None:
+    comparison = compare(table(*repeats([100, 101, 102])), table(*repeats([100, 101])))
+    point = only(comparison)
+    assert (comparison.verdict, point.reasons) == ("regressed", ("seed 2 missing",))
+    assert (point.changes[0].pairs, point.changes[0].verdict) == (2, "held")
+
+
+def test_a_new_divergence_is_a_regression() -> None:
+    candidate = run(90.0, status="diverged", reason="the loss was nan")
+    point = only(compare(table(run()), table(candidate)))
+    assert (point.verdict, point.reasons) == ("regressed", ("seed 0 diverged (the loss was nan)",))
+
+
+def test_a_divergence_in_both_holds() -> None:
+    comparison = compare(table(run(90.0, status="diverged")), table(run(None, status="diverged")), two_sided=True)
+    assert comparison.verdict == "held"
+    assert only(comparison).reasons == ("seed 0 diverged in both",)
+
+
+def test_a_divergence_that_is_gone_is_better_than_any_tolerance() -> None:
+    baseline, candidate = table(run(None, status="diverged")), table(run())
+    assert compare(baseline, candidate).verdict == "held"
+    assert compare(baseline, candidate, two_sided=True).verdict == "regressed"
+
+
+@pytest.mark.parametrize(("before", "after", "verdict"), [(100, math.inf, "regressed"), (math.inf, math.inf, "held")])
+def test_a_loss_that_is_not_finite_is_a_divergence_whatever_the_status(
+    before: float, after: float, verdict: str
+) -> None:
+    assert compare(table(run(before)), table(run(after))).verdict == verdict
+
+
+def test_a_run_without_its_validation_is_a_regression() -> None:
+    assert only(compare(table(run()), table(run(None)))).reasons == ("seed 0 not evaluated",)
+
+
+def test_a_point_that_failed_in_the_baseline_is_named_and_not_green_by_itself() -> None:
+    failed = run(None, status="oom")
+    comparison = compare(table(failed), table(run()))
+    assert comparison.verdict == "not compared"
+    assert "seed 0 oom in the baseline" in comparison.reason
+    beside = compare(table(failed, run(cell="gru")), table(run(), run(cell="gru")))
+    assert (beside.verdict, [point.verdict for point in beside.points]) == ("held", ["not compared", "held"])
+    assert "not compared: cell=lstm: seed 0 oom in the baseline" in beside.reason
+
+
+def test_what_is_left_of_one_seed_among_several_says_nothing() -> None:
+    # Its spread is not known, but there is one: the tolerance alone would cry wolf.
+    before = [run(None, seed=seed, status="diverged") for seed in (0, 1)] + [run(seed=2, tokens_per_second=1000.0)]
+    after = [*before[:2], run(120.0, seed=2, tokens_per_second=500.0)]
+    comparison = compare(table(*before), table(*after))
+    assert [change.verdict for change in only(comparison).changes] == ["not compared"] * 2
+    assert comparison.verdict == "not compared"
+    assert "validation perplexity is left of one seed alone" in only(comparison).reasons
+    alone = compare(table(run(None, status="oom"), before[2]), table(run(), after[2]))
+    assert alone.verdict == "not compared"
+
+
+def test_new_points_and_seeds_are_named_and_decide_nothing() -> None:
+    comparison = compare(table(run()), table(run(), run(seed=3), run(9e9, cell="gru")))
+    assert (comparison.verdict, comparison.new) == ("held", ("cell=gru",))
+    assert only(comparison).reasons == ("seed 3 not in the baseline",)
+    assert comparison.reason.endswith("; 1 new")
+
+
+def test_nothing_is_never_green(tmp_path: Path) -> None:
+    empty = table(run()).iloc[:0]
+    assert compare(empty, table(run())).verdict == "not compared"
+    assert compare(table(run()), empty).verdict == "not compared"
+    assert compare(empty, empty).verdict == "not compared"
+    other = compare(table(run()), table(run(epochs=7, dataset_sha1="e" * 40)))
+    assert other.verdict == "not compared"
+    assert other.reason.endswith("they differ in epochs, dataset_sha1")
+
+
+# Which runs belong together
+
+
+def test_points_are_matched_by_what_decides_the_result() -> None:
+    here = run(dataset="/a/b", device="gpu:0", log_interval=10)
+    there = run(dataset="b", device="gpu:1", log_interval=200, threads=8, host="elsewhere")
+    assert compare(table(here), table(there)).verdict == "held"
+    for column, value in (("device", "cpu"), ("dataset_sha1", "e" * 40), ("learning_rate", 5.0), ("max_steps", 3)):
+        assert compare(table(here), table({**here, column: value})).verdict == "not compared", column
+
+
+def test_a_column_that_the_baseline_lacks_counts_as_its_default() -> None:
+    full = run(precision="float32", embed_size=200, learning_rate=20.0, clip=0.25, lr_patience=0)
+    assert compare(table(run()), table(full)).verdict == "held"
+    assert compare(table(run()), table(full | {"precision": "bfloat16"})).verdict == "not compared"
+    # An empty cell is no missing column: it says that gradients were not clipped.
+    assert compare(table(run()), table(full | {"clip": None})).verdict == "not compared"
+
+
+def test_threads_count_where_a_sweep_varied_them_and_not_where_machines_differ() -> None:
+    baseline = table(run(100.0, threads=1), run(200.0, threads=2))
+    comparison = compare(baseline, baseline.iloc[::-1])
+    assert [point.label for point in comparison.points] == ["threads=1", "threads=2"]
+    assert comparison.verdict == "held"
+    assert compare(table(run(threads=1)), table(run(threads=4))).verdict == "held"
+
+
+def test_two_runs_of_one_configuration_and_seed_are_refused() -> None:
+    with pytest.raises(UserError, match=r"the candidate has two runs of one configuration and seed, 0\d+ and 0"):
+        compare(table(run()), table(run(), run()))
+
+
+def test_a_table_of_something_else_is_refused() -> None:
+    with pytest.raises(UserError, match="column status"):
+        compare(pd.DataFrame({"a": [1]}), table(run()))
+
+
+def test_a_sweeps_folder_its_table_and_its_frame_are_alike(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        make_done(make_job(small_corpus, run_id=cell, cell=cell, clip=None), [epoch(1, loss, loss)])
+        for cell, loss in (("lstm", 3.0), ("gru", 2.5))
+    ]
+    write_tables(tmp_path, records)
+    (tmp_path / "runs.csv").rename(tmp_path / "other.csv")
+    write_tables(tmp_path, records)
+    comparisons = [compare(tmp_path, there) for there in (tmp_path, tmp_path / "other.csv", load_results(tmp_path))]
+    assert comparisons[0].verdict == "held"
+    assert [point.label for point in comparisons[0].points] == ["cell=gru", "cell=lstm"]
+    assert [len(point.changes) for point in comparisons[0].points] == [2, 2]
+    assert comparisons[1:] == comparisons[:1] * 2
+
+
+# Speed
+
+
+def test_a_run_that_is_too_slow_is_a_regression_on_the_same_machine() -> None:
+    baseline = table(run(tokens_per_second=1000.0))
+    for speed, verdict in ((901.0, "held"), (899.0, "regressed"), (5000.0, "held")):
+        comparison = compare(baseline, table(run(tokens_per_second=speed)), two_sided=True)
+        assert comparison.verdict == verdict
+        speed_change = only(comparison).changes[1]
+        assert (speed_change.baseline, speed_change.candidate) == pytest.approx((1000.0, speed))
+        assert (speed_change.threshold, speed_change.smallest) == pytest.approx((-0.1, -0.1))
+        assert speed_change.change == pytest.approx(speed / 1000 - 1)
+    assert compare(baseline, table(run(tokens_per_second=799.0)), throughput=0.2).verdict == "regressed"
+    assert compare(baseline, table(run(tokens_per_second=801.0)), throughput=0.2).verdict == "held"
+
+
+@pytest.mark.parametrize("other", [{"machine_id": "n"}, {"threads": 1}, {"machine_id": None}])
+def test_another_machines_speed_is_told_and_decides_nothing(other: dict[str, Any]) -> None:
+    comparison = compare(table(run(tokens_per_second=1000.0)), table(run(tokens_per_second=10.0) | other))
+    perplexity, speed = only(comparison).changes
+    assert (comparison.verdict, perplexity.verdict, speed.verdict) == ("held", "held", "not compared")
+    assert (speed.change, speed.threshold) == (pytest.approx(-0.99), None)
+    assert "not measured on the same machine" in only(comparison).reasons[0]
+
+
+def test_a_machine_without_a_name_is_not_the_same_machine() -> None:
+    nameless = table(run(tokens_per_second=1000.0, machine_id=None))
+    assert only(compare(nameless, nameless)).changes[1].verdict == "not compared"
+
+
+def test_of_a_throughput_run_only_the_speed_counts() -> None:
+    fast, slow = (run(None, max_steps=100, tokens_per_second=speed) for speed in (1000.0, 899.0))
+    assert compare(table(fast), table(fast)).verdict == "held"
+    assert compare(table(fast), table(slow)).verdict == "regressed"
+    elsewhere = compare(table(fast), table(slow | {"machine_id": "n"}))
+    assert (elsewhere.verdict, only(elsewhere).verdict) == ("not compared", "not compared")
+    untimed = compare(table(fast), table(slow | {"tokens_per_second": None}))
+    assert (untimed.verdict, only(untimed).reasons) == ("not compared", ("nothing was measured on both sides",))
+
+
+def test_seeds_that_ran_on_another_machine_are_left_out_of_the_speed() -> None:
+    before = [run(seed=seed, tokens_per_second=1000.0) for seed in (0, 1, 2)]
+    after = [run(seed=seed, tokens_per_second=990.0) for seed in (0, 1)]
+    after.append(run(seed=2, tokens_per_second=10.0, machine_id="n"))
+    speed = only(compare(table(*before), table(*after))).changes[1]
+    assert (speed.pairs, speed.change, speed.verdict) == (2, pytest.approx(-0.01), "held")
+
+
+# Several seeds: chance is counted in
+
+#: One pair of a point grew worse by 0.10 nats, one by 0.12, one by 0.14: mean 0.12, standard deviation 0.02.
+WORSE = (0.10, 0.12, 0.14)
+#: (0.12 - log(1.02)) / (0.02 / sqrt(3)); with two degrees of freedom P(T > t) = (1 - t / sqrt(t^2 + 2)) / 2.
+T = (0.12 - math.log(1.02)) * math.sqrt(3) / 0.02
+P = (1 - T / math.sqrt(T * T + 2)) / 2
+
+
+def test_the_test_is_students_against_the_tolerance() -> None:
+    figures = {"t": T, "p": P}
+    assert figures == pytest.approx({"t": 8.677, "p": 0.00651}, rel=1e-3)
+    comparison = compare(table(*worsened([0, 0, 0])), table(*worsened(WORSE)))
+    (change,) = only(comparison).changes
+    assert (change.verdict, change.pairs, comparison.overall) == ("regressed", 3, None)
+    assert (change.baseline, change.candidate) == pytest.approx((100, 100 * math.exp(0.12)))
+    assert (change.change, change.threshold) == pytest.approx((math.exp(0.12) - 1, 0.02))
+    assert change.p_value == pytest.approx(P)
+
+
+def test_seeds_are_paired_whatever_their_order() -> None:
+    before, after = repeats([100, 150, 200]), repeats([110, 165, 220])
+    comparison = compare(table(*before), table(*after[::-1]))
+    # Unpaired, a tenth is nothing beside that spread.
+    assert comparison.verdict == "regressed"
+    assert only(comparison).changes[0].change == pytest.approx(0.1)
+
+
+def test_what_is_no_chance_alone_is_chance_among_many() -> None:
+    quiet = [-0.01, 0.0, 0.01]
+    names = [f"m:Cell{number}" for number in range(9)]
+    before = table(*worsened([0, 0, 0]), *itertools.chain(*(worsened([0, 0, 0], cell=name) for name in names)))
+    after = table(*worsened(WORSE), *itertools.chain(*(worsened(quiet, cell=name) for name in names)))
+    comparison = compare(before, after)
+    # Ten points, and all of them together.
+    assert comparison.points[0].changes[0].p_value == pytest.approx(11 * P)
+    assert (comparison.verdict, 11 * P > 0.05 > P) == ("held", True)
+
+
+def test_what_is_chance_at_each_point_is_none_in_all() -> None:
+    names = [f"m:Cell{number}" for number in range(8)]
+    spread = (-0.05, 0.06, 0.17)  # mean 0.06, t of 0.63
+    before = table(*itertools.chain(*(worsened([0, 0, 0], cell=name) for name in names)))
+    after = table(
+        *itertools.chain(
+            *(worsened([nats + number / 1000 for nats in spread], cell=name) for number, name in enumerate(names))
+        )
+    )
+    comparison = compare(before, after)
+    assert {point.verdict for point in comparison.points} == {"held"}
+    assert comparison.overall is not None
+    assert (comparison.verdict, comparison.overall.verdict, comparison.overall.pairs) == ("regressed", "regressed", 8)
+    assert comparison.overall.change == pytest.approx(math.exp(0.0635) - 1)
+    assert "all points together: validation perplexity +6.56 %" in comparison.reason
+
+
+def test_a_change_that_is_significant_and_tolerated_holds() -> None:
+    comparison = compare(table(*worsened([0, 0, 0])), table(*worsened([0.0100, 0.0101, 0.0102])))
+    assert comparison.verdict == "held"
+    assert only(comparison).changes[0].p_value == pytest.approx(1.0, abs=1e-3)
+
+
+def test_two_sided_tests_cost_both_sides() -> None:
+    better = [-nats for nats in WORSE]
+    before = table(*worsened([0, 0, 0]))
+    assert compare(before, table(*worsened(better))).verdict == "held"
+    for nats in (WORSE, better):
+        comparison = compare(before, table(*worsened(nats)), two_sided=True)
+        assert (comparison.verdict, only(comparison).changes[0].p_value) == ("regressed", pytest.approx(2 * P))
+
+
+def test_repeats_that_agree_to_the_bit_are_certain() -> None:
+    before = table(*repeats([100, 130, 160]))
+    (same,) = only(compare(before, before)).changes
+    assert (same.verdict, same.p_value, same.change, same.smallest) == ("held", 1.0, 0.0, pytest.approx(0.02))
+    (worse,) = only(compare(before, table(*repeats([110, 143, 176])))).changes
+    assert (worse.verdict, worse.p_value, worse.change) == ("regressed", 0.0, pytest.approx(0.1))
+    (tolerated,) = only(compare(before, table(*repeats([101, 131.3, 161.6])))).changes
+    assert (tolerated.verdict, tolerated.p_value) == ("held", 1.0)
+
+
+def test_the_speeds_of_several_seeds_are_tested_in_the_same_family() -> None:
+    before = [row | {"tokens_per_second": 1000.0} for row in worsened([0, 0, 0])]
+    slower = [0.82, 0.80, 0.78]
+    after = [
+        row | {"tokens_per_second": 1000 * speed} for row, speed in zip(worsened([0, 0.01, 0]), slower, strict=True)
+    ]
+    comparison = compare(table(*before), table(*after))
+    losses = [-math.log(speed) for speed in slower]
+    t = (statistics.mean(losses) + math.log(0.9)) * math.sqrt(3) / statistics.stdev(losses)
+    p = (1 - t / math.sqrt(t * t + 2)) / 2
+    speed = only(comparison).changes[1]
+    assert (speed.verdict, speed.p_value) == ("regressed", pytest.approx(2 * p))
+    assert speed.smallest is not None
+    assert -1 < speed.smallest < -0.1
+
+
+# How often chance alone closes the gate, and how often it stays open for what it claims to find
+
+#: One-epoch perplexities on a small corpus that differ by nothing but the seed: LSTMs, and GRUs at learning rate 20.
+MEASURED = {"lstm": (505, 545, 552), "gru": (836, 692, 629)}
+SPREAD = {cell: statistics.stdev(map(math.log, perplexities)) for cell, perplexities in MEASURED.items()}
+SIZES = range(6)
+GATES = 100
+
+
+def draw(generator: np.random.Generator, repeats: int) -> pd.DataFrame:
+    """Twelve points' results, as another sweep with nothing changed would draw them."""
+    rows = [
+        run(
+            cell=cell,
+            seed=seed,
+            hidden_size=50 + size,
+            valid_loss=6 + SPREAD[cell] * generator.normal(),
+            test_loss=None,
+        )
+        for cell in SPREAD
+        for size in SIZES
+        for seed in range(repeats)
+    ]
+    return table(*rows)
+
+
+def worse(frame: pd.DataFrame, chosen: object, change: float | None) -> pd.DataFrame:
+    """`frame` with the perplexity of the `chosen` rows raised by a fraction."""
+    assert change is not None
+    frame.loc[chosen, "valid_loss"] += math.log1p(change)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def _little_garbage() -> Iterator[None]:
+    """statsmodels collects garbage at every call; let it look at what these tests make only."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def gates(request: pytest.FixtureRequest, _little_garbage: None) -> list[tuple[bool, bool, bool]]:
+    """Gate runs with so many seeds: whether one closed by chance, found one point worse, and all of them.
+
+    Each claims, from runs that differ by their seeds alone, what it could find; other runs are then worse by that.
+    """
+    generator = np.random.default_rng(request.param)
+    found = []
+    for gate in range(GATES):
+        claim = compare(draw(generator, request.param), draw(generator, request.param))
+        place = gate % len(claim.points)
+        one = draw(generator, request.param)
+        chosen = slice(place * request.param, (place + 1) * request.param - 1)
+        one = worse(one, chosen, claim.points[place].changes[0].smallest)
+        by_one = compare(draw(generator, request.param), one)
+        assert claim.overall is not None
+        everything = worse(draw(generator, request.param), slice(None), claim.overall.smallest)
+        by_all = compare(draw(generator, request.param), everything)
+        found.append(
+            (claim.verdict != "held", by_one.points[place].verdict == "regressed", by_all.verdict == "regressed")
+        )
+    return found
+
+
+def test_chance_alone_closes_at_most_one_gate_in_twenty(gates: list[tuple[bool, bool, bool]]) -> None:
+    # The tolerance makes it fewer than the 5 % that the test itself allows, so that the count may be held to 5 % though
+    # it is one of chance. Without the correction it is a quarter of all gates.
+    assert sum(closed for closed, _, _ in gates) <= 0.05 * GATES
+
+
+def test_what_the_gate_claims_to_find_it_finds_nine_times_in_ten(gates: list[tuple[bool, bool, bool]]) -> None:
+    # Of 100 tries with a chance of 0.9 at least 80 succeed but for one time in a thousand, by chance alone.
+    # `test_significance` holds the claim itself to 9 in 10 with 20,000 tries.
+    least = stats.binom(GATES, 0.9).ppf(0.001)
+    assert least == 80
+    assert sum(one for _, one, _ in gates) >= least
+    assert sum(everything for _, _, everything in gates) >= least
+
+
+# Whatever the numbers
+
+_losses = st.lists(st.floats(1.0, 8.0), min_size=1, max_size=4)
+_tables = st.lists(st.tuples(_losses, _losses), min_size=1, max_size=4)
+
+
+def tables(points: list[tuple[list[float], list[float]]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A baseline and a candidate with the same seeds at every point."""
+    sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for place, losses in enumerate(points):
+        for seed, pair in enumerate(zip(*losses, strict=False)):
+            for side, loss in zip(sides, pair, strict=True):
+                side.append(run(hidden_size=place + 1, seed=seed, valid_loss=loss))
+    return table(*sides[0]), table(*sides[1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(points=_tables, perplexity=st.floats(0, 0.5))
+def test_what_is_the_same_holds(points: list[tuple[list[float], list[float]]], perplexity: float) -> None:
+    baseline, _ = tables(points)
+    assert compare(baseline, baseline.copy(), perplexity=perplexity, floor=0, two_sided=True).verdict == "held"
+
+
+@settings(max_examples=40, deadline=None)
+@given(points=_tables)
+def test_there_and_back_are_the_same_change(points: list[tuple[list[float], list[float]]]) -> None:
+    baseline, candidate = tables(points)
+    there, back = compare(baseline, candidate, two_sided=True), compare(candidate, baseline, two_sided=True)
+    assert there.verdict == back.verdict
+    for one, other in zip(there.points, back.points, strict=True):
+        assert one.verdict == other.verdict
+        for change, again in zip(one.changes, other.changes, strict=True):
+            assert (1 + change.change) * (1 + again.change) == pytest.approx(1)
+            assert change.p_value == pytest.approx(again.p_value)
+            assert (change.threshold, change.smallest) == pytest.approx((again.threshold, again.smallest))
+
+
+@settings(max_examples=40, deadline=None)
+@given(points=_tables, shuffle=st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(points: list[tuple[list[float], list[float]]], shuffle: Any) -> None:
+    baseline, candidate = tables(points)
+    order = list(range(len(baseline)))
+    shuffle.shuffle(order)
+    one, other = compare(baseline, candidate), compare(baseline.iloc[order], candidate.iloc[order[::-1]])
+    assert sorted(one.points, key=lambda point: point.label) == sorted(other.points, key=lambda point: point.label)
+    assert (one.verdict, one.overall) == (other.verdict, other.overall)
