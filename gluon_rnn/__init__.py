@@ -6,6 +6,7 @@ Importing this package imports neither MXNet nor GluonNLP.
 from gluon_rnn.config import RunConfig, Sweep, load_sweep
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import RunRecord, load_epochs, load_results
+from gluon_rnn.report import write_report
 from gluon_rnn.sweep import plan_sweep, run_sweep, train
 
 __version__ = "0.1.0"
@@ -21,4 +22,5 @@ __all__ = [
     "plan_sweep",
     "run_sweep",
     "train",
+    "write_report",
 ]

@@ -22,6 +22,7 @@ from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import FINISHED, read_records
+from gluon_rnn.report import write_report
 from gluon_rnn.sweep import plan_sweep, run_sweep
 
 QUICK = "quick"
@@ -102,6 +103,18 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="say how far a sweep is", description="Say how far a sweep is.")
     status.add_argument("directory", type=Path, metavar="DIR", help="the sweep's folder, such as results/quick")
     status.set_defaults(run=_status)
+
+    report = commands.add_parser(
+        "report",
+        help="write report.html and report.md",
+        description="Write report.html and report.md of one or several folders of results: what to choose and what it "
+        "costs, with rankings, maps, curves and the machines. The page is one file and needs no network.",
+    )
+    report.add_argument(
+        "directories", nargs="+", type=_folder, metavar="DIR", help="a sweep's folder, such as results/quick"
+    )
+    report.add_argument("--output", type=_folder, metavar="DIR", help="where to write it (default: the first DIR)")
+    report.set_defaults(run=_report)
 
     doctor = commands.add_parser(
         "doctor",
@@ -193,6 +206,10 @@ def _sweep(options: argparse.Namespace) -> int:
         return 130
     console.print(results_table(records, plan.varying))
     console.print(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}", soft_wrap=True)
+    try:
+        console.print(f"report: {write_report(plan.directory)}", soft_wrap=True)
+    except Exception as error:  # the sweep stands, whatever becomes of its report
+        print(f"no report: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
     failed = [record for record in records if record.status not in FINISHED]
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
@@ -242,6 +259,11 @@ def _status(options: argparse.Namespace) -> int:
     records, damaged = read_records(directory)
     for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged]:
         print(line)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    print(write_report(options.directories, options.output))
     return 0
 
 
