@@ -125,7 +125,8 @@ class EpochResult:
     ]
     test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")]
     tokens_per_second: Annotated[
-        float | None, Field(description="training tokens a second, warm-up left out; empty where the whole epoch was warm-up")
+        float | None,
+        Field(description="training tokens a second, warm-up left out; empty where the whole epoch was warm-up"),
     ]
     seconds: Annotated[float, Field(description="seconds of training, evaluation left out")]
 

@@ -121,7 +121,9 @@ class RunRecord(RunConfig):
     best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
     train_perplexity: Annotated[
         float | None,
-        Field(description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"),
+        Field(
+            description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"
+        ),
     ] = None
     valid_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
     valid_perplexity: Annotated[float | None, Field(description="perplexity of validation: exp(valid_loss)")] = None
@@ -136,17 +138,17 @@ class RunRecord(RunConfig):
     ] = None
     step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
     step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
-    train_seconds: Annotated[float | None, Field(description="seconds in training, warm-up included, evaluation left out")] = (
-        None
-    )
+    train_seconds: Annotated[
+        float | None, Field(description="seconds in training, warm-up included, evaluation left out")
+    ] = None
     evaluation_seconds: Annotated[float | None, Field(description="seconds in validation and test")] = None
     wall_seconds: Annotated[
         float | None, Field(description="seconds of the worker's process; of a resumed run, of the last one only")
     ] = None
     parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
-    peak_rss_mb: Annotated[float | None, Field(description="largest resident memory of the process, in 2**20 bytes")] = (
-        None
-    )
+    peak_rss_mb: Annotated[
+        float | None, Field(description="largest resident memory of the process, in 2**20 bytes")
+    ] = None
     peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, in 2**20 bytes")] = None
     device: Annotated[str, Field(description="what the run was given: cpu or gpu:N")] = "auto"
     threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None

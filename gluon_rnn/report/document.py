@@ -37,19 +37,19 @@ PUBLISHED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("LSTM 200, tied, dropout 0.2", "GluonNLP 0.10 model zoo", "NT-ASGD, 750 epochs, best 35", 108.17, 102.49),
     ("LSTM 200, tied, dropout 0.2", "PyTorch's word_language_model example", "40 epochs", 105.97, 100.33),
     ("LSTM 200, tied, dropout 0.2", "MXNet's example", "20 epochs", None, 107.49),
-    ("LSTM 650, tied, dropout 0.5", "GluonNLP 0.10 model zoo", "not said", 91.30, 85.82),
-    ("LSTM 650, tied, dropout 0.5", "PyTorch's word_language_model example", "not said", 91.70, 86.68),
-    ("LSTM 650, tied, dropout 0.5", "MXNet's example", "not said", None, 91.51),
-    ("LSTM 1500, tied, dropout 0.65", "GluonNLP 0.10 model zoo", "not said", 86.28, 81.99),
-    ("LSTM 1500, tied, dropout 0.65", "PyTorch's word_language_model example", "not said", None, 84.12),
-    ("LSTM 1500, tied, dropout 0.65", "MXNet's example", "not said", None, 88.42),
-    ("AWD-LSTM 600", "GluonNLP 0.10 model zoo", "not said", 80.11, 76.14),
-    ("AWD-LSTM 1150", "GluonNLP 0.10 model zoo", "not said", 71.78, 68.55),
-    ("AWD-LSTM 1150", "AWD-LSTM's paper (Merity et al., 2017)", "not said", 68.6, 65.8),
-    ("LSTM 200 with neural cache", "GluonNLP 0.10 model zoo", "not said", 81.68, 77.83),
-    ("LSTM 650 with neural cache", "GluonNLP 0.10 model zoo", "not said", 69.27, 66.39),
-    ("AWD-LSTM 1150 with neural cache", "GluonNLP 0.10 model zoo", "not said", 58.18, 56.08),
-    ("AWD-LSTM 1150 with neural cache", "AWD-LSTM's paper (Merity et al., 2017)", "not said", 53.8, 52.0),
+    ("LSTM 650, tied, dropout 0.5", "GluonNLP 0.10 model zoo", "not stated", 91.30, 85.82),
+    ("LSTM 650, tied, dropout 0.5", "PyTorch's word_language_model example", "not stated", 91.70, 86.68),
+    ("LSTM 650, tied, dropout 0.5", "MXNet's example", "not stated", None, 91.51),
+    ("LSTM 1500, tied, dropout 0.65", "GluonNLP 0.10 model zoo", "not stated", 86.28, 81.99),
+    ("LSTM 1500, tied, dropout 0.65", "PyTorch's word_language_model example", "not stated", None, 84.12),
+    ("LSTM 1500, tied, dropout 0.65", "MXNet's example", "not stated", None, 88.42),
+    ("AWD-LSTM 600", "GluonNLP 0.10 model zoo", "not stated", 80.11, 76.14),
+    ("AWD-LSTM 1150", "GluonNLP 0.10 model zoo", "not stated", 71.78, 68.55),
+    ("AWD-LSTM 1150", "AWD-LSTM's paper (Merity et al., 2017)", "not stated", 68.6, 65.8),
+    ("LSTM 200 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 81.68, 77.83),
+    ("LSTM 650 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 69.27, 66.39),
+    ("AWD-LSTM 1150 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 58.18, 56.08),
+    ("AWD-LSTM 1150 with neural cache", "AWD-LSTM's paper (Merity et al., 2017)", "not stated", 53.8, 52.0),
 )
 
 
@@ -257,14 +257,16 @@ class _Corpus:
             on = f" on {place.letter}" if len(self.places) > 1 else ""
             if front := pareto_front(here):
                 middle = compromise(front)
-                text = f"{_count(len(front), 'point')} of {len(here)} that no other beats in both perplexity and speed: "
+                text = f"{len(front)} of {_count(len(here), 'point')} are beaten by none in both perplexity and speed, "
+                text += "fastest first: "
                 text += "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in front) + "."
                 choices.append((f"Pareto front{on}", text))
                 if middle:
                     choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}."))
             fastest = fastest_within(here, TOLERANCE)
             if fastest:
-                choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{self._costs(fastest)}."))
+                text = "the point of the best perplexity" if fastest is best else self._costs(fastest)
+                choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
             elif here and not self.scored:
                 fastest = max(here, key=lambda point: point.mean("tokens_per_second") or 0.0)
                 choices.append((f"Fastest{on}", f"{self._costs(fastest)}. Nothing was evaluated."))
@@ -386,10 +388,7 @@ class _Corpus:
 
     def _maps(self) -> list[Section]:
         """One for each pair of axes."""
-        return [
-            self._pair(first, second)
-            for first, second in combinations(axes(self.points, self.names), 2)
-        ]
+        return [self._pair(first, second) for first, second in combinations(axes(self.points, self.names), 2)]
 
     def _pair(self, first: str, second: str) -> Section:
         others = [name for name in self.names if name not in (first, second)]
@@ -415,16 +414,17 @@ class _Corpus:
                     for value in [p.mean(name)]
                 }
                 plots.append(
-                    HeatMap(
-                        title + on, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better
-                    )
+                    HeatMap(title + on, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
                 )
             for _, point in sorted(best.items(), key=lambda item: item[0]):
                 where = [point.place.letter] if len(self.places) > 1 else []
                 means = [point.mean(name) for _, name, _, _ in measures]
                 rows.append([*where, point.settings[first], point.settings[second], *means, point.label(others)])
-        columns = [Column("place")] * (len(self.places) > 1) + [Column(first, _meaning(first)), Column(second, _meaning(second))]
-        columns += [Column(title.lower(), _meaning(name), digits) for title, name, digits, _ in measures]
+        columns = [Column("place")] * (len(self.places) > 1) + [
+            Column(first, _meaning(first)),
+            Column(second, _meaning(second)),
+        ]
+        columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in measures]
         notes = []
         if others:
             columns.append(Column("with", "the other settings of the point shown"))
@@ -450,7 +450,11 @@ class _Corpus:
     def _seeds(self) -> Section | None:
         if not self.seeded:
             return None
-        measures = (("valid ppl", "valid_perplexity", 2), ("test ppl", "test_perplexity", 2), ("tokens/s", "tokens_per_second", 0))
+        measures = (
+            ("valid ppl", "valid_perplexity", 2),
+            ("test ppl", "test_perplexity", 2),
+            ("tokens/s", "tokens_per_second", 0),
+        )
         columns = [*self.setting_columns, Column("seeds", "runs that ended well", 0)]
         for title, name, digits in measures:
             columns.append(Column(f"{title} mean", _meaning(name), digits))
@@ -485,7 +489,9 @@ class _Corpus:
                 # The whole is of a run's last process, the parts are of all: one that was resumed has no rest to show.
                 rest = None if wall is None or train is None else wall - train - (evaluation or 0.0)
                 resumed = resumed or (rest is not None and rest < 0)
-                runs.append((point, row.record.seed, (train, evaluation, None if rest is None or rest < 0 else rest, wall)))
+                runs.append(
+                    (point, row.record.seed, (train, evaluation, None if rest is None or rest < 0 else rest, wall))
+                )
         if all(wall is None for _, _, (*_, wall) in runs):
             return None
         columns = [Column("no.", "place in the ranking", 0), *self.setting_columns, Column("seed", _meaning("seed"))]
@@ -501,7 +507,10 @@ class _Corpus:
             for point, seed, seconds in runs
         ]
         bars = [
-            (f"{self.numbers[id(point)]}" + (f", seed {seed}" if self.seeded else ""), [max(0.0, s or 0.0) for s in seconds[:3]])
+            (
+                f"{self.numbers[id(point)]}" + (f", seed {seed}" if self.seeded else ""),
+                [max(0.0, s or 0.0) for s in seconds[:3]],
+            )
             for point, seed, seconds in runs
         ]
         title = "Seconds by run, numbered as in the ranking" + ("" if len(bars) <= _BARS else f" (the first {_BARS})")
@@ -518,16 +527,24 @@ class _Corpus:
         if not wrong:
             return None
         columns = [*self.setting_columns, Column("seed", _meaning("seed")), Column("status", _meaning("status"))]
-        columns += [Column("reason", _meaning("reason")), Column("epochs", _meaning("epochs_run"), 0), Column("run_id", _meaning("run_id"))]
+        columns += [
+            Column("reason", _meaning("reason")),
+            Column("epochs", _meaning("epochs_run"), 0),
+            Column("run_id", _meaning("run_id")),
+        ]
         rows = [
             [*self.settings(point), r.seed, r.status, r.reason, r.epochs_run, r.run_id]
             for point, row in wrong
             for r in [row.record]
         ]
         logs = [
-            (f"{self.label(point)} seed={row.record.seed}: the end of its log", row.log) for point, row in wrong if row.log
+            (f"{self.label(point)} seed={row.record.seed}: the end of its log", row.log)
+            for point, row in wrong
+            if row.log
         ]
-        notes = [] if len(logs) == len(wrong) else ["Logs are not kept with the tables; those that are not shown are gone."]
+        notes = (
+            [] if len(logs) == len(wrong) else ["Logs are not kept with the tables; those that are not shown are gone."]
+        )
         return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
 
     def _published(self) -> Section | None:
@@ -540,11 +557,23 @@ class _Corpus:
         if not best:
             return None
         rows: list[list[Any]] = [
-            [self.label(p), "measured here", self._amount(p.counted[0]), p.mean("valid_perplexity"), p.mean("test_perplexity")]
+            [
+                f"{_network(p)} (no. {self.numbers[id(p)]})",
+                "measured here",
+                self._amount(p.counted[0]),
+                p.mean("valid_perplexity"),
+                p.mean("test_perplexity"),
+            ]
             for p in best.values()
         ]
         rows += [[model, f"published: {source}", training, *figures] for model, source, training, *figures in PUBLISHED]
-        columns = [Column("model"), Column("whose figure"), Column("trained for"), Column("valid ppl", digits=2), Column("test ppl", digits=2)]
+        columns = [
+            Column("model"),
+            Column("whose figure"),
+            Column("trained for"),
+            Column("valid ppl", digits=2),
+            Column("test ppl", digits=2),
+        ]
         note = (
             "The published figures are others', of other code, optimizers and numbers of epochs; they say what such models "
             "reach, not what these runs should have reached. Of this suite: the best-ranked point of each cell and size."
@@ -562,13 +591,25 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
         letter = letters[r.machine_id, r.device_kind, r.device_name, r.threads]
         counts[letter, *(getattr(r, name) for name in names)] += 1
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]
-    found = [[key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))]
+    found = [
+        [key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
+    ]
     notes = []
-    differ = [name for place, name in enumerate(names, 1) if name not in ("device_name", "machine_id", "device", "threads")
-              and len({key[place] for key in counts if key[place] is not None}) > 1]
+    differ = [
+        name
+        for place, name in enumerate(names, 1)
+        if name not in ("device_name", "machine_id", "device", "threads")
+        and len({key[place] for key in counts if key[place] is not None}) > 1
+    ]
     if differ:
         notes.append(f"The runs differ in {_listed(differ)}, which can move speeds and the last bits of a result.")
     return Section("Machines and versions", level=2, notes=notes, tables=[Table(columns, found)])
+
+
+def _network(point: Point) -> str:
+    s = point.settings
+    tied = "tied" if s["tie_weights"] else "untied"
+    return f"{s['cell']} {s['hidden_size']}, {tied}, dropout {s['dropout']}"
 
 
 def figure(value: float | None, digits: int) -> str:

@@ -25,13 +25,14 @@ _INK = "#010203"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES = ("-", "--", "-.", ":")
-_HATCHES = ("", "////", "....")
+_HATCHES = ("", "////", "xxxx")
 _FAINT = "#888888"
 _SETTINGS = {
     "svg.hashsalt": "gluon_rnn",
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # matplotlib brings it: plots are measured with it everywhere
     "font.size": 10,
     "hatch.linewidth": 0.6,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),

@@ -200,7 +200,8 @@ def comparable(points: Iterable[Point]) -> list[Point]:
     return [
         point
         for point in points
-        if point.ok and all(0 < (point.mean(name) or 0) < math.inf for name in ("valid_perplexity", "tokens_per_second"))
+        if point.ok
+        and all(0 < (point.mean(name) or 0) < math.inf for name in ("valid_perplexity", "tokens_per_second"))
     ]
 
 

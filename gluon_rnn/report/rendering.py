@@ -62,7 +62,13 @@ def _raw(value: Any) -> str:
 
 def to_markdown(document: Document) -> str:
     """Tables and sentences as GitHub shows them; the plots are in the page."""
-    lines = [f"# {_escaped(document.title)}", "", _escaped(document.summary), "Plots are in `report.html` beside this file.", ""]
+    lines = [
+        f"# {_escaped(document.title)}",
+        "",
+        _escaped(document.summary),
+        "Plots are in `report.html` beside this file.",
+        "",
+    ]
     for section in document.sections:
         lines += [f"{'#' * section.level} {_escaped(section.heading)}", ""]
         lines += [f"- **{_escaped(title)}:** {_escaped(text)}" for title, text in section.choices]
@@ -72,7 +78,14 @@ def to_markdown(document: Document) -> str:
         for table in section.tables:
             lines += [*_markdown_table(table), ""]
         for title, text in section.logs:
-            lines += [f"<details><summary>{html.escape(title)}</summary>", "", f"<pre>{html.escape(text)}</pre>", "", "</details>", ""]
+            lines += [
+                f"<details><summary>{html.escape(title)}</summary>",
+                "",
+                f"<pre>{html.escape(text)}</pre>",
+                "",
+                "</details>",
+                "",
+            ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
