@@ -1,4 +1,4 @@
-"""What people read of a sweep: which numbers stand where, whatever the rows hold, and the same bytes for the same rows."""
+"""What people read of a sweep: which numbers stand where, whatever rows hold, and equal bytes for equal rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.metrics import EpochResult
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, RunRecord, describe, describe_epoch, write_tables
-from gluon_rnn.report.document import Bars, Curves, Document, HeatMap, Scatter, Section, compose
+from gluon_rnn.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
+from gluon_rnn.report.document import compose
 from gluon_rnn.report.points import (
     Point,
     compromise,
@@ -32,7 +33,7 @@ from gluon_rnn.report.points import (
     spread,
 )
 from gluon_rnn.report.reading import Row, read_folders
-from gluon_rnn.report.rendering import to_html, to_markdown
+from gluon_rnn.report.rendering import to_html
 from tests.test_cli import environment
 from tests.test_records import epoch, keep, make_done, make_job
 
@@ -341,7 +342,7 @@ def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
     assert "cell=gru on A" in choices["Best perplexity"]
     assert choices["Fastest within 5% of the best on B"].startswith("cell=lstm on B: validation perplexity 100.00")
     assert {title for title in choices if "front" in title} == {f"Pareto front on {letter}" for letter in "ABCD"}
-    (plot_b, plot_c) = section(document, "Perplexity against throughput").plots
+    plot_b, _ = section(document, "Perplexity against throughput").plots
     assert isinstance(plot_b, Scatter)
     assert [speed for speed, *_ in plot_b.points] == [10.0, 20.0]
     (notes,) = [s.notes for s in document.sections if s.heading == "Before you compare"]
@@ -527,7 +528,7 @@ def test_a_folder_without_runs_is_one_line(tmp_path: Path, capsys: pytest.Captur
 def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0))
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write the report to .*--output"):
+    with pytest.raises(UserError, match=r"cannot write the report to .*--output"):
         write_report(tmp_path / "grid", tmp_path / "file")
     (tmp_path / "grid" / "report.md").mkdir()
     with pytest.raises(UserError, match="cannot write the report"):
@@ -564,7 +565,7 @@ def test_equal_rows_give_equal_bytes(
 
 
 def hostile(folder: Path, corpus: CorpusFiles) -> Path:
-    """A sweep in whose every text stands what would run, load or break a table; no record would let such a cell pass."""
+    """A sweep in whose every text stands what would run, load or break a table; no record would let the cell pass."""
     names = {"dataset": HOSTILE, "device_name": HOSTILE, "blas": HOSTILE, "git_commit": HOSTILE, "host": HOSTILE}
     sweep = folder / "<b>grid|"
     records = [

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-QUIET += ["--disable-sync", "--no-first-run"]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+ARGUMENTS += ["--disable-sync", "--no-first-run"]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 def browser() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=QUIET)
+        found = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
         yield found
         found.close()
 
@@ -84,7 +84,7 @@ def test_tables_sort_by_click_and_by_key(browser: Browser, report: Path) -> None
     number = heading.evaluate("heading => heading.cellIndex")
     button = heading.locator("button")
     given = visit.column("Ranking", number)
-    assert given[-1] == "–"
+    assert given[-1] == "-"
     button.click()
     assert heading.get_attribute("aria-sort") == "ascending"
     rising = [float(text.replace(",", "")) for text in visit.column("Ranking", number)[:-1]]
@@ -96,7 +96,7 @@ def test_tables_sort_by_click_and_by_key(browser: Browser, report: Path) -> None
     assert heading.get_attribute("aria-sort") == "descending"
     falling = visit.column("Ranking", number)
     assert [float(text.replace(",", "")) for text in falling[:-1]] == rising[::-1]
-    assert falling[-1] == "–"
+    assert falling[-1] == "-"
     words = visit.page.locator("section:has(h3:text-is('Ranking')) th", has_text="cell")
     words.locator("button").click()
     assert words.get_attribute("aria-sort") == "ascending"

@@ -1,14 +1,24 @@
-"""What a report says, as plain data: nothing here knows HTML, Markdown or matplotlib."""
+"""What a report says of rows, section by section."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from gluon_rnn.records import RunRecord, describe
+from gluon_rnn.report.content import (
+    Bars,
+    Column,
+    Curves,
+    Document,
+    HeatMap,
+    Scatter,
+    Section,
+    Table,
+    figure,
+)
 from gluon_rnn.report.points import (
     CONFIDENCE,
     Place,
@@ -24,6 +34,7 @@ from gluon_rnn.report.points import (
     ranked,
     varying,
 )
+from gluon_rnn.report.published import PUBLISHED
 from gluon_rnn.report.reading import Findings, Row
 
 #: How much worse a perplexity may be for the sake of speed: about what a seed changes.
@@ -32,143 +43,12 @@ TOLERANCE = 0.05
 _NAMED_CURVES = 8
 _BARS = 30
 
-#: Others' perplexities on WikiText-2: model, source, training, validation, test.
-PUBLISHED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
-    ("LSTM 200, tied, dropout 0.2", "GluonNLP 0.10 model zoo", "NT-ASGD, 750 epochs, best 35", 108.17, 102.49),
-    ("LSTM 200, tied, dropout 0.2", "PyTorch's word_language_model example", "40 epochs", 105.97, 100.33),
-    ("LSTM 200, tied, dropout 0.2", "MXNet's example", "20 epochs", None, 107.49),
-    ("LSTM 650, tied, dropout 0.5", "GluonNLP 0.10 model zoo", "not stated", 91.30, 85.82),
-    ("LSTM 650, tied, dropout 0.5", "PyTorch's word_language_model example", "not stated", 91.70, 86.68),
-    ("LSTM 650, tied, dropout 0.5", "MXNet's example", "not stated", None, 91.51),
-    ("LSTM 1500, tied, dropout 0.65", "GluonNLP 0.10 model zoo", "not stated", 86.28, 81.99),
-    ("LSTM 1500, tied, dropout 0.65", "PyTorch's word_language_model example", "not stated", None, 84.12),
-    ("LSTM 1500, tied, dropout 0.65", "MXNet's example", "not stated", None, 88.42),
-    ("AWD-LSTM 600", "GluonNLP 0.10 model zoo", "not stated", 80.11, 76.14),
-    ("AWD-LSTM 1150", "GluonNLP 0.10 model zoo", "not stated", 71.78, 68.55),
-    ("AWD-LSTM 1150", "AWD-LSTM's paper (Merity et al., 2017)", "not stated", 68.6, 65.8),
-    ("LSTM 200 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 81.68, 77.83),
-    ("LSTM 650 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 69.27, 66.39),
-    ("AWD-LSTM 1150 with neural cache", "GluonNLP 0.10 model zoo", "not stated", 58.18, 56.08),
-    ("AWD-LSTM 1150 with neural cache", "AWD-LSTM's paper (Merity et al., 2017)", "not stated", 53.8, 52.0),
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """Of a table.
-
-    Attributes:
-        name: its heading.
-        meaning: for whoever asks.
-        digits: after the point, of numbers; None: a setting or words, shown as they are.
-    """
-
-    name: str
-    meaning: str = ""
-    digits: int | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of numbers, words and None, under columns."""
-
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A value for each pair of two settings' values; darker is better.
-
-    Attributes:
-        cells: by (row, column): the value, None where there is none, and what is written there.
-    """
-
-    title: str
-    row_name: str
-    column_name: str
-    row_values: Sequence[str]
-    column_values: Sequence[str]
-    cells: dict[tuple[int, int], tuple[float | None, str]]
-    lower_is_better: bool
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Perplexity against throughput.
-
-    Attributes:
-        points: (tokens/s, perplexity, number in the ranking).
-        front: those of the Pareto front, with their names, fastest first.
-    """
-
-    title: str
-    points: Sequence[tuple[float, float, int]]
-    front: Sequence[tuple[float, float, int, str]]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Perplexity after each epoch.
-
-    Attributes:
-        lines: the name of a point, and for each of its seeds the (epoch, perplexity) pairs; nameless ones are drawn faintly.
-    """
-
-    title: str
-    lines: Sequence[tuple[str, Sequence[Sequence[tuple[int, float]]]]]
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Seconds of each run, by what they were spent on.
-
-    Attributes:
-        bars: the run's name and its seconds, one for each of `parts`.
-    """
-
-    title: str
-    parts: Sequence[str]
-    bars: Sequence[tuple[str, Sequence[float]]]
-
-
-Plot = HeatMap | Scatter | Curves | Bars
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands below it, in this order.
-
-    Attributes:
-        level: of the heading, 2 or 3.
-        choices: a title and a sentence each.
-        notes: paragraphs.
-        logs: a title and the text each.
-    """
-
-    heading: str
-    level: int = 3
-    choices: Sequence[tuple[str, str]] = ()
-    notes: Sequence[str] = ()
-    plots: Sequence[Plot] = ()
-    tables: Sequence[Table] = ()
-    logs: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True)
-class Document:
-    """A report."""
-
-    title: str
-    summary: str
-    sections: Sequence[Section]
-
 
 def compose(findings: Findings) -> Document:
     """The report of `findings`: a part for each corpus, whose perplexities compare, and one on machines.
 
-    Within a corpus runs of different machines, devices or thread counts are ranked in one table, which names the place of
-    each; they are never averaged, and speeds are set against each other within a place only.
+    Within a corpus runs of different machines, devices or thread counts are ranked in one table, which names the place
+    of each; they are never averaged, and speeds are set against each other within a place only.
     """
     places = places_of(findings.rows)
     corpora: dict[tuple[Any, ...], list[Row]] = {}
@@ -310,8 +190,8 @@ class _Corpus:
         known = {(record.epochs_run, record.max_train_tokens, record.max_steps) for record in records}
         if len(known) > 1:
             return (
-                "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; compare "
-                "perplexities between rows that agree in them."
+                "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
+                "compare perplexities between rows that agree in them."
             )
         return f"Every run: {self._amount(records[0])}."
 
@@ -474,8 +354,8 @@ class _Corpus:
         if not rows:
             return None
         note = (
-            "Mean, standard deviation (n - 1) and Student's two-sided confidence interval of the mean, over the seeds that "
-            "ended well. Two points whose intervals overlap widely are not told apart by these runs."
+            "Mean, standard deviation (n - 1) and Student's two-sided confidence interval of the mean, over the seeds "
+            "that ended well. Two points whose intervals overlap widely are not told apart by these runs."
         )
         return Section("Over seeds", notes=[note], tables=[Table(columns, rows)])
 
@@ -575,8 +455,9 @@ class _Corpus:
             Column("test ppl", digits=2),
         ]
         note = (
-            "The published figures are others', of other code, optimizers and numbers of epochs; they say what such models "
-            "reach, not what these runs should have reached. Of this suite: the best-ranked point of each cell and size."
+            "The published figures are others', of other code, optimizers and numbers of epochs; they say what such "
+            "models reach, not what these runs should have reached. Of this suite: the best-ranked point of each cell "
+            "and size."
         )
         return Section("Beside published perplexities", notes=[note], tables=[Table(columns, rows)])
 
@@ -589,7 +470,7 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     for row in rows:
         r = row.record
         letter = letters[r.machine_id, r.device_kind, r.device_name, r.threads]
-        counts[letter, *(getattr(r, name) for name in names)] += 1
+        counts[(letter, *(getattr(r, name) for name in names))] += 1
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]
     found = [
         [key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
@@ -610,11 +491,6 @@ def _network(point: Point) -> str:
     s = point.settings
     tied = "tied" if s["tie_weights"] else "untied"
     return f"{s['cell']} {s['hidden_size']}, {tied}, dropout {s['dropout']}"
-
-
-def figure(value: float | None, digits: int) -> str:
-    """A number for people, ``–`` for none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _meaning(name: str) -> str:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from gluon_rnn.report.document import Bars, Curves, HeatMap, Plot, Scatter
+from gluon_rnn.report.content import Bars, Curves, HeatMap, Plot, Scatter
 
 #: Drawn where the page's text colour belongs; no other part of a plot has it.
 _INK = "#010203"
@@ -78,7 +78,7 @@ def _heat_map(plot: HeatMap) -> Figure:
     colours = matplotlib.colormaps["Blues"]
     for row in range(rows):
         for column in range(columns):
-            value, text = plot.cells.get((row, column), (None, "–"))
+            value, text = plot.cells.get((row, column), (None, "-"))
             box = {"facecolor": "none", "edgecolor": _FAINT, "linewidth": 0.5}
             ink = _INK
             if value is not None:

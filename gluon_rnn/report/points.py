@@ -81,7 +81,7 @@ class Point:
 
     Attributes:
         settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, and
-            ``version``, which counts runs that agree in everything but their run_id, as when an own cell's source changed.
+            ``version``, which counts runs that agree in all but their run_id, as when an own cell's source changed.
         place: where it ran.
         rows: its runs, by seed.
     """
@@ -165,7 +165,7 @@ def varying(points: Sequence[Point]) -> tuple[str, ...]:
 
 
 def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
-    """Those of `names` that were swept: a learning rate that each cell brings along tells nothing that the cell does not."""
+    """Those of `names` that were swept: a learning rate that each cell brings along tells no more than the cell."""
     kept: list[str] = []
     for name in names:
         values = {point.settings[name] for point in points}

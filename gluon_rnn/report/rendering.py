@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from gluon_rnn.report.document import Column, Document, Plot, Table, figure
+from gluon_rnn.report.content import Column, Document, Plot, Table, figure
 
-#: What GitHub's Markdown reads as more than text inside a line or a table's cell: an underscore within a word is none, a
-#: colon is where it makes a link of an address.
+#: What GitHub's Markdown reads as more than text inside a line or a table's cell: an underscore within a word is none,
+#: a colon is where it makes a link of an address.
 _MARKUP = re.compile(r"[\\`*\[\]|~$@]|\b_\B|\B_\b|:(?=//)")
 
 
@@ -51,7 +51,7 @@ def _read(name: str) -> str:
 def _shown(value: Any, column: Column) -> str:
     """What stands in a cell."""
     if column.digits is None:
-        return "none" if value is None else str(value) or "–"
+        return "none" if value is None else str(value) or "-"
     return figure(value, column.digits)
 
 

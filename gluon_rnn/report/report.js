@@ -11,7 +11,7 @@ for (const table of document.querySelectorAll("table")) {
       const { value } = row.cells[place].dataset;
       const text = row.cells[place].textContent;
       const number = value === "inf" ? Infinity : value === "" ? NaN : Number(value);
-      return { row, number, text, missing: Number.isNaN(number) && (text === "–" || text === "none") };
+      return { row, number, text, missing: Number.isNaN(number) && (text === "-" || text === "none") };
     });
     const compare = (a, b) => {
       if (a.missing || b.missing) return a.missing - b.missing;
