@@ -250,7 +250,10 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
     document = document_of(tmp_path / "grid", *records)
     # 102 +- 4.3027 * 2 / sqrt(3)
     text = dict(section(document, "Corpus small").choices)["Best perplexity"]
-    assert "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 1 other point lie in it" in text
+    assert (
+        "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 1 other point lie below its end."
+        in text
+    )
     seeds = section(document, "Over seeds")
     assert column(seeds, "seeds") == [3, 3, 3]
     assert column(seeds, "valid ppl mean") == [102.0, 106.0, 302.0]
@@ -290,6 +293,7 @@ def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Pa
     assert column(pair, "Validation perplexity") == [93.0, None, 93.0, 104.0]
     assert column(pair, "Tokens/s")[0] == 160.0
     assert column(pair, "with")[0] == "hidden_size=16 learning_rate=5.0"
+    assert pair.notes == ["Each cell is the best-ranked point with these two settings, over all hidden_size."]
     losses, speeds, memory = pair.plots
     assert isinstance(losses, HeatMap)
     assert isinstance(speeds, HeatMap)
@@ -621,7 +625,8 @@ def test_what_rows_say_is_text_in_the_markdown(tmp_path: Path, small_corpus: Cor
     text = (sweep / "report.md").read_text(encoding="utf-8")
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [child for token in tokens for child in token.children or ()]
-    assert not {"html_inline", "link_open", "image", "code_inline", "em_open"} & {token.type for token in inline}
+    assert not {"html_inline", "link_open", "image", "em_open"} & {token.type for token in inline}
+    assert {token.content for token in inline if token.type == "code_inline"} == {"report.html"}
     blocks = [token.content for token in tokens if token.type == "html_block"]
     assert not [block for block in blocks if re.search(r"<(script|img)|</pre>.*</pre>", block)]
     html = Page(MarkdownIt("commonmark").enable("table").render(text))

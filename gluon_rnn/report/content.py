@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class HeatMap:
     column_name: str
     row_values: Sequence[str]
     column_values: Sequence[str]
-    cells: dict[tuple[int, int], tuple[float | None, str]]
+    cells: Mapping[tuple[int, int], tuple[float | None, str]]
     lower_is_better: bool
 
 

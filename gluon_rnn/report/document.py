@@ -145,7 +145,7 @@ class _Corpus:
                     choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}."))
             fastest = fastest_within(here, TOLERANCE)
             if fastest:
-                text = "the point of the best perplexity" if fastest is best else self._costs(fastest)
+                text = "The point of the best perplexity" if fastest is best else self._costs(fastest)
                 choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
             elif here and not self.scored:
                 fastest = max(here, key=lambda point: point.mean("tokens_per_second") or 0.0)
@@ -181,7 +181,12 @@ class _Corpus:
         ]
         return (
             f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {figure(found.low, 2)} to "
-            f"{figure(found.high, 2)}; the means of {_count(len(others), 'other point')} lie in it, too."
+            f"{figure(found.high, 2)}; "
+            + (
+                f"the means of {_count(len(others), 'other point')} lie below its end."
+                if others
+                else "all other means are above it."
+            )
         )
 
     def _training(self) -> str:
@@ -217,12 +222,12 @@ class _Corpus:
             ("peak MB", "peak_mb", 0),
             ("seconds", "wall_seconds", 0),
         )
-        measures = tuple(item for item in measures if any(p.mean(item[1]) is not None for p in self.points))
+        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
         columns = [
             Column("no.", "place in the ranking", 0),
             *self.setting_columns,
             *(Column(name, _meaning(name)) for name in amounts),
-            *(Column(name, _meaning(column), digits) for name, column, digits in measures),
+            *(Column(name, _meaning(column), digits) for name, column, digits in shown),
             *([Column("seeds", "runs that the figures are means over", 0)] if self.seeded else []),
             Column("status", _meaning("status")),
         ]
@@ -230,7 +235,7 @@ class _Corpus:
         def cells(point: Point) -> list[Any]:
             ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
             seeds = [len(point.counted)] if self.seeded else []
-            means = [point.mean(column) for _, column, _ in measures]
+            means = [point.mean(column) for _, column, _ in shown]
             return [self.numbers[id(point)], *self.settings(point), *ran, *means, *seeds, point.status]
 
         by = "validation perplexity" if self.scored else "tokens/s"
@@ -277,8 +282,9 @@ class _Corpus:
             ("Tokens/s", "tokens_per_second", 0, False),
             ("Peak MB", "peak_mb", 0, True),
         )
-        measures = tuple(item for item in measures if any(p.mean(item[1]) is not None for p in self.points))
-        plots, rows = [], []
+        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
+        plots: list[HeatMap] = []
+        rows: list[list[Any]] = []
         for place in self.places:
             here = [point for point in self.points if point.place is place]
             down, across = (_ordered({point.settings[name] for point in here}) for name in (first, second))
@@ -287,8 +293,8 @@ class _Corpus:
             for point in here:
                 best.setdefault((down.index(point.settings[first]), across.index(point.settings[second])), point)
             on = f" on {place.letter}" if len(self.places) > 1 else ""
-            for title, name, digits, lower_is_better in measures:
-                cells = {
+            for title, name, digits, lower_is_better in shown:
+                cells: dict[tuple[int, int], tuple[float | None, str]] = {
                     spot: (value, figure(value, digits)) if p.ok and value is not None else (None, p.status)
                     for spot, p in best.items()
                     for value in [p.mean(name)]
@@ -298,17 +304,18 @@ class _Corpus:
                 )
             for _, point in sorted(best.items(), key=lambda item: item[0]):
                 where = [point.place.letter] if len(self.places) > 1 else []
-                means = [point.mean(name) for _, name, _, _ in measures]
+                means = [point.mean(name) for _, name, _, _ in shown]
                 rows.append([*where, point.settings[first], point.settings[second], *means, point.label(others)])
         columns = [Column("place")] * (len(self.places) > 1) + [
             Column(first, _meaning(first)),
             Column(second, _meaning(second)),
         ]
-        columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in measures]
+        columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in shown]
         notes = []
         if others:
             columns.append(Column("with", "the other settings of the point shown"))
-            notes.append(f"Each cell is the best-ranked point with these two settings, over all {_listed(others)}.")
+            if free := [name for name in others if name in axes(self.points, self.names)]:
+                notes.append(f"Each cell is the best-ranked point with these two settings, over all {_listed(free)}.")
         else:
             rows = [row[:-1] for row in rows]
         return Section(f"{first} and {second}", notes=notes, plots=plots, tables=[Table(columns, rows)])
@@ -463,14 +470,16 @@ class _Corpus:
 
 
 def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
-    names = ("device_name", "machine_id", "device", "threads", "blas", "environment")
-    names += ("mxnet_version", "gluonnlp_version", "numpy_version", "git_commit", "git_dirty")
+    machine = ("device_name", "machine_id", "device", "threads")
+    software = ("blas", "environment", "mxnet_version", "gluonnlp_version", "numpy_version", "git_commit", "git_dirty")
+    names = machine + software
     letters = {(p.machine_id, p.device, p.device_name, p.threads): p.letter for p in places}
     counts: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
         r = row.record
         letter = letters[r.machine_id, r.device_kind, r.device_name, r.threads]
-        counts[(letter, *(getattr(r, name) for name in names))] += 1
+        key = (letter, *(getattr(r, name) for name in names))
+        counts[key] += 1
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]
     found = [
         [key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
@@ -478,9 +487,8 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     notes = []
     differ = [
         name
-        for place, name in enumerate(names, 1)
-        if name not in ("device_name", "machine_id", "device", "threads")
-        and len({key[place] for key in counts if key[place] is not None}) > 1
+        for name in software
+        if len({value for row in rows if (value := getattr(row.record, name)) is not None}) > 1
     ]
     if differ:
         notes.append(f"The runs differ in {_listed(differ)}, which can move speeds and the last bits of a result.")

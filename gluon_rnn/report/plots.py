@@ -79,7 +79,7 @@ def _heat_map(plot: HeatMap) -> Figure:
     for row in range(rows):
         for column in range(columns):
             value, text = plot.cells.get((row, column), (None, "-"))
-            box = {"facecolor": "none", "edgecolor": _FAINT, "linewidth": 0.5}
+            box: dict[str, Any] = {"facecolor": "none", "edgecolor": _FAINT, "linewidth": 0.5}
             ink = _INK
             if value is not None:
                 share = float(by_ratio(min(value, high))) if high > low else 0.5
@@ -103,7 +103,7 @@ def _heat_map(plot: HeatMap) -> Figure:
 
 
 def _scatter(plot: Scatter) -> Figure:
-    figure, axes = _new(6.2, 3.6)
+    figure, axes = _new(5.0, 3.2)
     front = {number for _, _, number, _ in plot.front}
     others = [(speed, loss) for speed, loss, number in plot.points if number not in front]
     if others:
@@ -112,7 +112,7 @@ def _scatter(plot: Scatter) -> Figure:
         [speed for speed, *_ in plot.front], [loss for _, loss, *_ in plot.front], "D-", color=_COLOURS[1], markersize=7
     )
     for speed, loss, number, _ in plot.front:
-        axes.annotate(str(number), (speed, loss), (6, 5), textcoords="offset points", fontweight="bold")
+        axes.annotate(str(number), (speed, loss), (6, -12), textcoords="offset points", fontweight="bold")
     _scale(axes.yaxis, [loss for _, loss, _ in plot.points])
     _scale(axes.xaxis, [speed for speed, *_ in plot.points])
     axes.margins(0.08, 0.1)
@@ -127,7 +127,7 @@ def _scatter(plot: Scatter) -> Figure:
 
 
 def _curves(plot: Curves) -> Figure:
-    figure, axes = _new(6.2, 3.8)
+    figure, axes = _new(5.0, 3.3)
     handles = []
     every = [point for _, curves in plot.lines for curve in curves for point in curve]
     for number, (name, curves) in enumerate(plot.lines):
@@ -152,7 +152,7 @@ def _curves(plot: Curves) -> Figure:
 
 
 def _bars(plot: Bars) -> Figure:
-    figure, axes = _new(6.2, 0.6 + 0.22 * len(plot.bars))
+    figure, axes = _new(5.0, 0.6 + 0.22 * len(plot.bars))
     for place, (_, seconds) in enumerate(plot.bars):
         left = 0.0
         for part, width in enumerate(seconds):

@@ -100,13 +100,13 @@ def _records(directory: Path) -> tuple[list[RunRecord], list[str]]:
 
 def _tabulated(directory: Path) -> Iterator[RunRecord]:
     """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
-    blank = {
+    blank: dict[str, Any] = {
         name: "" if str in (info.annotation, *map(type, get_args(info.annotation))) else None
         for name, info in RunRecord.model_fields.items()
         if info.is_required()
     }
     for row in load_results(directory).to_dict("records"):
-        known = {str(name): None if _is_missing(value) else value for name, value in row.items()}
+        known: dict[str, Any] = {str(name): None if _is_missing(value) else value for name, value in row.items()}
         known = {name: value for name, value in known.items() if value is not None or blank.get(name) is None}
         yield RunRecord.model_construct(None, **{**blank, **known})
 
