@@ -42,7 +42,8 @@ _LABEL_CHARACTERS = 60
 
 def to_svg(plot: Plot, prefix: str) -> str:
     """`plot` as an ``<svg>`` element, whose ids begin with `prefix` so that several fit one page."""
-    draw: Callable[[Any], Figure] = {HeatMap: _heat_map, Scatter: _scatter, Curves: _curves, Bars: _bars}[type(plot)]
+    drawn: dict[type[Plot], Callable[[Any], Figure]]
+    drawn = {HeatMap: _heat_map, Scatter: _scatter, Curves: _curves, Bars: _bars}
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A name may hold characters that matplotlib's fonts lack; the reader's have them.
         warnings.simplefilter("ignore")
@@ -50,7 +51,9 @@ def to_svg(plot: Plot, prefix: str) -> str:
         matplotlib.rcParams.update(_SETTINGS)
         text = io.StringIO()
         blank = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        draw(plot).savefig(text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05, metadata=blank)
+        drawn[type(plot)](plot).savefig(
+            text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05, metadata=blank
+        )
     svg = text.getvalue()
     svg = re.sub(r"<[^>]*>", lambda tag: _adapt(tag[0], prefix), svg[svg.index("<svg") :])
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(plot.title)}" ', 1)
