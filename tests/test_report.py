@@ -375,6 +375,10 @@ def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, smal
     )
     assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small").notes
     assert "epochs_run" not in [c.name for c in section(alike, "Ranking").tables[0].columns]
+    failed = make(small_corpus, "c", bptt=9, status="failed", reason="x")
+    some = document_of(tmp_path / "c", good(small_corpus, "a", 100.0, 10.0), failed)
+    assert "Every run that ended well: 1 epoch of the whole text." in section(some, "Corpus small").notes
+    assert column(section(some, "Ranking"), "epochs_run") == ["1", "0"]
     unlike = document_of(
         tmp_path / "b",
         good(small_corpus, "a", 100.0, 10.0, epochs_run=3),

@@ -192,13 +192,16 @@ class _Corpus:
     def _training(self) -> str:
         """How long and on how much all were trained, or that they differ in it."""
         records = [row.record for point in self.points for row in point.rows]
+        good = [record for record in records if record.status == "ok"]
+        whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
+        records = good or records
         known = {(record.epochs_run, record.max_train_tokens, record.max_steps) for record in records}
         if len(known) > 1:
             return (
                 "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
                 "compare perplexities between rows that agree in them."
             )
-        return f"Every run: {self._amount(records[0])}."
+        return f"{whose}: {self._amount(records[0])}."
 
     @staticmethod
     def _amount(record: RunRecord) -> str:
