@@ -22,6 +22,7 @@ from gluon_rnn.metrics import EpochResult
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, RunRecord, describe, describe_epoch, write_tables
 from gluon_rnn.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
 from gluon_rnn.report.document import compose
+from gluon_rnn.report.plots import to_svg
 from gluon_rnn.report.points import (
     Point,
     compromise,
@@ -244,23 +245,23 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
 ) -> None:
     records = [
         good(small_corpus, f"{cell}{seed}", mean + 2 * seed, 10.0, cell=cell, seed=seed)
-        for cell, mean in (("lstm", 100.0), ("gru", 104.0), ("rnn_tanh", 300.0))
+        for cell, mean in (("lstm", 100.0), ("gru", 104.0), ("custom_gru", 103.0), ("rnn_tanh", 300.0))
         for seed in (0, 1, 2)
     ]
     document = document_of(tmp_path / "grid", *records)
     # 102 +- 4.3027 * 2 / sqrt(3)
     text = dict(section(document, "Corpus small").choices)["Best perplexity"]
     assert (
-        "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 1 other point lie below its end."
+        "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 2 other points lie below its end."
         in text
     )
     seeds = section(document, "Over seeds")
-    assert column(seeds, "seeds") == [3, 3, 3]
-    assert column(seeds, "valid ppl mean") == [102.0, 106.0, 302.0]
-    assert column(seeds, "test ppl mean") == [101.0, 105.0, 301.0]
+    assert column(seeds, "seeds") == [3, 3, 3, 3]
+    assert column(seeds, "valid ppl mean") == [102.0, 105.0, 106.0, 302.0]
+    assert column(seeds, "test ppl mean") == [101.0, 104.0, 105.0, 301.0]
     (table,) = seeds.tables
     assert table.rows[0][2:6] == pytest.approx([102.0, 2.0, 97.0317, 106.9683], rel=1e-5)
-    assert column(section(document, "Ranking"), "seeds") == [3, 3, 3]
+    assert column(section(document, "Ranking"), "seeds") == [3, 3, 3, 3]
 
 
 def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -602,6 +603,15 @@ def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusF
     assert page.text.count(HOSTILE) > 8
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
+    name = r"$\frac{$ & <b>"
+    svg = to_svg(Scatter(name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
+    page = Page(svg)
+    assert page.text.count(name) == 2
+    assert [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"] == [name]
+    assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
 
 
 def test_the_page_asks_for_nothing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
