@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sweep test check format doctor lock clean again
+.PHONY: help install dev sweep test check format doctor columns lock clean again
 
 help:
 	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
@@ -28,6 +28,7 @@ help:
 	@echo 'make test      install what developers need, too, then run the tests; ARGS="-k name"'
 	@echo 'make check     layout, lint and types'
 	@echo 'make format    mend the layout and what lint can mend'
+	@echo 'make columns   renew results/README.md from the descriptions in the code'
 	@echo 'make lock      remake requirements/*.txt; UPGRADE=--upgrade for the newest releases'
 	@echo 'make clean     remove .venv, caches and build leftovers; results and data stay'
 
@@ -62,6 +63,9 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+columns: $(INSTALLED)
+	@$(BIN)/python -m gluon_rnn.columns >results/README.md
 
 # One resolution for Python 3.10 and 3.11 and for both architectures; the other files take over the versions of cpu.txt.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --generate-hashes \

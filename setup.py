@@ -75,6 +75,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
     packages=find_packages(include=["gluon_rnn", "gluon_rnn.*"]),
+    package_data={"gluon_rnn.report": ["report.html", "report.css", "report.js"]},
     install_requires=CORE,
     extras_require={
         "cpu": CPU,

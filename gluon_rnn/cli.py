@@ -22,6 +22,7 @@ from gluon_rnn.display import Several, choose_display, make_console, results_tab
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import FINISHED, read_records
+from gluon_rnn.report import write_report
 from gluon_rnn.sweep import Display, Plan, plan_sweep, read_points, run_sweep
 
 QUICK = "quick"
@@ -116,6 +117,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_check_regression(commands)
     _add_promote(commands)
+    report = commands.add_parser(
+        "report",
+        help="write report.html and report.md",
+        description="Write report.html and report.md of one or several folders of results: what to choose and what it "
+        "costs, with rankings, maps, curves and the machines. The page is one file and needs no network.",
+    )
+    report.add_argument(
+        "directories", nargs="+", type=_folder, metavar="DIR", help="a sweep's folder, such as results/quick"
+    )
+    report.add_argument("--output", type=_folder, metavar="DIR", help="where to write it (default: the first DIR)")
+    report.set_defaults(run=_report)
 
     doctor = commands.add_parser(
         "doctor",
@@ -284,6 +296,10 @@ def _sweep(options: argparse.Namespace) -> int:
         return 130
     console.print(results_table(records, plan.varying))
     console.print(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}", soft_wrap=True)
+    try:
+        console.print(f"report: {write_report(plan.directory)}", soft_wrap=True)
+    except Exception as error:  # the sweep stands, whatever becomes of its report
+        print(f"no report: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
     failed = [record for record in records if record.status not in FINISHED]
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
@@ -344,6 +360,11 @@ def _status(options: argparse.Namespace) -> int:
     records, damaged = read_records(directory)
     for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged]:
         print(line)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    print(write_report(options.directories, options.output))
     return 0
 
 

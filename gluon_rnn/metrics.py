@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 
 def perplexity(nats_per_token: float) -> float:
@@ -110,29 +111,24 @@ def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch came to.
+    """What one epoch came to: a row of ``epochs.csv``."""
 
-    Attributes:
-        epoch: counted from 1.
-        learning_rate: during the epoch.
-        train_loss: mean nats a token over the epoch, as training saw them (dropout on, parameters moving).
-        valid_loss: mean nats a token after the epoch.
-        valid_perplexity: its exponential.
-        test_loss: likewise; measured only when validation improved, else None.
-        test_perplexity: its exponential.
-        tokens_per_second: of training, warm-up left out; None where the whole epoch was warm-up.
-        seconds: of training, evaluation left out.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    valid_loss: float
-    valid_perplexity: float
-    test_loss: float | None
-    test_perplexity: float | None
-    tokens_per_second: float | None
-    seconds: float
+    epoch: Annotated[int, Field(description="number of the epoch, counted from 1")]
+    learning_rate: Annotated[float, Field(description="learning rate during the epoch")]
+    train_loss: Annotated[
+        float, Field(description="mean nats a token, as training saw them: dropout on, parameters moving")
+    ]
+    valid_loss: Annotated[float, Field(description="mean nats a token after the epoch")]
+    valid_perplexity: Annotated[float, Field(description="perplexity of validation: exp(valid_loss)")]
+    test_loss: Annotated[
+        float | None, Field(description="mean nats a token; measured only when validation improved, else empty")
+    ]
+    test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")]
+    tokens_per_second: Annotated[
+        float | None,
+        Field(description="training tokens a second, warm-up left out; empty where the whole epoch was warm-up"),
+    ]
+    seconds: Annotated[float, Field(description="seconds of training, evaluation left out")]
 
 
 @dataclass

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -103,7 +103,8 @@ def read_progress(directory: Path) -> LiveProgress | None:
 class RunRecord(RunConfig):
     """A row of ``runs.csv``: the configuration that ran, what came of it, and where.
 
-    Of the configuration, `dataset` is the corpus's name, `threads` and `device` are what the run was given.
+    Of the configuration, `dataset`, `threads` and `device` say what it came to be. What a column holds is said here, in
+    `RunConfig` or in `Origin`; `describe` knows where.
     """
 
     model_config = ConfigDict(
@@ -114,40 +115,45 @@ class RunRecord(RunConfig):
     schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
     status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
     reason: Annotated[str, Field(description="why the status is not ok")] = ""
-    dataset_sha1: Annotated[str, Field(description="of the corpus's three splits")]
+    dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
+    dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
     vocab_size: Annotated[int, Field(description="words, <unk> and <eos> included")]
     epochs_run: Annotated[int, Field(description="finished epochs")] = 0
     steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
     best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
     train_perplexity: Annotated[
         float | None,
-        Field(description="over the last epoch trained in, dropout on; infinite if a loss in it was not finite"),
+        Field(
+            description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"
+        ),
     ] = None
     valid_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
-    valid_perplexity: Annotated[float | None, Field(description="exp(valid_loss)")] = None
+    valid_perplexity: Annotated[float | None, Field(description="perplexity of validation: exp(valid_loss)")] = None
     test_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
-    test_perplexity: Annotated[float | None, Field(description="exp(test_loss)")] = None
+    test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")] = None
     train_tokens: Annotated[int | None, Field(description="targets of one epoch of training")] = None
     valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
     test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
-    tokens_per_second: Annotated[float | None, Field(description="of training, warm-up left out")] = None
+    tokens_per_second: Annotated[float | None, Field(description="training tokens a second, warm-up left out")] = None
     sequences_per_second: Annotated[
         float | None, Field(description="windows of bptt tokens a second: tokens_per_second / bptt")
     ] = None
     step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
-    step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same")] = None
-    train_seconds: Annotated[float | None, Field(description="in training, warm-up included, evaluation left out")] = (
-        None
-    )
-    evaluation_seconds: Annotated[float | None, Field(description="in validation and test")] = None
+    step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
+    train_seconds: Annotated[
+        float | None, Field(description="seconds in training, warm-up included, evaluation left out")
+    ] = None
+    evaluation_seconds: Annotated[float | None, Field(description="seconds in validation and test")] = None
     wall_seconds: Annotated[
-        float | None, Field(description="of the worker's process, all attempts at this run's end")
+        float | None, Field(description="seconds of the worker's process; of a resumed run, of the last one only")
     ] = None
     parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
-    peak_rss_mb: Annotated[float | None, Field(description="largest resident memory of the process, 2**20 bytes")] = (
-        None
-    )
-    peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, 2**20 bytes")] = None
+    peak_rss_mb: Annotated[
+        float | None, Field(description="largest resident memory of the process, in 2**20 bytes")
+    ] = None
+    peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, in 2**20 bytes")] = None
+    device: Annotated[str, Field(description="what the run was given: cpu or gpu:N")] = "auto"
+    threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
     device_name: str
     machine_id: str
     blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
@@ -160,7 +166,7 @@ class RunRecord(RunConfig):
     git_commit: str | None = None
     git_dirty: bool | None = None
     host: str
-    started_at: Annotated[str, Field(description="UTC, ISO 8601")]
+    started_at: Annotated[str, Field(description="start of the run, UTC, ISO 8601")]
 
 
 def _columns() -> tuple[str, ...]:
@@ -177,6 +183,21 @@ COLUMNS = _columns()
 #: The columns of ``epochs.csv``, in order.
 EPOCH_COLUMNS = ("run_id", *(field.name for field in fields(EpochResult)))
 _EPOCHS = TypeAdapter(list[EpochResult])
+
+
+def describe(column: str) -> str:
+    """What a column of ``runs.csv`` holds, with its unit."""
+    description = RunRecord.model_fields[column].description or Origin.model_fields[column].description
+    assert description, column
+    return description
+
+
+def describe_epoch(column: str) -> str:
+    """What a column of ``epochs.csv`` holds, with its unit."""
+    if column == "run_id":
+        return "the run, as in runs.csv"
+    description: str = get_type_hints(EpochResult, include_extras=True)[column].__metadata__[0].description
+    return description
 
 
 def make_record(
@@ -204,7 +225,7 @@ def make_record(
         },
         run_id=job.run_id,
         status=status,
-        reason=_without_paths(reason),
+        reason=without_paths(" ".join(reason.split()))[:500],
         dataset_sha1=job.corpus.sha1,
         vocab_size=job.corpus.vocab_size,
         epochs_run=len(progress.history),
@@ -238,9 +259,9 @@ def make_record(
 _FOLDERS = re.compile(r"""(?<=['"])/[^'"]*/|(?<![\w/.<>)\]])(/[^\s/'":]+)*/(?=[^\s/'":])""")
 
 
-def _without_paths(reason: str) -> str:
-    """One line without absolute paths, of which the last name stays: records are meant to be committed."""
-    return _FOLDERS.sub("", " ".join(reason.split()))[:500]
+def without_paths(text: str) -> str:
+    """`text` with the last name of each absolute path alone: records and reports are meant to be committed."""
+    return _FOLDERS.sub("", text)
 
 
 def write_record(directory: Path, record: RunRecord) -> None:

@@ -203,6 +203,11 @@ def test_nothing_that_may_be_committed_holds_a_path_of_this_machine(mixed: Mixed
     tables = [mixed.directory / "runs.csv", mixed.directory / "epochs.csv"]
     kept = [*tables, *mixed.directory.glob("runs/*/record.json"), *mixed.directory.glob("runs/*/epochs.csv")]
     assert len(kept) == 2 + 6 + 6
+    for name in ("report.md", "report.html"):
+        text = (mixed.directory / name).read_text()
+        # The end of a log is there, and the folders that its traceback names are not.
+        assert "no weights in" in text
+        assert str(mixed.cwd) not in text
     for path in kept:
         assert not re.search(r"(?<![\w.:])/\w", path.read_text()), path
         assert str(mixed.cwd) not in path.read_text()
@@ -232,6 +237,24 @@ def test_finished_points_are_not_run_again_and_failed_ones_are_left(mixed: Mixed
     assert again.returncode == 1
     assert "started" not in again.stdout
     assert (mixed.directory / "runs.csv").read_bytes() == before
+
+
+def test_a_sweep_ends_with_its_report_and_stands_without_one(mixed: Mixed) -> None:
+    lines = mixed.done.stdout.splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("tables: ")]
+    assert lines[place + 1] == "report: results/mixed/report.html"
+    page = mixed.directory / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    page.mkdir()
+    again = run(mixed.file, "--quiet", cwd=mixed.cwd)
+    page.rmdir()
+    assert again.returncode == mixed.done.returncode == 1
+    (line,) = again.stderr.splitlines()
+    assert line.startswith("no report: cannot write the report to results/mixed: ")
+    assert "tables: results/mixed/runs.csv" in again.stdout
+    again = run(mixed.file, "--quiet", cwd=mixed.cwd)
+    assert (again.stderr, page.read_bytes()) == ("", before)
 
 
 def test_status_of_a_sweep_that_has_ended(mixed: Mixed) -> None:

@@ -1,0 +1,530 @@
+"""What a report says of rows, section by section."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+from gluon_rnn.records import RunRecord, describe
+from gluon_rnn.report.content import (
+    Bars,
+    Column,
+    Curves,
+    Document,
+    HeatMap,
+    Scatter,
+    Section,
+    Table,
+    figure,
+)
+from gluon_rnn.report.points import (
+    CONFIDENCE,
+    Place,
+    Point,
+    axes,
+    comparable,
+    compromise,
+    fastest_within,
+    pareto_front,
+    places_of,
+    points_of,
+    quantity,
+    ranked,
+    varying,
+)
+from gluon_rnn.report.published import PUBLISHED
+from gluon_rnn.report.reading import Findings, Row
+
+#: How much worse a perplexity may be for the sake of speed: about what a seed changes.
+TOLERANCE = 0.05
+#: Curves and bars that can still be told apart.
+_NAMED_CURVES = 8
+_BARS = 30
+
+
+def compose(findings: Findings) -> Document:
+    """The report of `findings`: a part for each corpus, whose perplexities compare, and one on machines.
+
+    Within a corpus runs of different machines, devices or thread counts are ranked in one table, which names the place
+    of each; they are never averaged, and speeds are set against each other within a place only.
+    """
+    places = places_of(findings.rows)
+    corpora: dict[tuple[Any, ...], list[Row]] = {}
+    for row in findings.rows:
+        # What is scored decides a perplexity as much as what it is scored on.
+        key = (row.record.dataset, row.record.dataset_sha1, row.record.max_eval_tokens)
+        corpora.setdefault(key, []).append(row)
+    sections: list[Section] = []
+    for key in sorted(corpora, key=lambda key: tuple(map(str, key))):
+        sections += _Corpus(corpora[key], places).sections()
+    notes = list(findings.notes)
+    if len(corpora) > 1:
+        notes.append(
+            "There are several corpora, or parts of one that were scored: a perplexity compares within one only."
+        )
+    if len(places) > 1:
+        notes.append(
+            f"The runs come from {len(places)} places: a machine, device or number of threads each, lettered "
+            f"{places[0].letter} to {places[-1].letter} and described at the end. Speed and memory compare within one."
+        )
+    sections.append(_machines(findings.rows, places))
+    if notes:
+        sections.insert(0, Section("Before you compare", level=2, notes=notes))
+    return Document(" and ".join(findings.folders), _summary(findings.rows), sections)
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    counts = Counter(str(row.record.status) for row in rows)
+    said = ", ".join(f"{count} {status or 'of unknown status'}" for status, count in sorted(counts.items()))
+    times = sorted(row.record.started_at for row in rows if row.record.started_at)
+    when = f"; started {times[0]}" + (f" to {times[-1]}" if times[-1] != times[0] else "") if times else ""
+    return f"{_count(len(rows), 'run')} ({said}){when}."
+
+
+class _Corpus:
+    """The part of a report on the rows of one corpus."""
+
+    def __init__(self, rows: Sequence[Row], places: Sequence[Place]) -> None:
+        self.record = rows[0].record
+        self.points = ranked(points_of(rows, places))
+        self.names = varying(self.points)
+        letters = {point.place.letter for point in self.points}
+        self.places = [place for place in places if place.letter in letters]
+        self.numbers = {id(point): number for number, point in enumerate(self.points, 1)}
+        self.scored = any(point.mean("valid_perplexity") is not None for point in self.points)
+        self.seeded = any(len(point.rows) > 1 for point in self.points)
+
+    def sections(self) -> list[Section]:
+        """All of them that have something to say."""
+        found = [self._choice(), self._ranking(), self._trade(), *self._maps(), self._curves(), self._seeds()]
+        found += [self._time(), self._failures(), self._published()]
+        return [section for section in found if section]
+
+    def label(self, point: Point) -> str:
+        """A point's name in a sentence or a plot."""
+        where = f" on {point.place.letter}" if len(self.places) > 1 else ""
+        return point.label(self.names) + where
+
+    def settings(self, point: Point) -> list[Any]:
+        """Its cells under `setting_columns`."""
+        where = [point.place.letter] if len(self.places) > 1 else []
+        return [*where, *(point.settings[name] for name in self.names)]
+
+    @property
+    def setting_columns(self) -> list[Column]:
+        """What tells points apart."""
+        where = [Column("place", "machine, device and threads; see the end")] if len(self.places) > 1 else []
+        return [*where, *(Column(name, _meaning(name)) for name in self.names)]
+
+    def _choice(self) -> Section:
+        record = self.record
+        heading = f"Corpus {record.dataset or 'unknown'}"
+        notes = [self._training()]
+        if record.max_eval_tokens:
+            notes.append(f"Scored on the first {record.max_eval_tokens:,} tokens of validation and test only.")
+        good = [point for point in self.points if point.ok]
+        if not good:
+            notes.insert(0, "No point ended well, so there is nothing to choose from; the reasons are below.")
+            return Section(heading, level=2, notes=notes)
+        choices = []
+        best = good[0]
+        if best.mean("valid_perplexity") is not None:
+            choices.append(("Best perplexity", f"{self._costs(best)}.{self._certainty(best)}"))
+        for place in self.places:
+            here = [point for point in good if point.place is place]
+            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            if front := pareto_front(here):
+                middle = compromise(front)
+                text = f"{len(front)} of {_count(len(here), 'point')} are beaten by none in both perplexity and speed, "
+                text += "fastest first: "
+                text += "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in front) + "."
+                choices.append((f"Pareto front{on}", text))
+                if middle:
+                    choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}."))
+            fastest = fastest_within(here, TOLERANCE)
+            if fastest:
+                text = "The point of the best perplexity" if fastest is best else self._costs(fastest)
+                choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
+            elif here and not self.scored:
+                fastest = max(here, key=lambda point: point.mean("tokens_per_second") or 0.0)
+                choices.append((f"Fastest{on}", f"{self._costs(fastest)}. Nothing was evaluated."))
+        return Section(heading, level=2, choices=choices, notes=notes)
+
+    def _costs(self, point: Point) -> str:
+        """``cell=gru: validation perplexity 100.00, test 90.00, at 1,000 tokens/s, 500 MB and 30 s a run``."""
+        results = [
+            f"{words} {figure(value, 2)}"
+            for words, name in (("validation perplexity", "valid_perplexity"), ("test", "test_perplexity"))
+            if (value := point.mean(name)) is not None
+        ]
+        costs = [
+            f"{figure(value, 0)} {unit}"
+            for unit, name in (("tokens/s", "tokens_per_second"), ("MB", "peak_mb"), ("s a run", "wall_seconds"))
+            if (value := point.mean(name)) is not None
+        ]
+        parts = [", ".join(results)] * bool(results) + ["at " + _listed(costs)] * bool(costs)
+        return f"{self.label(point)}: {', '.join(parts)}"
+
+    def _certainty(self, best: Point) -> str:
+        found = best.spread("valid_perplexity")
+        if found is None or found.low is None or found.high is None:
+            return (
+                " One seed stands behind it: seeds alone move a perplexity by several per cent, so small differences "
+                "decide nothing."
+            )
+        others = [
+            point
+            for point in self.points
+            if point is not best and point.ok and (mean := point.mean("valid_perplexity")) and mean <= found.high
+        ]
+        return (
+            f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {figure(found.low, 2)} to "
+            f"{figure(found.high, 2)}; "
+            + (
+                f"the means of {_count(len(others), 'other point')} lie below its end."
+                if others
+                else "all other means are above it."
+            )
+        )
+
+    def _training(self) -> str:
+        """How long and on how much all were trained, or that they differ in it."""
+        records = [row.record for point in self.points for row in point.rows]
+        good = [record for record in records if record.status == "ok"]
+        whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
+        records = good or records
+        known = {(record.epochs_run, record.max_train_tokens, record.max_steps) for record in records}
+        if len(known) > 1:
+            return (
+                "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
+                "compare perplexities between rows that agree in them."
+            )
+        return f"{whose}: {self._amount(records[0])}."
+
+    @staticmethod
+    def _amount(record: RunRecord) -> str:
+        if record.max_steps:
+            return f"a throughput run of {record.max_steps:,} timed steps, nothing evaluated"
+        text = "the first " + f"{record.max_train_tokens:,} tokens" if record.max_train_tokens else "the whole text"
+        return f"{_count(record.epochs_run, 'epoch')} of {text}"
+
+    def _ranking(self) -> Section:
+        amounts = [
+            name
+            for name in ("epochs_run", "max_train_tokens", "max_steps")
+            if name not in self.names
+            and len({getattr(row.record, name) for point in self.points for row in point.rows}) > 1
+        ]
+        measures = (
+            ("valid ppl", "valid_perplexity", 2),
+            ("test ppl", "test_perplexity", 2),
+            ("tokens/s", "tokens_per_second", 0),
+            ("ms/step", "step_ms_p50", 1),
+            ("peak MB", "peak_mb", 0),
+            ("seconds", "wall_seconds", 0),
+        )
+        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
+        columns = [
+            Column("no.", "place in the ranking", 0),
+            *self.setting_columns,
+            *(Column(name, _meaning(name)) for name in amounts),
+            *(Column(name, _meaning(column), digits) for name, column, digits in shown),
+            *([Column("seeds", "runs that the figures are means over", 0)] if self.seeded else []),
+            Column("status", _meaning("status")),
+        ]
+
+        def cells(point: Point) -> list[Any]:
+            ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
+            seeds = [len(point.counted)] if self.seeded else []
+            means = [point.mean(column) for _, column, _ in shown]
+            return [self.numbers[id(point)], *self.settings(point), *ran, *means, *seeds, point.status]
+
+        by = "validation perplexity" if self.scored else "tokens/s"
+        notes = [f"Best first, by {by}" + (", each a mean over seeds." if self.seeded else ".")]
+        if any(not point.ok for point in self.points):
+            notes.append("Points of which a run went wrong come last, with what their good runs, or else all, came to.")
+        # Speeds of two places do not compare, so they cannot be ranked in one table.
+        groups = [self.points] if self.scored else [[p for p in self.points if p.place is q] for q in self.places]
+        tables = [Table(columns, [cells(point) for point in group]) for group in groups]
+        return Section("Ranking", notes=notes, tables=tables)
+
+    def _trade(self) -> Section | None:
+        plots, rows = [], []
+        for place in self.places:
+            here = comparable(point for point in self.points if point.place is place)
+            front = pareto_front(here)
+            if len(here) < 2:
+                continue
+            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            spots = {id(p): (p.mean("tokens_per_second") or 0.0, p.mean("valid_perplexity") or 0.0) for p in here}
+            plots.append(
+                Scatter(
+                    f"Perplexity against throughput{on}",
+                    [(*spots[id(point)], self.numbers[id(point)]) for point in here],
+                    [(*spots[id(p)], self.numbers[id(p)], p.label(self.names)) for p in front],
+                )
+            )
+            rows += [[self.numbers[id(p)], *self.settings(p), *spots[id(p)][::-1], p.mean("peak_mb")] for p in front]
+        if not plots:
+            return None
+        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns]
+        columns += [Column("valid ppl", digits=2), Column("tokens/s", digits=0), Column("peak MB", digits=0)]
+        note = "On the line: the Pareto front, the points that no other beats in perplexity without being slower."
+        return Section("Perplexity against throughput", notes=[note], plots=plots, tables=[Table(columns, rows)])
+
+    def _maps(self) -> list[Section]:
+        """One for each pair of axes."""
+        return [self._pair(first, second) for first, second in combinations(axes(self.points, self.names), 2)]
+
+    def _pair(self, first: str, second: str) -> Section:
+        others = [name for name in self.names if name not in (first, second)]
+        measures = (
+            ("Validation perplexity", "valid_perplexity", 2, True),
+            ("Tokens/s", "tokens_per_second", 0, False),
+            ("Peak MB", "peak_mb", 0, True),
+        )
+        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
+        plots: list[HeatMap] = []
+        rows: list[list[Any]] = []
+        for place in self.places:
+            here = [point for point in self.points if point.place is place]
+            down, across = (_ordered({point.settings[name] for point in here}) for name in (first, second))
+            # The ranking's order makes the first that fits the best one.
+            best: dict[tuple[int, int], Point] = {}
+            for point in here:
+                best.setdefault((down.index(point.settings[first]), across.index(point.settings[second])), point)
+            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            for title, name, digits, lower_is_better in shown:
+                cells: dict[tuple[int, int], tuple[float | None, str]] = {
+                    spot: (value, figure(value, digits)) if p.ok and value is not None else (None, p.status)
+                    for spot, p in best.items()
+                    for value in [p.mean(name)]
+                }
+                plots.append(
+                    HeatMap(title + on, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
+                )
+            for _, point in sorted(best.items(), key=lambda item: item[0]):
+                where = [point.place.letter] if len(self.places) > 1 else []
+                means = [point.mean(name) for _, name, _, _ in shown]
+                rows.append([*where, point.settings[first], point.settings[second], *means, point.label(others)])
+        columns = [Column("place")] * (len(self.places) > 1) + [
+            Column(first, _meaning(first)),
+            Column(second, _meaning(second)),
+        ]
+        columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in shown]
+        notes = []
+        if others:
+            columns.append(Column("with", "the other settings of the point shown"))
+            if free := [name for name in others if name in axes(self.points, self.names)]:
+                notes.append(f"Each cell is the best-ranked point with these two settings, over all {_listed(free)}.")
+        else:
+            rows = [row[:-1] for row in rows]
+        return Section(f"{first} and {second}", notes=notes, plots=plots, tables=[Table(columns, rows)])
+
+    def _curves(self) -> Section | None:
+        lines = [(point, [row.curve for row in point.rows if len(row.curve) > 1]) for point in self.points]
+        lines = [(point, curves) for point, curves in lines if curves]
+        if not lines:
+            return None
+        named = [
+            (self.label(point) if number < _NAMED_CURVES else "", curves)
+            for number, (point, curves) in enumerate(lines)
+        ]
+        notes = ["Validation perplexity after each epoch" + (", a line for each seed." if self.seeded else ".")]
+        if len(lines) > _NAMED_CURVES:
+            notes.append(f"The {_NAMED_CURVES} best-ranked points are named, the others are faint.")
+        return Section("Learning curves", notes=notes, plots=[Curves("Learning curves", named)])
+
+    def _seeds(self) -> Section | None:
+        if not self.seeded:
+            return None
+        measures = (
+            ("valid ppl", "valid_perplexity", 2),
+            ("test ppl", "test_perplexity", 2),
+            ("tokens/s", "tokens_per_second", 0),
+        )
+        columns = [*self.setting_columns, Column("seeds", "runs that ended well", 0)]
+        for title, name, digits in measures:
+            columns.append(Column(f"{title} mean", _meaning(name), digits))
+            columns.append(Column("sd", f"standard deviation (n - 1) of {title}", digits))
+            columns.append(Column(f"{CONFIDENCE:.0%} low", f"of the mean of {title}", digits))
+            columns.append(Column(f"{CONFIDENCE:.0%} high", f"of the mean of {title}", digits))
+        rows = []
+        for point in self.points:
+            good = [row for row in point.rows if row.record.status == "ok"]
+            if len(good) < 2:
+                continue
+            cells: list[Any] = [*self.settings(point), len(good)]
+            for _, name, _ in measures:
+                s = point.spread(name)
+                cells += [s.mean, s.deviation, s.low, s.high] if s else [None] * 4
+            rows.append(cells)
+        if not rows:
+            return None
+        note = (
+            "Mean, standard deviation (n - 1) and Student's two-sided confidence interval of the mean, over the seeds "
+            "that ended well. Two points whose intervals overlap widely are not told apart by these runs."
+        )
+        return Section("Over seeds", notes=[note], tables=[Table(columns, rows)])
+
+    def _time(self) -> Section | None:
+        runs, resumed = [], False
+        for point in self.points:
+            for row in point.rows:
+                train, evaluation, wall = (
+                    quantity(row.record, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")
+                )
+                # The whole is of a run's last process, the parts are of all: one that was resumed has no rest to show.
+                rest = None if wall is None or train is None else wall - train - (evaluation or 0.0)
+                resumed = resumed or (rest is not None and rest < 0)
+                runs.append(
+                    (point, row.record.seed, (train, evaluation, None if rest is None or rest < 0 else rest, wall))
+                )
+        if all(wall is None for _, _, (*_, wall) in runs):
+            return None
+        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns, Column("seed", _meaning("seed"))]
+        columns += [
+            Column("training s", _meaning("train_seconds"), 1),
+            Column("evaluation s", _meaning("evaluation_seconds"), 1),
+            Column("rest s", "start, corpus, building and compiling the network, checkpoints", 1),
+            Column("whole s", _meaning("wall_seconds"), 1),
+            Column("training %", "of the whole", 0),
+        ]
+        rows = [
+            [self.numbers[id(point)], *self.settings(point), seed, *seconds, _share(seconds)]
+            for point, seed, seconds in runs
+        ]
+        bars = [
+            (
+                f"{self.numbers[id(point)]}" + (f", seed {seed}" if self.seeded else ""),
+                [max(0.0, s or 0.0) for s in seconds[:3]],
+            )
+            for point, seed, seconds in runs
+        ]
+        title = "Seconds by run, numbered as in the ranking" + ("" if len(bars) <= _BARS else f" (the first {_BARS})")
+        plot = Bars(title, ("training", "evaluation", "the rest"), bars[:_BARS])
+        notes = []
+        if any(evaluation is None for _, _, (_, evaluation, *_) in runs):
+            notes.append("Where evaluation was not timed, it is in the rest.")
+        if resumed:
+            notes.append("Runs that were resumed have no rest: their whole is of the last process only.")
+        return Section("Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)])
+
+    def _failures(self) -> Section | None:
+        wrong = [(point, row) for point in self.points for row in point.rows if row.record.status != "ok"]
+        if not wrong:
+            return None
+        columns = [*self.setting_columns, Column("seed", _meaning("seed")), Column("status", _meaning("status"))]
+        columns += [
+            Column("reason", _meaning("reason")),
+            Column("epochs", _meaning("epochs_run"), 0),
+            Column("run_id", _meaning("run_id")),
+        ]
+        rows = [
+            [*self.settings(point), r.seed, r.status, r.reason, r.epochs_run, r.run_id]
+            for point, row in wrong
+            for r in [row.record]
+        ]
+        logs = [
+            (f"{self.label(point)} seed={row.record.seed}: the end of its log", row.log)
+            for point, row in wrong
+            if row.log
+        ]
+        notes = (
+            [] if len(logs) == len(wrong) else ["Logs are not kept with the tables; those that are not shown are gone."]
+        )
+        return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
+
+    def _published(self) -> Section | None:
+        if self.record.dataset != "wikitext-2" or not self.scored:
+            return None
+        best: dict[tuple[Any, Any], Point] = {}
+        for point in self.points:
+            if point.ok and point.mean("valid_perplexity") is not None:
+                best.setdefault((point.settings["cell"], point.settings["hidden_size"]), point)
+        if not best:
+            return None
+        rows: list[list[Any]] = [
+            [
+                f"{_network(p)} (no. {self.numbers[id(p)]})",
+                "measured here",
+                self._amount(p.counted[0]),
+                p.mean("valid_perplexity"),
+                p.mean("test_perplexity"),
+            ]
+            for p in best.values()
+        ]
+        rows += [[model, f"published: {source}", training, *figures] for model, source, training, *figures in PUBLISHED]
+        columns = [
+            Column("model"),
+            Column("whose figure"),
+            Column("trained for"),
+            Column("valid ppl", digits=2),
+            Column("test ppl", digits=2),
+        ]
+        note = (
+            "The published figures are others', of other code, optimizers and numbers of epochs; they say what such "
+            "models reach, not what these runs should have reached. Of this suite: the best-ranked point of each cell "
+            "and size."
+        )
+        return Section("Beside published perplexities", notes=[note], tables=[Table(columns, rows)])
+
+
+def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
+    machine = ("device_name", "machine_id", "device", "threads")
+    software = ("blas", "environment", "mxnet_version", "gluonnlp_version", "numpy_version", "git_commit", "git_dirty")
+    names = machine + software
+    letters = {(p.machine_id, p.device, p.device_name, p.threads): p.letter for p in places}
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        r = row.record
+        letter = letters[r.machine_id, r.device_kind, r.device_name, r.threads]
+        key = (letter, *(getattr(r, name) for name in names))
+        counts[key] += 1
+    columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]
+    found = [
+        [key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
+    ]
+    notes = []
+    differ = [
+        name
+        for name in software
+        if len({value for row in rows if (value := getattr(row.record, name)) is not None}) > 1
+    ]
+    if differ:
+        notes.append(f"The runs differ in {_listed(differ)}, which can move speeds and the last bits of a result.")
+    return Section("Machines and versions", level=2, notes=notes, tables=[Table(columns, found)])
+
+
+def _network(point: Point) -> str:
+    s = point.settings
+    tied = "tied" if s["tie_weights"] else "untied"
+    return f"{s['cell']} {s['hidden_size']}, {tied}, dropout {s['dropout']}"
+
+
+def _meaning(name: str) -> str:
+    if name == "peak_mb":
+        return "peak_gpu_mb on a GPU, else peak_rss_mb: 2**20 bytes"
+    extra = {"results": "the folder", "version": "of runs alike in all but their run_id, such as an own cell's source"}
+    return extra.get(name) or describe(name)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    """Numbers by size, then words, None first."""
+    return sorted(values, key=lambda v: (v is not None, isinstance(v, str), v if v is not None else 0))
+
+
+def _share(seconds: Sequence[float | None]) -> float | None:
+    """Training's, of training, evaluation and the rest, in per cent."""
+    train, _, rest, whole = seconds
+    return 100 * train / whole if train is not None and rest is not None and whole else None

@@ -1,0 +1,255 @@
+"""The points of a sweep: runs that differ by their seed alone, and what they come to."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from gluon_rnn.config import RunConfig
+from gluon_rnn.records import RunRecord
+from gluon_rnn.report.reading import Row
+
+CONFIDENCE = 0.95
+
+#: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what makes a corpus.
+_NO_SETTING = frozenset({"dataset", "max_eval_tokens", "seed", "device", "threads", "log_interval"})
+
+
+def quantity(record: RunRecord, name: str) -> float | None:
+    """A column's number, or ``peak_mb``: the device's memory where it was measured, else the process's.
+
+    None where it is missing or not a number; infinities stay.
+    """
+    if name == "peak_mb":
+        name = "peak_rss_mb" if record.peak_gpu_mb is None else "peak_gpu_mb"
+    value = getattr(record, name)
+    return None if value is None or math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where throughputs compare: one machine, kind of device and number of threads.
+
+    Attributes:
+        letter: A, B and so on, in a report.
+    """
+
+    letter: str
+    machine_id: str
+    device: str
+    device_name: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A sample's size, mean, standard deviation (n - 1) and the two-sided `CONFIDENCE` interval of the mean.
+
+    The interval is Student's, mean ± t(n - 1) * deviation / sqrt(n). It and the deviation are None for a lone value and
+    where a value is infinite.
+    """
+
+    count: int
+    mean: float
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """The `Spread` of `values`; None of none."""
+    if not values:
+        return None
+    mean = statistics.fmean(values)
+    if len(values) < 2 or not math.isfinite(mean):
+        return Spread(len(values), mean)
+    from scipy.stats import t
+
+    deviation = statistics.stdev(values)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return Spread(len(values), mean, deviation, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration at one place, with a run for each seed.
+
+    Attributes:
+        settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, and
+            ``version``, which counts runs that agree in all but their run_id, as when an own cell's source changed.
+        place: where it ran.
+        rows: its runs, by seed.
+    """
+
+    settings: Mapping[str, Any]
+    place: Place
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def counted(self) -> tuple[RunRecord, ...]:
+        """The runs its figures come from: those that ended well, or all where none did."""
+        records = tuple(row.record for row in self.rows)
+        return tuple(record for record in records if record.status == "ok") or records
+
+    def spread(self, name: str) -> Spread | None:
+        """Of a `quantity` over the seeds."""
+        return spread([value for record in self.counted if (value := quantity(record, name)) is not None])
+
+    def mean(self, name: str) -> float | None:
+        """Of a `quantity` over the seeds."""
+        found = self.spread(name)
+        return found.mean if found else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every seed ended well."""
+        return all(row.record.status == "ok" for row in self.rows)
+
+    @property
+    def status(self) -> str:
+        """``ok``, or ``2 ok, 1 diverged`` of several seeds."""
+        counts = Counter(str(row.record.status) for row in self.rows)
+        if len(self.rows) == 1 or len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+    def label(self, names: Iterable[str]) -> str:
+        """``cell=gru bptt=35``."""
+        return " ".join(f"{name}={self.settings[name]}" for name in names)
+
+
+def places_of(rows: Iterable[Row]) -> list[Place]:
+    """The places of `rows`, lettered in the order of their names."""
+    found = sorted({_where(row) for row in rows}, key=lambda where: tuple(map(str, where)))
+    return [Place(_letter(number), *where) for number, where in enumerate(found)]
+
+
+def _where(row: Row) -> tuple[str, str, str, int | None]:
+    record = row.record
+    # A GPU's number decides nothing; its name does, where a machine has several kinds.
+    return record.machine_id, record.device_kind, record.device_name, record.threads
+
+
+def _letter(number: int) -> str:
+    more, last = divmod(number, 26)
+    return (_letter(more - 1) if more else "") + chr(ord("A") + last)
+
+
+def points_of(rows: Iterable[Row], places: Sequence[Place]) -> list[Point]:
+    """`rows` gathered to points."""
+    by_where = {(place.machine_id, place.device, place.device_name, place.threads): place for place in places}
+    names = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
+    seen: Counter[Any] = Counter()
+    gathered: dict[Any, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.record.seed, row.record.started_at, row.record.run_id)):
+        settings = (row.folder, *(getattr(row.record, name) for name in names))
+        version = seen[settings, _where(row), row.record.seed] = seen[settings, _where(row), row.record.seed] + 1
+        gathered.setdefault((_where(row), (*settings, version)), []).append(row)
+    return [
+        Point(dict(zip(("results", *names, "version"), settings, strict=True)), by_where[where], tuple(group))
+        for (where, settings), group in gathered.items()
+    ]
+
+
+def varying(points: Sequence[Point]) -> tuple[str, ...]:
+    """The settings in which `points` differ; what a lone point is known by."""
+    follows = all(point.settings["embed_size"] == point.settings["hidden_size"] for point in points)
+    names = [name for name in points[0].settings if not (follows and name == "embed_size")]
+    found = tuple(name for name in names if len({point.settings[name] for point in points}) > 1)
+    return found or ("cell", "bptt", "hidden_size")
+
+
+def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
+    """Those of `names` that were swept: a learning rate that each cell brings along tells no more than the cell."""
+    kept: list[str] = []
+    for name in names:
+        values = {point.settings[name] for point in points}
+        follows = any(
+            len({(point.settings[other], point.settings[name]) for point in points})
+            == len({point.settings[other] for point in points})
+            for other in kept
+        )
+        if len(values) > 1 and not follows:
+            kept.append(name)
+    return kept
+
+
+def ranked(points: Iterable[Point]) -> list[Point]:
+    """Best first: by mean validation perplexity, or by tokens/s where nothing was evaluated.
+
+    Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong come after those
+    that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
+    """
+
+    def key(point: Point) -> tuple[int, float, float, str]:
+        statuses = {row.record.status for row in point.rows}
+        order = 0 if statuses == {"ok"} else 1 if "ok" in statuses else 2 if "diverged" in statuses else 3
+        loss, speed = point.mean("valid_perplexity"), point.mean("tokens_per_second")
+        return order, math.inf if loss is None else loss, -(speed or 0.0), f"{point.place.letter} {point.settings}"
+
+    return sorted(points, key=key)
+
+
+def comparable(points: Iterable[Point]) -> list[Point]:
+    """The points whose perplexity and speed can both be put on an axis."""
+    return [
+        point
+        for point in points
+        if point.ok
+        and all(0 < (point.mean(name) or 0) < math.inf for name in ("valid_perplexity", "tokens_per_second"))
+    ]
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """The `comparable` points of one place that no other beats in perplexity without being slower; fastest first."""
+    front: list[Point] = []
+    least = math.inf
+    found = [(_known(p, "tokens_per_second"), _known(p, "valid_perplexity"), p) for p in comparable(points)]
+    for _, loss, point in sorted(found, key=lambda item: (-item[0], item[1])):
+        if loss < least:
+            least = loss
+            front.append(point)
+    return front
+
+
+def compromise(front: Sequence[Point]) -> Point | None:
+    """The point of a Pareto front that is nearest to having both its best perplexity and its best throughput.
+
+    Both are taken as logarithms and scaled to 0 .. 1 over the front, so that neither unit decides. None of a front of
+    fewer than three points, which has no middle.
+    """
+    if len(front) < 3:
+        return None
+    losses = [math.log(_known(point, "valid_perplexity")) for point in front]
+    speeds = [math.log(_known(point, "tokens_per_second")) for point in front]
+
+    def distance(number: int) -> float:
+        return math.hypot(
+            (losses[number] - losses[-1]) / (losses[0] - losses[-1]),
+            (speeds[0] - speeds[number]) / (speeds[0] - speeds[-1]),
+        )
+
+    return front[min(range(len(front)), key=distance)]
+
+
+def fastest_within(points: Iterable[Point], share: float) -> Point | None:
+    """The fastest of the `comparable` points whose perplexity is at most `share` above the lowest of them."""
+    found = comparable(points)
+    if not found:
+        return None
+    bound = (1 + share) * min(_known(point, "valid_perplexity") for point in found)
+    return max(
+        (point for point in found if _known(point, "valid_perplexity") <= bound),
+        key=lambda point: _known(point, "tokens_per_second"),
+    )
+
+
+def _known(point: Point, name: str) -> float:
+    value = point.mean(name)
+    assert value is not None
+    return value

@@ -1,0 +1,146 @@
+"""Folders of results to rows, whatever of them is there."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from gluon_rnn.errors import UserError
+from gluon_rnn.records import RunRecord, load_epochs, load_results, read_records, without_paths
+
+_LOG_TAIL_LINES = 15
+#: Enough for them, however long the log.
+_LOG_TAIL_BYTES = 16_384
+_LOG_LINE_CHARACTERS = 300
+#: Colours of a terminal, and whatever else is no text.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run and where it was found.
+
+    Attributes:
+        folder: of results, as a short name that tells it from the others.
+        record: what came of it; a column that its table lacks is at its default, or empty.
+        curve: (epoch, validation perplexity) after each epoch.
+        log: the last lines of its log, where it went wrong and the log is still there.
+    """
+
+    folder: str
+    record: RunRecord
+    curve: tuple[tuple[int, float], ...] = ()
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All rows of some folders, and what is to be said of reading them."""
+
+    folders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def read_folders(directories: Sequence[Path]) -> Findings:
+    """The rows of `directories`, in their order, then by run_id.
+
+    Records come from ``runs/`` and, where that has none, from ``runs.csv``. A run that stands in several folders counts
+    once.
+
+    Raises:
+        UserError: a folder is not there or holds no runs.
+    """
+    directories = list({path.resolve(): path for path in directories}.values())
+    names = _short_names(directories)
+    rows: list[Row] = []
+    notes: list[str] = []
+    seen: set[tuple[Any, ...]] = set()
+    twice = 0
+    for directory, name in zip(directories, names, strict=True):
+        records, damaged = _records(directory)
+        notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged]
+        curves = _curves(directory, notes)
+        for record in sorted(records, key=lambda record: record.run_id):
+            identity = (record.run_id, record.machine_id, record.started_at, record.wall_seconds)
+            twice += identity in seen
+            if identity not in seen:
+                seen.add(identity)
+                log = "" if record.status == "ok" else _log_tail(directory / "runs" / record.run_id / "log.txt")
+                rows.append(Row(name, record, curves.get(record.run_id, ()), log))
+    if twice:
+        notes.append(f"{twice} of the runs stand in several of the folders and count once.")
+    return Findings(tuple(names), tuple(rows), tuple(notes))
+
+
+def _short_names(directories: Sequence[Path]) -> list[str]:
+    """What tells folders apart, without what they share: reports are meant to be committed."""
+    paths = [path.resolve() for path in directories]
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath(paths)
+    return [path.name if str(path) == common else path.relative_to(common).as_posix() for path in paths]
+
+
+def _records(directory: Path) -> tuple[list[RunRecord], list[str]]:
+    if not directory.is_dir():
+        raise UserError(f"{directory} is no folder of results; name one such as results/quick")
+    records, damaged = read_records(directory)
+    if not records and (directory / "runs.csv").exists():
+        records = list(_tabulated(directory))
+    if not records:
+        raise UserError(f"there are no runs in {directory}; run a sweep first, or name a folder such as results/quick")
+    return records, damaged
+
+
+def _tabulated(directory: Path) -> Iterator[RunRecord]:
+    """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
+    blank: dict[str, Any] = {
+        name: "" if str in (info.annotation, *map(type, get_args(info.annotation))) else None
+        for name, info in RunRecord.model_fields.items()
+        if info.is_required()
+    }
+    for row in load_results(directory).to_dict("records"):
+        known: dict[str, Any] = {str(name): None if _is_missing(value) else value for name, value in row.items()}
+        known = {name: value for name, value in known.items() if value is not None or blank.get(name) is None}
+        yield RunRecord.model_construct(None, **{**blank, **known})
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.isna(value))
+
+
+def _curves(directory: Path, notes: list[str]) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Validation perplexities by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own."""
+    whole = directory / "epochs.csv"
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in [whole] if whole.exists() else sorted(directory.glob("runs/*/epochs.csv")):
+        try:
+            frame = load_epochs(path)
+            columns = [frame[name].tolist() for name in ("run_id", "epoch", "valid_perplexity")]
+        except (UserError, KeyError) as error:
+            reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
+            notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(reason)}")
+            continue
+        for run_id, epoch, perplexity in zip(*columns, strict=True):
+            if not _is_missing(epoch) and math.isfinite(perplexity):
+                found.setdefault(str(run_id), []).append((int(epoch), float(perplexity)))
+    return {run_id: tuple(sorted(points)) for run_id, points in found.items()}
+
+
+def _log_tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:  # logs are not committed
+        return ""
+    lines = [without_paths(_CONTROL.sub("", line))[:_LOG_LINE_CHARACTERS].rstrip() for line in text.split("\n")]
+    return "\n".join("\n".join(lines).strip("\n").split("\n")[-_LOG_TAIL_LINES:])

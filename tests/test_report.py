@@ -1,0 +1,682 @@
+"""What people read of a sweep: which numbers stand where, whatever rows hold, and equal bytes for equal rows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gluon_rnn import cli, columns, load_results, write_report
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.errors import UserError
+from gluon_rnn.metrics import EpochResult
+from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, RunRecord, describe, describe_epoch, write_tables
+from gluon_rnn.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
+from gluon_rnn.report.document import compose
+from gluon_rnn.report.plots import to_svg
+from gluon_rnn.report.points import (
+    Point,
+    compromise,
+    fastest_within,
+    pareto_front,
+    places_of,
+    points_of,
+    ranked,
+    spread,
+)
+from gluon_rnn.report.reading import Row, read_folders
+from gluon_rnn.report.rendering import to_html
+from tests.test_cli import environment
+from tests.test_records import epoch, keep, make_done, make_job
+
+HOSTILE = '</script><img src=x onerror="window.ran=1"><script>window.ran=1</script>|`x`**b**$y$ [a](http://h) & \\|'
+
+
+def make(corpus: CorpusFiles, name: str, **columns: Any) -> RunRecord:
+    """A row called `name`; settings and results alike by their columns' names."""
+    settings = {
+        key: columns.pop(key) for key in list(columns) if key in ("cell", "bptt", "hidden_size", "seed", "clip")
+    }
+    record = make_done(make_job(corpus, run_id=name, **settings))
+    loss = columns.get("valid_perplexity")
+    return record.model_copy(update={"epochs_run": 0 if loss is None else 1, **columns})
+
+
+def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **columns: Any) -> RunRecord:
+    results = {"valid_perplexity": perplexity, "test_perplexity": perplexity - 1, "tokens_per_second": speed}
+    return make(corpus, name, **{**results, "peak_rss_mb": 500.0, "wall_seconds": 20.0, **columns})
+
+
+def points(*records: RunRecord) -> list[Point]:
+    rows = [Row("grid", record) for record in records]
+    return ranked(points_of(rows, places_of(rows)))
+
+
+def document_of(folder: Path, *records: RunRecord) -> Document:
+    for record in records:
+        keep(folder, record)
+    return compose(read_folders([folder]))
+
+
+def section(document: Document, heading: str) -> Section:
+    (found,) = [section for section in document.sections if section.heading == heading]
+    return found
+
+
+def column(section: Section, name: str) -> list[Any]:
+    (table,) = section.tables
+    (place,) = [place for place, column in enumerate(table.columns) if column.name == name]
+    return [row[place] for row in table.rows]
+
+
+def cells(points: list[Point]) -> list[Any]:
+    return [point.settings["cell"] for point in points]
+
+
+class Page(HTMLParser):
+    """The elements of a page: (name, attributes), and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+# Numbers
+
+
+def test_a_spread_is_students(small_corpus: CorpusFiles) -> None:
+    """By hand: mean 4, deviations -2, 0, 2, so variance 8 / 2 and t(0.975, 2) = 4.30265 from any table."""
+    found = spread([2.0, 4.0, 6.0])
+    assert found is not None
+    assert (found.count, found.mean, found.deviation) == (3, 4.0, 2.0)
+    half = 4.302653 * 2 / math.sqrt(3)
+    assert found.low == pytest.approx(4 - half, rel=1e-6)
+    assert found.high == pytest.approx(4 + half, rel=1e-6)
+
+
+@pytest.mark.parametrize(("values", "mean"), [([3.0], 3.0), ([3.0, math.inf], math.inf)])
+def test_a_spread_of_too_little_is_its_mean(values: list[float], mean: float) -> None:
+    found = spread(values)
+    assert found is not None
+    assert (found.count, found.mean, found.deviation, found.low, found.high) == (len(values), mean, None, None, None)
+    assert spread([]) is None
+
+
+def test_points_rank_by_validation_then_by_what_went_wrong(small_corpus: CorpusFiles) -> None:
+    found = points(
+        make(small_corpus, "a", cell="lstm", status="failed"),
+        make(small_corpus, "b", cell="gru", status="diverged", valid_perplexity=1.0),
+        good(small_corpus, "c", 120.0, 900.0, cell="rnn_tanh", test_perplexity=1.0),
+        good(small_corpus, "d", 110.0, 1.0, cell="rnn_relu"),
+        good(small_corpus, "e", 130.0, 900.0, cell="custom_lstm"),
+        good(small_corpus, "f", math.nan, 950.0, cell="custom_gru"),
+    )
+    assert cells(found) == ["rnn_relu", "rnn_tanh", "custom_lstm", "custom_gru", "gru", "lstm"]
+
+
+def test_a_point_is_the_mean_of_its_good_seeds_and_ranks_below_those_without_bad_ones(
+    small_corpus: CorpusFiles,
+) -> None:
+    found = points(
+        good(small_corpus, "a", 100.0, 10.0, cell="lstm", seed=0),
+        good(small_corpus, "b", 130.0, 20.0, cell="lstm", seed=1),
+        good(small_corpus, "c", 50.0, 99.0, cell="gru", seed=0),
+        make(small_corpus, "d", cell="gru", seed=1, status="diverged", valid_perplexity=math.inf),
+        good(small_corpus, "e", 116.0, 10.0, cell="rnn_tanh", seed=0),
+    )
+    assert cells(found) == ["lstm", "rnn_tanh", "gru"]
+    assert [point.mean("valid_perplexity") for point in found] == [115.0, 116.0, 50.0]
+    assert [point.mean("tokens_per_second") for point in found] == [15.0, 10.0, 99.0]
+    assert [point.status for point in found] == ["ok", "ok", "1 ok, 1 diverged"]
+
+
+def test_runs_alike_in_all_but_their_name_are_not_averaged(small_corpus: CorpusFiles) -> None:
+    older = good(small_corpus, "b", 100.0, 1.0, cell="m:Own", started_at="2024-01-01T00:00:00+00:00")
+    newer = good(small_corpus, "a", 50.0, 1.0, cell="m:Own", started_at="2024-01-02T00:00:00+00:00")
+    found = points(newer, older)
+    assert [(p.mean("valid_perplexity"), p.settings["version"]) for p in found] == [(50.0, 2), (100.0, 1)]
+
+
+def test_the_front_holds_whom_none_beats(small_corpus: CorpusFiles) -> None:
+    """Dominated: d by b in both, e by b in speed at the same perplexity, f by a in perplexity at the same speed."""
+    found = points(
+        good(small_corpus, "a", 200.0, 400.0, bptt=1),
+        good(small_corpus, "b", 120.0, 300.0, bptt=2),
+        good(small_corpus, "c", 100.0, 100.0, bptt=3),
+        good(small_corpus, "d", 150.0, 200.0, bptt=4),
+        good(small_corpus, "e", 120.0, 250.0, bptt=5),
+        good(small_corpus, "f", 210.0, 400.0, bptt=6),
+        good(small_corpus, "g", math.inf, 999.0, bptt=7),
+        good(small_corpus, "h", 90.0, math.nan, bptt=8),
+        good(small_corpus, "i", 10.0, 999.0, bptt=9, status="diverged"),
+    )
+    front = pareto_front(found)
+    assert [point.settings["bptt"] for point in front] == [1, 2, 3]
+    middle = compromise(front)
+    assert middle is not None
+    assert middle.settings["bptt"] == 2
+    assert compromise(front[:2]) is None
+    assert pareto_front([]) == []
+
+
+def test_the_compromise_weighs_ratios(small_corpus: CorpusFiles) -> None:
+    """At 2 of 4 octaves of speed and 3 of 4 of perplexity, against 3 and 2.5: the second is nearer to both ends."""
+    front = pareto_front(
+        points(
+            good(small_corpus, "a", 1600.0, 1600.0, bptt=1),
+            good(small_corpus, "b", 100 * 2**1.5, 800.0, bptt=2),
+            good(small_corpus, "c", 200.0, 400.0, bptt=3),
+            good(small_corpus, "d", 100.0, 100.0, bptt=4),
+        )
+    )
+    middle = compromise(front)
+    assert middle is not None
+    assert [point.settings["bptt"] for point in front] == [1, 2, 3, 4]
+    # hypot(1.5, 1) / 4 = 0.45 for b, hypot(1, 2) / 4 = 0.56 for c.
+    assert middle.settings["bptt"] == 2
+
+
+def test_the_fastest_within_five_per_cent(small_corpus: CorpusFiles) -> None:
+    found = points(
+        good(small_corpus, "a", 100.0, 10.0, bptt=1),
+        good(small_corpus, "b", 104.9, 20.0, bptt=2),
+        good(small_corpus, "c", 103.0, 15.0, bptt=3),
+        good(small_corpus, "d", 105.1, 30.0, bptt=4),
+    )
+    best = fastest_within(found, 0.05)
+    assert best is not None
+    assert best.settings["bptt"] == 2
+    assert fastest_within([], 0.05) is None
+
+
+# What is said
+
+
+def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    document = document_of(
+        tmp_path / "grid",
+        good(small_corpus, "a", 100.0, 1000.0, cell="lstm"),
+        good(small_corpus, "b", 104.0, 2000.0, cell="gru"),
+        good(small_corpus, "c", 150.0, 3000.0, cell="rnn_tanh"),
+        good(small_corpus, "d", 160.0, 1500.0, cell="rnn_relu"),
+    )
+    choices = dict(section(document, "Corpus small").choices)
+    assert choices["Best perplexity"].startswith(
+        "cell=lstm: validation perplexity 100.00, test 99.00, at 1,000 tokens/s, 500 MB and 20 s a run. One seed"
+    )
+    assert choices["Pareto front"].endswith("cell=rnn_tanh (no. 3); cell=gru (no. 2); cell=lstm (no. 1).")
+    assert "3 of 4 points" in choices["Pareto front"]
+    assert choices["Best compromise on the front"].startswith("cell=gru: ")
+    assert choices["Fastest within 5% of the best"].startswith("cell=gru: validation perplexity 104.00")
+    ranking = section(document, "Ranking")
+    assert column(ranking, "cell") == ["lstm", "gru", "rnn_tanh", "rnn_relu"]
+    assert column(ranking, "no.") == [1, 2, 3, 4]
+    assert column(ranking, "test ppl") == [99.0, 103.0, 149.0, 159.0]
+    (plot,) = section(document, "Perplexity against throughput").plots
+    assert isinstance(plot, Scatter)
+    assert plot.front == [
+        (3000.0, 150.0, 3, "cell=rnn_tanh"),
+        (2000.0, 104.0, 2, "cell=gru"),
+        (1000.0, 100.0, 1, "cell=lstm"),
+    ]
+    assert sorted(plot.points) == [(1000.0, 100.0, 1), (1500.0, 160.0, 4), (2000.0, 104.0, 2), (3000.0, 150.0, 3)]
+
+
+def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    records = [
+        good(small_corpus, f"{cell}{seed}", mean + 2 * seed, 10.0, cell=cell, seed=seed)
+        for cell, mean in (("lstm", 100.0), ("gru", 104.0), ("custom_gru", 103.0), ("rnn_tanh", 300.0))
+        for seed in (0, 1, 2)
+    ]
+    document = document_of(tmp_path / "grid", *records)
+    # 102 +- 4.3027 * 2 / sqrt(3)
+    text = dict(section(document, "Corpus small").choices)["Best perplexity"]
+    assert (
+        "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 2 other points lie below its end."
+        in text
+    )
+    seeds = section(document, "Over seeds")
+    assert column(seeds, "seeds") == [3, 3, 3, 3]
+    assert column(seeds, "valid ppl mean") == [102.0, 105.0, 106.0, 302.0]
+    assert column(seeds, "test ppl mean") == [101.0, 104.0, 105.0, 301.0]
+    (table,) = seeds.tables
+    assert table.rows[0][2:6] == pytest.approx([102.0, 2.0, 97.0317, 106.9683], rel=1e-5)
+    assert column(section(document, "Ranking"), "seeds") == [3, 3, 3, 3]
+
+
+def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """A rate that each cell brings along is no axis; the other settings are those of the best."""
+    rates = {"lstm": 20.0, "gru": 5.0}
+    records = [
+        good(
+            small_corpus,
+            f"{cell}{bptt}{size}",
+            100.0 + bptt - size,
+            10.0 * size,
+            cell=cell,
+            bptt=bptt,
+            hidden_size=size,
+        )
+        for cell in rates
+        for bptt in (20, 9)
+        for size in (8, 16)
+        if (cell, bptt) != ("gru", 20)
+    ]
+    records += [make(small_corpus, "wrong", cell="gru", bptt=20, hidden_size=8, status="oom", reason="no room")]
+    records = [record.model_copy(update={"learning_rate": rates[record.cell]}) for record in records]
+    document = document_of(tmp_path / "grid", *records)
+    assert [s.heading for s in document.sections if " and " in s.heading and s.level == 3] == [
+        "cell and bptt",
+        "cell and hidden_size",
+        "bptt and hidden_size",
+    ]
+    pair = section(document, "cell and bptt")
+    assert column(pair, "Validation perplexity") == [93.0, None, 93.0, 104.0]
+    assert column(pair, "Tokens/s")[0] == 160.0
+    assert column(pair, "with")[0] == "hidden_size=16 learning_rate=5.0"
+    assert pair.notes == ["Each cell is the best-ranked point with these two settings, over all hidden_size."]
+    losses, speeds, memory = pair.plots
+    assert isinstance(losses, HeatMap)
+    assert isinstance(speeds, HeatMap)
+    assert (losses.row_values, losses.column_values) == (["gru", "lstm"], ["9", "20"])
+    assert losses.cells == {
+        (0, 0): (93.0, "93.00"),
+        (0, 1): (None, "oom"),
+        (1, 0): (93.0, "93.00"),
+        (1, 1): (104.0, "104.00"),
+    }
+    assert (losses.lower_is_better, speeds.lower_is_better, memory.lower_is_better) == (True, False, True)
+
+
+def test_curves_and_time_come_from_their_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 5.0), epoch(2, 4.0), epoch(3, 2000.0)]
+    times = {"train_seconds": 12.0, "evaluation_seconds": 3.0, "wall_seconds": 20.0}
+    keep(tmp_path / "grid", good(small_corpus, "a", 60.0, 10.0, cell="lstm", **times), history)
+    keep(tmp_path / "grid", good(small_corpus, "b", 70.0, 10.0, cell="gru", train_seconds=30.0, wall_seconds=20.0))
+    document = compose(read_folders([tmp_path / "grid"]))
+    (plot,) = section(document, "Learning curves").plots
+    assert isinstance(plot, Curves)
+    assert plot.lines == [("cell=lstm", [((1, math.exp(5.0)), (2, math.exp(4.0)))])]
+    time = section(document, "Where the time went")
+    assert column(time, "rest s") == [5.0, None]
+    assert column(time, "training %") == [60.0, None]
+    assert any("resumed" in note for note in time.notes)
+    (bars,) = time.plots
+    assert isinstance(bars, Bars)
+    assert bars.bars == [("1", [12.0, 3.0, 5.0]), ("2", [30.0, 2.5, 0.0])]
+
+
+def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    here = {"machine_id": "0" * 12, "threads": 2}
+    there = {"machine_id": "1" * 12, "threads": 2}
+    document = document_of(
+        tmp_path / "grid",
+        good(small_corpus, "a", 100.0, 10.0, cell="lstm", seed=0, **here),
+        good(small_corpus, "b", 90.0, 9000.0, cell="lstm", seed=1, **there),
+        good(small_corpus, "c", 120.0, 20.0, cell="gru", seed=0, **here),
+        good(small_corpus, "d", 80.0, 5.0, cell="gru", seed=0, **{**here, "threads": 1}),
+        good(small_corpus, "e", 81.0, 5.0, cell="gru", seed=1, device="gpu:3", **here),
+        good(small_corpus, "f", 82.0, 5.0, cell="lstm", seed=1, device="gpu:1", **here),
+    )
+    ranking = section(document, "Ranking")
+    assert column(ranking, "place") == ["A", "C", "C", "D", "B", "B"]
+    assert column(ranking, "valid ppl") == [80.0, 81.0, 82.0, 90.0, 100.0, 120.0]
+    choices = dict(section(document, "Corpus small").choices)
+    assert "cell=gru on A" in choices["Best perplexity"]
+    assert choices["Fastest within 5% of the best on B"].startswith("cell=lstm on B: validation perplexity 100.00")
+    assert {title for title in choices if "front" in title} == {f"Pareto front on {letter}" for letter in "ABCD"}
+    plot_b, _ = section(document, "Perplexity against throughput").plots
+    assert isinstance(plot_b, Scatter)
+    assert [speed for speed, *_ in plot_b.points] == [10.0, 20.0]
+    (notes,) = [s.notes for s in document.sections if s.heading == "Before you compare"]
+    assert "The runs come from 4 places" in notes[0]
+    machines = section(document, "Machines and versions")
+    assert column(machines, "place") == ["A", "B", "C", "C", "D"]
+    assert column(machines, "runs") == [1, 2, 1, 1, 1]
+
+
+def test_corpora_are_apart_and_so_are_parts_of_one(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    document = document_of(
+        tmp_path / "grid",
+        good(small_corpus, "a", 100.0, 10.0),
+        good(small_corpus, "b", 10.0, 10.0, dataset_sha1="0" * 40),
+        good(small_corpus, "c", 50.0, 10.0, max_eval_tokens=500),
+    )
+    rankings = [s for s in document.sections if s.heading == "Ranking"]
+    assert sorted(column(s, "valid ppl") for s in rankings) == [[10.0], [50.0], [100.0]]
+    assert any("first 500 tokens of validation" in note for s in document.sections for note in s.notes)
+    assert "several corpora" in " ".join(section(document, "Before you compare").notes)
+
+
+def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    alike = document_of(
+        tmp_path / "a", good(small_corpus, "a", 100.0, 10.0), good(small_corpus, "b", 90.0, 1.0, bptt=7)
+    )
+    assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small").notes
+    assert "epochs_run" not in [c.name for c in section(alike, "Ranking").tables[0].columns]
+    failed = make(small_corpus, "c", bptt=9, status="failed", reason="x")
+    some = document_of(tmp_path / "c", good(small_corpus, "a", 100.0, 10.0), failed)
+    assert "Every run that ended well: 1 epoch of the whole text." in section(some, "Corpus small").notes
+    assert column(section(some, "Ranking"), "epochs_run") == ["1", "0"]
+    unlike = document_of(
+        tmp_path / "b",
+        good(small_corpus, "a", 100.0, 10.0, epochs_run=3),
+        good(small_corpus, "b", 90.0, 1.0, bptt=7, max_train_tokens=300),
+    )
+    assert any("The runs differ in epochs finished" in note for note in section(unlike, "Corpus small").notes)
+    assert column(section(unlike, "Ranking"), "epochs_run") == ["1", "3"]
+    assert column(section(unlike, "Ranking"), "max_train_tokens") == [300, None]
+
+
+def test_throughput_runs_rank_by_speed(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    fast = {"max_steps": 5, "epochs_run": 0, "peak_rss_mb": 300.0}
+    records = [
+        make(small_corpus, f"{cell}{bptt}", cell=cell, bptt=bptt, tokens_per_second=100.0 * bptt + len(cell), **fast)
+        for cell in ("lstm", "gru")
+        for bptt in (5, 9)
+    ]
+    document = document_of(tmp_path / "grid", *records)
+    assert column(section(document, "Ranking"), "tokens/s") == [904.0, 903.0, 504.0, 503.0]
+    assert "valid ppl" not in [c.name for c in section(document, "Ranking").tables[0].columns]
+    ((title, text),) = section(document, "Corpus small").choices
+    assert (title, text.partition(",")[0]) == ("Fastest", "cell=lstm bptt=9: at 904 tokens/s")
+    assert any("a throughput run of 5 timed steps" in note for note in section(document, "Corpus small").notes)
+    assert [plot.title for plot in section(document, "cell and bptt").plots] == ["Tokens/s", "Peak MB"]
+    write_report(tmp_path / "grid")
+
+
+def test_throughputs_of_two_machines_have_a_ranking_each(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        make(small_corpus, f"{cell}{machine}", cell=cell, machine_id=machine, tokens_per_second=speed, max_steps=5)
+        for cell, machine, speed in (("lstm", "x", 5.0), ("gru", "y", 50.0), ("gru", "x", 7.0))
+    ]
+    tables = section(document_of(tmp_path / "grid", *records), "Ranking").tables
+    assert [[row[1:3] for row in table.rows] for table in tables] == [[["A", "gru"], ["A", "lstm"]], [["B", "gru"]]]
+
+
+def test_what_went_wrong_has_its_reason_and_the_end_of_its_log(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    failed = make(small_corpus, "f" * 12, cell="gru", status="failed", reason="because")
+    keep(tmp_path / "grid", good(small_corpus, "a" * 12, 100.0, 10.0))
+    directory = keep(tmp_path / "grid", failed)
+    lines = [f"line {n}" for n in range(99)] + ['  File "/home/me/a b/model.py", line 3', "\x1b[31mred\x1b[0m\x07"]
+    (directory / "log.txt").write_text("\n".join(lines) + "\n")
+    wrong = section(compose(read_folders([tmp_path / "grid"])), "What went wrong")
+    assert column(wrong, "reason") == ["because"]
+    ((title, text),) = wrong.logs
+    assert title.startswith("cell=gru seed=0")
+    assert text.split("\n") == [f"line {n}" for n in range(86, 99)] + ['  File "model.py", line 3', "red"]
+    (directory / "log.txt").unlink()
+    assert section(compose(read_folders([tmp_path / "grid"])), "What went wrong").logs == []
+
+
+def test_nothing_to_choose_from_is_said(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    document = document_of(
+        tmp_path / "grid",
+        make(small_corpus, "a", cell="gru", status="failed", tokens_per_second=None, wall_seconds=None),
+        make(small_corpus, "b", status="diverged", train_perplexity=math.inf),
+    )
+    part = section(document, "Corpus small")
+    assert part.choices == ()
+    assert part.notes[0].startswith("No point ended well")
+    assert column(section(document, "Ranking"), "status") == ["diverged", "failed"]
+    write_report(tmp_path / "grid")
+
+
+@pytest.mark.parametrize(("dataset", "there"), [("wikitext-2", True), ("synthetic", False)])
+def test_published_figures_stand_beside_wikitext_2_only(
+    tmp_path: Path, small_corpus: CorpusFiles, dataset: str, there: bool
+) -> None:
+    document = document_of(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, dataset=dataset))
+    found = [s for s in document.sections if s.heading == "Beside published perplexities"]
+    assert len(found) == there
+    if there:
+        rows = found[0].tables[0].rows
+        assert rows[0][1:] == ["measured here", "1 epoch of the whole text", 100.0, 99.0]
+        assert all(row[1].startswith("published: ") for row in rows[1:])
+        assert ["LSTM 650, tied, dropout 0.5", "published: GluonNLP 0.10 model zoo", "not stated", 91.30, 85.82] in rows
+
+
+# Whatever folders hold
+
+
+def test_a_lone_run_has_a_report(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    document = document_of(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0))
+    assert column(section(document, "Ranking"), "cell") == ["lstm"]
+    assert write_report(tmp_path / "grid") == tmp_path / "grid" / "report.html"
+
+
+def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [good(small_corpus, "a", 100.0, 10.0, cell="gru", clip=None), good(small_corpus, "b", 90.0, math.inf)]
+    for record in records:
+        keep(tmp_path / "whole", record, [epoch(1, 4.6), epoch(2, 4.5)])
+    write_tables(tmp_path / "whole", records)
+    (tmp_path / "bare").mkdir()
+    for name in ("runs.csv", "epochs.csv"):
+        shutil.copy(tmp_path / "whole" / name, tmp_path / "bare")
+    whole, bare = (read_folders([tmp_path / name]) for name in ("whole", "bare"))
+    assert [row.record.model_dump() for row in bare.rows] == [row.record.model_dump() for row in whole.rows]
+    assert [row.curve for row in bare.rows] == [row.curve for row in whole.rows]
+    assert to_html(compose(bare)).replace("bare", "whole") == to_html(compose(whole))
+
+    frame = load_results(tmp_path / "bare")
+    gone = ["precision", "evaluation_seconds", "environment", "peak_gpu_mb", "machine_id", "reason", "vocab_size"]
+    frame.drop(columns=gone).to_csv(tmp_path / "bare" / "runs.csv", index=False)
+    (tmp_path / "bare" / "epochs.csv").write_text("run_id,epoch\na,1\n")
+    older = read_folders([tmp_path / "bare"])
+    assert [row.record.precision for row in older.rows] == ["float32", "float32"]
+    assert [(row.record.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
+    assert older.notes == ("no learning curves of epochs.csv: it has no column 'valid_perplexity'",)
+    write_report(tmp_path / "bare")
+
+
+def test_records_alone_are_enough(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path, good(small_corpus, "a", 100.0, 10.0), [epoch(1, 4.0), epoch(2, 3.0)])
+    (row,) = read_folders([tmp_path]).rows
+    assert row.curve == ((1, math.exp(4.0)), (2, math.exp(3.0)))
+
+
+def test_a_damaged_record_is_named_without_this_machines_folders(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0))
+    (keep(tmp_path / "grid", good(small_corpus, "b", 100.0, 10.0)) / "record.json").write_text("{")
+    write_report(tmp_path / "grid")
+    text = (tmp_path / "grid" / "report.md").read_text()
+    assert "grid/runs/b/record.json is damaged" in text
+    assert str(tmp_path) not in text + (tmp_path / "grid" / "report.html").read_text()
+
+
+def test_several_folders_are_told_apart_and_a_run_counts_once(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    again = good(small_corpus, "a", 100.0, 10.0)
+    keep(tmp_path / "x" / "grid", again)
+    keep(tmp_path / "y" / "grid", again)
+    keep(tmp_path / "y" / "grid", good(small_corpus, "b", 90.0, 10.0, seed=1))
+    path = write_report(
+        [tmp_path / "x" / "grid", str(tmp_path / "y" / "grid"), tmp_path / "x" / "grid"], tmp_path / "o"
+    )
+    assert path == tmp_path / "o" / "report.html"
+    document = compose(read_folders([tmp_path / "x" / "grid", tmp_path / "y" / "grid"]))
+    assert document.title == "x/grid and y/grid"
+    assert document.summary.startswith("2 runs (2 ok)")
+    assert column(section(document, "Ranking"), "results") == ["y/grid", "x/grid"]
+    assert "1 of the runs stand in several" in section(document, "Before you compare").notes[0]
+    assert not (tmp_path / "x" / "grid" / "report.html").exists()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_without_runs_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], made: bool) -> None:
+    if made:
+        (tmp_path / "grid" / "runs").mkdir(parents=True)
+    assert cli.main(["report", str(tmp_path / "grid")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {'there are no runs in ' if made else ''}{tmp_path / 'grid'}")
+    with pytest.raises(UserError, match="no folder of results is given"):
+        write_report([])
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write the report to .*--output"):
+        write_report(tmp_path / "grid", tmp_path / "file")
+    (tmp_path / "grid" / "report.md").mkdir()
+    with pytest.raises(UserError, match="cannot write the report"):
+        write_report(tmp_path / "grid")
+
+
+# The files
+
+
+def test_equal_rows_give_equal_bytes(
+    tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process, another folder, in another order of writing, with another user's settings of matplotlib."""
+    records = [
+        good(small_corpus, f"{cell}{bptt}{seed}", 100.0 + bptt + seed, 10.0 + bptt, cell=cell, bptt=bptt, seed=seed)
+        for cell in ("lstm", "gru")
+        for bptt in (5, 9)
+        for seed in (0, 1)
+    ]
+    records.append(make(small_corpus, "bad", cell="gru", bptt=7, status="diverged"))
+    for base, order in (("x", 1), ("y", -1)):
+        for record in records[::order]:
+            keep(tmp_path / base / "grid", record, [epoch(1, 5.0), epoch(2, 4.5)])
+    write_report(tmp_path / "x" / "grid")
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsvg.hashsalt: other\n")
+    subprocess.run(
+        [sys.executable, "-c", "import gluon_rnn; gluon_rnn.write_report('y/grid')"],
+        cwd=tmp_path,
+        env=environment(PYTHONHASHSEED="77", TZ="Asia/Tokyo"),
+        check=True,
+    )
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / "x" / "grid" / name).read_bytes() == (tmp_path / "y" / "grid" / name).read_bytes()
+
+
+def hostile(folder: Path, corpus: CorpusFiles) -> Path:
+    """A sweep in whose every text stands what would run, load or break a table; no record would let the cell pass."""
+    names = {"dataset": HOSTILE, "device_name": HOSTILE, "blas": HOSTILE, "git_commit": HOSTILE, "host": HOSTILE}
+    sweep = folder / "<b>grid|"
+    records = [
+        good(corpus, f"{number}{bptt}", 100.0 + bptt + number, 10.0 * bptt, bptt=bptt, **names).model_copy(
+            update={"cell": cell}
+        )
+        for number, cell in enumerate(("lstm", HOSTILE + "é漢🙂"))
+        for bptt in (5, 9)
+    ]
+    records.append(make(corpus, "bad", bptt=7, status="failed", reason=HOSTILE, **names))
+    for record in records:
+        directory = keep(sweep, record, [epoch(1, 5.0), epoch(2, 4.5)])
+        (directory / "log.txt").write_text(f"{HOSTILE}\n</pre></details>\n\n{HOSTILE}\n")
+    write_tables(sweep, records)
+    for directory in (sweep / "runs").iterdir():
+        (directory / "record.json").unlink()
+    return sweep
+
+
+def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    page = Page(write_report(hostile(tmp_path, small_corpus)).read_text(encoding="utf-8"))
+    names = [name for name, _ in page.elements]
+    assert names.count("script") == 1
+    assert not {"img", "a", "b", "iframe", "object", "link", "form"} & set(names) - {"link"}
+    assert not [value for _, attributes in page.elements for key, value in attributes.items() if key.startswith("on")]
+    assert page.text.count(HOSTILE) > 8
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
+    name = r"$\frac{$ & <b>"
+    svg = to_svg(Scatter(name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
+    page = Page(svg)
+    assert page.text.count(name) == 2
+    assert [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"] == [name]
+    assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
+
+
+def test_the_page_asks_for_nothing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path, good(small_corpus, "a", 100.0, 10.0))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    page = Page(text)
+    (policy,) = [a["content"] for name, a in page.elements if name == "meta" and "http-equiv" in a]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    expected = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy is not None
+    assert policy.startswith(
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{expected}'; img-src data:;"
+    )
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_what_rows_say_is_text_in_the_markdown(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    from markdown_it import MarkdownIt
+
+    sweep = hostile(tmp_path, small_corpus)
+    write_report(sweep)
+    text = (sweep / "report.md").read_text(encoding="utf-8")
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    assert not {"html_inline", "link_open", "image", "em_open"} & {token.type for token in inline}
+    assert {token.content for token in inline if token.type == "code_inline"} == {"report.html"}
+    blocks = [token.content for token in tokens if token.type == "html_block"]
+    assert not [block for block in blocks if re.search(r"<(script|img)|</pre>.*</pre>", block)]
+    html = Page(MarkdownIt("commonmark").enable("table").render(text))
+    assert html.text.count(HOSTILE) > 8
+    assert not {"script", "img", "a", "em"} & {name for name, _ in html.elements}
+    # Every row has as many cells as its head.
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    # Where GitHub would look for formulas.
+    assert "$" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
+
+
+def test_the_command_prints_where_the_report_is(
+    tmp_path: Path, small_corpus: CorpusFiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0))
+    assert cli.main(["report", str(tmp_path / "grid"), "--output", str(tmp_path / "new" / "place")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'new' / 'place' / 'report.html'}\n"
+    assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == ["report.html", "report.md"]
+
+
+# results/README.md
+
+
+def test_every_column_says_what_it_is() -> None:
+    for name in COLUMNS:
+        assert len(describe(name)) > 5, name
+    for name in EPOCH_COLUMNS:
+        assert len(describe_epoch(name)) > 5, name
+    assert describe("wall_seconds").startswith("seconds of the worker's process")
+    assert describe("dataset") == "name of the corpus"
+    assert set(EPOCH_COLUMNS) == {"run_id", *EpochResult.__dataclass_fields__}
+
+
+def test_the_readme_of_results_is_what_the_code_says() -> None:
+    path = Path(__file__).parents[1] / "results" / "README.md"
+    assert path.read_text(encoding="utf-8") == columns.results_readme(), "run: make columns"
+    for name in (*COLUMNS, *EPOCH_COLUMNS):
+        assert f"\n| `{name}` | " in path.read_text(encoding="utf-8")
