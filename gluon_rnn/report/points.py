@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gluon_rnn.config import RunConfig
+from gluon_rnn.config import RunConfig, varying_fields
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.reading import Row
 
@@ -158,10 +158,7 @@ def points_of(rows: Iterable[Row], places: Sequence[Place]) -> list[Point]:
 
 def varying(points: Sequence[Point]) -> tuple[str, ...]:
     """The settings in which `points` differ; what a lone point is known by."""
-    follows = all(point.settings["embed_size"] == point.settings["hidden_size"] for point in points)
-    names = [name for name in points[0].settings if not (follows and name == "embed_size")]
-    found = tuple(name for name in names if len({point.settings[name] for point in points}) > 1)
-    return found or ("cell", "bptt", "hidden_size")
+    return varying_fields([point.settings for point in points])
 
 
 def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
