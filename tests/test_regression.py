@@ -135,6 +135,8 @@ def test_a_seed_that_is_missing_is_a_regression_and_the_others_are_compared() ->
     comparison = compare(table(*repeats([100, 101, 102])), table(*repeats([100, 101])))
     point = only(comparison)
     assert (comparison.verdict, point.reasons) == ("regressed", ("seed 2 missing",))
+    backwards = only(compare(table(*repeats([100, 101, 102])[::-1]), table(run(seed=3))))
+    assert backwards.reasons[:3] == ("seed 0 missing", "seed 1 missing", "seed 2 missing")
     assert (point.changes[0].pairs, point.changes[0].verdict) == (2, "held")
 
 
@@ -156,11 +158,11 @@ def test_a_divergence_that_is_gone_is_better_than_any_tolerance() -> None:
     assert compare(baseline, candidate, two_sided=True).verdict == "regressed"
 
 
-@pytest.mark.parametrize(("before", "after", "verdict"), [(100, math.inf, "regressed"), (math.inf, math.inf, "held")])
-def test_a_loss_that_is_not_finite_is_a_divergence_whatever_the_status(
-    before: float, after: float, verdict: str
-) -> None:
-    assert compare(table(run(before)), table(run(after))).verdict == verdict
+def test_a_loss_that_is_not_finite_is_a_divergence_whatever_the_status() -> None:
+    finite, infinite = table(*repeats([100, 101])), table(*repeats([math.inf, math.inf]))
+    assert only(compare(finite, infinite)).reasons == ("seed 0 diverged", "seed 1 diverged")
+    both = compare(infinite, infinite)
+    assert (both.verdict, only(both).reasons) == ("held", ("seed 0 diverged in both", "seed 1 diverged in both"))
 
 
 def test_a_run_without_its_validation_is_a_regression() -> None:
@@ -511,7 +513,7 @@ def test_what_is_the_same_holds(points: list[tuple[list[float], list[float]]], p
 @given(points=_tables)
 def test_there_and_back_are_the_same_change(points: list[tuple[list[float], list[float]]]) -> None:
     baseline, candidate = tables(points)
-    there, back = compare(baseline, candidate, two_sided=True), compare(candidate, baseline, two_sided=True)
+    there, back = (compare(*pair, floor=1.0, two_sided=True) for pair in ((baseline, candidate), (candidate, baseline)))
     assert there.verdict == back.verdict
     for one, other in zip(there.points, back.points, strict=True):
         assert one.verdict == other.verdict

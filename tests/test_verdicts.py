@@ -282,6 +282,10 @@ def test_a_new_baseline_shows_what_it_changes(tmp_path: Path, capsys: pytest.Cap
     assert "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %" in lines
     assert "new: cell=rnn_tanh" in lines
     assert len(pd.read_csv(tmp_path / "base.csv")) == 3
+    save(tmp_path / "sweep" / "runs.csv", *SAME)
+    assert promote(tmp_path / "sweep", tmp_path / "base.csv") == 0
+    # What got better is a change, too.
+    assert "validation perplexity -9.09 %" in capsys.readouterr().out
 
 
 def test_an_unfinished_sweep_is_no_baseline_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,6 +299,11 @@ def test_an_unfinished_sweep_is_no_baseline_unless_told(tmp_path: Path, capsys: 
     assert not file.exists()
     assert promote(sweep, file, "--incomplete") == 0
     assert pd.read_csv(file)["status"].tolist() == ["ok", "oom"]
+    save(sweep / "runs.csv", run(), run(cell="gru", run_id="g" * 12))
+    assert promote(sweep, file) == 2
+    assert "no whole baseline: cell=rnn_tanh has not ended;" in capsys.readouterr().err
+    save(sweep / "runs.csv", run(), run(cell="gru", run_id="g" * 12), run(cell="rnn_tanh", run_id="h" * 12))
+    assert promote(sweep, file) == 0
 
 
 def test_no_baseline_is_made_of_nothing_nor_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
