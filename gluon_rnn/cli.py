@@ -388,8 +388,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _check_regression(options: argparse.Namespace) -> int:
-    from gluon_rnn import regression, verdicts
-    from gluon_rnn.changes import Limits
+    from gluon_rnn.regression import verdicts
+    from gluon_rnn.regression.changes import Limits
+    from gluon_rnn.regression.comparison import Comparison, compare, not_compared
 
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
     forms = (
@@ -398,17 +399,17 @@ def _check_regression(options: argparse.Namespace) -> int:
         (options.markdown, verdicts.as_markdown),
     )
 
-    def write(comparison: regression.Comparison) -> None:
+    def write(comparison: Comparison) -> None:
         # Before anything is printed: whoever reads us may have gone.
         for path, form in forms:
             if path:
                 _write(path, form(comparison))
 
     try:
-        comparison = regression.compare(options.baseline, options.candidate, **limits)
+        comparison = compare(options.baseline, options.candidate, **limits)
     except UserError as error:
         # What an earlier comparison left there would pass for this one's.
-        write(regression.not_compared(str(error), Limits(**limits)))
+        write(not_compared(str(error), Limits(**limits)))
         raise
     write(comparison)
     print(verdicts.as_text(comparison))
@@ -425,8 +426,8 @@ def _write(path: Path, content: str) -> None:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from gluon_rnn.baselines import promote
-    from gluon_rnn.verdicts import as_text
+    from gluon_rnn.regression.baselines import promote
+    from gluon_rnn.regression.verdicts import as_text
 
     frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
     if comparison:

@@ -21,7 +21,7 @@ from gluon_rnn import load_results
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import write_tables
-from gluon_rnn.regression import Comparison, Point, compare
+from gluon_rnn.regression.comparison import Comparison, Point, compare
 from tests.test_records import epoch, make_done, make_job
 
 _run_ids = itertools.count()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from gluon_rnn.significance import ALPHA, POWER, Sample, judge, smallest_effect
+from gluon_rnn.regression.significance import ALPHA, POWER, Sample, judge, smallest_effect
 
 
 def test_holm_corrects_step_by_step() -> None:

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from gluon_rnn import UserError, assert_no_regression, cli
-from gluon_rnn.changes import Limits
-from gluon_rnn.regression import compare, not_compared
-from gluon_rnn.verdicts import as_json, as_junit, as_markdown, as_text
+from gluon_rnn.regression.changes import Limits
+from gluon_rnn.regression.comparison import compare, not_compared
+from gluon_rnn.regression.verdicts import as_json, as_junit, as_markdown, as_text
 from tests.test_cli import CHECKOUT, environment
 from tests.test_regression import WORSE, repeats, run, table, worsened
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.metrics import perplexity as perplexity_of
-from gluon_rnn.pairing import Row
-from gluon_rnn.significance import Finding, Sample
+from gluon_rnn.regression.pairing import Row
+from gluon_rnn.regression.significance import Finding, Sample
 
 Verdict = Literal["held", "regressed", "not compared"]
 Quantity = Literal["valid_perplexity", "tokens_per_second"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from gluon_rnn.changes import Change, percent
 from gluon_rnn.errors import UserError
-from gluon_rnn.regression import Comparison, Point, compare
-from gluon_rnn.significance import ALPHA, POWER
+from gluon_rnn.regression.changes import Change, percent
+from gluon_rnn.regression.comparison import Comparison, Point, compare
+from gluon_rnn.regression.significance import ALPHA, POWER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def assert_no_regression(
     floor: float = 0.05,
     two_sided: bool = False,
 ) -> None:
-    """`gluon_rnn.regression.compare`, as a line of a test.
+    """`compare`, as a line of a test.
 
     Raises:
         AssertionError: the candidate regressed; its text is the table.
@@ -82,7 +82,7 @@ def as_json(comparison: Comparison) -> str:
     ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
     ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes`` and
     ``test_perplexity`` (null, or baseline's and candidate's); ``new``, a list of labels; ``overall``, null or a change.
-    A change has the attributes of `gluon_rnn.regression.Change`.
+    A change has the attributes of `Change`.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
     return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"

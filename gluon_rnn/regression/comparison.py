@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from gluon_rnn.changes import Change, Limits, Measured, Verdict, in_words, measure, paired
 from gluon_rnn.metrics import perplexity as perplexity_of
-from gluon_rnn.pairing import Match, Row, differing_fields, match_runs
-from gluon_rnn.significance import judge
+from gluon_rnn.regression.changes import Change, Limits, Measured, Verdict, in_words, measure, paired
+from gluon_rnn.regression.pairing import Match, Row, differing_fields, match_runs
+from gluon_rnn.regression.significance import judge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ def compare(
 ) -> Comparison:
     """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
 
-    What several seeds show is told from chance, over all points together, by `gluon_rnn.significance.judge`. With one
+    What several seeds show is told from chance, over all points together, by `judge`. With one
     seed the threshold alone decides: that is for runs that come out alike when nothing has changed.
 
     Args:

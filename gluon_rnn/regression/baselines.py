@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import FINISHED, load_results
-from gluon_rnn.regression import Comparison, compare
+from gluon_rnn.regression.comparison import Comparison, compare
 from gluon_rnn.sweep import read_points
 
 if TYPE_CHECKING:
