@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import mxnet as mx
@@ -17,6 +20,8 @@ from gluon_rnn import training
 from gluon_rnn.cells import FusedTanhRNN, GRUCell, LSTMCell, RNNCell
 from gluon_rnn.metrics import Progress
 from gluon_rnn.models import LanguageModelBody
+from gluon_rnn.records import load_results
+from tests.regression.baselines import TOLERANCE, measure, points, table
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -224,26 +229,21 @@ def _configure(patch: pytest.MonkeyPatch, **settings: Any) -> None:
     _wrap(patch, "build_model", lambda build, config, *rest: build(config.model_copy(update=settings), *rest))
 
 
-#: (mutation, cell, whether tied): what the tests run. README.md says what else catches each, and what cannot.
-CAUGHT_BY = [
+#: (mutation, cell, whether tied): what the tests run. README.md says by how much each is off, and what does not see it.
+CAUGHT_BY: list[tuple[Mutation, str, bool]] = [
     (clip_left_out, "lstm", True),
     (clip_left_out, "custom_gru", True),
     (clipped_one_by_one, "gru", False),
     (update_applied_twice, "rnn_tanh", False),
     (loss_summed, "gru", False),
-    (loss_summed, "custom_gru", False),
     (state_not_carried_in_training, "lstm", False),
     (state_not_carried_in_training, "custom_rnn", True),
-    (state_not_carried_in_evaluation, "gru", True),
-    (state_not_carried_in_evaluation, "rnn_relu", False),
+    (state_not_carried_in_evaluation, "custom_gru", True),
     (learning_rate_not_decayed, "lstm", True),
-    (learning_rate_not_decayed, "rnn_relu", True),
-    (learning_rate_decayed_an_epoch_late, "gru", False),
-    (training_targets_shifted, "lstm", False),
-    (training_targets_shifted, "custom_gru", True),
-    (evaluation_targets_shifted, "rnn_tanh", True),
+    (learning_rate_decayed_an_epoch_late, "rnn_relu", True),
+    (training_targets_shifted, "rnn_tanh", False),
+    (evaluation_targets_shifted, "custom_rnn", False),
     (padding_counted_in_evaluation, "gru", True),
-    (padding_counted_in_evaluation, "custom_rnn", False),
     (tail_left_out_of_evaluation, "rnn_tanh", False),
     (dropout_on_in_evaluation, "lstm", True),
     (dropout_on_in_evaluation, "custom_lstm", False),
@@ -255,9 +255,35 @@ CAUGHT_BY = [
     (same_dropout_in_every_epoch, "rnn_tanh", True),
     (best_epoch_is_the_last, "rnn_relu", False),
     (windows_in_another_order, "gru", False),
-    (initialised_otherwise, "lstm", True),
-    (gru_resets_before_the_product, "custom_gru", True),
+    (initialised_otherwise, "gru", True),
+    (gru_resets_before_the_product, "custom_gru", False),
     (lstm_never_forgets, "custom_lstm", True),
-    (rnn_of_another_activation, "rnn_tanh", False),
-    (rnn_of_another_activation, "custom_rnn", False),
+    (rnn_of_another_activation, "custom_rnn", True),
 ]
+
+
+def _changes(mutation: Mutation) -> dict[tuple[str, bool], list[float]]:
+    """By how much `mutation` moves the perplexities of training, validation and test of each run, relatively."""
+    found = {}
+    kept = load_results(table("synthetic")).set_index("run_id")
+    for config in points("synthetic"):
+        with pytest.MonkeyPatch.context() as patch:
+            mutation(patch)
+            record = measure(config)
+        was = kept.loc[record.run_id]
+        found[config.cell, config.tie_weights] = [
+            (getattr(record, name) or math.nan) / was[name] - 1
+            for name in ("train_perplexity", "valid_perplexity", "test_perplexity")
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    print("| broken recipe | run of the test | training | validation | test | seen by |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for mutation, runs in groupby(CAUGHT_BY, key=itemgetter(0)):
+        changes = _changes(mutation)
+        seen = sum(any(not abs(change) <= TOLERANCE for change in of_run) for of_run in changes.values())
+        for _, cell, tied in runs:
+            moved = " | ".join(f"{change:+.2%}" for change in changes[cell, tied])
+            print(f"| {mutation.__name__} | {cell} {'tied' if tied else 'untied'} | {moved} | {seen} |", flush=True)
