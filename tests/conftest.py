@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from gluon_rnn.config import RunConfig, configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "far", "from", "its", "red", "house"]
+
+#: Holds the real WikiText-2 as wikitext-2/wiki.*.tokens where that is at hand.
+REAL_DATA = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 
 
 def small_config(**settings: object) -> RunConfig:
@@ -42,6 +46,11 @@ def write_folder(folder: Path, *, lines: int = 60) -> Path:
     return folder
 
 
+def has_real_data() -> bool:
+    """Whether `REAL_DATA` holds it."""
+    return (REAL_DATA / "wikitext-2" / "wiki.train.tokens").is_file()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _isolated_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nor does a fixture that outlives a test."""
@@ -58,6 +67,14 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLUON_RNN_DATA", raising=False)
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds the real WikiText-2 as wikitext-2/wiki.*.tokens."""
+    if not has_real_data():
+        pytest.skip(f"needs the real WikiText-2 in {REAL_DATA}/wikitext-2; set GLUON_RNN_DATA to where it is")
+    return REAL_DATA
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ def place(tmp_path: Path) -> Place:
 def test_make_alone_lists_the_targets(place):
     said = place.make()
     assert said.returncode == 0
-    for target in ("install", "sweep", "doctor", "test", "check", "format", "columns", "lock", "clean"):
+    for target in ("install", "sweep", "doctor", "test", "baseline", "check", "format", "columns", "lock", "clean"):
         assert f"make {target}" in said.stdout
 
 

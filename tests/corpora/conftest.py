@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-SHARED = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data").resolve()
 
 
 @dataclass
@@ -100,11 +97,3 @@ def no_network(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def notices() -> list[str]:
     return []
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder that holds the real WikiText-2 as wikitext-2/wiki.*.tokens."""
-    if not (SHARED / "wikitext-2" / "wiki.train.tokens").is_file():
-        pytest.skip(f"needs the real WikiText-2 in {SHARED}/wikitext-2; set GLUON_RNN_DATA to where it is")
-    return SHARED

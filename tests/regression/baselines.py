@@ -1,0 +1,139 @@
+"""Perplexities of small runs as they were: how they are measured, compared and renewed.
+
+``make baseline`` is ``python -m tests.regression.baselines``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mxnet as mx
+import pandas as pd
+
+from gluon_rnn.config import RunConfig, load_sweep, run_id
+from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.corpora.encoded import Corpus
+from gluon_rnn.corpora.loading import load_corpus
+from gluon_rnn.errors import UserError
+from gluon_rnn.metrics import Progress
+from gluon_rnn.records import Job, Origin, RunRecord, Status, load_results, make_record, write_tables
+from gluon_rnn.training import Diverged, fit
+from tests.conftest import REAL_DATA, has_real_data
+
+FOLDER = Path(__file__).parent
+#: How far a perplexity may move, relatively; README.md says what it was taken from.
+TOLERANCE = 1e-4
+MEASURED = ("train_perplexity", "valid_loss", "valid_perplexity", "test_loss", "test_perplexity")
+#: The tables are made to be compared, so that nothing in them tells of a machine.
+ANYWHERE = Origin(
+    device_name="any",
+    machine_id="any",
+    mxnet_version=None,
+    gluonnlp_version=None,
+    numpy_version=None,
+    git_commit=None,
+    git_dirty=None,
+    host="any",
+)
+
+
+def points(name: str) -> list[RunConfig]:
+    """The runs of this folder's sweep `name`."""
+    return load_sweep(FOLDER / f"{name}.yaml").points()
+
+
+def table(name: str) -> Path:
+    """What is kept of them, as a ``runs.csv``."""
+    return FOLDER / f"{name}.csv"
+
+
+def measure(config: RunConfig) -> RunRecord:
+    """Train in this process; of the row, only the perplexities' last digits depend on where and when."""
+    files, corpus = _corpus(config.dataset, config.max_train_tokens, config.max_eval_tokens)
+    progress = Progress()
+    status: Status = "ok"
+    try:
+        fit(config, corpus, context=mx.cpu(), progress=progress)
+    except Diverged:
+        status = "diverged"
+    name = run_id(config, content={"corpus": files.sha1})
+    job = Job(run_id=name, config=config, corpus=files, threads=1, origin=ANYWHERE)
+    timeless = replace(progress, laps=[], train_seconds=0.0, evaluation_seconds=0.0)
+    record = make_record(job, timeless, status=status, started_at="any", wall_seconds=0.0)
+    found = record.model_dump(include=set(MEASURED), exclude_none=True)
+    rounded = {name: float(f"{value:.8g}") for name, value in found.items()}
+    return record.model_copy(update={**rounded, "threads": None})
+
+
+@cache
+def _corpus(dataset: str, max_train_tokens: int, max_eval_tokens: int) -> tuple[CorpusFiles, Corpus]:
+    files = find_corpus(dataset, data_dir=REAL_DATA if dataset == "wikitext-2" else None)
+    return files, load_corpus(files, max_train_tokens=max_train_tokens, max_eval_tokens=max_eval_tokens)
+
+
+def assert_no_regression(
+    baseline: pd.DataFrame | Path, candidate: pd.DataFrame | Path, *, perplexity: float = 0.02, two_sided: bool = False
+) -> None:
+    """Raise an `AssertionError` that names the perplexities of `candidate` too far from those of `baseline`."""
+    before, after = (
+        (rows if isinstance(rows, pd.DataFrame) else load_results(rows)).set_index("run_id")
+        for rows in (baseline, candidate)
+    )
+    moved = []
+    for run, row in after.iterrows():
+        for name in ("train_perplexity", "valid_perplexity", "test_perplexity"):
+            old = before[name].get(run, float("nan"))
+            change = row[name] / old - 1
+            if not (abs(change) if two_sided else change) <= perplexity:
+                tied = "tied" if row["tie_weights"] else "untied"
+                moved.append(f"{row['cell']} {tied} ({run}): {name} {old:.6g} -> {row[name]:.6g} ({change:+.3%})")
+    assert not moved, f"perplexity moved by more than {perplexity:.3%}\n" + "\n".join(moved)
+
+
+def compare(baseline: Path, record: RunRecord, *, perplexity: float = TOLERANCE) -> None:
+    """Raise an `AssertionError` if the perplexities of `record` are not those that `baseline` keeps of its run."""
+    known = load_results(baseline)
+    with TemporaryDirectory() as folder:
+        write_tables(Path(folder), [record])
+        found = load_results(folder)
+    try:
+        assert_no_regression(known[known["run_id"] == record.run_id], found, perplexity=perplexity, two_sided=True)
+    except AssertionError as error:
+        raise AssertionError(
+            f"{error}\nIf this is meant: `make baseline` renews {baseline.name}, and its diff shows what moved."
+        ) from None
+
+
+def settle(baseline: Path, record: RunRecord) -> RunRecord:
+    """`record`, with the perplexities that `baseline` keeps of its run where they agree within the tolerance.
+
+    So a table that is renewed on another machine does not change by that machine's rounding.
+    """
+    try:
+        compare(baseline, record)
+    except (AssertionError, UserError):
+        return record
+    kept = load_results(baseline).set_index("run_id").loc[record.run_id, list(MEASURED)]
+    return record.model_copy(update=kept.to_dict())
+
+
+def renew(name: str) -> None:
+    """Make the runs of sweep `name` and write its table."""
+    records = [settle(table(name), measure(config)) for config in points(name)]
+    with TemporaryDirectory() as folder:
+        write_tables(Path(folder), records)
+        shutil.copy(Path(folder) / "runs.csv", table(name))
+
+
+if __name__ == "__main__":
+    renew("synthetic")
+    if has_real_data():
+        renew("wikitext-2")
+    else:
+        print(
+            f"no WikiText-2 in {REAL_DATA}/wikitext-2: wikitext-2.csv stays as it is; GLUON_RNN_DATA names its folder"
+        )
