@@ -8,11 +8,12 @@ import pytest
 
 from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, run_id
 from gluon_rnn.records import RunRecord, load_results
-from tests.regression import mutations
+from tests.regression import baselines, mutations
 from tests.regression.baselines import TOLERANCE, compare, measure, points, settle, table
 
 #: A broken recipe is at least so many tolerances off.
 FAR = 20
+LIMIT = TOLERANCE["synthetic"]
 
 
 def label(config: RunConfig) -> str:
@@ -21,12 +22,12 @@ def label(config: RunConfig) -> str:
 
 @pytest.mark.parametrize("config", points("synthetic"), ids=label)
 def test_the_built_in_corpus(config: RunConfig) -> None:
-    compare(table("synthetic"), measure(config))
+    compare(measure(config))
 
 
 @pytest.mark.parametrize("config", points("wikitext-2"), ids=label)
 def test_a_part_of_wikitext2(config: RunConfig, real_data: Path) -> None:
-    compare(table("wikitext-2"), measure(config))
+    compare(measure(config))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_broken_recipe_is_caught(
     mutation(monkeypatch)
     record = measure(config)
     with pytest.raises(AssertionError, match="perplexity moved by more than"):
-        compare(table("synthetic"), record, perplexity=FAR * TOLERANCE)
+        compare(record, tolerances=FAR)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def moved(record: RunRecord, factor: float) -> RunRecord:
     return record.model_copy(update={"test_perplexity": record.test_perplexity * factor})
 
 
-@pytest.mark.parametrize("factor", [1 + 2 * TOLERANCE, 1 - 2 * TOLERANCE])
+@pytest.mark.parametrize("factor", [1 + 2 * LIMIT, 1 - 2 * LIMIT])
 def test_a_perplexity_that_moved_either_way_fails_with_the_change_and_the_mend(kept: RunRecord, factor: float) -> None:
     with pytest.raises(AssertionError) as caught:
-        compare(table("synthetic"), moved(kept, factor))
+        compare(moved(kept, factor))
     assert f"test_perplexity {kept.test_perplexity:.6g} -> " in str(caught.value)
     assert f"({factor - 1:+.3%})" in str(caught.value)
     assert "valid_perplexity" not in str(caught.value)
@@ -69,16 +70,19 @@ def test_a_perplexity_that_moved_either_way_fails_with_the_change_and_the_mend(k
 def test_a_run_that_is_not_in_the_table_or_diverged_fails(kept: RunRecord) -> None:
     for change in ({"run_id": "0" * 12}, {"test_perplexity": None}, {"train_perplexity": float("inf")}):
         with pytest.raises(AssertionError, match="perplexity moved"):
-            compare(table("synthetic"), kept.model_copy(update=change))
+            compare(kept.model_copy(update=change))
 
 
-def test_rounding_leaves_no_trace_in_a_renewed_table(kept: RunRecord) -> None:
-    assert settle(table("synthetic"), moved(kept, 1 + TOLERANCE / 2)) == kept
-    far = moved(kept, 1 + 2 * TOLERANCE)
-    assert settle(table("synthetic"), far) == far
+def test_rounding_leaves_no_trace_in_a_renewed_table(
+    kept: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settle(moved(kept, 1 + LIMIT / 2)) == kept
+    far = moved(kept, 1 + 2 * LIMIT)
+    assert settle(far) == far
     new = far.model_copy(update={"run_id": "0" * 12})
-    assert settle(table("synthetic"), new) == new
-    assert settle(Path("no such table"), far) == far
+    assert settle(new) == new
+    monkeypatch.setattr(baselines, "FOLDER", tmp_path)  # which holds no table yet
+    assert settle(kept) == kept
 
 
 @pytest.mark.parametrize("name", ["synthetic", "wikitext-2"])
