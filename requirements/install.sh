@@ -14,8 +14,8 @@ fail() {
 }
 
 case $extra in
-    cpu) other=mxnet-cu112 size='1.4 GB on the disk' ;;
-    cu112) other=mxnet size='5 GB on the disk' ;;
+    cpu) other=mxnet-cu112 size='1.7 GB on the disk' ;;
+    cu112) other=mxnet size='5.3 GB on the disk' ;;
     *) fail "unknown EXTRA=$extra; there are cpu and cu112" ;;
 esac
 
