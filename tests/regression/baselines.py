@@ -75,10 +75,13 @@ def _corpus(dataset: str, max_train_tokens: int, max_eval_tokens: int) -> tuple[
     return files, load_corpus(files, max_train_tokens=max_train_tokens, max_eval_tokens=max_eval_tokens)
 
 
-def assert_no_regression(
+def assert_unmoved(
     baseline: pd.DataFrame | Path, candidate: pd.DataFrame | Path, *, perplexity: float = 0.02, two_sided: bool = False
 ) -> None:
-    """Raise an `AssertionError` that names the perplexities of `candidate` too far from those of `baseline`."""
+    """Raise an `AssertionError` that names the perplexities of `candidate` too far from those of `baseline`.
+
+    Unlike `gluon_rnn.assert_no_regression`, which judges validation, it looks at all three splits.
+    """
     before, after = (
         (rows if isinstance(rows, pd.DataFrame) else load_results(rows)).set_index("run_id")
         for rows in (baseline, candidate)
@@ -101,7 +104,7 @@ def compare(record: RunRecord, *, tolerances: float = 1) -> None:
         write_tables(Path(folder), [record])
         found = load_results(folder)
     try:
-        assert_no_regression(kept[kept["run_id"] == record.run_id], found, perplexity=limit, two_sided=True)
+        assert_unmoved(kept[kept["run_id"] == record.run_id], found, perplexity=limit, two_sided=True)
     except AssertionError as error:
         raise AssertionError(
             f"{error}\nIf this is meant: `make baseline` renews {record.dataset}.csv, and its diff shows what moved."
