@@ -88,31 +88,18 @@ class LanguageModelBody(HybridBlock):
     """A language model up to its decoder, as one graph: embedding, recurrent layers, and the dropouts.
 
     Args:
-        cell, vocab_size, embed_size, hidden_size, num_layers, dropout: see `RNNLanguageModel`.
+        embedding: word ids to vectors.
+        encoder: the recurrent layers.
+        output_dropout: of what they put out.
     """
 
     def __init__(
-        self,
-        cell: str,
-        vocab_size: int,
-        *,
-        embed_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        **kwargs: Any,
+        self, embedding: nn.HybridSequential, encoder: RecurrentStack, output_dropout: Dropout, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        with self.name_scope():
-            self.embedding = nn.HybridSequential()
-            self.encoder = RecurrentStack(
-                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
-            )
-            self.output_dropout = Dropout(dropout, axes=(0,))
-            with self.embedding.name_scope():
-                self.embedding.add(
-                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
-                )
+        self.embedding = embedding
+        self.encoder = encoder
+        self.output_dropout = output_dropout
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
         """Word ids (steps, batch) and states to outputs (steps, batch, units) and the states after the last step."""
@@ -153,14 +140,15 @@ class RNNLanguageModel(HybridBlock):
         self._num_layers = num_layers
         self._hidden_size = hidden_size
         with self.name_scope():
-            body = LanguageModelBody(
-                cell,
-                vocab_size,
-                embed_size=embed_size,
-                hidden_size=hidden_size,
-                num_layers=num_layers,
-                dropout=dropout,
+            embedding = nn.HybridSequential()
+            with embedding.name_scope():
+                embedding.add(
+                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
+                )
+            encoder = RecurrentStack(
+                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
             )
+            body = LanguageModelBody(embedding, encoder, Dropout(dropout, axes=(0,)))
             # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
             # tuple, since an attribute that is a block would be registered under the attribute's name.
             self.register_child(body, "")
@@ -168,7 +156,7 @@ class RNNLanguageModel(HybridBlock):
             self.ties_weights = tie_weights
             self.decoder = nn.HybridSequential()
             with self.decoder.name_scope():
-                shared = body.embedding[0].params if tie_weights else None
+                shared = embedding[0].params if tie_weights else None
                 self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
 
     @property
