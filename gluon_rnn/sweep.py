@@ -166,8 +166,7 @@ def plan_sweep(
     if elsewhere:
         notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
     missing = tuple(job for job in planned.values() if job.run_id not in done)
-    for job in missing:
-        _check_precision(job.config)
+    _check_precisions([job.config for job in missing])
     return Plan(
         name=sweep.name,
         directory=directory,
@@ -394,12 +393,11 @@ def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None
     return tuple(Slot("cpu", machine.cpu_name, "cpu") for _ in range(jobs or 1))
 
 
-def _check_precision(config: RunConfig) -> None:
-    if config.precision != "bfloat16":
-        return
-    if config.device_kind == "gpu":
+def _check_precisions(configs: Sequence[RunConfig]) -> None:
+    lowered = [config for config in configs if config.precision == "bfloat16"]
+    if any(config.device_kind == "gpu" for config in lowered):
         raise UserError("precision=bfloat16 is for a CPU, MXNet 1.9.1 has none on a GPU; use float32 or --device cpu")
-    if lack := lacks_for_bfloat16():
+    if lowered and (lack := lacks_for_bfloat16()):
         raise UserError(f"precision=bfloat16 needs {lack}, which is not here; use precision=float32")
 
 
