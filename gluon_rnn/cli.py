@@ -20,8 +20,9 @@ from gluon_rnn import __version__
 from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import write_named
 from gluon_rnn.records import FINISHED, read_records
+from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
 from gluon_rnn.sweep import Display, Plan, plan_sweep, read_points, run_sweep
 
@@ -153,23 +154,23 @@ def _add_check_regression(commands: Any) -> None:
     check.add_argument(
         "--perplexity",
         type=_tolerance,
-        default=0.02,
+        default=Limits.perplexity,
         metavar="X",
-        help="how much worse validation perplexity may be (default: 2%%)",
+        help=f"how much worse validation perplexity may be (default: {Limits.perplexity:.0%}%)",
     )
     check.add_argument(
         "--throughput",
         type=_tolerance,
-        default=0.10,
+        default=Limits.throughput,
         metavar="X",
-        help="how much slower a run may be, on the same machine (default: 10%%)",
+        help=f"how much slower a run may be, on the same machine (default: {Limits.throughput:.0%}%)",
     )
     check.add_argument(
         "--floor",
         type=_floor,
-        default=0.05,
+        default=Limits.floor,
         metavar="UNITS",
-        help="a smaller change of perplexity never counts (default: 0.05)",
+        help=f"a smaller change of perplexity never counts (default: {Limits.floor})",
     )
     check.add_argument(
         "--two-sided", action="store_true", help="refuse a perplexity that fell by more than is tolerated, too"
@@ -389,7 +390,6 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _check_regression(options: argparse.Namespace) -> int:
     from gluon_rnn.regression import verdicts
-    from gluon_rnn.regression.changes import Limits
     from gluon_rnn.regression.comparison import Comparison, compare, not_compared
 
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
@@ -403,7 +403,7 @@ def _check_regression(options: argparse.Namespace) -> int:
         # Before anything is printed: whoever reads us may have gone.
         for path, form in forms:
             if path:
-                _write(path, form(comparison))
+                write_named(path, form(comparison))
 
     try:
         comparison = compare(options.baseline, options.candidate, **limits)
@@ -414,15 +414,6 @@ def _check_regression(options: argparse.Namespace) -> int:
     write(comparison)
     print(verdicts.as_text(comparison))
     return verdicts.EXIT_STATUS[comparison.verdict]
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; name a file in a folder that is there"
-        ) from None
 
 
 def _promote(options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from gluon_rnn.errors import UserError
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` at once (text as UTF-8): written beside it, flushed to the disk, then renamed.
@@ -27,3 +29,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_named(path: Path, content: str) -> None:
+    """`write_atomically` to a file that the user named.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a file in a folder that is there"
+        ) from None

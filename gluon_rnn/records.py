@@ -364,6 +364,13 @@ def load_results(path: Path | str) -> pd.DataFrame:
     return frame
 
 
+def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default."""
+    defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
+    cells = frame.astype(object).where(frame.notna(), None)
+    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+
+
 def load_epochs(path: Path | str) -> pd.DataFrame:
     """A sweep's ``epochs.csv``, as `load_results`."""
     dtypes = {name: "Int64" if name == "epoch" else "float64" for name in EPOCH_COLUMNS} | {"run_id": "string"}

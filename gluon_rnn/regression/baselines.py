@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import write_named
 from gluon_rnn.records import FINISHED, load_results
 from gluon_rnn.regression.comparison import Comparison, compare
 from gluon_rnn.sweep import read_points
@@ -40,10 +40,7 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
         raise UserError(f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete")
     frame["host"] = ""
     comparison = compare(baseline, frame, two_sided=True) if baseline.exists() else None
-    try:
-        write_atomically(baseline, frame.to_csv(index=False, lineterminator="\n"))
-    except OSError as error:
-        raise UserError(f"cannot write {baseline}: {error.strerror or error}; name a file in a folder") from None
+    write_named(baseline, frame.to_csv(index=False, lineterminator="\n"))
     return frame, comparison
 
 

@@ -70,10 +70,10 @@ def compare(
     baseline: Path | str | pd.DataFrame,
     candidate: Path | str | pd.DataFrame,
     *,
-    perplexity: float = 0.02,
-    throughput: float = 0.10,
-    floor: float = 0.05,
-    two_sided: bool = False,
+    perplexity: float = Limits.perplexity,
+    throughput: float = Limits.throughput,
+    floor: float = Limits.floor,
+    two_sided: bool = Limits.two_sided,
 ) -> Comparison:
     """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gluon_rnn.config import RunConfig, varying_fields
 from gluon_rnn.errors import UserError
-from gluon_rnn.records import RunRecord, load_results
+from gluon_rnn.records import load_results, table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,9 +72,7 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
     frame = load_results(table) if isinstance(table, Path | str) else table
     if "status" not in frame:
         raise UserError("a table of results has a column status, as gluon_rnn.load_results makes it")
-    defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
-    cells = frame.astype(object).where(frame.notna(), None)
-    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+    return table_rows(frame)
 
 
 def _key(row: Row, *, by_threads: bool) -> _Key:

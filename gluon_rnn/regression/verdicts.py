@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.regression.changes import Change, percent
+from gluon_rnn.regression.changes import Change, Limits, percent
 from gluon_rnn.regression.comparison import Comparison, Point, compare
 from gluon_rnn.regression.significance import ALPHA, POWER
 
@@ -36,10 +36,10 @@ def assert_no_regression(
     baseline: Path | str | pd.DataFrame,
     candidate: Path | str | pd.DataFrame,
     *,
-    perplexity: float = 0.02,
-    throughput: float = 0.10,
-    floor: float = 0.05,
-    two_sided: bool = False,
+    perplexity: float = Limits.perplexity,
+    throughput: float = Limits.throughput,
+    floor: float = Limits.floor,
+    two_sided: bool = Limits.two_sided,
 ) -> None:
     """`compare`, as a line of a test.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.records import RunRecord, load_epochs, load_results, read_records, without_paths
+from gluon_rnn.records import RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
 
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
@@ -100,15 +100,13 @@ def _records(directory: Path) -> tuple[list[RunRecord], list[str]]:
 
 def _tabulated(directory: Path) -> Iterator[RunRecord]:
     """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
-    blank: dict[str, Any] = {
-        name: "" if str in (info.annotation, *map(type, get_args(info.annotation))) else None
+    words = {
+        name
         for name, info in RunRecord.model_fields.items()
-        if info.is_required()
+        if info.is_required() and str in (info.annotation, *map(type, get_args(info.annotation)))
     }
-    for row in load_results(directory).to_dict("records"):
-        known: dict[str, Any] = {str(name): None if _is_missing(value) else value for name, value in row.items()}
-        known = {name: value for name, value in known.items() if value is not None or blank.get(name) is None}
-        yield RunRecord.model_construct(None, **{**blank, **known})
+    for row in table_rows(load_results(directory)):
+        yield RunRecord.model_construct(None, **row | {name: "" for name in words if row[name] is None})
 
 
 def _is_missing(value: Any) -> bool:
