@@ -92,6 +92,7 @@ class _Corpus:
         self.names = varying(self.points)
         letters = {point.place.letter for point in self.points}
         self.places = [place for place in places if place.letter in letters]
+        self.axes = axes(self.points, self.names)
         self.numbers = {id(point): number for number, point in enumerate(self.points, 1)}
         self.scored = any(point.mean("valid_perplexity") is not None for point in self.points)
         self.seeded = any(len(point.rows) > 1 for point in self.points)
@@ -104,19 +105,21 @@ class _Corpus:
 
     def label(self, point: Point) -> str:
         """A point's name in a sentence or a plot."""
-        where = f" on {point.place.letter}" if len(self.places) > 1 else ""
-        return point.label(self.names) + where
+        return point.label(self.names) + self.on(point.place)
 
-    def settings(self, point: Point) -> list[Any]:
-        """Its cells under `setting_columns`."""
+    def on(self, place: Place) -> str:
+        """`` on A`` where there are several places."""
+        return f" on {place.letter}" if len(self.places) > 1 else ""
+
+    def settings(self, point: Point, names: Sequence[str] | None = None) -> list[Any]:
+        """Its cells under `setting_columns` of the same `names`."""
         where = [point.place.letter] if len(self.places) > 1 else []
-        return [*where, *(point.settings[name] for name in self.names)]
+        return [*where, *(point.settings[name] for name in names or self.names)]
 
-    @property
-    def setting_columns(self) -> list[Column]:
-        """What tells points apart."""
+    def setting_columns(self, names: Sequence[str] | None = None) -> list[Column]:
+        """What tells points apart; `names` are all that vary unless given."""
         where = [Column("place", "machine, device and threads; see the end")] if len(self.places) > 1 else []
-        return [*where, *(Column(name, _meaning(name)) for name in self.names)]
+        return [*where, *(Column(name, _meaning(name)) for name in names or self.names)]
 
     def _choice(self) -> Section:
         record = self.record
@@ -134,7 +137,7 @@ class _Corpus:
             choices.append(("Best perplexity", f"{self._costs(best)}.{self._certainty(best)}"))
         for place in self.places:
             here = [point for point in good if point.place is place]
-            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            on = self.on(place)
             if front := pareto_front(here):
                 middle = compromise(front)
                 text = f"{len(front)} of {_count(len(here), 'point')} are beaten by none in both perplexity and speed, "
@@ -228,7 +231,7 @@ class _Corpus:
         shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
         columns = [
             Column("no.", "place in the ranking", 0),
-            *self.setting_columns,
+            *self.setting_columns(),
             *(Column(name, _meaning(name)) for name in amounts),
             *(Column(name, _meaning(column), digits) for name, column, digits in shown),
             *([Column("seeds", "runs that the figures are means over", 0)] if self.seeded else []),
@@ -257,7 +260,7 @@ class _Corpus:
             front = pareto_front(here)
             if len(here) < 2:
                 continue
-            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            on = self.on(place)
             spots = {id(p): (p.mean("tokens_per_second") or 0.0, p.mean("valid_perplexity") or 0.0) for p in here}
             plots.append(
                 Scatter(
@@ -269,14 +272,14 @@ class _Corpus:
             rows += [[self.numbers[id(p)], *self.settings(p), *spots[id(p)][::-1], p.mean("peak_mb")] for p in front]
         if not plots:
             return None
-        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns]
+        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns()]
         columns += [Column("valid ppl", digits=2), Column("tokens/s", digits=0), Column("peak MB", digits=0)]
         note = "On the line: the Pareto front, the points that no other beats in perplexity without being slower."
         return Section("Perplexity against throughput", notes=[note], plots=plots, tables=[Table(columns, rows)])
 
     def _maps(self) -> list[Section]:
         """One for each pair of axes."""
-        return [self._pair(first, second) for first, second in combinations(axes(self.points, self.names), 2)]
+        return [self._pair(first, second) for first, second in combinations(self.axes, 2)]
 
     def _pair(self, first: str, second: str) -> Section:
         others = [name for name in self.names if name not in (first, second)]
@@ -295,7 +298,7 @@ class _Corpus:
             best: dict[tuple[int, int], Point] = {}
             for point in here:
                 best.setdefault((down.index(point.settings[first]), across.index(point.settings[second])), point)
-            on = f" on {place.letter}" if len(self.places) > 1 else ""
+            on = self.on(place)
             for title, name, digits, lower_is_better in shown:
                 cells: dict[tuple[int, int], tuple[float | None, str]] = {
                     spot: (value, figure(value, digits)) if p.ok and value is not None else (None, p.status)
@@ -306,18 +309,14 @@ class _Corpus:
                     HeatMap(title + on, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
                 )
             for _, point in sorted(best.items(), key=lambda item: item[0]):
-                where = [point.place.letter] if len(self.places) > 1 else []
                 means = [point.mean(name) for _, name, _, _ in shown]
-                rows.append([*where, point.settings[first], point.settings[second], *means, point.label(others)])
-        columns = [Column("place")] * (len(self.places) > 1) + [
-            Column(first, _meaning(first)),
-            Column(second, _meaning(second)),
-        ]
+                rows.append([*self.settings(point, (first, second)), *means, point.label(others)])
+        columns = self.setting_columns((first, second))
         columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in shown]
         notes = []
         if others:
             columns.append(Column("with", "the other settings of the point shown"))
-            if free := [name for name in others if name in axes(self.points, self.names)]:
+            if free := [name for name in others if name in self.axes]:
                 notes.append(f"Each cell is the best-ranked point with these two settings, over all {_listed(free)}.")
         else:
             rows = [row[:-1] for row in rows]
@@ -345,7 +344,7 @@ class _Corpus:
             ("test ppl", "test_perplexity", 2),
             ("tokens/s", "tokens_per_second", 0),
         )
-        columns = [*self.setting_columns, Column("seeds", "runs that ended well", 0)]
+        columns = [*self.setting_columns(), Column("seeds", "runs that ended well", 0)]
         for title, name, digits in measures:
             columns.append(Column(f"{title} mean", _meaning(name), digits))
             columns.append(Column("sd", f"standard deviation (n - 1) of {title}", digits))
@@ -384,7 +383,7 @@ class _Corpus:
                 )
         if all(wall is None for _, _, (*_, wall) in runs):
             return None
-        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns, Column("seed", _meaning("seed"))]
+        columns = [Column("no.", "place in the ranking", 0), *self.setting_columns(), Column("seed", _meaning("seed"))]
         columns += [
             Column("training s", _meaning("train_seconds"), 1),
             Column("evaluation s", _meaning("evaluation_seconds"), 1),
@@ -416,7 +415,7 @@ class _Corpus:
         wrong = [(point, row) for point in self.points for row in point.rows if row.record.status != "ok"]
         if not wrong:
             return None
-        columns = [*self.setting_columns, Column("seed", _meaning("seed")), Column("status", _meaning("status"))]
+        columns = [*self.setting_columns(), Column("seed", _meaning("seed")), Column("status", _meaning("status"))]
         columns += [
             Column("reason", _meaning("reason")),
             Column("epochs", _meaning("epochs_run"), 0),

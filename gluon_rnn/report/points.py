@@ -96,14 +96,18 @@ class Point:
         records = tuple(row.record for row in self.rows)
         return tuple(record for record in records if record.status == "ok") or records
 
+    def values(self, name: str) -> list[float]:
+        """A `quantity` of each seed that has one."""
+        return [value for record in self.counted if (value := quantity(record, name)) is not None]
+
     def spread(self, name: str) -> Spread | None:
         """Of a `quantity` over the seeds."""
-        return spread([value for record in self.counted if (value := quantity(record, name)) is not None])
+        return spread(self.values(name))
 
     def mean(self, name: str) -> float | None:
         """Of a `quantity` over the seeds."""
-        found = self.spread(name)
-        return found.mean if found else None
+        values = self.values(name)
+        return statistics.fmean(values) if values else None
 
     @property
     def ok(self) -> bool:
