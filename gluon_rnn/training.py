@@ -270,23 +270,26 @@ def fit(
         evaluation_columns(split, bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=context)
         for split in (corpus.valid, corpus.test)
     )
+
+    def score(columns: EvaluationColumns) -> LossTotal:
+        started = time.perf_counter()
+        total = evaluate(model, columns)
+        progress.evaluation_seconds += time.perf_counter() - started
+        return total
+
     while not is_finished(progress, config):
         epoch = len(progress.history) + 1
         trainer.set_learning_rate(learning_rate_after(progress.history, config))
         before = progress.train_seconds
         meter = train(windows, epoch, len(windows))
         warmup_steps = 0
-        started = time.perf_counter()
-        valid_total = evaluate(model, valid)
-        progress.evaluation_seconds += time.perf_counter() - started
+        valid_total = score(valid)
         if not math.isfinite(valid_total.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
             raise Diverged(f"the validation loss was {valid_total.mean:g} after epoch {epoch}")
         progress.valid_tokens_scored = valid_total.tokens
         improved = progress.best is None or valid_total.mean < progress.best.valid_loss
-        started = time.perf_counter()
-        test_total = evaluate(model, test) if improved else None
-        progress.evaluation_seconds += time.perf_counter() - started
+        test_total = score(test) if improved else None
         if test_total:
             progress.test_tokens_scored = test_total.tokens
         result = EpochResult(
