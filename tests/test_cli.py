@@ -43,6 +43,16 @@ def status(directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
 
 
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line with which a command line is refused."""
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
 def write_sweep(path: Path, content: dict[str, object]) -> Path:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
@@ -491,11 +501,7 @@ def test_a_slip_is_one_line_and_nothing_is_made(
         # An abbreviation is no slip.
         assert cli.main(["sweep", "base.yaml", "--dry-run", *arguments]) == 0
         return
-    assert cli.main(["sweep", "base.yaml", *arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("error: ")
+    line = refusal(capsys, "sweep", "base.yaml", *arguments)
     assert all(word in line for word in words), line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base.yaml", "file"]
     assert (tmp_path / "file").read_text() == "kept"

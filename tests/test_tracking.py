@@ -30,7 +30,7 @@ from gluon_rnn.records import Job, LiveProgress, RunRecord, write_epochs
 from gluon_rnn.sweep import Display, Plan, run_sweep
 from gluon_rnn.tracking import MlflowTracker, Sent, TensorBoardTracker, Tracker, Tracking
 from tests.conftest import small_config
-from tests.test_cli import RUN_SWEEP, SETTINGS, environment, run, wait_for, workers_of, write_sweep
+from tests.test_cli import RUN_SWEEP, SETTINGS, environment, refusal, run, wait_for, workers_of, write_sweep
 from tests.test_display import make_plan
 from tests.test_records import AWKWARD, epoch, make_done, make_job
 from tests.test_sweep import FakeExecutor
@@ -593,11 +593,7 @@ def test_a_slip_is_one_line_and_nothing_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_sweep(tmp_path / "base.yaml", {"name": "x", "set": {**SETTINGS, "dataset": str(small_folder)}})
-    assert cli.main(["sweep", "base.yaml", *arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("error: ")
+    line = refusal(capsys, "sweep", "base.yaml", *arguments)
     assert all(word in line for word in words), line
     assert "secret" not in line
     assert [path.name for path in tmp_path.iterdir()] == ["base.yaml"]

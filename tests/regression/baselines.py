@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -12,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mxnet as mx
-import pandas as pd
 
 from gluon_rnn.config import RunConfig, load_sweep, run_id
 from gluon_rnn.corpora import CorpusFiles, find_corpus
@@ -75,40 +75,27 @@ def _corpus(dataset: str, max_train_tokens: int, max_eval_tokens: int) -> tuple[
     return files, load_corpus(files, max_train_tokens=max_train_tokens, max_eval_tokens=max_eval_tokens)
 
 
-def assert_unmoved(
-    baseline: pd.DataFrame | Path, candidate: pd.DataFrame | Path, *, perplexity: float = 0.02, two_sided: bool = False
-) -> None:
-    """Raise an `AssertionError` that names the perplexities of `candidate` too far from those of `baseline`.
+def compare(record: RunRecord, *, tolerances: float = 1) -> None:
+    """Raise an `AssertionError` if perplexities of `record` are off by more `tolerances` than that from those kept.
 
     Unlike `gluon_rnn.assert_no_regression`, which judges validation, it looks at all three splits.
     """
-    before, after = (
-        (rows if isinstance(rows, pd.DataFrame) else load_results(rows)).set_index("run_id")
-        for rows in (baseline, candidate)
-    )
+    kept, limit = load_results(table(record.dataset)).set_index("run_id"), tolerances * TOLERANCE[record.dataset]
+    tied = "tied" if record.tie_weights else "untied"
     moved = []
-    for run, row in after.iterrows():
-        for name in ("train_perplexity", "valid_perplexity", "test_perplexity"):
-            old = before[name].get(run, float("nan"))
-            change = row[name] / old - 1
-            if not (abs(change) if two_sided else change) <= perplexity:
-                tied = "tied" if row["tie_weights"] else "untied"
-                moved.append(f"{row['cell']} {tied} ({run}): {name} {old:.6g} -> {row[name]:.6g} ({change:+.3%})")
-    assert not moved, f"perplexity moved by more than {perplexity:.3%}\n" + "\n".join(moved)
-
-
-def compare(record: RunRecord, *, tolerances: float = 1) -> None:
-    """Raise an `AssertionError` if perplexities of `record` are off by more `tolerances` than that from those kept."""
-    kept, limit = load_results(table(record.dataset)), tolerances * TOLERANCE[record.dataset]
-    with TemporaryDirectory() as folder:
-        write_tables(Path(folder), [record])
-        found = load_results(folder)
-    try:
-        assert_unmoved(kept[kept["run_id"] == record.run_id], found, perplexity=limit, two_sided=True)
-    except AssertionError as error:
-        raise AssertionError(
-            f"{error}\nIf this is meant: `make baseline` renews {record.dataset}.csv, and its diff shows what moved."
-        ) from None
+    for name in ("train_perplexity", "valid_perplexity", "test_perplexity"):
+        old, new = kept[name].get(record.run_id, math.nan), getattr(record, name)
+        new = math.nan if new is None else new
+        change = new / old - 1
+        if not abs(change) <= limit:
+            moved.append(f"{record.cell} {tied} ({record.run_id}): {name} {old:.6g} -> {new:.6g} ({change:+.3%})")
+    assert not moved, "\n".join(
+        [
+            f"perplexity moved by more than {limit:.3%}",
+            *moved,
+            f"If this is meant: `make baseline` renews {record.dataset}.csv, and its diff shows what moved.",
+        ]
+    )
 
 
 def settle(record: RunRecord) -> RunRecord:
