@@ -51,6 +51,9 @@ CU112 = [
 # Where a team's runs may go beside the tables: --tensorboard and --mlflow.
 TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 
+# Runs on several machines: --executor ray. Its plain package, without the dashboard and what belongs to it.
+RAY = ["ray>=2.40"]
+
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -62,6 +65,7 @@ DEV = [
     "playwright>=1.40",  # drives a Chromium that is installed here; it downloads none
     "tensorboard>=2.15",  # reads event files back
     *TRACKING,
+    *RAY,
     "uv>=0.4",  # makes the lock files
 ]
 
@@ -83,6 +87,7 @@ setup(
         "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
         "dev": DEV,
         "tracking": TRACKING,
+        "ray": RAY,
         "bench": BENCH,
     },
     # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.
