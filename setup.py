@@ -15,7 +15,7 @@ CORE = [
     "PyYAML>=6",
     "rich>=13",
     "pooch>=1.8",
-    "filelock>=3.13",
+    "filelock>=3.30",
     "platformdirs>=4",
     "nvidia-ml-py>=12",
     # Reports and gates; imported where they are made, never by a worker.

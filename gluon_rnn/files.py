@@ -1,16 +1,25 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and that show when they are no longer what was written."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from gluon_rnn.errors import UserError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` at once (text as UTF-8): written beside it, flushed to the disk, then renamed.
+
+    When this returns, the new content survives a loss of power. A process that is killed meanwhile leaves `path` as it
+    was and perhaps a file for `remove_leftovers`.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then as it was.
@@ -29,6 +38,55 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # some file systems cannot flush a folder; its file is there all the same
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed in `write_atomically` left; for whoever has `folder` to himself."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``NAME.damaged``, or ``NAME.damaged-2`` and so on, and return that."""
+    names = (path.with_name(f"{path.name}.damaged{f'-{number}' if number > 1 else ''}") for number in count(1))
+    free = next(name for name in names if not os.path.lexists(name))
+    path.rename(free)
+    return free
+
+
+def sha256_of(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal, which tells damage from what was written."""
+    return hashlib.sha256(content, usedforsecurity=False).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """`content` as JSON that holds its own checksum, under ``sha256``."""
+    return json.dumps({**content, "sha256": _checksum(content)}, indent=1) + "\n"
+
+
+def unseal(text: bytes) -> dict[str, Any]:
+    """What `seal` was given, however the JSON is laid out.
+
+    Raises:
+        ValueError: it is no such JSON, or no longer what was written.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(content, dict) or content.pop("sha256", None) != _checksum(content):
+        raise ValueError("its content does not fit its checksum")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return sha256_of(json.dumps(content, sort_keys=True).encode())
 
 
 def write_named(path: Path, content: str) -> None:
