@@ -2,67 +2,101 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 from mxnet import gluon
 
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import seal, set_aside, sha256_of, unseal, write_atomically
 from gluon_rnn.metrics import PROGRESS, Progress
+from gluon_rnn.records import CHECKPOINT
 
 
 class CheckpointDirectory:
     """The checkpoint of a run, under ``checkpoint/`` of its directory, and its best parameters, in ``best.params``.
 
-    ``state.json`` is written last and renamed into place, and names the array files it belongs to; a kill at any moment
-    leaves the checkpoint of this epoch or of the one before.
+    ``state.json`` is written last; it names the array files that belong to it, with their checksums. A kill at any
+    moment leaves the checkpoint of this epoch or of the one before.
 
     Args:
         run_directory: of the run; it exists.
     """
 
     def __init__(self, run_directory: Path) -> None:
-        self._directory = run_directory / "checkpoint"
+        self._directory = run_directory / CHECKPOINT
         self._state = self._directory / "state.json"
         self._best = run_directory / "best.params"
 
     def save(self, model: gluon.HybridBlock, trainer: gluon.Trainer, progress: Progress) -> None:
-        """Keep the end of an epoch; the checkpoint before it goes."""
+        """Keep the end of an epoch; the checkpoint before it goes.
+
+        Raises:
+            OSError: it cannot be written; the one before is still there.
+        """
         self._directory.mkdir(exist_ok=True)
         stem = f"epoch-{len(progress.history)}"
-        parameters = self._directory / f"{stem}.params"
-        model.save_parameters(str(parameters))
+        parameters = _saved(model.save_parameters)
+        checksums = {f"{stem}.params": sha256_of(parameters)}
+        write_atomically(self._directory / f"{stem}.params", parameters)
         if progress.best is progress.history[-1]:
             # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
-            copy = self._directory / "best.params"
-            shutil.copyfile(parameters, copy)
-            copy.replace(self._best)
+            write_atomically(self._best, parameters)
+        del parameters  # hundreds of megabytes
         arrays, counts = _optimizer_state(trainer)
         if arrays:
-            mx.nd.save(str(self._directory / f"{stem}.states"), arrays)
-        content = {"stem": stem, "update_counts": counts, "progress": PROGRESS.dump_python(progress, mode="json")}
-        write_atomically(self._state, json.dumps(content))
+            states = _saved(lambda path: mx.nd.save(path, arrays))
+            checksums[f"{stem}.states"] = sha256_of(states)
+            write_atomically(self._directory / f"{stem}.states", states)
+        content = {
+            "stem": stem,
+            "checksums": checksums,
+            "update_counts": counts,
+            "progress": PROGRESS.dump_python(progress, mode="json"),
+        }
+        write_atomically(self._state, seal(content))
         for path in self._directory.iterdir():
             if path != self._state and path.stem != stem:
                 path.unlink()
 
     def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer, context: mx.Context) -> Progress | None:
-        """Put `model` and `trainer` where the last `save` found them; None where there was none."""
+        """Put `model` and `trainer` where the last `save` found them.
+
+        None where there was none, or one that is damaged: that is set aside, with a line for the log.
+        """
         if not self._state.exists():
             return None
-        content = json.loads(self._state.read_text())
+        try:
+            content = self._verified_state()
+        except (OSError, ValueError) as error:
+            print(f"{self._directory} is damaged: {error}", flush=True)
+            print(f"it is kept as {set_aside(self._directory).name}, and training starts over", flush=True)
+            return None
         model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=context)
         states = self._directory / f"{content['stem']}.states"
-        arrays = mx.nd.load(str(states)) if states.exists() else {}
+        arrays = mx.nd.load(str(states)) if states.name in content["checksums"] else {}
         _restore_optimizer_state(trainer, arrays, content["update_counts"], context)
         return PROGRESS.validate_python(content["progress"])
 
-    def remove(self) -> None:
-        """Remove the checkpoint, which a finished run does not need; the best parameters stay."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+    def _verified_state(self) -> dict[str, Any]:
+        content = unseal(self._state.read_bytes())
+        for name, checksum in content["checksums"].items():
+            if sha256_of((self._directory / name).read_bytes()) != checksum:
+                raise ValueError(f"{name} is not what was written")
+        return content
+
+
+def _saved(save: Callable[[str], None]) -> bytes:
+    """What `save` writes into the file that it is given, without one on the disk.
+
+    MXNet 1.9.1 does not notice that the last block of a file could not be written (dmlc's stream leaves the result of
+    ``fclose`` unread): on a full disk ``nd.save`` returned and had left a short file.
+    """
+    with open(os.memfd_create("arrays"), "rb") as file:
+        save(f"/proc/self/fd/{file.fileno()}")
+        return file.read()
 
 
 def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], dict[str, int]]:

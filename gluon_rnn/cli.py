@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from gluon_rnn import __version__
 from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
+from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.files import write_named
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
@@ -92,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument(
         "--timeout", type=_seconds, metavar="S", help="stop a run after so many seconds (default: never)"
+    )
+    sweep.add_argument(
+        "--stall-timeout",
+        type=_seconds,
+        default=STALL_SECONDS,
+        metavar="S",
+        help=f"stop a run that has written nothing for so many seconds (default: {STALL_SECONDS:g})",
     )
     sweep.add_argument(
         "--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again"
@@ -265,6 +274,7 @@ def _sweep(options: argparse.Namespace) -> int:
         _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
     )
     console = make_console()
+    notice = partial(print, file=sys.stderr)
     plan = plan_sweep(
         sweep,
         results=options.results,
@@ -272,7 +282,7 @@ def _sweep(options: argparse.Namespace) -> int:
         device=options.device,
         jobs=options.jobs,
         rerun_failed=options.rerun_failed,
-        notice=lambda line: print(line, file=sys.stderr),
+        notice=notice,
     )
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
     if options.dry_run:
@@ -285,9 +295,10 @@ def _sweep(options: argparse.Namespace) -> int:
     try:
         records = run_sweep(
             plan,
-            timeout=options.timeout,
+            executor=LocalExecutor(plan.slots, timeout=options.timeout, stall_timeout=options.stall_timeout),
             fail_fast=options.fail_fast,
             display=Several(display, *_trackings(options, plan)),
+            notice=notice,
         )
     except KeyboardInterrupt:
         print(
@@ -359,7 +370,7 @@ def _status(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     points = read_points(directory)
     records, damaged = read_records(directory)
-    for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged]:
+    for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged.values()]:
         print(line)
     return 0
 

@@ -2,8 +2,8 @@
 
 ``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json``
 (where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``best.params`` and, once it has ended,
-``record.json``. The sweep's ``runs.csv`` and ``epochs.csv`` are views of those directories, rebuilt from them and never
-edited.
+``record.json``, which alone says what came of it. The sweep's ``runs.csv`` and ``epochs.csv`` are views of those
+records, rebuilt from them and never edited.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -22,13 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import remove_leftovers, seal, set_aside, unseal, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, step_milliseconds, tokens_per_second
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+#: Of the tables and records. Records of version 1 have neither history nor checksum.
+SCHEMA_VERSION = 2
+
+#: The folder of a run's checkpoint, until it has ended.
+CHECKPOINT = "checkpoint"
 
 Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
 #: A run that ended so is finished; the others are made again by ``--rerun-failed``.
@@ -167,12 +173,13 @@ class RunRecord(RunConfig):
     git_dirty: bool | None = None
     host: str
     started_at: Annotated[str, Field(description="start of the run, UTC, ISO 8601")]
+    history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
 
 
 def _columns() -> tuple[str, ...]:
     first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
     last = tuple(Origin.model_fields)
-    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at"}
+    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at", "history"}
     middle = tuple(name for name in RunRecord.model_fields if name not in placed)
     machine = ("device", "device_name", "machine_id", "threads", "blas", "environment")
     return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
@@ -252,6 +259,7 @@ def make_record(
         blas=blas,
         environment=environment,
         started_at=started_at,
+        history=tuple(progress.history),
     )
 
 
@@ -267,7 +275,7 @@ def without_paths(text: str) -> str:
 def write_record(directory: Path, record: RunRecord) -> None:
     """Put `record` into its run's `directory`, whole or not at all."""
     content = json.loads(record.model_dump_json())
-    write_atomically(directory / "record.json", json.dumps({name: content[name] for name in COLUMNS}, indent=1) + "\n")
+    write_atomically(directory / "record.json", seal({name: content[name] for name in (*COLUMNS, "history")}))
 
 
 def read_record(directory: Path) -> RunRecord | None:
@@ -276,28 +284,50 @@ def read_record(directory: Path) -> RunRecord | None:
     Raises:
         ValueError: the file is damaged.
     """
+    path = directory / "record.json"
     try:
-        return RunRecord.model_validate_json((directory / "record.json").read_bytes())
+        return RunRecord.model_validate(_record_content(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        raise ValueError(f"{directory / 'record.json'} is damaged: {reason}") from None
+    except (OSError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", error)
+        raise ValueError(f"{path} is damaged: {reason}") from None
 
 
-def read_records(sweep_directory: Path) -> tuple[list[RunRecord], list[str]]:
-    """All records of a sweep, and a line for each damaged file.
+def _record_content(path: Path) -> dict[str, Any]:
+    text = path.read_bytes()
+    with suppress(ValueError, RecursionError):
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("schema_version") == 1 and "sha256" not in content:
+            return {**content, "history": read_epochs(path.parent)}
+    return unseal(text)
+
+
+def tidy(directory: Path, record: RunRecord | None) -> None:
+    """Remove from a run's `directory` what a killed process left and what its `record`, if any, makes needless.
+
+    For whoever knows that no worker is at it.
+    """
+    remove_leftovers(directory)
+    if record:
+        (directory / "progress.json").unlink(missing_ok=True)
+        if record.status in FINISHED:
+            shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
+
+
+def read_records(sweep_directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
+    """All records of a sweep, and a line for each file that is damaged.
 
     A record that stands in a directory of another name is damaged as well: a copy must not count twice.
     """
-    records, damaged = [], []
+    records, damaged = [], {}
     for directory in sorted(path for path in (sweep_directory / "runs").glob("*") if path.is_dir()):
         try:
             record = read_record(directory)
             if record and record.run_id != directory.name:
                 raise ValueError(f"{directory / 'record.json'} belongs to run {record.run_id}")
         except ValueError as error:
-            damaged.append(str(error))
+            damaged[directory / "record.json"] = str(error)
             continue
         if record:
             records.append(record)
@@ -306,7 +336,7 @@ def read_records(sweep_directory: Path) -> tuple[list[RunRecord], list[str]]:
 
 def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -> None:
     """A run's own ``epochs.csv``."""
-    rows = ({"run_id": run_id, **asdict(epoch)} for epoch in history)
+    rows = ({"run_id": run_id, **vars(epoch)} for epoch in history)
     write_atomically(directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
 
 
@@ -324,28 +354,46 @@ def read_epochs(directory: Path) -> list[EpochResult]:
     return _EPOCHS.validate_python(rows)
 
 
-def write_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> None:
+def write_tables(sweep_directory: Path, records: Iterable[RunRecord]) -> None:
     """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id."""
+    for name, text in _tables(records).items():
+        write_atomically(sweep_directory / name, text)
+
+
+def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> list[Path]:
+    """Rename each table that says something else than `records`, and return what they are called now.
+
+    A table may be older than the records, since a sweep can be killed before it writes one; and of a run that is to be
+    made again it may hold the row of before.
+    """
+    finished = {record.run_id for record in records if record.status in FINISHED}
+    aside = []
+    for name, text in _tables(records).items():
+        path = sweep_directory / name
+        known = set(text.encode().splitlines())
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            run_id = line.partition(b",")[0].decode(errors="replace")
+            if line not in known and (run_id in finished or not (sweep_directory / "runs" / run_id).is_dir()):
+                aside.append(set_aside(path))
+                break
+    return aside
+
+
+def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
+    """The text of both tables, by name."""
     records = sorted(
         records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
     )
-    write_atomically(sweep_directory / "runs.csv", _csv(COLUMNS, (record.model_dump() for record in records)))
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        path = sweep_directory / "runs" / record.run_id / "epochs.csv"
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows += csv.DictReader(file)
-    write_atomically(sweep_directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
+    epochs = ({"run_id": record.run_id, **vars(epoch)} for record in records for epoch in record.history)
+    return {"runs.csv": _csv(COLUMNS, map(vars, records)), "epochs.csv": _csv(EPOCH_COLUMNS, epochs)}
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """CSV whose floats read back to the same bits; None is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: row[name] for name in columns})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row[name] for name in columns] for row in rows)
     return text.getvalue()
 
 

@@ -11,21 +11,23 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import filelock
+from filelock import lock_descriptor
 
 from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor, Slot
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import (
     FINISHED,
@@ -36,6 +38,8 @@ from gluon_rnn.records import (
     read_progress,
     read_record,
     read_records,
+    set_aside_damaged_tables,
+    tidy,
     write_epochs,
     write_record,
     write_tables,
@@ -52,6 +56,8 @@ from gluon_rnn.runtime import (
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
+# A sweep that was killed leaves workers that live for some milliseconds more.
+_LOCK_PATIENCE_SECONDS = 2.0
 
 Notice = Callable[[str], None]
 
@@ -159,7 +165,7 @@ def plan_sweep(
     directory = results / sweep.name
     _check_writable(directory)
     records, damaged = read_records(directory)
-    for line in damaged:
+    for line in damaged.values():
         notice(f"{line}; it counts as missing")
     done = {record.run_id: record for record in records if record.status in FINISHED or not rerun_failed}
     elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
@@ -180,17 +186,17 @@ def run_sweep(
     plan: Plan,
     *,
     executor: Executor | None = None,
-    timeout: float | None = None,
     fail_fast: bool = False,
     display: Display | None = None,
+    notice: Notice = print,
 ) -> list[RunRecord]:
     """Run what is missing of `plan`; its tables are up to date after every run.
 
     Args:
         executor: a `LocalExecutor` on the plan's slots unless given.
-        timeout: seconds for each run; None: no limit. Only for the default executor.
         fail_fast: stop the sweep at the first run that fails.
         display: tells people.
+        notice: receives lines about damaged files.
 
     Returns:
         The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
@@ -199,20 +205,35 @@ def run_sweep(
         UserError: another sweep is at work in this folder, or it cannot be written (any longer).
         KeyboardInterrupt: as it came; the workers are stopped, and everything finished is in the tables.
     """
-    executor = executor or LocalExecutor(plan.slots, timeout=timeout)
+    executor = executor or LocalExecutor(plan.slots)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(plan.directory / ".lock", blocking=False):
-            records = _run_missing(plan, executor, fail_fast=fail_fast, display=display or Display())
-    except filelock.Timeout:
-        raise UserError(
-            f"another sweep is at work in {plan.directory}; wait for it or give --results another folder"
-        ) from None
+        with _locked(plan.directory):
+            records = _run_missing(plan, executor, fail_fast=fail_fast, display=display or Display(), notice=notice)
     except OSError as error:
         raise UserError(
             f"cannot write to {plan.directory}: {error.strerror or error}; mend that or give --results another folder"
         ) from error
     return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Have `directory` to oneself.
+
+    Workers inherit the lock: however a sweep ends, the folder is free only when the last of them has gone, and what it
+    was writing is written.
+    """
+    with (directory / ".lock").open("a") as file:
+        os.set_inheritable(file.fileno(), True)
+        patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while not lock_descriptor(file.fileno(), blocking=False):
+            if time.monotonic() > patience:
+                raise UserError(
+                    f"another sweep is at work in {directory}; wait for it or give --results another folder"
+                )
+            time.sleep(0.05)
+        yield
 
 
 def read_points(directory: Path) -> list[dict[str, str]]:
@@ -228,23 +249,25 @@ def read_points(directory: Path) -> list[dict[str, str]]:
         raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
 
 
-def _run_missing(plan: Plan, executor: Executor, *, fail_fast: bool, display: Display) -> dict[str, RunRecord]:
+def _run_missing(
+    plan: Plan, executor: Executor, *, fail_fast: bool, display: Display, notice: Notice
+) -> dict[str, RunRecord]:
     """Run what is missing of `plan`, whose folder is ours alone; all records of that folder."""
     runs = plan.directory / "runs"
     points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
     write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
-    records = {record.run_id: record for record in read_records(plan.directory)[0]}
+    records = _take_stock(plan, notice)
     # Another sweep may have finished some of them since this one was planned.
     finished = {name for name, record in records.items() if record.status in FINISHED}
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
-    write_tables(plan.directory, list(records.values()))
+    write_tables(plan.directory, records.values())
     display.started(plan)
     events = executor.run(plan.missing, runs, watch=display.running)
     try:
         for ended in events:
             record = _collect(ended, runs / ended.job.run_id)
             records[record.run_id] = record
-            write_tables(plan.directory, list(records.values()))
+            write_tables(plan.directory, records.values())
             display.ended(ended.job, record)
             if fail_fast and record.status not in FINISHED:
                 break
@@ -253,6 +276,23 @@ def _run_missing(plan: Plan, executor: Executor, *, fail_fast: bool, display: Di
         events.close()  # type: ignore[attr-defined]
         display.stopped()
     return records
+
+
+def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
+    """The records that are there, by run_id; what earlier sweeps left unfinished or damaged is put in order."""
+    records, damaged = read_records(plan.directory)
+    for path in damaged:
+        # Any other is not ours to make again.
+        if path.parent.name in {job.run_id for job in plan.missing}:
+            notice(f"{path} is kept as {set_aside(path).name}, and its run is made again")
+    for path in set_aside_damaged_tables(plan.directory, records):
+        notice(f"{path.with_suffix('')} did not agree with the runs' records: it is kept as {path.name} and made again")
+    known = {record.run_id: record for record in records}
+    remove_leftovers(plan.directory)
+    for directory in (plan.directory / "runs").iterdir():
+        if directory.is_dir():
+            tidy(directory, known.get(directory.name))
+    return known
 
 
 def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
@@ -274,7 +314,7 @@ def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | 
     plan = plan_sweep(
         Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr
     )
-    (record,) = run_sweep(plan)
+    (record,) = run_sweep(plan, notice=_to_stderr)
     if record.status not in FINISHED:
         log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
         raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-_LOG_TAIL_LINES:]]))
@@ -309,6 +349,7 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
     )
     write_epochs(directory, record.run_id, progress.history)
     write_record(directory, record)
+    tidy(directory, record)
     return record
 
 

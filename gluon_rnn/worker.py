@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
-from gluon_rnn.records import Job, LiveProgress, Status, make_record, write_epochs, write_record
+from gluon_rnn.records import Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def main(directory: Path, parent: int | None = None) -> int:
         peak_gpu_mb=_gpu_memory_mb() if on_gpu else None,
     )
     write_record(directory, record)
-    (directory / "progress.json").unlink(missing_ok=True)
+    # Not before: a run killed in between would have neither result nor checkpoint.
+    tidy(directory, record)
     _say(f"ended: {status}" + (f", {reason}" if reason else ""))
     return 0 if status in ("ok", "diverged") else 1
 
@@ -85,7 +86,6 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, bptt {config.bptt}, {job.corpus.dataset} "
             f"({len(corpus.vocab):,} words) on {job.origin.device_name}, {job.threads} threads, BLAS {blas_in_use()}"
         )
-        checkpoint = CheckpointDirectory(directory)
         log = _Log(job, directory, progress)
         try:
             fit(
@@ -93,7 +93,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
                 corpus,
                 context=context,
                 progress=progress,
-                checkpoint=checkpoint,
+                checkpoint=CheckpointDirectory(directory),
                 on_interval=log.interval,
                 on_epoch=log.epoch,
             )
@@ -101,7 +101,6 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             return "diverged", str(error)
         finally:
             log.total()
-        checkpoint.remove()
         return "ok", ""
     except Exception as error:
         traceback.print_exc()

@@ -110,6 +110,35 @@ def test_a_worker_that_takes_too_long_is_stopped_with_its_children(
     wait_for(lambda: not is_alive(child))
 
 
+@pytest.mark.parametrize("silence", ["exec sleep 600", "kill -STOP $$"])
+def test_a_worker_that_shows_no_sign_of_life_is_stopped(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, silence: str
+) -> None:
+    # First it writes on for longer than it may be silent: to the log, then by putting a new file in place.
+    worker(
+        "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo $i; done\n"
+        'for i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo > "$3/new"; mv "$3/new" "$3/progress.json"; done\n' + silence
+    )
+    (ended,) = run(LocalExecutor([CPU], stall_timeout=0.7), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == ("timeout", "stopped after 0.7 s without a sign of life")
+    assert ended.seconds >= 2.3
+
+
+def test_a_worker_that_floods_its_log_is_stopped(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_LOG_LIMIT_MB", 1)
+    # What an earlier attempt wrote does not count.
+    (tmp_path / f"{0:012}").mkdir()
+    (tmp_path / f"{0:012}" / "log.txt").write_bytes(bytes(3 << 20))
+    worker('if [ -e "$3/../flood" ]; then yes; fi; exit 4')
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert "status 4" in ended.reason
+    (tmp_path / "flood").touch()
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert (ended.status, ended.reason) == ("failed", "stopped because its log.txt had grown by more than 1 MB")
+
+
 def test_a_worker_that_will_not_stop_is_killed(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +241,7 @@ def test_a_worker_starts_afresh_with_its_threads_and_the_log_goes_on(
 ) -> None:
     directory = tmp_path / "0"
     directory.mkdir()
-    for name in ("record.json", "progress.json", ".epochs.csv.x.tmp", "log.txt", "epochs.csv"):
+    for name in ("record.json", "progress.json", "log.txt", "epochs.csv"):
         (directory / name).write_text("before\n")
     worker('echo said; echo complained >&2; cat "$3/config.json" > "$3/seen"; [ "$4" = $PPID ] && exit 7')
     job = make_job(small_corpus, run_id="0").model_copy(update={"threads": 3})
@@ -222,7 +251,6 @@ def test_a_worker_starts_afresh_with_its_threads_and_the_log_goes_on(
     assert (directory / "log.txt").read_text() == "before\nsaid\ncomplained\n"
     assert not (directory / "record.json").exists()
     assert not (directory / "progress.json").exists()
-    assert not list(directory.glob(".*"))
     assert (directory / "epochs.csv").exists()
     assert Job.model_validate_json((directory / "seen").read_bytes()) == job
     # The user's own cell is found from the folder in which the sweep was started.

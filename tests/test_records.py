@@ -11,6 +11,7 @@ import pytest
 
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import seal
 from gluon_rnn.metrics import EpochResult, Lap, LossTotal, Progress
 from gluon_rnn.records import (
     COLUMNS,
@@ -24,6 +25,7 @@ from gluon_rnn.records import (
     read_progress,
     read_record,
     read_records,
+    set_aside_damaged_tables,
     write_epochs,
     write_record,
     write_tables,
@@ -227,7 +229,7 @@ def test_a_record_holds_no_path_of_a_folder_corpus(
 ) -> None:
     directory = keep(tmp_path, make_done(make_job(small_corpus, dataset=str(small_folder))))
     assert str(small_folder.parent) not in (directory / "record.json").read_text()
-    assert list(json.loads((directory / "record.json").read_text())) == list(COLUMNS)
+    assert list(json.loads((directory / "record.json").read_text())) == [*COLUMNS, "history", "sha256"]
 
 
 def test_damaged_records_are_named_and_the_others_kept(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -246,21 +248,89 @@ def test_damaged_records_are_named_and_the_others_kept(tmp_path: Path, small_cor
     (tmp_path / "runs" / "notes.txt").touch()
     records, damaged = read_records(tmp_path)
     assert records == [good]
-    assert [line.split("runs/")[1].partition("/record.json")[0] for line in damaged] == [c * 12 for c in "bcde"]
-    assert all("damaged: " in damaged[place] for place in (0, 2, 3))
-    assert damaged[1].endswith(f"belongs to run {'a' * 12}")
+    assert list(damaged) == [tmp_path / "runs" / (c * 12) / "record.json" for c in "bcde"]
+    lines = list(damaged.values())
+    assert all(line.startswith(str(path)) for path, line in damaged.items())
+    assert all("damaged: " in lines[place] for place in (0, 2, 3))
+    assert lines[1].endswith(f"belongs to run {'a' * 12}")
+
+
+def test_a_record_in_which_any_bit_has_turned_is_damaged(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus), [epoch(1, 3.0, 3.5)])
+    path = keep(tmp_path, record) / "record.json"
+    whole = path.read_bytes()
+    # The layout is no content: white space, the case of 1e-05.
+    unnamed = 0
+    for place in range(len(whole)):
+        bit = 1 << place % 8
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        records, damaged = read_records(tmp_path)
+        assert (records == [record]) != (list(damaged) == [path]), (place, bit)
+        unnamed += not damaged
+        path.write_bytes(whole[:place])
+        assert list(read_records(tmp_path)[1]) == [path] or whole[place:].isspace(), place
+    assert unnamed < len(whole) / 50
+
+
+def test_a_record_of_the_first_version_has_its_history_from_its_epochs(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    history = [epoch(1, 3.0, 3.5), epoch(2, 4.0)]
+    record = make_done(make_job(small_corpus), history)
+    path = keep(tmp_path, record, history) / "record.json"
+    content = json.loads(path.read_text())
+    del content["sha256"], content["history"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="does not fit its checksum"):
+        read_record(path.parent)
+    path.write_text(json.dumps({**content, "schema_version": 1}))
+    assert read_record(path.parent) == record.model_copy(update={"schema_version": 1})
 
 
 def test_a_column_that_a_later_version_added_is_let_pass(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     record = make_done(make_job(small_corpus))
     path = keep(tmp_path, record) / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "watts": 3.0}))
-    assert read_records(tmp_path) == ([record], [])
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(seal({**content, "watts": 3.0}))
+    assert read_records(tmp_path) == ([record], {})
 
 
 def test_no_folder_has_no_records(tmp_path: Path) -> None:
-    assert read_records(tmp_path / "nowhere") == ([], [])
+    assert read_records(tmp_path / "nowhere") == ([], {})
     assert read_record(tmp_path) is None
+
+
+def test_a_table_that_says_something_else_is_set_aside(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 3.0, 3.5), epoch(2, 4.0)]
+    first, second = (make_done(make_job(small_corpus, run_id=c * 12), history) for c in "ab")
+    for record in (first, second):
+        keep(tmp_path, record)
+    write_tables(tmp_path, [first, second])
+    runs, epochs = (tmp_path / name for name in ("runs.csv", "epochs.csv"))
+    assert set_aside_damaged_tables(tmp_path, [first, second]) == []
+    # A sweep that was killed between a record and its row.
+    write_tables(tmp_path, [first])
+    assert set_aside_damaged_tables(tmp_path, [first, second]) == []
+    # A run that is being made again, killed before it had a record; one whose directory has been removed.
+    write_tables(tmp_path, [first, second])
+    (tmp_path / "runs" / ("b" * 12) / "record.json").unlink()
+    assert set_aside_damaged_tables(tmp_path, [first]) == []
+    (tmp_path / "runs" / ("b" * 12)).rename(tmp_path / "elsewhere")
+    assert set_aside_damaged_tables(tmp_path, [first]) == [
+        tmp_path / "runs.csv.damaged",
+        tmp_path / "epochs.csv.damaged",
+    ]
+    assert not runs.exists()
+    write_tables(tmp_path, [first])
+    whole = epochs.read_bytes()
+    for place in range(len(whole)):
+        epochs.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        (aside,) = set_aside_damaged_tables(tmp_path, [first])
+        assert aside.name == "epochs.csv.damaged" + ("-2" if place == 0 else f"-{place + 2}")
+    epochs.write_bytes(whole[:-9])
+    assert len(set_aside_damaged_tables(tmp_path, [first])) == 1
+    assert set_aside_damaged_tables(tmp_path, [first]) == []
 
 
 def test_progress_survives_the_way_through_its_file(tmp_path: Path) -> None:

@@ -13,11 +13,17 @@ from pathlib import Path
 
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import write_atomically
-from gluon_rnn.records import Job
+from gluon_rnn.records import Job, Status
 from gluon_rnn.runtime import process_environment
+
+#: Default of `LocalExecutor`'s `stall_timeout`. The longest silences are those of a log interval and of scoring, which
+#: take minutes, or with the largest model on a slow machine perhaps half an hour.
+STALL_SECONDS = 3600.0
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
+# A line every log interval comes to far less; a log that grows past this would fill the disk.
+_LOG_LIMIT_MB = 64
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,27 @@ class Slot:
 class _Worker:
     job: Job
     slot: Slot
+    directory: Path
     process: subprocess.Popen[bytes]
     started: float
     kills_before: int
-    timed_out: bool = False
+    log_before: int
+    heard: float
+    trace: tuple[int, ...] = ()
+    stopped: tuple[Status, str] | None = None
+
+    def listen(self) -> None:
+        """Note when the worker last wrote something: by the monotonic clock, since a file's time may jump."""
+        log, progress = (_stat(self.directory / name) for name in ("log.txt", "progress.json"))
+        # progress.json is a new file each time.
+        trace = (log.st_size if log else 0, progress.st_ino if progress else 0, progress.st_mtime_ns if progress else 0)
+        if trace != self.trace:
+            self.trace, self.heard = trace, time.monotonic()
+
+    @property
+    def log_growth_mb(self) -> float:
+        """What this worker has written into ``log.txt``, as far as was heard, in 2**20 bytes."""
+        return (self.trace[0] - self.log_before) / (1 << 20)
 
     def stop(self) -> None:
         """End the worker and whatever it has started."""
@@ -79,11 +102,20 @@ class LocalExecutor:
     Args:
         slots: room for workers; a job waits for a slot that takes it.
         timeout: seconds after which a worker is stopped; None waits for ever.
+        stall_timeout: seconds without a sign of life (a line of the log, new progress) after which it is; None waits
+            for ever.
     """
 
-    def __init__(self, slots: Sequence[Slot], *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = STALL_SECONDS,
+    ) -> None:
         self._slots = tuple(slots)
         self._timeout = timeout
+        self._stall_timeout = stall_timeout
 
     def run(
         self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
@@ -104,41 +136,53 @@ class LocalExecutor:
                 watch([worker.job for worker in workers])
                 time.sleep(_POLL_SECONDS)
                 for worker in list(workers):
-                    if self._timeout is not None and time.monotonic() - worker.started > self._timeout:
-                        worker.timed_out = worker.process.poll() is None
+                    worker.listen()
+                    if (why := self._overdue(worker)) and worker.process.poll() is None:
+                        worker.stopped = why
                         worker.stop()
                     if worker.process.poll() is not None:
                         workers.remove(worker)
                         free.append(worker.slot)
-                        yield self._ended(worker, runs_directory / worker.job.run_id)
+                        yield _ended(worker)
         finally:
             for worker in workers:
                 worker.stop()
 
-    def _ended(self, worker: _Worker, directory: Path) -> Ended:
-        seconds = time.monotonic() - worker.started
-        code = worker.process.returncode
-        if (directory / "record.json").exists():
-            return Ended(worker.job, None, "", seconds)
-        if worker.timed_out:
-            return Ended(worker.job, "timeout", f"stopped after the timeout of {self._timeout:g} s", seconds)
-        if code == -signal.SIGKILL and _kernel_memory_kills() > worker.kills_before:
-            return Ended(worker.job, "oom", "killed by the kernel, which had run out of memory", seconds)
-        if code < 0:
-            return Ended(worker.job, "failed", f"the worker was ended by {signal.Signals(-code).name}", seconds)
-        return Ended(
-            worker.job, "failed", f"the worker ended with status {code} and no record; see its log.txt", seconds
-        )
+    def _overdue(self, worker: _Worker) -> tuple[Status, str] | None:
+        """Why the worker has to be stopped, if it has to."""
+        now = time.monotonic()
+        if self._timeout is not None and now - worker.started > self._timeout:
+            return "timeout", f"stopped after the timeout of {self._timeout:g} s"
+        if self._stall_timeout is not None and now - worker.heard > self._stall_timeout:
+            return "timeout", f"stopped after {self._stall_timeout:g} s without a sign of life"
+        if worker.log_growth_mb > _LOG_LIMIT_MB:
+            return "failed", f"stopped because its log.txt had grown by more than {_LOG_LIMIT_MB} MB"
+        return None
+
+
+def _ended(worker: _Worker) -> Ended:
+    seconds = time.monotonic() - worker.started
+    code = worker.process.returncode
+    if (worker.directory / "record.json").exists():
+        return Ended(worker.job, None, "", seconds)
+    if worker.stopped:
+        return Ended(worker.job, *worker.stopped, seconds)
+    if code == -signal.SIGKILL and _kernel_memory_kills() > worker.kills_before:
+        return Ended(worker.job, "oom", "killed by the kernel, which had run out of memory", seconds)
+    if code < 0:
+        return Ended(worker.job, "failed", f"the worker was ended by {signal.Signals(-code).name}", seconds)
+    return Ended(worker.job, "failed", f"the worker ended with status {code} and no record; see its log.txt", seconds)
 
 
 def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
     job = slot.assign(job)
     directory.mkdir(parents=True, exist_ok=True)
-    # What an earlier attempt left, and what it was writing when it was stopped; its log is kept and goes on.
-    for path in (directory / "record.json", directory / "progress.json", *directory.glob(".*.tmp")):
-        path.unlink(missing_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
+    # What an earlier attempt came to; its log is kept and goes on, and so does its checkpoint.
+    for name in ("record.json", "progress.json"):
+        (directory / name).unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
+        log_before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],
             env=process_environment(slot.visible, job.threads),
@@ -147,8 +191,18 @@ def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
             stderr=subprocess.STDOUT,
             # Ctrl-C reaches the sweep alone, which then stops its workers in order.
             start_new_session=True,
+            # What is inheritable is the sweep's lock.
+            close_fds=False,
         )
-    return _Worker(job, slot, process, time.monotonic(), _kernel_memory_kills())
+    now = time.monotonic()
+    return _Worker(job, slot, directory, process, now, _kernel_memory_kills(), log_before, heard=now)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _kernel_memory_kills() -> int:

@@ -64,7 +64,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     twice = 0
     for directory, name in zip(directories, names, strict=True):
         records, damaged = _records(directory)
-        notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged]
+        notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
         curves = _curves(directory, notes)
         for record in sorted(records, key=lambda record: record.run_id):
             identity = (record.run_id, record.machine_id, record.started_at, record.wall_seconds)
@@ -87,7 +87,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
     return [path.name if str(path) == common else path.relative_to(common).as_posix() for path in paths]
 
 
-def _records(directory: Path) -> tuple[list[RunRecord], list[str]]:
+def _records(directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
     if not directory.is_dir():
         raise UserError(f"{directory} is no folder of results; name one such as results/quick")
     records, damaged = read_records(directory)
