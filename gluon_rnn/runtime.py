@@ -43,6 +43,17 @@ RECORDED_VARIABLES = (
     "OPENBLAS_CORETYPE",
 )
 
+#: What MXNet 1.9.1, CUDA and Python say when an allocation fails.
+_OUT_OF_MEMORY = (
+    "bad_alloc",
+    "out of memory",
+    "Memory allocation failed",
+    "Failed to allocate",
+    "Cannot allocate memory",
+    "MemoryError",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
 #: Oldest and newest compute capability that MXNet 1.9.1's CUDA 11.2 wheel runs on.
 SUPPORTED_COMPUTE_CAPABILITIES = ((5, 0), (8, 9))
 
@@ -165,6 +176,11 @@ def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, s
     if "LD_PRELOAD" in found:
         found["LD_PRELOAD"] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", found["LD_PRELOAD"]) if entry)
     return found
+
+
+def tells_want_of_memory(text: str) -> bool:
+    """Whether an error's text, or the end of a log, says that an allocation failed."""
+    return any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def mkl_library() -> Path | None:

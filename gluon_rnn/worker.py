@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
 from gluon_rnn.records import Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
-from gluon_rnn.runtime import blas_in_use, recorded_environment
+from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
 
 if TYPE_CHECKING:
     from gluon_rnn.training import Interval
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-#: What MXNet 1.9.1, CUDA and Python say when an allocation fails.
-_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Memory allocation failed", "MemoryError", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def main(directory: Path, parent: int | None = None) -> int:
@@ -104,8 +102,12 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         return "ok", ""
     except Exception as error:
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
-        return ("oom" if any(sign in reason for sign in _OUT_OF_MEMORY) else "failed"), reason
+        name, text = type(error).__name__, str(error).strip() or "no message"
+        if text.startswith("Traceback"):
+            # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
+            text = text.splitlines()[-1].removeprefix(f"{name}: ")
+        reason = f"{name}: {text}"
+        return ("oom" if tells_want_of_memory(reason) else "failed"), reason
 
 
 class _Log:

@@ -69,16 +69,30 @@ def wait_for(condition: Callable[[], object]) -> None:
     [
         ("kill -SEGV $$", "the worker was ended by SIGSEGV"),
         ("kill -KILL $$", "the worker was ended by SIGKILL"),
-        ("exit 0", "the worker ended with status 0 and no record; see its log.txt"),
-        ("exit 3", "the worker ended with status 3 and no record; see its log.txt"),
+        ("exit 0", "the worker ended with status 0 and no record, and said nothing"),
+        (
+            "echo first; printf '\\033[31mlast\\033[0m\\n\\n'; exit 3",
+            "the worker ended with status 3 and no record; the last line of its log: [31mlast[0m",
+        ),
     ],
 )
 def test_a_worker_that_dies_is_a_failure_with_its_reason(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, body: str, reason: str
 ) -> None:
     worker(body)
+    (tmp_path / f"{0:012}").mkdir()
+    (tmp_path / f"{0:012}" / "log.txt").write_text("MemoryError, said an earlier attempt\n")
     (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("failed", reason)
+
+
+def test_a_worker_that_had_no_memory_even_for_its_record_is_told_by_its_log(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    worker("echo MemoryError; echo and more; exit 1")
+    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert ended.status == "oom"
+    assert ended.reason == "the worker ended with status 1 and no record; the last line of its log: and more"
 
 
 def test_a_record_speaks_for_a_worker_that_crashes_on_its_way_out(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +196,65 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
     columns = evaluation_columns(small.test, bptt=7, batch_size=3, context=CPU)
     assert evaluate(model, columns).mean == pytest.approx(best.test_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["state.json", "epoch-2.params", "epoch-2.states"])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-2], lambda content: content[:50] + b"7" + content[51:], None]
+)
+def test_a_damaged_checkpoint_is_named_and_set_aside_and_training_starts_over(
+    small: Corpus,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    damage: Callable[[bytes], bytes] | None,
+) -> None:
+    config = small_config(epochs=3, optimizer="adam", learning_rate=0.01)
+    whole = run(config, small)
+    run(config, small, tmp_path, stop_after=2)
+    path = tmp_path / "checkpoint" / name
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    resumed = run(config, small, tmp_path)
+    assert losses(resumed) == losses(whole)
+    assert resumed.steps == whole.steps
+    if name == "state.json" and not damage:
+        return  # there is no checkpoint without it
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'checkpoint'} is damaged: " in said
+    assert "kept as checkpoint.damaged, and training starts over" in said
+    assert (tmp_path / "checkpoint.damaged" / "state.json").exists()
+    assert (tmp_path / "checkpoint" / "epoch-3.params").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(epochs=4, optimizer="adam", learning_rate=0.01)
+    whole = run(config, small)
+    replace, renamed = os.replace, 0
+
+    def full(source: str, target: Path) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == broken:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    # The first epoch renames parameters, best parameters, states and state.json.
+    for broken in range(5, 9):
+        directory = tmp_path / str(broken)
+        directory.mkdir()
+        renamed = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(OSError, match="No space left"):
+                run(config, small, directory)
+        assert json.loads((directory / "checkpoint" / "state.json").read_text())["stem"] == "epoch-1"
+        assert losses(run(config, small, directory)) == losses(whole)
+        assert not list(directory.rglob("*.tmp"))
 
 
 def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> None:

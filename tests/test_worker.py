@@ -71,6 +71,12 @@ def test_a_divergence_keeps_the_epochs_before_it(run: Callable[..., RunRecord], 
         (MemoryError(), "oom", "MemoryError: no message"),
         (RuntimeError("Check failed: e == cudaSuccess: CUDA: out of memory"), "oom", "RuntimeError: Check failed: "),
         (RuntimeError("std::bad_alloc"), "oom", "RuntimeError: std::bad_alloc"),
+        (
+            # What MXNet 1.9.1 says under ulimit -v.
+            RuntimeError('Traceback:\n  File "storage.h"\nRuntimeError: Failed to allocate CPU Memory'),
+            "oom",
+            "RuntimeError: Failed to allocate CPU Memory",
+        ),
         (FileNotFoundError("no '/home/me/x'"), "failed", "FileNotFoundError: no 'x'"),
     ],
 )
@@ -90,6 +96,39 @@ def test_a_failure_is_a_record_with_its_reason_and_a_log(
     said = capsys.readouterr()
     assert "Traceback" in said.err
     assert f"ended: {status}, {type(error).__name__}" in said.out
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (None, ["best.params", "config.json", "epochs.csv", "record.json"]),
+        (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json"]),
+        (ValueError("why"), ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json"]),
+    ],
+)
+def test_a_checkpoint_stays_until_the_run_has_its_record(
+    run: Callable[..., RunRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    left: list[str],
+) -> None:
+    def fit(config: object, corpus: object, *, checkpoint: object, **others: object) -> None:
+        (tmp_path / "checkpoint").mkdir()
+        (tmp_path / "best.params").touch()
+        (tmp_path / ".epochs.csv.x.tmp").touch()
+        if error:
+            raise error
+
+    written = worker.write_record
+
+    def write_record(directory: Path, record: RunRecord) -> None:
+        assert (directory / "checkpoint").exists()
+        written(directory, record)
+
+    monkeypatch.setattr(worker, "write_record", write_record)
+    run(fit, code=1 if isinstance(error, ValueError) else 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_a_run_says_where_it_stands(

@@ -14,7 +14,7 @@ from pathlib import Path
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import Job, Status
-from gluon_rnn.runtime import process_environment
+from gluon_rnn.runtime import process_environment, tells_want_of_memory
 
 #: Default of `LocalExecutor`'s `stall_timeout`. The longest silences are those of a log interval and of scoring, which
 #: take minutes, or with the largest model on a slow machine perhaps half an hour.
@@ -24,6 +24,8 @@ _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 # A line every log interval comes to far less; a log that grows past this would fill the disk.
 _LOG_LIMIT_MB = 64
+# Enough for a traceback's end.
+_LOG_TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,19 @@ def _ended(worker: _Worker) -> Ended:
         return Ended(worker.job, "oom", "killed by the kernel, which had run out of memory", seconds)
     if code < 0:
         return Ended(worker.job, "failed", f"the worker was ended by {signal.Signals(-code).name}", seconds)
-    return Ended(worker.job, "failed", f"the worker ended with status {code} and no record; see its log.txt", seconds)
+    tail = _log_tail(worker)
+    last_words = f"; the last line of its log: {tail[-1]}" if tail else ", and said nothing"
+    status: Status = "oom" if tells_want_of_memory(" ".join(tail)) else "failed"
+    return Ended(worker.job, status, f"the worker ended with status {code} and no record{last_words}", seconds)
+
+
+def _log_tail(worker: _Worker) -> list[str]:
+    """The last lines that this worker has written into its log."""
+    with (worker.directory / "log.txt").open("rb") as log:
+        log.seek(max(worker.log_before, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+        lines = log.read().decode(errors="replace").splitlines()
+    printable = ("".join(filter(str.isprintable, line)).strip() for line in lines)
+    return [line for line in printable if line]
 
 
 def _start(job: Job, slot: Slot, directory: Path) -> _Worker:

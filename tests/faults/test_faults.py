@@ -1,0 +1,59 @@
+"""A sweep loses nothing, whatever befalls it: a few of the trials of `benchmarks/fault_trials.py`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.trials import (
+    MID_WRITE,
+    Befall,
+    Site,
+    Trial,
+    at_write,
+    damaged,
+    jumping_clock,
+    killed,
+    two_sweeps_at_once,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture
+def trial(site: Site, tmp_path: Path) -> Iterator[Trial]:
+    trial = Trial(site, tmp_path.name)
+    yield trial
+    trial.clear()
+
+
+GENERATOR = random.Random(5)
+
+
+@pytest.mark.parametrize(
+    "befall",
+    [
+        pytest.param(killed("sweep", 0.4), id="the sweep is killed"),
+        pytest.param(killed("both", 0.6), id="all is killed"),
+        pytest.param(at_write("worker", "kill", MID_WRITE), id="workers are killed in a write"),
+        pytest.param(at_write("sweep", "kill", 20), id="the sweep is killed in a write"),
+        pytest.param(at_write("worker", "full", MID_WRITE), id="the disk fills up"),
+        pytest.param(at_write("sweep", "readonly", 12), id="the disk becomes read-only"),
+        pytest.param(at_write("worker", "stop", 12, "--stall-timeout", "3"), id="workers are stopped"),
+        pytest.param(at_write("worker", "starve", 1), id="memory runs out"),
+        pytest.param(damaged("results/tiny/runs/*/record.json", GENERATOR, cut=False), id="a record is damaged"),
+        pytest.param(damaged("results/tiny/runs/*/checkpoint/*", GENERATOR, cut=True), id="a checkpoint is cut"),
+        pytest.param(two_sweeps_at_once, id="two sweeps start"),
+        pytest.param(jumping_clock, id="the clock jumps"),
+    ],
+)
+def test_nothing_is_lost_when(site: Site, befall: Befall) -> None:
+    assert site.trial(befall) == []
