@@ -13,9 +13,10 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -296,11 +297,14 @@ def read_record(directory: Path) -> RunRecord | None:
 
 def _record_content(path: Path) -> dict[str, Any]:
     text = path.read_bytes()
-    with suppress(ValueError, RecursionError):
-        content = json.loads(text)
-        if isinstance(content, dict) and content.get("schema_version") == 1 and "sha256" not in content:
-            return {**content, "history": read_epochs(path.parent)}
-    return unseal(text)
+    try:
+        return unseal(text)
+    except ValueError:
+        with suppress(ValueError, RecursionError):
+            content = json.loads(text)
+            if isinstance(content, dict) and content.get("schema_version") == 1 and "sha256" not in content:
+                return {**content, "history": read_epochs(path.parent)}
+        raise
 
 
 def tidy(directory: Path, record: RunRecord | None) -> None:
@@ -336,8 +340,7 @@ def read_records(sweep_directory: Path) -> tuple[list[RunRecord], dict[Path, str
 
 def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -> None:
     """A run's own ``epochs.csv``."""
-    rows = ({"run_id": run_id, **vars(epoch)} for epoch in history)
-    write_atomically(directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
+    write_atomically(directory / "epochs.csv", _csv([EPOCH_COLUMNS, *_epoch_rows(run_id, history)]))
 
 
 def read_epochs(directory: Path) -> list[EpochResult]:
@@ -384,16 +387,25 @@ def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
     records = sorted(
         records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
     )
-    epochs = ({"run_id": record.run_id, **vars(epoch)} for record in records for epoch in record.history)
-    return {"runs.csv": _csv(COLUMNS, map(vars, records)), "epochs.csv": _csv(EPOCH_COLUMNS, epochs)}
+    runs, epochs = zip(*map(_lines, records), strict=True) if records else ((), ())
+    return {"runs.csv": _csv([COLUMNS]) + "".join(runs), "epochs.csv": _csv([EPOCH_COLUMNS]) + "".join(epochs)}
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+# Tables are written after every run, and only one record is new by then.
+@lru_cache(maxsize=1 << 16)
+def _lines(record: RunRecord) -> tuple[str, str]:
+    """The record's line of ``runs.csv``, and its lines of ``epochs.csv``."""
+    return _csv([[getattr(record, name) for name in COLUMNS]]), _csv(_epoch_rows(record.run_id, record.history))
+
+
+def _epoch_rows(run_id: str, history: Iterable[EpochResult]) -> Iterator[list[Any]]:
+    return ([run_id, *(getattr(epoch, name) for name in EPOCH_COLUMNS[1:])] for epoch in history)
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
     """CSV whose floats read back to the same bits; None is an empty cell."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row[name] for name in columns] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
