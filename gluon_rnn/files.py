@@ -65,28 +65,27 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()
 
 
+_SEAL = ',\n "sha256": "{}"\n}}\n'
+
+
 def seal(content: Mapping[str, Any]) -> str:
-    """`content` as JSON that holds its own checksum, under ``sha256``."""
-    return json.dumps({**content, "sha256": _checksum(content)}, indent=1) + "\n"
+    """`content`, which is not empty, as JSON whose last entry is the SHA-256 of all that stands before it."""
+    body = json.dumps(content, indent=1).removesuffix("\n}")
+    return body + _SEAL.format(sha256_of(body.encode()))
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """What `seal` was given, however the JSON is laid out.
+    """What `seal` was given, and its ``sha256``.
 
     Raises:
-        ValueError: it is no such JSON, or no longer what was written.
+        ValueError: it is not what `seal` wrote. Line ends that Git has changed to those of Windows are let pass.
     """
-    try:
-        content = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(content, dict) or content.pop("sha256", None) != _checksum(content):
+    text = text.replace(b"\r\n", b"\n")
+    body = text[: -len(_SEAL.format("0" * 64))]
+    if text != body + _SEAL.format(sha256_of(body)).encode():
         raise ValueError("its content does not fit its checksum")
+    content: dict[str, Any] = json.loads(text)
     return content
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return sha256_of(json.dumps(content, sort_keys=True).encode())
 
 
 def write_named(path: Path, content: str) -> None:
