@@ -35,6 +35,8 @@ from tests.faults.trials import (
     damaged,
     jumping_clock,
     killed,
+    may_mount,
+    small_disk,
     two_sweeps_at_once,
 )
 
@@ -72,6 +74,8 @@ def disk(site: Site, trials: int, generator: random.Random) -> Iterator[Named]:
         for number in range(1, writes + 1):
             fault = ("full", "readonly")[number % 2]
             yield f"disk {fault} for the {role}", at_write(role, fault, number)
+    if may_mount():
+        yield "disk of 48 KiB", small_disk
 
 
 def worker(site: Site, trials: int, generator: random.Random) -> Iterator[Named]:

@@ -17,6 +17,8 @@ from tests.faults.trials import (
     damaged,
     jumping_clock,
     killed,
+    may_mount,
+    small_disk,
     two_sweeps_at_once,
 )
 
@@ -46,6 +48,9 @@ GENERATOR = random.Random(5)
         pytest.param(at_write("worker", "kill", MID_WRITE), id="workers are killed in a write"),
         pytest.param(at_write("sweep", "kill", 20), id="the sweep is killed in a write"),
         pytest.param(at_write("worker", "full", MID_WRITE), id="the disk fills up"),
+        pytest.param(
+            small_disk, id="a real disk is full", marks=pytest.mark.skipif(not may_mount(), reason="mounts a disk")
+        ),
         pytest.param(at_write("sweep", "readonly", 12), id="the disk becomes read-only"),
         pytest.param(at_write("worker", "stop", 12, "--stall-timeout", "3"), id="workers are stopped"),
         pytest.param(at_write("worker", "starve", 1), id="memory runs out"),

@@ -152,9 +152,11 @@ class Trial:
         return found
 
     def clear(self) -> None:
-        """Kill what is left."""
+        """Kill what is left, and take away the disk."""
         for process in self.processes():
             os.kill(process, signal.SIGKILL)
+        if (self.folder / "results").is_mount():
+            subprocess.run(["umount", self.folder / "results"], check=True)
 
     def finished(self) -> dict[str, bytes]:
         """The records of finished runs, as they stand on the disk."""
@@ -249,6 +251,21 @@ def damaged(pattern: str, generator: random.Random, *, cut: bool) -> Befall:
         path.write_bytes(content)
 
     return befall
+
+
+def may_mount() -> bool:
+    """Whether this process can make a disk of its own."""
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+def small_disk(trial: Trial) -> list[str]:
+    """Results on a disk of 48 KiB, which is made larger when the sweep has met its end."""
+    disk = trial.folder / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", disk], check=True)
+    status = trial.run()
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    return [] if status and "No space left on device" in trial.said() else [f"on a small disk: exit status {status}"]
 
 
 def two_sweeps_at_once(trial: Trial) -> list[str]:
