@@ -64,6 +64,19 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def test_a_worker_holds_what_the_sweep_lets_it_inherit(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    """Its lock; nothing else."""
+    worker('ls -l /proc/$$/fd > "$3/open"')
+    with (tmp_path / "lock").open("w") as lock, (tmp_path / "other").open("w"):
+        os.set_inheritable(lock.fileno(), True)
+        (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    listed = (tmp_path / ended.job.run_id / "open").read_text()
+    assert str(tmp_path / "lock") in listed
+    assert str(tmp_path / "other") not in listed
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -512,6 +513,86 @@ def test_a_second_sweep_in_the_folder_is_refused_and_harms_nothing(sweep: Sweep,
     assert not (tmp_path / "grid" / "sweep.json").exists()
 
 
+def test_the_folder_is_free_only_when_the_last_worker_has_gone(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_module, "_LOCK_PATIENCE_SECONDS", 0.1)
+
+    def outlive(job: Job, directory: Path) -> tuple[str | None, str]:
+        # As a worker of a sweep that is killed: it has what is inheritable.
+        workers.append(subprocess.Popen(["sleep", "600"], close_fds=False))
+        return finish(job, directory)
+
+    workers: list[subprocess.Popen[bytes]] = []
+    planned = plan(replace(sweep, axes={}), tmp_path)
+    run_sweep(planned, executor=FakeExecutor(outlive))
+    with pytest.raises(UserError, match="another sweep is at work in"):
+        run_sweep(planned, executor=FakeExecutor())
+    (worker,) = workers
+    worker.kill()
+    worker.wait()
+    assert len(run_sweep(planned, executor=FakeExecutor())) == 1
+
+
+def test_what_killed_sweeps_and_workers_left_goes(sweep: Sweep, tmp_path: Path) -> None:
+    planned = plan(sweep, tmp_path)
+    run_sweep(planned, executor=FakeExecutor())
+    runs = tmp_path / "grid" / "runs"
+    done, unfinished = runs / planned.jobs[0].run_id, runs / "unfinished"
+    for path in (
+        tmp_path / "grid" / ".runs.csv.x.tmp",
+        done / ".record.json.x.tmp",
+        done / "progress.json",
+        done / "checkpoint" / "state.json",
+        unfinished / ".epochs.csv.x.tmp",
+        unfinished / "progress.json",
+        unfinished / "checkpoint" / "state.json",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert sorted(path.name for path in done.iterdir()) == ["epochs.csv", "record.json"]
+    # It may go on from there.
+    assert sorted(path.name for path in unfinished.iterdir()) == ["checkpoint", "progress.json"]
+
+
+def test_a_table_that_was_changed_is_kept_and_made_again(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    table = tmp_path / "grid" / "runs.csv"
+    whole = table.read_text()
+    table.write_text(whole.replace(",ok,", ",no,", 1))
+    lines: list[str] = []
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(), notice=lines.append)
+    assert lines == [f"{table} did not agree with the runs' records: it is kept as runs.csv.damaged and made again"]
+    assert table.read_text() == whole
+    assert ",no," in (tmp_path / "grid" / "runs.csv.damaged").read_text()
+
+
+def test_a_run_costs_the_same_reads_and_writes_however_many_there_are(sweep: Sweep, tmp_path: Path) -> None:
+    """A table is written from what is known; no other run's files are looked at."""
+    opened: list[int] = [0]
+    counting = False
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if counting and event == "open" and str(arguments[0]).startswith(str(tmp_path)):
+            opened[-1] += 1
+
+    sys.addaudithook(count)  # for good, but it does nothing once the test has ended
+
+    def note(job: Job, directory: Path) -> tuple[str | None, str]:
+        opened.append(0)
+        return finish(job, directory)
+
+    planned = plan(replace(sweep, axes={"seed": tuple(range(40))}), tmp_path)
+    counting = True
+    run_sweep(planned, executor=FakeExecutor(note))
+    counting = False
+    assert len(opened) == 41
+    # Its epochs, its record and both tables are written, each with a look at its folder, and the record is read.
+    assert set(opened[1:]) == {9}
+
+
 def test_what_another_sweep_finished_since_the_plan_is_not_run_again(sweep: Sweep, tmp_path: Path) -> None:
     late = plan(sweep, tmp_path)
     first = run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
@@ -532,8 +613,12 @@ def test_damaged_records_are_named_and_made_again(sweep: Sweep, tmp_path: Path) 
     assert [str(cut) in lines[0] or str(cut) in lines[1], len(lines)] == [True, 2]
     assert any(str(foreign) in line and records[2].run_id in line for line in lines)
     assert {job.run_id for job in planned.missing} == {records[0].run_id, records[1].run_id}
-    assert run_sweep(planned, executor=FakeExecutor()) == records
+    assert run_sweep(planned, executor=FakeExecutor(), notice=lines.append) == records
     assert len(load_results(tmp_path / "grid")) == 4
+    assert len(lines) == 4
+    for path in (cut, foreign):
+        assert f"{path} is kept as record.json.damaged, and its run is made again" in lines
+        assert (path.parent / "record.json.damaged").exists()
 
 
 def test_a_worker_whose_record_is_cut_short_has_failed(sweep: Sweep, tmp_path: Path) -> None:
