@@ -35,6 +35,7 @@ from tests.faults.trials import (
     damaged,
     jumping_clock,
     killed,
+    killed_over_a_hanging_worker,
     may_mount,
     small_disk,
     two_sweeps_at_once,
@@ -80,6 +81,7 @@ def disk(site: Site, trials: int, generator: random.Random) -> Iterator[Named]:
 
 def worker(site: Site, trials: int, generator: random.Random) -> Iterator[Named]:
     """Before, in the middle of and near the end of a run."""
+    yield "sweep killed over a hanging worker", killed_over_a_hanging_worker
     for fault in ("hang", "stop", "leave", "flood", "starve"):
         for number in (1, MID_WRITE, site.writes["worker"] - 9):
             yield f"worker: {fault}", at_write("worker", fault, number, "--stall-timeout", "5")

@@ -17,6 +17,7 @@ from tests.faults.trials import (
     damaged,
     jumping_clock,
     killed,
+    killed_over_a_hanging_worker,
     may_mount,
     small_disk,
     two_sweeps_at_once,
@@ -43,7 +44,7 @@ GENERATOR = random.Random(5)
 @pytest.mark.parametrize(
     "befall",
     [
-        pytest.param(killed("sweep", 0.4), id="the sweep is killed"),
+        pytest.param(killed_over_a_hanging_worker, id="the sweep is killed"),
         pytest.param(killed("both", 0.6), id="all is killed"),
         pytest.param(at_write("worker", "kill", MID_WRITE), id="workers are killed in a write"),
         pytest.param(at_write("sweep", "kill", 20), id="the sweep is killed in a write"),

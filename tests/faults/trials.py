@@ -236,6 +236,15 @@ def at_write(role: str, fault: str, number: int, *arguments: str) -> Befall:
     return befall
 
 
+def killed_over_a_hanging_worker(trial: Trial) -> None:
+    """The sweep killed while its worker waits for ever; who outlives it does so until the verdict."""
+    process = trial.start(FAULT=f"worker hang {MID_WRITE}")
+    while not list(trial.directory.glob("runs/*/checkpoint/state.json")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
 def damaged(pattern: str, generator: random.Random, *, cut: bool) -> Befall:
     """A file cut short, or with one bit turned, of a sweep that is done; or a checkpoint's, of one that was killed."""
 
