@@ -286,7 +286,7 @@ def two_sweeps_at_once(trial: Trial) -> list[str]:
 
 
 def jumping_clock(trial: Trial) -> list[str]:
-    """A wall clock that is set forth and back by a day all the time; what is timed must not notice."""
+    """A wall clock that is set forth and back by days all the time; what is timed must not notice."""
     status = trial.run(FAULT_CLOCK="1")
     seconds = [record.train_seconds for record in read_records(trial.directory)[0]]
     sane = all(0 < value < 60 for value in seconds if value is not None)

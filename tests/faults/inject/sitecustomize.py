@@ -108,10 +108,10 @@ if "FAULT_CLOCK" in os.environ:
     _calls = 0
 
     def _jumping() -> float:
-        """A clock that is set forth and back by a day at every look."""
+        """A clock that is set forth and back at every look, by days; no two looks have the same error."""
         global _calls
         _calls += 1
-        return _true_time() + (86_400 if _calls % 2 else -86_400)
+        return _true_time() + 86_400 * (_calls if _calls % 2 else -_calls)
 
     class _Jumping(datetime.datetime):
         @classmethod
