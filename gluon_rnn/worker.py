@@ -176,9 +176,7 @@ def _say(line: str) -> None:
 
 
 def _gpu_memory_mb(gpus: int) -> float:
-    """Memory in use on the run's GPUs together. It has them alone, and MXNet's pool keeps what it once took, so it is the
-    peak.
-    """
+    """Memory in use on the GPUs of the run, which has them alone; MXNet's pools keep what they once took: the peak."""
     import mxnet as mx
 
     return sum(float(total - free) for free, total in map(mx.context.gpu_memory_info, range(gpus))) / 2**20
