@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class CheckpointDirectory:
         """
         self._directory.mkdir(exist_ok=True)
         stem = f"epoch-{len(progress.history)}"
-        parameters = _saved(model.save_parameters)
+        parameters = _serialised(_parameters(model))
         checksums = {f"{stem}.params": sha256_of(parameters)}
         write_atomically(self._directory / f"{stem}.params", parameters)
         if progress.best is progress.history[-1]:
@@ -47,7 +46,7 @@ class CheckpointDirectory:
         del parameters  # hundreds of megabytes
         arrays, counts = _optimizer_state(trainer)
         if arrays:
-            states = _saved(lambda path: mx.nd.save(path, arrays))
+            states = _serialised(arrays)
             checksums[f"{stem}.states"] = sha256_of(states)
             write_atomically(self._directory / f"{stem}.states", states)
         content = {
@@ -61,8 +60,8 @@ class CheckpointDirectory:
             if path != self._state and path.stem != stem:
                 path.unlink()
 
-    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer, context: mx.Context) -> Progress | None:
-        """Put `model` and `trainer` where the last `save` found them.
+    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer) -> Progress | None:
+        """Put `model` and `trainer` where the last `save` found them, on every device.
 
         None where there was none, or one that is damaged: that is set aside, with a line for the log.
         """
@@ -74,10 +73,10 @@ class CheckpointDirectory:
             print(f"{self._directory} is damaged: {error}", flush=True)
             print(f"it is kept as {set_aside(self._directory).name}, and training starts over", flush=True)
             return None
-        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=context)
+        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=trainer._contexts)
         states = self._directory / f"{content['stem']}.states"
         arrays = mx.nd.load(str(states)) if states.name in content["checksums"] else {}
-        _restore_optimizer_state(trainer, arrays, content["update_counts"], context)
+        _restore_optimizer_state(trainer, arrays, content["update_counts"])
         return PROGRESS.validate_python(content["progress"])
 
     def _verified_state(self) -> dict[str, Any]:
@@ -88,15 +87,24 @@ class CheckpointDirectory:
         return content
 
 
-def _saved(save: Callable[[str], None]) -> bytes:
-    """What `save` writes into the file that it is given, without one on the disk.
+def _serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
+    """What ``mx.nd.save`` writes.
 
-    MXNet 1.9.1 does not notice that the last block of a file could not be written (dmlc's stream leaves the result of
-    ``fclose`` unread): on a full disk ``nd.save`` returned and had left a short file.
+    It is given a file in memory: MXNet 1.9.1 does not notice that the last block of a file could not be written (dmlc's
+    stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it left so many of 68,000, and
+    said nothing.
     """
     with open(os.memfd_create("arrays"), "rb") as file:
-        save(f"/proc/self/fd/{file.fileno()}")
+        mx.nd.save(f"/proc/self/fd/{file.fileno()}", arrays)
         return file.read()
+
+
+def _parameters(model: gluon.HybridBlock) -> dict[str, mx.nd.NDArray]:
+    """What ``save_parameters`` writes, of the first device: MXNet 1.9.1 would average the replicas, which are equal."""
+    return {
+        name: parameter.list_data()[0].as_in_context(mx.cpu())
+        for name, parameter in model._collect_params_with_prefix().items()
+    }
 
 
 def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], dict[str, int]]:
@@ -113,17 +121,18 @@ def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], 
     return arrays, {str(index): count for index, count in trainer._optimizer._index_update_count.items()}
 
 
-def _restore_optimizer_state(
-    trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int], context: mx.Context
-) -> None:
-    updater, optimizer = trainer._updaters[0], trainer._optimizer
-    for index, parameter in enumerate(trainer._params):
-        state = optimizer.create_state_multi_precision(index, parameter.data(context))
-        for place, array in enumerate(_as_tuple(state)):
-            array[:] = arrays[f"{index}.{place}"]
-        updater.states[index] = state
-        updater.states_synced[index] = True
-    optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
+def _restore_optimizer_state(trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int]) -> None:
+    optimizer = trainer._optimizer
+    for context, updater in zip(trainer._contexts, trainer._updaters, strict=True):
+        for index, parameter in enumerate(trainer._params):
+            state = optimizer.create_state_multi_precision(index, parameter.data(context))
+            for place, array in enumerate(_as_tuple(state)):
+                array[:] = arrays[f"{index}.{place}"]
+            updater.states[index] = state
+            updater.states_synced[index] = True
+        # An optimizer counts the updates of each device apart, by its number.
+        optimizer._set_current_context(context.device_id)
+        optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
     optimizer.num_update = max(optimizer._index_update_count.values(), default=0)
 
 

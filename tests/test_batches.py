@@ -22,33 +22,51 @@ def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
 def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None:
     tokens = [f"w{(n * n) % 23}" for n in range(101)]
     vocab = vocabulary(tokens)
-    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, context=CPU)
+    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, contexts=[CPU])
     length = len(tokens) // batch_size
     assert len(windows) == (length - 1) // bptt
     for column in range(batch_size):
         text = vocab[tokens[column * length : (column + 1) * length]]
-        inputs = np.concatenate([x.asnumpy()[:, column] for x, _ in windows])
-        targets = np.concatenate([y.asnumpy()[:, column] for _, y in windows])
+        inputs = np.concatenate([x.asnumpy()[:, column] for ((x, _),) in windows])
+        targets = np.concatenate([y.asnumpy()[:, column] for ((_, y),) in windows])
         assert inputs.tolist() == text[: len(inputs)]
         assert targets.tolist() == text[1 : len(targets) + 1]
-    assert {x.dtype for x, _ in windows} == {np.int32}
-    assert windows[0][0].shape == (bptt, batch_size)
+    assert {x.dtype for ((x, _),) in windows} == {np.int32}
+    assert windows[0][0][0].shape == (bptt, batch_size)
 
 
 def test_training_windows_are_gluonnlps() -> None:
     tokens = [f"w{n % 9}" for n in range(200)]
     vocab = vocabulary(tokens)
     theirs = gluonnlp.data.batchify.CorpusBPTTBatchify(vocab, 6, 5, last_batch="discard")(tokens)
-    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, context=CPU)
+    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[CPU])
     assert len(ours) == len(theirs)
-    for (x, y), (their_x, their_y) in zip(ours, theirs, strict=True):
+    for ((x, y),), (their_x, their_y) in zip(ours, theirs, strict=True):
         assert (x.asnumpy() == their_x.asnumpy()).all()
         assert (y.asnumpy() == their_y.asnumpy()).all()
 
 
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_share_the_columns_of_a_window(devices: int) -> None:
+    contexts = [mx.cpu(number) for number in range(devices)]
+    whole = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[CPU])
+    shared = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=contexts)
+    assert len(shared) == len(whole) == 3
+    for ((inputs, targets),), shares in zip(whole, shared, strict=True):
+        assert [(x.context, y.context) for x, y in shares] == [(context, context) for context in contexts]
+        assert {x.shape for x, _ in shares} == {(4, 6 // devices)}
+        assert (np.concatenate([x.asnumpy() for x, _ in shares], axis=1) == inputs.asnumpy()).all()
+        assert (np.concatenate([y.asnumpy() for _, y in shares], axis=1) == targets.asnumpy()).all()
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    with pytest.raises(ValueError, match="6 sequences cannot be shared equally by 4 devices"):
+        training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[mx.cpu(number) for number in range(4)])
+
+
 def test_too_little_text_is_said() -> None:
     with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
-        training_windows([1] * 10, bptt=5, batch_size=2, context=CPU)
+        training_windows([1] * 10, bptt=5, batch_size=2, contexts=[CPU])
 
 
 @pytest.mark.parametrize("length", [2, 3, 17, 100, 101])
