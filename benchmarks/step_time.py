@@ -114,10 +114,10 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     def run(steps: int) -> None:
         train_epoch(
             model,
-            [window] * steps,
+            [[window]] * steps,
             trainer,
             clip=CLIP,
-            state=model.begin_state(options.batch_size, context),
+            states=[model.begin_state(options.batch_size, context)],
             precision=PRECISIONS[precision],
             synchronise_at=lambda step: False,
             on_losses=lambda losses: None,

@@ -19,29 +19,37 @@ class _Encoded:
         return ids
 
 
+#: A training window: (inputs, targets) for each device, each of shape (bptt, the device's share of the batch).
+Window = Sequence[tuple[mx.nd.NDArray, mx.nd.NDArray]]
+
+
 def training_windows(
-    ids: np.ndarray[Any, Any] | Sequence[int], *, bptt: int, batch_size: int, context: mx.Context
-) -> list[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
-    """GluonNLP's ``CorpusBPTTBatchify(vocab, bptt, batch_size, last_batch='discard')``, moved to the device once.
+    ids: np.ndarray[Any, Any] | Sequence[int], *, bptt: int, batch_size: int, contexts: Sequence[mx.Context]
+) -> list[Window]:
+    """GluonNLP's ``CorpusBPTTBatchify(vocab, bptt, batch_size, last_batch='discard')``, moved to the devices once.
 
     Args:
         ids: the flat text.
+        contexts: the devices; each gets as many neighbouring columns of the batch.
 
     Returns:
-        (inputs, targets) a window, int32, each of shape (bptt, batch_size); the state runs on from window to window.
-        The tokens that fill no whole window are left out, as in GluonNLP. Both are views of what lies on the device: no
-        copy is made in the training loop.
+        (inputs, targets) a window and device, int32; the state runs on from window to window. The tokens that fill no
+        whole window are left out, as in GluonNLP. All are views of what lies on the device: no copy is made in the
+        training loop.
 
     Raises:
-        ValueError: the text does not fill one window.
+        ValueError: the text does not fill one window, or the batch cannot be shared equally.
     """
+    if batch_size % len(contexts):
+        raise ValueError(f"{batch_size} sequences cannot be shared equally by {len(contexts)} devices")
     windows = CorpusBPTTBatchify(_Encoded(), bptt, batch_size, last_batch="discard")(np.asarray(ids))
     if not len(windows):
         raise ValueError(f"{len(ids)} tokens do not fill one window of {bptt} steps x {batch_size} sequences")
-    pairs = [(inputs.asnumpy(), targets.asnumpy()) for inputs, targets in windows]
     # (windows, 2, bptt, batch)
-    resident = mx.nd.array(np.array(pairs, dtype=np.int32), ctx=context, dtype="int32")
-    return [(window[0], window[1]) for window in resident]
+    pairs = np.array([(inputs.asnumpy(), targets.asnumpy()) for inputs, targets in windows], dtype=np.int32)
+    shares = np.split(pairs, len(contexts), axis=-1)
+    resident = [mx.nd.array(share, ctx=context, dtype="int32") for share, context in zip(shares, contexts, strict=True)]
+    return [[(share[0], share[1]) for share in window] for window in zip(*resident, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class CheckpointDirectory:
         self._directory.mkdir(exist_ok=True)
         stem = f"epoch-{len(progress.history)}"
         parameters = self._directory / f"{stem}.params"
-        model.save_parameters(str(parameters))
+        mx.nd.save(str(parameters), _parameters(model))
         if progress.best is progress.history[-1]:
             # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
             copy = self._directory / "best.params"
@@ -49,20 +49,28 @@ class CheckpointDirectory:
             if path != self._state and path.stem != stem:
                 path.unlink()
 
-    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer, context: mx.Context) -> Progress | None:
-        """Put `model` and `trainer` where the last `save` found them; None where there was none."""
+    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer) -> Progress | None:
+        """Put `model` and `trainer` where the last `save` found them, on every device; None where there was none."""
         if not self._state.exists():
             return None
         content = json.loads(self._state.read_text())
-        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=context)
+        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=trainer._contexts)
         states = self._directory / f"{content['stem']}.states"
         arrays = mx.nd.load(str(states)) if states.exists() else {}
-        _restore_optimizer_state(trainer, arrays, content["update_counts"], context)
+        _restore_optimizer_state(trainer, arrays, content["update_counts"])
         return PROGRESS.validate_python(content["progress"])
 
     def remove(self) -> None:
         """Remove the checkpoint, which a finished run does not need; the best parameters stay."""
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _parameters(model: gluon.HybridBlock) -> dict[str, mx.nd.NDArray]:
+    """What ``save_parameters`` writes, of the first device: MXNet 1.9.1 would average the replicas, which are equal."""
+    return {
+        name: parameter.list_data()[0].as_in_context(mx.cpu())
+        for name, parameter in model._collect_params_with_prefix().items()
+    }
 
 
 def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], dict[str, int]]:
@@ -79,17 +87,18 @@ def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], 
     return arrays, {str(index): count for index, count in trainer._optimizer._index_update_count.items()}
 
 
-def _restore_optimizer_state(
-    trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int], context: mx.Context
-) -> None:
-    updater, optimizer = trainer._updaters[0], trainer._optimizer
-    for index, parameter in enumerate(trainer._params):
-        state = optimizer.create_state_multi_precision(index, parameter.data(context))
-        for place, array in enumerate(_as_tuple(state)):
-            array[:] = arrays[f"{index}.{place}"]
-        updater.states[index] = state
-        updater.states_synced[index] = True
-    optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
+def _restore_optimizer_state(trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int]) -> None:
+    optimizer = trainer._optimizer
+    for context, updater in zip(trainer._contexts, trainer._updaters, strict=True):
+        for index, parameter in enumerate(trainer._params):
+            state = optimizer.create_state_multi_precision(index, parameter.data(context))
+            for place, array in enumerate(_as_tuple(state)):
+                array[:] = arrays[f"{index}.{place}"]
+            updater.states[index] = state
+            updater.states_synced[index] = True
+        # An optimizer counts the updates of each device apart, by its number.
+        optimizer._set_current_context(context.device_id)
+        optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
     optimizer.num_update = max(optimizer._index_update_count.values(), default=0)
 
 

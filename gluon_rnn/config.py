@@ -55,7 +55,7 @@ Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
 _CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
+_DEVICE = re.compile(r"auto|(cpu|gpu)(:\d{1,2})?")
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 #: Fields that change what is printed or where a run happens, never what it computes.
@@ -155,7 +155,13 @@ class RunConfig(BaseModel):
     eval_bptt: Annotated[Whole, Field(ge=1, description="steps of an evaluation window")] = 35
     eval_batch_size: Annotated[Whole, Field(ge=1, description="columns scored side by side")] = 20
     log_interval: Annotated[Whole, Field(ge=1, description="steps between two lines of the log")] = 200
-    device: Annotated[str, Field(description="auto, cpu, gpu, or gpu:N")] = "auto"
+    device: Annotated[
+        str,
+        Field(
+            description="auto, cpu, gpu, cpu:N, gpu:N, or several that share every batch, such as gpu:0+gpu:1 "
+            "(cpu:N are MXNet's CPU contexts, all of them on the same cores)"
+        ),
+    ] = "auto"
     threads: Annotated[
         Annotated[int, Field(ge=1, le=4096)] | None,
         BeforeValidator(_number),
@@ -183,9 +189,7 @@ class RunConfig(BaseModel):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if not _DEVICE.fullmatch(value):
-            raise ValueError(f"unknown device {value!r}; there are auto, cpu, gpu and gpu:N")
-        return value
+        return parse_device(value)
 
     @model_validator(mode="after")
     def _complete(self) -> RunConfig:
@@ -216,9 +220,41 @@ class RunConfig(BaseModel):
         return self.embed_size
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """Those that share the run: ``("gpu:0", "gpu:1")``, or one."""
+        return tuple(self.device.split("+"))
+
+    @property
     def device_kind(self) -> str:
         """``auto``, ``cpu`` or ``gpu``."""
-        return self.device.partition(":")[0]
+        return self.devices[0].partition(":")[0]
+
+
+def parse_device(text: str) -> str:
+    """The one spelling of what a run can be given: ``gpu:01`` is ``gpu:1``.
+
+    That is ``auto``, ``cpu``, ``gpu``, ``cpu:N``, ``gpu:N``, or several numbered ones of a kind joined by ``+``.
+
+    Raises:
+        ValueError: it is none of these, in one line.
+    """
+    parts = text.split("+")
+    kinds = {part.partition(":")[0] for part in parts}
+    numbered = all(":" in part for part in parts)
+    if not all(map(_DEVICE.fullmatch, parts)) or (len(parts) > 1 and not (numbered and len(kinds) == 1)):
+        raise ValueError(
+            f"unknown device {text!r}; there are auto, cpu, gpu, cpu:N, gpu:N, and several numbered ones of a kind, "
+            "such as gpu:0+gpu:1"
+        )
+    device = re.sub(r"\d+", lambda number: str(int(number[0])), text)
+    if len(set(device.split("+"))) < len(parts):
+        raise ValueError(f"device {text!r} names a device twice")
+    return device
+
+
+def unnumbered(device: str) -> str:
+    """What of a device decides a result, whichever of its kind it is: ``gpu`` of gpu:1, ``gpu+gpu`` of gpu:0+gpu:1."""
+    return re.sub(r":\d+", "", device)
 
 
 def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
@@ -228,7 +264,7 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
         config: the configuration, its `device` no longer ``auto``.
         content: SHA-1s of what the configuration only points at: ``corpus``, and ``cell`` for a user's own class.
 
-    Fields at their defaults are left out, so that a knob added later changes no name. Paths, the GPU's number and the
+    Fields at their defaults are left out, so that a knob added later changes no name. Paths, devices' numbers and the
     log interval are left out because they decide nothing; `threads` counts where it was set.
     """
     fields = type(config).model_fields
@@ -237,7 +273,7 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
         for name, value in config.model_dump().items()
         if name not in _NOT_IDENTITY and value != fields[name].default
     }
-    text = json.dumps({**decisive, "device": config.device_kind, "content": dict(content)}, sort_keys=True)
+    text = json.dumps({**decisive, "device": unnumbered(config.device), "content": dict(content)}, sort_keys=True)
     return hashlib.sha1(text.encode()).hexdigest()[:12]
 
 

@@ -198,8 +198,8 @@ class RNNLanguageModel(HybridBlock):
         return self.decoder(outputs), states
 
 
-def build_model(config: RunConfig, vocab_size: int, context: mx.Context) -> RNNLanguageModel:
-    """The model of `config`, initialised from its seed on `context` and hybridized."""
+def build_model(config: RunConfig, vocab_size: int, *contexts: mx.Context) -> RNNLanguageModel:
+    """The model of `config`, initialised from its seed and hybridized, with the same parameters on each context."""
     model = RNNLanguageModel(
         config.cell,
         vocab_size,
@@ -212,7 +212,7 @@ def build_model(config: RunConfig, vocab_size: int, context: mx.Context) -> RNNL
     # Orthogonal draws from numpy, the others from MXNet.
     mx.random.seed(config.seed)
     np.random.seed(config.seed)
-    model.initialize(_INITIALIZERS[config.initializer](), ctx=context)
+    model.initialize(_INITIALIZERS[config.initializer](), ctx=list(contexts))
     model.hybridize(static_alloc=True)
     return model
 

@@ -40,7 +40,7 @@ class Origin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    device_name: Annotated[str, Field(description="processor or GPU")]
+    device_name: Annotated[str, Field(description="processor or GPUs")]
     machine_id: Annotated[str, Field(description="hash of the hardware that decides speed, not of the host's name")]
     mxnet_version: Annotated[str | None, Field(description="installed MXNet")]
     gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")]
@@ -55,7 +55,7 @@ class Job(BaseModel):
 
     Attributes:
         run_id: see `gluon_rnn.config.run_id`.
-        config: its `device` resolved to cpu, gpu or gpu:N.
+        config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
         corpus: where the text was found and what it was.
         threads: CPU threads for the run.
         origin: of its record.
@@ -151,8 +151,12 @@ class RunRecord(RunConfig):
     peak_rss_mb: Annotated[
         float | None, Field(description="largest resident memory of the process, in 2**20 bytes")
     ] = None
-    peak_gpu_mb: Annotated[float | None, Field(description="GPU memory held at the end, in 2**20 bytes")] = None
-    device: Annotated[str, Field(description="what the run was given: cpu or gpu:N")] = "auto"
+    peak_gpu_mb: Annotated[
+        float | None, Field(description="memory held at the end on all GPUs of the run, in 2**20 bytes")
+    ] = None
+    device: Annotated[
+        str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
+    ] = "auto"
     threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
     device_name: str
     machine_id: str

@@ -108,7 +108,8 @@ def process_environment(device: str, threads: int, *, environ: Mapping[str, str]
     """Build the whole environment in which a worker process must start.
 
     Args:
-        device: ``cpu``, or ``gpu:`` followed by a GPU's UUID or by its index in PCI order.
+        device: ``cpu``, or ``gpu:`` followed by a GPU's UUID or by its index in PCI order, or by several of them,
+            separated by commas, in the order in which the worker is to count them.
         threads: CPU threads of the worker, at least 1.
         environ: the environment to build on. ``GLUON_RNN_TUNING=off`` in it leaves out everything but the threads, the
             device's variables and Python's hash seed. Settings that it holds already are kept beside the ones added.
@@ -116,8 +117,8 @@ def process_environment(device: str, threads: int, *, environ: Mapping[str, str]
     Raises:
         ValueError: `device` is none of these, or `threads` is below 1.
     """
-    kind, _, gpu = device.partition(":")
-    if (kind, bool(gpu)) not in (("cpu", False), ("gpu", True)) or threads < 1:
+    kind, _, gpus = device.partition(":")
+    if (kind, bool(gpus)) not in (("cpu", False), ("gpu", True)) or threads < 1:
         raise ValueError(f"no environment for device {device!r} and {threads} threads")
     environment = dict(environ)
     # MXNet takes half of an x86 machine's cores unless told: 0.74 s a step with one thread of two, 0.43 s with both.
@@ -128,7 +129,7 @@ def process_environment(device: str, threads: int, *, environ: Mapping[str, str]
     # Without the PCI order CUDA counts the fastest GPU first, and NVML does not. A CPU run sees no GPU and so holds no
     # memory of one.
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    environment["CUDA_VISIBLE_DEVICES"] = gpu
+    environment["CUDA_VISIBLE_DEVICES"] = gpus
     # MXNet's CUDA build looks for its libraries beside itself, whatever the device; the wheels put them elsewhere.
     _prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
     if tuning_wanted(environ):

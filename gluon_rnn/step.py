@@ -22,10 +22,11 @@ def backpropagate(
     targets: mx.nd.NDArray,
     state: Tensors,
     *,
+    devices: int = 1,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> tuple[mx.nd.NDArray, Tensors]:
-    """Leave the gradients of a window's mean loss in `model`'s parameters.
+    """Leave the gradients of a window's mean loss in `model`'s parameters, on the device of `inputs`.
 
     The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
     large as the logits (93 MB at 700 tokens and 33,278 words) and passes over them for each of pick, log_softmax and
@@ -42,11 +43,13 @@ def backpropagate(
         inputs: word ids, (bptt, batch).
         targets: the words that follow, (bptt, batch).
         state: before the window; gradients stop there.
+        devices: how many share the batch, each as many columns. The gradients are divided by that, so that those of all
+            devices add up to the gradients of the whole batch's mean loss.
         precision: of the decoder's three products; all else, and what they add up to, is float32.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
 
     Returns:
-        The mean loss, in nats a token, of shape (1,), and the state after the window.
+        The mean loss of this device's columns, in nats a token, of shape (1,), and the state after the window.
     """
     weight, bias = model.decoder[0].weight, model.decoder[0].bias
     if model.ties_weights:
@@ -60,6 +63,7 @@ def backpropagate(
     tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
     nats: list[mx.nd.NDArray] = []
     slope = mx.nd.empty(flat.shape, ctx=context)
+    share = 1 / (count * devices)
     for first in range(0, count, tokens_in_a_block):
         block, labels, block_slope = (part[first : first + tokens_in_a_block] for part in (flat, targets, slope))
         ones = mx.nd.ones((len(block), 1), ctx=context)
@@ -74,10 +78,10 @@ def backpropagate(
         accumulated = 1.0 if first else 0.0
         gradient = bias.grad(context).reshape((-1, 1))
         # Thrice as fast as a sum over the rows.
-        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=1 / count, beta=accumulated, out=gradient)
+        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=share, beta=accumulated, out=gradient)
         array = precision.lower(array)
-        precision.multiply(array, lowered, block_slope, alpha=1 / count, beta=0.0)
-        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=1 / count, beta=accumulated)
+        precision.multiply(array, lowered, block_slope, alpha=share, beta=0.0)
+        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=share, beta=accumulated)
     outputs.backward(slope.reshape(outputs.shape))
     for parameter in (weight, bias):
         # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
@@ -101,43 +105,48 @@ def log_probabilities(
     return mx.nd.log_softmax(array, out=array)
 
 
-def clip_and_update(
-    trainer: gluon.Trainer, parameters: Sequence[gluon.Parameter], clip: float | None, context: mx.Context
-) -> None:
-    """Clip the gradients to a global norm and let `trainer` step, without waiting for the device.
+def clip_and_update(trainer: gluon.Trainer, parameters: Sequence[gluon.Parameter], clip: float | None) -> None:
+    """Clip the gradients to a global norm and let `trainer` update every replica, without waiting for a device.
 
-    Plain SGD on a CPU takes both at once: w <- (1 - lr wd) w - lr min(1, clip / norm) g is one matrix product with a
-    small scaled identity. MXNet's own two passes, a multiplication and ``sgd_update``, are not vectorised: 19 and 66 ms
-    for tied embeddings of 200 and 650 units, of which this takes 2 and 15. The numbers agree within rounding.
-    Everywhere else it is ``clip_global_norm`` and ``Trainer.step``.
+    The norm is worked out on the first device and sent to the others, which so take the same step to the bit.
+
+    Plain SGD on a CPU clips and steps at once: w <- (1 - lr wd) w - lr min(1, clip / norm) g is one matrix product with
+    a small scaled identity. MXNet's own two passes, a multiplication and ``sgd_update``, are not vectorised: 19 and
+    66 ms for tied embeddings of 200 and 650 units, of which this takes 2 and 15. The numbers agree within rounding.
+    Everywhere else it is a multiplication and ``Trainer.update``.
 
     Args:
-        trainer: of `parameters`, its gradients already a mean.
+        trainer: of `parameters`, its gradients already a mean, and the same on every device.
         parameters: all that are trained. Their gradients are clipped afterwards, or still as they were.
         clip: the global norm; None leaves the gradients alone.
-        context: the device.
     """
-    gradients = [parameter.grad(context) for parameter in parameters]
-    optimizer = trainer.optimizer
-    plain = type(optimizer) is mx.optimizer.SGD and not optimizer.momentum and optimizer.lr_scheduler is None
-    if not plain or context.device_type != "cpu":
-        if clip is not None:
-            gluon.utils.clip_global_norm(gradients, clip, check_isfinite=False)
-        trainer.step(1)
-        return
-    scale = mx.nd.ones((1,), ctx=context)
+    contexts = parameters[0].list_ctx()
+    scale = mx.nd.ones((1,), ctx=contexts[0])
     if clip is not None:
         # As clip_global_norm of MXNet 1.9.1 computes it.
-        flat = (gradient.reshape((-1,)) for gradient in gradients)
+        flat = (parameter.grad(contexts[0]).reshape((-1,)) for parameter in parameters)
         norm = mx.nd.add_n(*[mx.nd.dot(gradient, gradient) for gradient in flat]).sqrt()
         scale = mx.nd.minimum(clip / (norm + 1e-8), 1)
-    widths = [_row_width(gradient.size) for gradient in gradients]
-    scaled = {width: mx.nd.eye(width, ctx=context) * scale for width in set(widths)}
-    for parameter, gradient, width in zip(parameters, gradients, widths, strict=True):
-        rate = trainer.learning_rate * parameter.lr_mult
-        kept = 1 - rate * optimizer.wd * parameter.wd_mult
-        weight = parameter.data(context).reshape((-1, width))
-        mx.nd.linalg_gemm(gradient.reshape((-1, width)), scaled[width], weight, alpha=-rate, beta=kept, out=weight)
+    scales = [scale.as_in_context(context) for context in contexts]
+    optimizer = trainer.optimizer
+    plain = type(optimizer) is mx.optimizer.SGD and not optimizer.momentum and optimizer.lr_scheduler is None
+    if not plain or contexts[0].device_type != "cpu":
+        if clip is not None:
+            for parameter in parameters:
+                for gradient, scale in zip(parameter.list_grad(), scales, strict=True):
+                    gradient *= scale
+        trainer.update(1)
+        return
+    widths = [_row_width(parameter.grad(contexts[0]).size) for parameter in parameters]
+    for context, scale in zip(contexts, scales, strict=True):
+        scaled = {width: mx.nd.eye(width, ctx=context) * scale for width in set(widths)}
+        for parameter, width in zip(parameters, widths, strict=True):
+            rate = trainer.learning_rate * parameter.lr_mult
+            kept = 1 - rate * optimizer.wd * parameter.wd_mult
+            gradient, weight = (
+                array.reshape((-1, width)) for array in (parameter.grad(context), parameter.data(context))
+            )
+            mx.nd.linalg_gemm(gradient, scaled[width], weight, alpha=-rate, beta=kept, out=weight)
 
 
 def _row_width(size: int) -> int:

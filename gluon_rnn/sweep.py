@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -20,7 +21,16 @@ from pathlib import Path
 
 import filelock
 
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
+from gluon_rnn.config import (
+    CUSTOM_CELLS,
+    FUSED_CELLS,
+    RunConfig,
+    Sweep,
+    parse_device,
+    run_id,
+    unnumbered,
+    varying_fields,
+)
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
@@ -116,8 +126,9 @@ def plan_sweep(
     Args:
         results: the folder that holds the sweep's own.
         data_dir: where corpora are looked for first.
-        device: ``auto``, ``cpu``, ``gpu`` or a list such as ``gpu:0,gpu:1``; all but ``auto`` overrule the sweep's own.
-        jobs: workers side by side; None: one for each GPU listed in `device`, else 1.
+        device: what each worker gets: ``auto``, ``cpu``, ``gpu``, or a list such as ``gpu:0,gpu:1`` or
+            ``gpu:0+gpu:1,gpu:2+gpu:3``; all but ``auto`` overrule the sweep's own.
+        jobs: workers side by side; None: one for each entry of `device`.
         rerun_failed: whether failed, timed-out and out-of-memory points are missing again.
         notice: receives lines for people.
         machine: this one unless given.
@@ -313,34 +324,43 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
 
 
 def _device_list(device: str) -> tuple[str, ...]:
-    parts = [part.strip() for part in device.split(",")]
-    for part in parts:
-        kind, colon, number = part.partition(":")
-        if kind not in ("auto", "cpu", "gpu") or (colon and not (kind == "gpu" and number.isdecimal())):
-            raise UserError(f"unknown device {part!r}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
-    listed = tuple(_one_spelling(part) for part in parts)
-    if len(set(listed)) < len(listed):
+    """What each worker gets, of ``--device``."""
+    try:
+        listed = tuple(parse_device(part.strip()) for part in device.split(","))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if _shared(listed):
         raise UserError(f"--device {device} names a device twice; two runs never share one")
-    if len(listed) > 1 and not all(":" in part for part in listed):
-        raise UserError(f"--device {device} mixes kinds of device; list GPUs only, such as gpu:0,gpu:1")
+    if len(listed) > 1 and not (all(":" in part for part in listed) and len(set(map(unnumbered, listed))) == 1):
+        raise UserError(
+            f"--device {device} mixes kinds of device; list numbered ones of one kind, as many for each worker, such "
+            "as gpu:0,gpu:1 or gpu:0+gpu:1,gpu:2+gpu:3"
+        )
     return listed
 
 
-def _one_spelling(device: str) -> str:
-    """``gpu:01`` is ``gpu:1``, which takes one run at a time under either name."""
-    kind, colon, number = device.partition(":")
-    return f"{kind}:{int(number)}" if colon else kind
+def _shared(devices: Iterable[str]) -> list[str]:
+    """The single devices that several of `devices` name."""
+    counts = Counter(single for device in devices for single in device.split("+"))
+    return [single for single, count in counts.items() if count > 1]
 
 
 def _resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
-    """`config` with a device that is there: cpu, gpu (any of the slots) or gpu:N."""
-    wanted = _one_spelling(config.device) if listed == ("auto",) else listed[0] if len(listed) == 1 else "gpu"
+    """`config` with a device that is there: numbered, or without numbers any of the slots of its kind."""
+    wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else unnumbered(listed[0])
     usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
     if wanted == "auto":
         wanted = "gpu" if usable and mxnet_distribution() == "mxnet-cu112" else "cpu"
-    for name in listed if len(listed) > 1 else (wanted,):
-        _check_gpu(name, usable, machine)
-    return config.model_copy(update={"device": wanted})
+    for device in listed if len(listed) > 1 else (wanted,):
+        for single in device.split("+"):
+            _check_gpu(single, usable, machine)
+    config = config.model_copy(update={"device": wanted})
+    if config.batch_size % len(config.devices):
+        raise UserError(
+            f"batch_size={config.batch_size} cannot be shared equally by the {len(config.devices)} devices of "
+            f"{listed[0] if len(listed) > 1 else wanted}; make it a multiple of {len(config.devices)}"
+        )
+    return config
 
 
 def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
@@ -370,27 +390,43 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
 def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} must be at least 1")
-    kinds = {config.device_kind for config in configs}
-    if "gpu" in kinds:
-        numbered = [int(part.partition(":")[2]) for part in listed if ":" in part]
-        wished = sorted({int(config.device.partition(":")[2]) for config in configs if ":" in config.device})
-        if jobs is not None and jobs < len(wished):
-            raise UserError(
-                f"--jobs {jobs} leaves no worker for some of the {len(wished)} GPUs that the sweep names; drop --jobs"
-            )
-        usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
-        pool = numbered or wished or usable[: jobs or 1]
-        if jobs is not None and jobs > len(pool):
-            raise UserError(
-                f"--jobs {jobs} is more than the {len(pool)} GPUs there are to run on; a GPU takes one run at a time"
-            )
-        slots = [
-            Slot(f"gpu:{n}", machine.gpus[n].name, f"gpu:{machine.gpus[n].uuid}") for n in pool[: jobs or len(pool)]
-        ]
-        if "cpu" in kinds:
-            slots.append(Slot("cpu", machine.cpu_name, "cpu"))
-        return tuple(slots)
-    return tuple(Slot("cpu", machine.cpu_name, "cpu") for _ in range(jobs or 1))
+    wished = list(dict.fromkeys(config.device for config in configs if ":" in config.device))
+    named = [device for device in listed if ":" in device] or wished
+    if shared := _shared(named):
+        raise UserError(
+            f"the sweep names {shared[0]} for several workers; two runs never share one, so sweep one by one"
+        )
+    # Of a kind that no numbered device is of.
+    others = {config.device for config in configs} - set(named) - set(map(unnumbered, named))
+    free = [f"gpu:{number}" for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)] if "gpu" in others else []
+    free = [device for device in free if not _shared([device, *named])]
+    pool = [*named, *free]
+    needed = len(wished) + ("gpu" in others)
+    if len(pool) < needed:
+        raise UserError(
+            "the sweep names every GPU for runs on several, and leaves none for device gpu; sweep one by one"
+        )
+    if jobs is not None and jobs < needed:
+        raise UserError(
+            f"--jobs {jobs} leaves no worker for some of the {needed} devices that the sweep names; drop --jobs"
+        )
+    if pool and jobs is not None and jobs > len(pool):
+        raise UserError(
+            f"--jobs {jobs} is too many: there is room for {len(pool)}, as a device takes one run at a time"
+        )
+    slots = [_slot(device, machine) for device in pool[: jobs or max(needed, len(named))]]
+    if "cpu" in others:
+        slots += [_slot("cpu", machine)] * (1 if pool else jobs or 1)
+    return tuple(slots)
+
+
+def _slot(device: str, machine: Machine) -> Slot:
+    if not device.startswith("gpu"):
+        return Slot(device, machine.cpu_name, "cpu")
+    boards = [machine.gpus[int(single.partition(":")[2])] for single in device.split("+")]
+    names = Counter(board.name for board in boards)
+    name = " + ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
+    return Slot(device, name, "gpu:" + ",".join(board.uuid for board in boards))
 
 
 def _check_precisions(configs: Sequence[RunConfig]) -> None:

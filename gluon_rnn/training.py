@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from gluon_rnn.batches import EvaluationColumns, evaluation_columns, training_windows
+from gluon_rnn.batches import EvaluationColumns, Window, evaluation_columns, training_windows
 from gluon_rnn.cells import Tensors
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
@@ -23,8 +23,6 @@ from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
 from gluon_rnn.precisions import PRECISIONS, Precision
 from gluon_rnn.step import backpropagate, clip_and_update, log_probabilities
 
-Windows = Iterable[tuple[mx.nd.NDArray, mx.nd.NDArray]]
-
 
 class Diverged(Exception):
     """A loss was not finite; the text says where."""
@@ -32,11 +30,11 @@ class Diverged(Exception):
 
 def train_epoch(
     model: RNNLanguageModel,
-    windows: Windows,
+    windows: Iterable[Window],
     trainer: gluon.Trainer,
     *,
     clip: float | None,
-    state: Tensors,
+    states: Sequence[Tensors],
     precision: Precision = PRECISIONS["float32"],
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any]], None],
@@ -44,12 +42,13 @@ def train_epoch(
     """Truncated backpropagation through time over consecutive windows.
 
     A window's loss is the mean over its tokens; the state is carried from window to window, and gradients stop at its
-    edge.
+    edge. Where several devices share the batch, MXNet's KVStore adds up their gradients, and every replica of the
+    parameters takes the same step.
 
     Args:
-        windows: (inputs, targets), each (bptt, batch).
+        windows: see `gluon_rnn.batches.training_windows`.
         clip: global norm; None leaves the gradients alone.
-        state: before the first window.
+        states: of each device, before the first window.
         precision: of the decoder's matrix products.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
@@ -58,22 +57,28 @@ def train_epoch(
     Raises:
         Diverged: a reported loss is not finite; whatever `on_losses` raises.
     """
-    parameters, context = list(model.collect_params().values()), state[0].context
+    parameters, states, devices = list(model.collect_params().values()), list(states), len(states)
     losses: list[mx.nd.NDArray] = []
     step = 0
-    for step, (inputs, targets) in enumerate(windows, 1):
-        loss, state = backpropagate(model, inputs, targets, state, precision=precision)
-        clip_and_update(trainer, parameters, clip, context)
-        losses.append(loss)
+    for step, window in enumerate(windows, 1):
+        for device, (inputs, targets) in enumerate(window):
+            loss, states[device] = backpropagate(
+                model, inputs, targets, states[device], devices=devices, precision=precision
+            )
+            losses.append(loss)
+        trainer.allreduce_grads()
+        clip_and_update(trainer, parameters, clip)
         if synchronise_at(step):
-            on_losses(_finite(losses, step))
+            on_losses(_finite(losses, devices, step))
             losses = []
     if losses:
-        on_losses(_finite(losses, step))
+        on_losses(_finite(losses, devices, step))
 
 
-def _finite(losses: Sequence[mx.nd.NDArray], last_step: int) -> np.ndarray[Any, Any]:
-    values: np.ndarray[Any, Any] = mx.nd.concat(*losses, dim=0).asnumpy().astype(np.float64)
+def _finite(losses: Sequence[mx.nd.NDArray], devices: int, last_step: int) -> np.ndarray[Any, Any]:
+    """Each step's mean loss, of the losses of its devices."""
+    gathered = mx.nd.concat(*(loss.as_in_context(losses[0].context) for loss in losses), dim=0)
+    values: np.ndarray[Any, Any] = gathered.asnumpy().astype(np.float64).reshape(-1, devices).mean(axis=1)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise Diverged(f"the loss was {values[wrong[0]]} at step {last_step - len(values) + wrong[0] + 1}")
@@ -187,7 +192,11 @@ def is_finished(progress: Progress, config: RunConfig) -> bool:
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed MXNet for one epoch, so that a resumed run draws the dropout masks of one that was never stopped."""
+    """Seed MXNet for one epoch, so that a resumed run draws the dropout masks of one that was never stopped.
+
+    Each device draws its own masks: MXNet 1.9.1 adds a GPU's number to its seed, and CPU contexts draw from one
+    generator, in the order in which they are told to.
+    """
     mx.random.seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1))
 
 
@@ -195,7 +204,7 @@ def fit(
     config: RunConfig,
     corpus: Corpus,
     *,
-    context: mx.Context,
+    contexts: Sequence[mx.Context],
     progress: Progress,
     checkpoint: CheckpointDirectory | None = None,
     on_interval: Callable[[Interval], None] = lambda interval: None,
@@ -204,7 +213,7 @@ def fit(
     """Train and evaluate as `config` says.
 
     Args:
-        context: the device.
+        contexts: the devices, of one kind. Several share each batch, and the first evaluates.
         progress: filled in as training goes, so that a run cut short keeps what it had.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
         on_interval: called at each log interval.
@@ -213,20 +222,23 @@ def fit(
 
     Raises:
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
-        ValueError: the corpus does not fill one window.
+        ValueError: the corpus does not fill one window, or the batch cannot be shared equally.
     """
-    windows = training_windows(corpus.train, bptt=config.bptt, batch_size=config.batch_size, context=context)
-    model = build_model(config, len(corpus.vocab), context)
+    windows = training_windows(corpus.train, bptt=config.bptt, batch_size=config.batch_size, contexts=contexts)
+    model = build_model(config, len(corpus.vocab), *contexts)
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
         settings["momentum"] = config.momentum
-    trainer = gluon.Trainer(model.collect_params(), config.optimizer, settings, kvstore=None)
+    # One device makes no store of it.
+    trainer = gluon.Trainer(
+        model.collect_params(), config.optimizer, settings, kvstore="device", update_on_kvstore=False
+    )
     tokens_a_step = config.bptt * config.batch_size
     progress.train_tokens = len(windows) * tokens_a_step
     progress.parameters = count_parameters(model)
     warmup_steps = config.warmup_steps
 
-    def train(windows: Windows, epoch: int, steps: int) -> _Meter:
+    def train(windows: Iterable[Window], epoch: int, steps: int) -> _Meter:
         stopwatch = Stopwatch(mx.nd.waitall, laps=progress.laps)
         meter = _Meter(
             progress,
@@ -247,7 +259,7 @@ def fit(
                 windows,
                 trainer,
                 clip=config.clip,
-                state=model.begin_state(config.batch_size, context),
+                states=[model.begin_state(config.batch_size // len(contexts), context) for context in contexts],
                 precision=PRECISIONS[config.precision],
                 synchronise_at=meter.due,
                 on_losses=meter.count,
@@ -264,10 +276,10 @@ def fit(
         train(islice(cycle(windows), steps), 1, steps)
         return
 
-    if checkpoint and (restored := checkpoint.restore(model, trainer, context)):
+    if checkpoint and (restored := checkpoint.restore(model, trainer)):
         progress.__dict__.update(restored.__dict__)
     valid, test = (
-        evaluation_columns(split, bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=context)
+        evaluation_columns(split, bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=contexts[0])
         for split in (corpus.valid, corpus.test)
     )
 

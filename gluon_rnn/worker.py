@@ -56,7 +56,7 @@ def main(directory: Path, parent: int | None = None) -> int:
         blas=blas_in_use(),
         environment=" ".join(f"{name}={value}" for name, value in recorded_environment().items()),
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        peak_gpu_mb=_gpu_memory_mb() if on_gpu else None,
+        peak_gpu_mb=_gpu_memory_mb(len(job.config.devices)) if on_gpu else None,
     )
     write_record(directory, record)
     (directory / "progress.json").unlink(missing_ok=True)
@@ -76,8 +76,11 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         from gluon_rnn.training import Diverged, fit
 
         config = job.config
-        # A GPU's worker sees its own GPU only.
-        context = mx.gpu(0) if config.device_kind == "gpu" else mx.cpu(0)
+        contexts = [
+            # A worker sees its own GPUs only, and counts them from 0.
+            mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))
+            for place, device in enumerate(config.devices)
+        ]
         corpus = load_corpus(
             job.corpus, max_train_tokens=config.max_train_tokens, max_eval_tokens=config.max_eval_tokens
         )
@@ -91,7 +94,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             fit(
                 config,
                 corpus,
-                context=context,
+                contexts=contexts,
                 progress=progress,
                 checkpoint=checkpoint,
                 on_interval=log.interval,
@@ -172,12 +175,11 @@ def _say(line: str) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
 
 
-def _gpu_memory_mb() -> float:
-    """Memory in use on the run's GPU, which has it alone; MXNet's pool keeps what it once took, so it is the peak."""
+def _gpu_memory_mb(gpus: int) -> float:
+    """Memory in use on the GPUs of the run, which has them alone; MXNet's pools keep what they once took: the peak."""
     import mxnet as mx
 
-    free, total = mx.context.gpu_memory_info(0)
-    return float(total - free) / 2**20
+    return sum(float(total - free) for free, total in map(mx.context.gpu_memory_info, range(gpus))) / 2**20
 
 
 def _take_faults_back() -> None:

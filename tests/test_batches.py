@@ -22,33 +22,33 @@ def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
 def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None:
     tokens = [f"w{(n * n) % 23}" for n in range(101)]
     vocab = vocabulary(tokens)
-    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, context=CPU)
+    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, contexts=[CPU])
     length = len(tokens) // batch_size
     assert len(windows) == (length - 1) // bptt
     for column in range(batch_size):
         text = vocab[tokens[column * length : (column + 1) * length]]
-        inputs = np.concatenate([x.asnumpy()[:, column] for x, _ in windows])
-        targets = np.concatenate([y.asnumpy()[:, column] for _, y in windows])
+        inputs = np.concatenate([x.asnumpy()[:, column] for ((x, _),) in windows])
+        targets = np.concatenate([y.asnumpy()[:, column] for ((_, y),) in windows])
         assert inputs.tolist() == text[: len(inputs)]
         assert targets.tolist() == text[1 : len(targets) + 1]
-    assert {x.dtype for x, _ in windows} == {np.int32}
-    assert windows[0][0].shape == (bptt, batch_size)
+    assert {x.dtype for ((x, _),) in windows} == {np.int32}
+    assert windows[0][0][0].shape == (bptt, batch_size)
 
 
 def test_training_windows_are_gluonnlps() -> None:
     tokens = [f"w{n % 9}" for n in range(200)]
     vocab = vocabulary(tokens)
     theirs = gluonnlp.data.batchify.CorpusBPTTBatchify(vocab, 6, 5, last_batch="discard")(tokens)
-    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, context=CPU)
+    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[CPU])
     assert len(ours) == len(theirs)
-    for (x, y), (their_x, their_y) in zip(ours, theirs, strict=True):
+    for ((x, y),), (their_x, their_y) in zip(ours, theirs, strict=True):
         assert (x.asnumpy() == their_x.asnumpy()).all()
         assert (y.asnumpy() == their_y.asnumpy()).all()
 
 
 def test_too_little_text_is_said() -> None:
     with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
-        training_windows([1] * 10, bptt=5, batch_size=2, context=CPU)
+        training_windows([1] * 10, bptt=5, batch_size=2, contexts=[CPU])
 
 
 @pytest.mark.parametrize("length", [2, 3, 17, 100, 101])

@@ -77,7 +77,7 @@ def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> No
     model = build_model(small_config(dropout=0, hidden_size=12), len(corpus.vocab), CPU)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
-    inputs, targets = training_windows(corpus.train, bptt=5, batch_size=4, context=CPU)[0]
+    ((inputs, targets),) = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])[0]
     found = {}
     for name, precision in PRECISIONS.items():
         loss, _ = backpropagate(
@@ -99,7 +99,7 @@ def test_a_run_in_bfloat16_learns_as_one_in_float32(small_corpus: CorpusFiles) -
     for name in ("float32", "bfloat16", "bfloat16"):
         progress = Progress()
         config = small_config(precision=name, learning_rate=5.0, clip=1.0)
-        fit(config, load_corpus(small_corpus), context=CPU, progress=progress)
+        fit(config, load_corpus(small_corpus), contexts=[CPU], progress=progress)
         found = [loss for epoch in progress.history for loss in (epoch.train_loss, epoch.valid_loss)]
         assert losses.setdefault(name, found) == found, "the same seed gives the same bits"
     assert losses["bfloat16"] != losses["float32"]

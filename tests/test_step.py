@@ -44,9 +44,9 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
     model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
     randomise(model, plain)
     state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
-    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     # Twenty tokens in one block, in seven of three but the last, and one by one.
-    for (inputs, targets), tokens in zip(windows, (20, 3, 1), strict=False):
+    for ((inputs, targets),), tokens in zip(windows, (20, 3, 1), strict=False):
         loss, after = backpropagate(model, inputs, targets, state, logits_in_a_block=tokens * len(small.vocab) + 1)
         with autograd.record():
             logits, expected_after = plain(inputs, state)
@@ -81,10 +81,10 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
         one.decoder.collect_params(".*bias").setattr("wd_mult", 0.0)
     state = model.begin_state(4, CPU)
     before = plain.decoder[0].weight.data().asnumpy()
-    for inputs, targets in training_windows(small.train, bptt=5, batch_size=4, context=CPU)[:2]:
+    for ((inputs, targets),) in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
         for one in (model, plain):
             backpropagate(one, inputs, targets, state)
-        clip_and_update(trainers[0], list(model.collect_params().values()), clip, CPU)
+        clip_and_update(trainers[0], list(model.collect_params().values()), clip)
         if clip is not None:
             gluon.utils.clip_global_norm([p.grad() for p in plain.collect_params().values()], clip)
         trainers[1].step(1)
@@ -102,6 +102,6 @@ def test_an_update_takes_arrays_of_any_size() -> None:
         parameter.set_data(values)
         parameter.grad()[:] = slope
         trainer = gluon.Trainer([parameter], "sgd", {"learning_rate": 3.0}, kvstore=None)
-        clip_and_update(trainer, [parameter], 0.5, CPU)
+        clip_and_update(trainer, [parameter], 0.5)
         expected = values.asnumpy() - 3 * min(1, 0.5 / float(slope.norm().asscalar())) * slope.asnumpy()
         np.testing.assert_allclose(parameter.data().asnumpy(), expected, rtol=1e-5, atol=1e-6)

@@ -102,7 +102,7 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     fit(
         config.model_copy(update={"log_interval": 1}),
         synthetic,
-        context=CPU,
+        contexts=[CPU],
         progress=Progress(),
         on_interval=lambda interval: found.append(interval.loss),
     )
@@ -126,7 +126,7 @@ def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_a
 
     checkpoint = CheckpointDirectory(directory) if directory else None
     with contextlib.suppress(Stopped):
-        fit(config, corpus, context=CPU, progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
+        fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
     return progress
 
 
@@ -143,7 +143,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
     first, again = run(config, small), run(config, small)
     assert losses(first) == losses(again)
     assert losses(first) != losses(run(small_config(dropout=0.5, seed=1), small))
-    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, context=CPU))
+    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
 
 
 @pytest.mark.parametrize(
@@ -246,14 +246,14 @@ def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) ->
         config = small_config(bptt=bptt, dropout=0)
         model = build_model(config, len(small.vocab), CPU)
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.0}, kvstore=None)
-        windows = training_windows(small.train, bptt=bptt, batch_size=4, context=CPU)[: 20 // bptt]
+        windows = training_windows(small.train, bptt=bptt, batch_size=4, contexts=[CPU])[: 20 // bptt]
         seen: list[float] = []
         train_epoch(
             model,
             windows,
             trainer,
             clip=None,
-            state=model.begin_state(4, CPU),
+            states=[model.begin_state(4, CPU)],
             synchronise_at=lambda step: False,
             on_losses=lambda values, seen=seen: seen.extend(values),
         )
@@ -269,14 +269,14 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
     config = small_config(hidden_size=8)
     model = build_model(config, len(small.vocab), CPU)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     batches: list[int] = []
     train_epoch(
         model,
         windows[:11],
         trainer,
         clip=0.25,
-        state=model.begin_state(4, CPU),
+        states=[model.begin_state(4, CPU)],
         synchronise_at=lambda step: step % 4 == 0,
         on_losses=lambda values: batches.append(len(values)),
     )
@@ -289,13 +289,13 @@ def test_clipping_bounds_the_step(small: Corpus) -> None:
         model = build_model(config, len(small.vocab), CPU)
         before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-        windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)[:1]
+        windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:1]
         train_epoch(
             model,
             windows,
             trainer,
             clip=clip,
-            state=model.begin_state(4, CPU),
+            states=[model.begin_state(4, CPU)],
             synchronise_at=lambda step: True,
             on_losses=lambda values: None,
         )
@@ -317,7 +317,7 @@ def test_intervals_report_the_mean_of_their_own_steps(small: Corpus) -> None:
     def intervals(log_interval: int, warmup: int) -> list[Interval]:
         seen: list[Interval] = []
         config = small_config(log_interval=log_interval, warmup_steps=warmup, epochs=1)
-        fit(config, small, context=CPU, progress=Progress(), on_interval=seen.append)
+        fit(config, small, contexts=[CPU], progress=Progress(), on_interval=seen.append)
         return seen
 
     single, grouped = intervals(1, 0), intervals(4, 3)
@@ -391,7 +391,7 @@ def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Cor
     config = small_config(dropout=0, log_interval=100, warmup_steps=0)
     model = build_model(config, len(small.vocab), CPU)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, bptt=5, batch_size=4, context=CPU)
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
 
     def poisoned() -> Any:
         for number, window in enumerate(windows, 1):
@@ -405,7 +405,7 @@ def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Cor
             poisoned(),
             trainer,
             clip=0.25,
-            state=model.begin_state(4, CPU),
+            states=[model.begin_state(4, CPU)],
             synchronise_at=lambda step: step == 2,
             on_losses=lambda values: None,
         )
@@ -415,7 +415,7 @@ def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
     progress = Progress()
     config = small_config(learning_rate=1e30, clip=None, cell="rnn_relu", warmup_steps=0)
     with pytest.raises(Diverged, match=r"the loss was (nan|inf) at step \d+ of epoch 1$"):
-        fit(config, small, context=CPU, progress=progress)
+        fit(config, small, contexts=[CPU], progress=progress)
     assert progress.last_epoch.perplexity == math.inf
     assert progress.history == []
     assert progress.train_seconds > 0
@@ -436,5 +436,5 @@ def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corp
 def test_an_epoch_that_ends_beyond_any_perplexity_has_diverged(small: Corpus) -> None:
     progress = Progress()
     with pytest.raises(Diverged, match=r"the validation loss was \d\.\d+e\+\d+ after epoch 1$"):
-        fit(small_config(learning_rate=1e30, clip=None, dropout=0), small, context=CPU, progress=progress)
+        fit(small_config(learning_rate=1e30, clip=None, dropout=0), small, contexts=[CPU], progress=progress)
     assert progress.history == []

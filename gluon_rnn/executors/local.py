@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluon_rnn.config import unnumbered
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import Job
@@ -25,8 +26,8 @@ class Slot:
     """Room for one worker.
 
     Attributes:
-        device: ``cpu`` or ``gpu:N``, as the record shows it.
-        device_name: of the processor or GPU.
+        device: ``cpu``, ``cpu:N``, ``gpu:N`` or several such as ``gpu:0+gpu:1``, as the record shows it.
+        device_name: of the processor or the GPUs.
         visible: the device for `gluon_rnn.runtime.process_environment`.
     """
 
@@ -36,7 +37,7 @@ class Slot:
 
     def takes(self, job: Job) -> bool:
         """Whether `job` may run here."""
-        return job.config.device in (self.device, self.device.partition(":")[0])
+        return job.config.device in (self.device, unnumbered(self.device))
 
     def assign(self, job: Job) -> Job:
         """`job` as it will run here."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gluon_rnn.config import RunConfig, varying_fields
+from gluon_rnn.config import RunConfig, unnumbered, varying_fields
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import load_results, table_rows
 
@@ -43,8 +43,8 @@ def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.D
     """Every configuration of two tables of results: the baseline's in its order, then those that are new.
 
     Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
-    corpus counts by its content, the device by its kind. `threads` counts only where rows of a table differ in nothing
-    else: left to the machine it is no setting.
+    corpus counts by its content, devices by their kind and how many they are. `threads` counts only where rows of a
+    table differ in nothing else: left to the machine it is no setting.
 
     Raises:
         UserError: a table cannot be read, or has two runs of one configuration and seed.
@@ -79,7 +79,7 @@ def _key(row: Row, *, by_threads: bool) -> _Key:
     settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
     if settings["embed_size"] is None:
         settings["embed_size"] = settings["hidden_size"]
-    settings |= {"device": str(row["device"]).partition(":")[0], "dataset_sha1": row["dataset_sha1"]}
+    settings |= {"device": unnumbered(str(row["device"])), "dataset_sha1": row["dataset_sha1"]}
     if by_threads:
         settings["threads"] = row["threads"]
     return tuple(settings.items())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from gluon_rnn.config import unnumbered
 from gluon_rnn.records import RunRecord, describe
 from gluon_rnn.report.content import (
     Bars,
@@ -479,7 +480,7 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     counts: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
         r = row.record
-        letter = letters[r.machine_id, r.device_kind, r.device_name, r.threads]
+        letter = letters[r.machine_id, unnumbered(r.device), r.device_name, r.threads]
         key = (letter, *(getattr(r, name) for name in names))
         counts[key] += 1
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gluon_rnn.config import RunConfig, varying_fields
+from gluon_rnn.config import RunConfig, unnumbered, varying_fields
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.reading import Row
 
@@ -33,7 +33,7 @@ def quantity(record: RunRecord, name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where throughputs compare: one machine, kind of device and number of threads.
+    """Where throughputs compare: one machine, kind and number of devices, and number of threads.
 
     Attributes:
         letter: A, B and so on, in a report.
@@ -136,7 +136,7 @@ def places_of(rows: Iterable[Row]) -> list[Place]:
 def _where(row: Row) -> tuple[str, str, str, int | None]:
     record = row.record
     # A GPU's number decides nothing; its name does, where a machine has several kinds.
-    return record.machine_id, record.device_kind, record.device_name, record.threads
+    return record.machine_id, unnumbered(record.device), record.device_name, record.threads
 
 
 def _letter(number: int) -> str:

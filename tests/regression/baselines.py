@@ -57,7 +57,7 @@ def measure(config: RunConfig) -> RunRecord:
     progress = Progress()
     status: Status = "ok"
     try:
-        fit(config, corpus, context=mx.cpu(), progress=progress)
+        fit(config, corpus, contexts=[mx.cpu()], progress=progress)
     except Diverged:
         status = "diverged"
     name = run_id(config, content={"corpus": files.sha1})

@@ -27,19 +27,15 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def clip_left_out(patch: pytest.MonkeyPatch) -> None:
-    _wrap(
-        patch,
-        "clip_and_update",
-        lambda update, trainer, parameters, clip, context: update(trainer, parameters, None, context),
-    )
+    _wrap(patch, "clip_and_update", lambda update, trainer, parameters, clip: update(trainer, parameters, None))
 
 
 def clipped_one_by_one(patch: pytest.MonkeyPatch) -> None:
     """Each gradient to the norm that is meant for all."""
 
-    def update(update: Any, trainer: Any, parameters: Any, clip: float, context: Any) -> None:
+    def update(update: Any, trainer: Any, parameters: Any, clip: float) -> None:
         for parameter in parameters:
-            update(trainer, [parameter], clip, context)
+            update(trainer, [parameter], clip)
 
     _wrap(patch, "clip_and_update", update)
 
@@ -95,7 +91,7 @@ def training_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def windows(windows: Any, ids: Any, **options: Any) -> Any:
         pairs = zip(windows(ids[:-1], **options), windows(ids[1:], **options), strict=True)
-        return [(inputs, targets) for (inputs, _), (_, targets) in pairs]
+        return [[(inputs, targets)] for ((inputs, _),), ((_, targets),) in pairs]
 
     _wrap(patch, "training_windows", windows)
 
