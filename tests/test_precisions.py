@@ -107,6 +107,17 @@ def test_a_run_in_bfloat16_learns_as_one_in_float32(small_corpus: CorpusFiles) -
     assert losses["float32"][2] < losses["float32"][0]
 
 
+def test_two_devices_in_bfloat16_train_as_one(small_corpus: CorpusFiles) -> None:
+    """Not to float32's rounding: a weight that differs by one may fall to the next bfloat16."""
+    corpus, found = load_corpus(small_corpus), []
+    for contexts in ([CPU], [CPU, mx.cpu(1)]):
+        progress = Progress()
+        config = small_config(precision="bfloat16", dropout=0, learning_rate=5.0, batch_size=8)
+        fit(config, corpus, contexts=contexts, progress=progress)
+        found.append([loss for epoch in progress.history for loss in (epoch.train_loss, epoch.valid_loss)])
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
 def test_without_mkl_it_is_said() -> None:
     """In a process of its own, since the library is looked up once."""
     code = (
