@@ -46,6 +46,24 @@ def test_training_windows_are_gluonnlps() -> None:
         assert (y.asnumpy() == their_y.asnumpy()).all()
 
 
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_share_the_columns_of_a_window(devices: int) -> None:
+    contexts = [mx.cpu(number) for number in range(devices)]
+    whole = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[CPU])
+    shared = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=contexts)
+    assert len(shared) == len(whole) == 3
+    for ((inputs, targets),), shares in zip(whole, shared, strict=True):
+        assert [(x.context, y.context) for x, y in shares] == [(context, context) for context in contexts]
+        assert {x.shape for x, _ in shares} == {(4, 6 // devices)}
+        assert (np.concatenate([x.asnumpy() for x, _ in shares], axis=1) == inputs.asnumpy()).all()
+        assert (np.concatenate([y.asnumpy() for _, y in shares], axis=1) == targets.asnumpy()).all()
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    with pytest.raises(ValueError, match="6 sequences cannot be shared equally by 4 devices"):
+        training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[mx.cpu(number) for number in range(4)])
+
+
 def test_too_little_text_is_said() -> None:
     with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
         training_windows([1] * 10, bptt=5, batch_size=2, contexts=[CPU])

@@ -54,6 +54,16 @@ def test_defaults_are_system_a() -> None:
         ({"tie_weights": "maybe"}, "tie_weights='maybe'"),
         ({"dataset": ""}, "dataset=''"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": "gpu:"}, "unknown device 'gpu:'"),
+        ({"device": "auto:1"}, "unknown device 'auto:1'"),
+        ({"device": "cpu:100"}, "unknown device 'cpu:100'"),
+        ({"device": "gpu:0+"}, "unknown device 'gpu:0+'"),
+        (
+            {"device": "gpu:0+cpu:1"},
+            "unknown device 'gpu:0+cpu:1'; there are auto, cpu, gpu, cpu:N, gpu:N, and several",
+        ),
+        ({"device": "gpu+gpu"}, "unknown device 'gpu+gpu'"),
+        ({"device": "gpu:1+gpu:01"}, "device 'gpu:1+gpu:01' names a device twice"),
         ({"seed": -1}, "seed=-1"),
     ],
 )
@@ -88,16 +98,34 @@ def test_run_id_names_what_decides_the_result_and_nothing_else() -> None:
     name = run_id(base, content=CONTENT)
     same = [RunConfig(device="cpu", dataset="elsewhere"), RunConfig(device="cpu", log_interval=1)]
     assert {run_id(config, content=CONTENT) for config in same} == {name}
-    assert run_id(RunConfig(device="gpu:0"), content=CONTENT) == run_id(RunConfig(device="gpu:1"), content=CONTENT)
+    for one, other in (("gpu:0", "gpu:1"), ("gpu", "gpu:1"), ("cpu", "cpu:1"), ("gpu:0+gpu:1", "gpu:5+gpu:3")):
+        assert run_id(RunConfig(device=one), content=CONTENT) == run_id(RunConfig(device=other), content=CONTENT)
     others = [
         RunConfig(device="cpu", **change)  # type: ignore[arg-type]
         for change in ({"bptt": 36}, {"seed": 1}, {"threads": 1}, {"threads": 2}, {"epochs": 4}, {"clip": None})
     ]
-    names = [run_id(config, content=CONTENT) for config in [base, RunConfig(device="gpu"), *others]]
+    # How many devices share the batch decides how its gradients are rounded.
+    others += [RunConfig(device=device) for device in ("gpu", "gpu:0+gpu:1", "cpu:0+cpu:1", "cpu:0+cpu:1+cpu:2")]
+    names = [run_id(config, content=CONTENT) for config in [base, *others]]
     names.append(run_id(base, content={"corpus": "4567"}))
     assert len(set(names)) == len(names)
     # Results that were committed are found by this name: it may only change together with the schema version.
     assert name == "3234d22369e8"
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "kind", "count"),
+    [
+        ("auto", "auto", "auto", 1),
+        ("cpu", "cpu", "cpu", 1),
+        ("gpu:01", "gpu:1", "gpu", 1),
+        ("cpu:00+cpu:12", "cpu:0+cpu:12", "cpu", 2),
+        ("gpu:3+gpu:1+gpu:2", "gpu:3+gpu:1+gpu:2", "gpu", 3),
+    ],
+)
+def test_a_device_has_one_spelling(text: str, device: str, kind: str, count: int) -> None:
+    config = RunConfig(device=text)
+    assert (config.device, config.device_kind, len(config.devices)) == (device, kind, count)
 
 
 def test_points_are_the_product_of_the_axes_in_order_without_repeats() -> None:

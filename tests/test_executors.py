@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gluon_rnn.config import unnumbered
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.executors import Ended, local
 from gluon_rnn.executors.local import LocalExecutor, Slot
@@ -181,6 +182,43 @@ def test_each_gpu_has_one_worker_which_sees_no_other(worker: Worker, tmp_path: P
         assert item.job.origin.device_name == f"board {number}"
         assert (tmp_path / item.job.run_id / "hello").read_text().split("|")[0] == f"GPU-{number}"
     assert {item.job.run_id: item.job.config.device for item in ended}["f" * 12] == "gpu:1"
+
+
+@pytest.mark.parametrize(
+    ("devices", "visible"),
+    [
+        (("cpu:0", "cpu:1"), ("", "")),
+        (("cpu:0+cpu:1", "cpu:3+cpu:2"), ("", "")),
+        (("gpu:0+gpu:1", "gpu:3+gpu:2"), ("GPU-0,GPU-1", "GPU-3,GPU-2")),
+    ],
+)
+def test_no_device_has_two_workers_at_a_time(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, devices: tuple[str, str], visible: tuple[str, str]
+) -> None:
+    # The first worker waits for another, so that two are surely at work at once.
+    worker(f'touch "$3/here"; until [ $(ls {tmp_path}/*/here | wc -l) -ge 2 ]; do sleep 0.02; done')
+    slots = [
+        Slot(device, f"at {device}", f"gpu:{uuids}" if uuids else "cpu")
+        for device, uuids in zip(devices, visible, strict=True)
+    ]
+    jobs = [
+        job.model_copy(update={"config": job.config.model_copy(update={"device": unnumbered(devices[0])})})
+        for job in make_jobs(small_corpus, 5)
+    ]
+    together: list[list[str]] = []
+
+    def watch(running: Sequence[Job]) -> None:
+        together.append([device for job in running for device in job.config.devices])
+
+    ended = list(LocalExecutor(slots, timeout=30).run(jobs, tmp_path, watch=watch))
+    assert len(ended) == 5
+    assert all(len(set(busy)) == len(busy) for busy in together)
+    assert sorted("+".join(devices).split("+")) in [sorted(busy) for busy in together]
+    for item in ended:
+        device = item.job.config.device
+        assert item.job.origin.device_name == f"at {device}"
+        seen = (tmp_path / item.job.run_id / "hello").read_text().split("|")[0]
+        assert seen == visible[devices.index(device)]
 
 
 def test_processor_and_gpu_jobs_go_to_their_own_slots(

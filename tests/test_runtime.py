@@ -119,7 +119,8 @@ def test_one_switch_leaves_out_all_tuning():
 
 
 @pytest.mark.parametrize(
-    ("device", "visible"), [("cpu", ""), ("gpu:0", "0"), ("gpu:GPU-aabb", "GPU-aabb"), ("gpu:2", "2")]
+    ("device", "visible"),
+    [("cpu", ""), ("gpu:0", "0"), ("gpu:GPU-aabb", "GPU-aabb"), ("gpu:2", "2"), ("gpu:GPU-b,GPU-a", "GPU-b,GPU-a")],
 )
 def test_a_worker_sees_its_own_gpu_and_no_other(device, visible):
     environment = process_environment(device, 1, environ={"CUDA_VISIBLE_DEVICES": "0,1,2"})

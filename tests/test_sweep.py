@@ -19,7 +19,7 @@ from gluon_rnn import sweep as sweep_module
 from gluon_rnn.config import Sweep
 from gluon_rnn.executors import Ended
 from gluon_rnn.metrics import LossTotal, Progress
-from gluon_rnn.records import Job, LiveProgress, write_epochs, write_record
+from gluon_rnn.records import Job, LiveProgress, RunRecord, write_epochs, write_record
 from gluon_rnn.runtime import Gpu, Machine
 from gluon_rnn.sweep import Display, Plan, git_state, plan_sweep, run_sweep
 from tests.conftest import small_config, write_folder
@@ -189,6 +189,12 @@ def test_the_share_of_the_cores_does_not_name_a_run(sweep: Sweep, tmp_path: Path
         ("gpu:01", None, [(8, 0), (8, 0)], ["gpu:1"]),
         ("gpu:1,gpu:0", None, [(8, 0), (8, 0)], ["gpu:1", "gpu:0"]),
         ("gpu:0,gpu:1", 1, [(8, 0), (8, 0)], ["gpu:0"]),
+        ("gpu:1+gpu:0", None, [(8, 0), (8, 0)], ["gpu:1+gpu:0"]),
+        ("gpu:0+gpu:1,gpu:3+gpu:02", None, [(8, 0)] * 4, ["gpu:0+gpu:1", "gpu:3+gpu:2"]),
+        ("gpu:0+gpu:1,gpu:3+gpu:2", 1, [(8, 0)] * 4, ["gpu:0+gpu:1"]),
+        ("cpu:1", None, [], ["cpu:1"]),
+        ("cpu:0, cpu:1", None, [(8, 0)], ["cpu:0", "cpu:1"]),
+        ("cpu:0+cpu:1,cpu:2+cpu:3", None, [], ["cpu:0+cpu:1", "cpu:2+cpu:3"]),
     ],
 )
 def test_workers_go_where_they_are_told(
@@ -198,8 +204,17 @@ def test_workers_go_where_they_are_told(
     assert [slot.device for slot in planned.slots] == slots
     assert all(any(slot.takes(job) for slot in planned.slots) for job in planned.jobs)
     for slot in planned.slots:
-        number = slot.device.partition(":")[2]
-        assert slot.visible == (f"gpu:GPU-{number}" if number else "cpu")
+        # As MXNet will count them in the worker: in the order in which they were named.
+        uuids = ",".join(f"GPU-{single.partition(':')[2]}" for single in slot.device.split("+"))
+        assert slot.visible == (f"gpu:{uuids}" if slot.device.startswith("gpu") else "cpu")
+
+
+def test_several_gpus_are_named_by_their_boards(sweep: Sweep, tmp_path: Path) -> None:
+    gpus = machine((8, 0), (8, 0), (7, 0))
+    gpus = replace(gpus, gpus=tuple(replace(gpu, name=f"board {gpu.compute_capability[0]}") for gpu in gpus.gpus))
+    for device, name in (("gpu:0+gpu:1", "2 x board 8"), ("gpu:2+gpu:0", "board 7 + board 8"), ("gpu:2", "board 7")):
+        assert plan(sweep, tmp_path, device=device, machine=gpus).slots[0].device_name == name
+    assert plan(sweep, tmp_path, device="cpu:0+cpu:1", machine=gpus).slots[0].device_name == "a processor"
 
 
 def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_path: Path) -> None:
@@ -207,6 +222,9 @@ def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_p
         return plan(sweep, tmp_path, device=device, machine=machine((8, 0), (8, 0))).jobs[0].run_id
 
     assert first("gpu:0") == first("gpu:1") == first("gpu:0,gpu:1") == first("gpu") == first("auto") != first("cpu")
+    assert first("cpu:1") == first("cpu:0,cpu:1") == first("cpu")
+    assert first("gpu:0+gpu:1") == first("gpu:1+gpu:0") not in (first("gpu:0"), first("cpu:0+cpu:1"))
+    assert first("cpu:0+cpu:1") == first("cpu:2+cpu:3,cpu:0+cpu:1") != first("cpu")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +241,14 @@ def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_p
         ("gpu,gpu:0", [(8, 0)], ["mixes kinds"]),
         ("tpu", [], ["unknown device 'tpu'"]),
         ("gpu:x", [], ["unknown device 'gpu:x'"]),
-        ("cpu:1", [], ["unknown device 'cpu:1'"]),
+        ("gpu:0+gpu:2", [(8, 0), (8, 0)], ["device gpu:2 is not there", "gpu:0 to gpu:1"]),
+        ("gpu:0+gpu:1", [(8, 0), (9, 0)], ["gpu:1 (board 1)", "9.0"]),
+        ("gpu:0+gpu:1,gpu:1+gpu:2", [(8, 0)] * 3, ["names a device twice"]),
+        ("gpu:0+gpu:1,gpu:2", [(8, 0)] * 3, ["mixes kinds", "as many for each worker"]),
+        ("gpu:0+cpu:1", [(8, 0)], ["unknown device 'gpu:0+cpu:1'"]),
+        ("gpu:0+gpu:00", [(8, 0)], ["names a device twice"]),
+        ("cpu:0,cpu:1,cpu:0", [], ["names a device twice"]),
+        ("cpu:x", [], ["unknown device 'cpu:x'"]),
         ("", [], ["unknown device ''"]),
     ],
 )
@@ -235,7 +260,7 @@ def test_a_device_that_is_not_there_is_refused(
     if gpus and "," not in device:
         # The same from the sweep's own setting.
         pinned = sweep.with_arguments({"device": device}, {})
-        assert refused(pinned, tmp_path, machine=machine(*gpus)) == line
+        assert refused(pinned, tmp_path, machine=machine(*gpus)).endswith(line)
 
 
 def test_the_build_for_the_cpu_leaves_gpus_alone(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +275,11 @@ def test_no_workers_are_refused(sweep: Sweep, tmp_path: Path, jobs: int, words: 
 
 
 def test_more_jobs_than_gpus_are_refused(sweep: Sweep, tmp_path: Path) -> None:
-    assert "2 GPUs" in refused(sweep, tmp_path, jobs=3, machine=machine((8, 0), (8, 0)))
+    assert "there is room for 2" in refused(sweep, tmp_path, jobs=3, machine=machine((8, 0), (8, 0)))
     # One usable.
-    assert "1 GPUs" in refused(sweep, tmp_path, device="gpu", jobs=2, machine=machine((8, 0), (9, 0)))
+    assert "room for 1" in refused(sweep, tmp_path, device="gpu", jobs=2, machine=machine((8, 0), (9, 0)))
+    assert "room for 1" in refused(sweep, tmp_path, device="gpu:0+gpu:1", jobs=2, machine=machine((8, 0), (8, 0)))
+    assert "room for 2" in refused(sweep, tmp_path, device="cpu:0,cpu:1", jobs=3)
 
 
 def test_a_gpu_that_the_sweep_names_has_a_worker(sweep: Sweep, tmp_path: Path) -> None:
@@ -261,6 +288,31 @@ def test_a_gpu_that_the_sweep_names_has_a_worker(sweep: Sweep, tmp_path: Path) -
     # Which of the boards it is decides nothing: the points of a cell are one.
     assert len(plan(named, tmp_path, machine=gpus).jobs) == 2
     assert "--jobs 1" in refused(named, tmp_path, jobs=1, machine=gpus)
+
+
+def test_devices_that_the_sweep_names_are_shared_by_no_two_runs(sweep: Sweep, tmp_path: Path) -> None:
+    def devices(*named: str, **options: object) -> list[str]:
+        swept = replace(sweep, axes={"device": named}, pinned={"batch_size": 6})
+        return [slot.device for slot in plan(swept, tmp_path, machine=machine(*[(8, 0)] * 3), **options).slots]
+
+    assert devices("gpu:0+gpu:1", "gpu") == ["gpu:0+gpu:1", "gpu:2"]
+    assert devices("cpu:0+cpu:1", "cpu", "gpu:2") == ["cpu:0+cpu:1", "gpu:2", "cpu"]
+    assert devices("gpu:1", "gpu") == ["gpu:1"]
+    for named, jobs, line in (
+        (("gpu:0", "gpu:0+gpu:1"), None, "the sweep names gpu:0 for several workers"),
+        (("gpu:0+gpu:1+gpu:2", "gpu"), None, "leaves none for device gpu"),
+        (("gpu:0+gpu:1", "gpu"), 1, "--jobs 1 leaves no worker for some of the 2 devices"),
+    ):
+        swept = replace(sweep, axes={"device": named}, pinned={"batch_size": 6})
+        assert line in refused(swept, tmp_path, jobs=jobs, machine=machine(*[(8, 0)] * 3))
+
+
+@pytest.mark.parametrize("device", ["cpu:0+cpu:1+cpu:2", "cpu:0+cpu:1+cpu:2,cpu:3+cpu:4+cpu:5"])
+def test_a_batch_that_the_devices_cannot_share_is_refused(sweep: Sweep, tmp_path: Path, device: str) -> None:
+    line = refused(sweep, tmp_path, device=device)
+    assert line.startswith("batch_size=4 cannot be shared equally by the 3 devices of cpu:0+cpu:1+cpu:2;")
+    assert line.endswith("make it a multiple of 3")
+    plan(sweep.with_arguments({"batch_size": "6"}, {}), tmp_path, device=device)
 
 
 @pytest.mark.parametrize(
@@ -633,6 +685,36 @@ def test_train_is_a_run_in_a_process_of_its_own(small_folder: Path, tmp_path: Pa
     assert (tmp_path / "train" / "runs" / record.run_id / "best.params").exists()
     # It is a sweep of one point, which is not run again.
     assert train(RunConfig(**config.model_dump(exclude_unset=True)), directory=tmp_path) == record
+
+
+def test_a_pool_of_cpu_contexts_has_one_worker_on_each_and_the_results_of_one(
+    small_folder: Path, tmp_path: Path
+) -> None:
+    settings = small_config(dataset=str(small_folder), epochs=1, batch_size=8, dropout=0.0, threads=1).model_dump()
+    sweep = Sweep("pool", settings={**settings, "device": "auto"}, axes={"cell": ("lstm", "gru")})
+    together: list[list[str]] = []
+
+    class Watching(Display):
+        def running(self, jobs: Sequence[Job]) -> None:
+            together.append([single for job in jobs for single in job.config.devices])
+
+    def records(device: str) -> list[RunRecord]:
+        together.clear()
+        found = run_sweep(plan(sweep, tmp_path / device, device=device), display=Watching())
+        assert {record.status for record in found} == {"ok"}
+        assert all(len(set(busy)) == len(busy) for busy in together)
+        return found
+
+    pool = records("cpu:1,cpu:2")
+    assert {record.device for record in pool} == {"cpu:1", "cpu:2"}
+    assert ["cpu:1", "cpu:2"] in [sorted(busy) for busy in together]
+    pairs = records("cpu:0+cpu:1")
+    assert {record.device for record in pairs} == {"cpu:0+cpu:1"}
+    for one, several in zip(pool, pairs, strict=True):
+        assert one.run_id != several.run_id
+        assert several.valid_loss == pytest.approx(one.valid_loss, abs=1e-6)
+        assert several.train_perplexity == pytest.approx(one.train_perplexity, rel=1e-6)
+        assert (several.train_tokens, several.parameters) == (one.train_tokens, one.parameters)
 
 
 def test_a_training_that_fails_raises_its_reason_and_the_end_of_its_log(small_folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mxnet as mx
 import pytest
 
 from gluon_rnn import training, worker
@@ -53,6 +54,31 @@ def fail_with(error: BaseException) -> Fit:
         raise error
 
     return fit
+
+
+@pytest.mark.parametrize(
+    ("device", "contexts"),
+    [
+        ("cpu", [mx.cpu(0)]),
+        ("cpu:1", [mx.cpu(1)]),
+        ("cpu:2+cpu:0", [mx.cpu(2), mx.cpu(0)]),
+        ("gpu:3", [mx.gpu(0)]),
+        ("gpu:3+gpu:1", [mx.gpu(0), mx.gpu(1)]),
+    ],
+)
+def test_a_run_trains_on_what_it_was_given(
+    run: Callable[..., RunRecord], device: str, contexts: list[mx.Context]
+) -> None:
+    """Of GPUs a worker sees its own only, which CUDA counts from 0."""
+    given: list[mx.Context] = []
+
+    def fit(*arguments: Any, contexts: list[mx.Context], **options: Any) -> None:
+        given.extend(contexts)
+        raise ValueError("enough")
+
+    record = run(fit, code=1, device=device)
+    assert given == contexts
+    assert record.device == device
 
 
 def test_a_divergence_keeps_the_epochs_before_it(run: Callable[..., RunRecord], tmp_path: Path) -> None:
