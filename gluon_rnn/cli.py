@@ -86,9 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--data-dir", type=_folder, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
     )
-    sweep.add_argument("--device", default="auto", help="auto, cpu, gpu, or GPUs such as gpu:0,gpu:1 (default: auto)")
     sweep.add_argument(
-        "--jobs", type=int, metavar="N", help="runs side by side (default: one for each GPU listed, else 1)"
+        "--device",
+        default="auto",
+        help="what each worker gets: auto, cpu, gpu, or a list such as gpu:0,gpu:1 (two workers) or "
+        "gpu:0+gpu:1,gpu:2+gpu:3 (two workers of two GPUs each, which share every batch) (default: auto)",
+    )
+    sweep.add_argument(
+        "--jobs", type=int, metavar="N", help="runs side by side (default: one for each entry of a list, else 1)"
     )
     sweep.add_argument(
         "--timeout", type=_seconds, metavar="S", help="stop a run after so many seconds (default: never)"

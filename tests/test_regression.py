@@ -215,6 +215,11 @@ def test_points_are_matched_by_what_decides_the_result() -> None:
     here = run(dataset="/a/b", device="gpu:0", log_interval=10)
     there = run(dataset="b", device="gpu:1", log_interval=200, threads=8, host="elsewhere")
     assert compare(table(here), table(there)).verdict == "held"
+    here_on_two, there_on_two = (
+        {**row, "device": device} for row, device in ((here, "gpu:0+gpu:1"), (there, "gpu:3+gpu:2"))
+    )
+    assert compare(table(here_on_two), table(there_on_two)).verdict == "held"
+    assert compare(table(here), table(there_on_two)).verdict == "not compared"
     for column, value in (("device", "cpu"), ("dataset_sha1", "e" * 40), ("learning_rate", 5.0), ("max_steps", 3)):
         assert compare(table(here), table({**here, column: value})).verdict == "not compared", column
 

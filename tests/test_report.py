@@ -357,6 +357,18 @@ def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
     assert column(machines, "runs") == [1, 2, 1, 1, 1]
 
 
+def test_one_gpu_and_two_are_different_places(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    document = document_of(
+        tmp_path / "grid",
+        good(small_corpus, "a", 100.0, 10.0, seed=0, device="gpu:0"),
+        good(small_corpus, "b", 90.0, 20.0, seed=0, device="gpu:0+gpu:1"),
+        good(small_corpus, "c", 80.0, 30.0, seed=1, device="gpu:3+gpu:2"),
+    )
+    ranking = section(document, "Ranking")
+    assert column(ranking, "place") == ["B", "A"]
+    assert column(ranking, "valid ppl") == [85.0, 100.0]
+
+
 def test_corpora_are_apart_and_so_are_parts_of_one(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     document = document_of(
         tmp_path / "grid",
