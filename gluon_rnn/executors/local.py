@@ -131,13 +131,18 @@ class LocalExecutor:
         )
 
 
-def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
-    job = slot.assign(job)
+def prepare(job: Job, directory: Path) -> None:
+    """Make `directory` ready for a worker that does `job`."""
     directory.mkdir(parents=True, exist_ok=True)
     # What an earlier attempt left, and what it was writing when it was stopped; its log is kept and goes on.
     for path in (directory / "record.json", directory / "progress.json", *directory.glob(".*.tmp")):
         path.unlink(missing_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
+
+
+def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
+    job = slot.assign(job)
+    prepare(job, directory)
     with (directory / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],
