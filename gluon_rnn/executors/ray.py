@@ -131,7 +131,7 @@ class RayExecutor:
         return replace(smallest.machine, cores=smallest.cores, gpus=gpus)
 
     def slots(self, jobs: Sequence[Job]) -> tuple[Slot, ...]:
-        """Room for workers, as a plan tells people: for as many as the cluster holds of runs like the first of `jobs`."""
+        """Room for workers, as a plan tells people: as many as the cluster holds of runs like the first of `jobs`."""
         kind = jobs[0].config.device_kind
         places = sum(node.places(self._threads(jobs[0]), kind) for node in self.nodes)
         return (Slot(kind, kind, kind),) * min(places, self._jobs or places)

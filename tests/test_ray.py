@@ -1,0 +1,449 @@
+"""Runs on a real Ray cluster of this machine: a head without cores, and two raylets that stand for two machines."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gluon_rnn import UserError, cli
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.executors import Ended
+from gluon_rnn.executors import ray as ray_module
+from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.executors.mirror import Change
+from gluon_rnn.executors.node import Update
+from gluon_rnn.executors.ray import Node, RayExecutor
+from gluon_rnn.records import Job, RunRecord, read_epochs, read_record
+from gluon_rnn.runtime import describe_machine
+from tests.test_cli import CHECKOUT, RUN_SWEEP, SETTINGS, environment, refusal, wait_for, workers_of, write_sweep
+from tests.test_records import make_job
+from tests.test_sweep import machine
+
+#: What differs between two runs that came out alike.
+TIMES = {
+    "tokens_per_second",
+    "sequences_per_second",
+    "step_ms_p50",
+    "step_ms_p95",
+    "train_seconds",
+    "evaluation_seconds",
+    "wall_seconds",
+    "peak_rss_mb",
+    "started_at",
+}
+#: So many that a run is far from its end when its first checkpoint has come back.
+MANY_EPOCHS = 25
+
+
+def silent(running: Sequence[Job]) -> None:
+    """Watch nothing."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    # Ray's sockets lie in it, whose names may have 107 bytes.
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=2)
+            yield cluster
+        finally:
+            cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def joined(cluster: Any, said: list[str]) -> Iterator[RayExecutor]:
+    handler = signal.getsignal(signal.SIGTERM)
+    with RayExecutor(cluster.address, notice=said.append) as executor:
+        assert signal.getsignal(signal.SIGTERM) is handler
+        yield executor
+
+
+@pytest.fixture
+def executor(joined: RayExecutor, said: list[str]) -> RayExecutor:
+    """The cluster's, which a test may change."""
+    said.clear()
+    return copy.copy(joined)
+
+
+def locally(jobs: Sequence[Job], folder: Path) -> list[Ended]:
+    return list(LocalExecutor([Slot("cpu", describe_machine().cpu_name, "cpu")]).run(jobs, folder, watch=silent))
+
+
+def record_of(job: Job, folder: Path) -> RunRecord:
+    record = read_record(folder / job.run_id)
+    assert record
+    return record
+
+
+def assert_alike(job: Job, here: Path, there: Path) -> None:
+    """One run in two folders: all that is measured but time, to the bit."""
+    one, other = (record_of(job, folder).model_dump(exclude=TIMES) for folder in (here, there))
+    assert one == other
+    assert one["status"] == "ok"
+    epochs = [
+        [replace(epoch, tokens_per_second=None, seconds=0.0) for epoch in read_epochs(folder / job.run_id)]
+        for folder in (here, there)
+    ]
+    assert epochs[0] == epochs[1]
+    assert len(epochs[0]) == job.config.epochs
+    assert (here / job.run_id / "best.params").read_bytes() == (there / job.run_id / "best.params").read_bytes()
+
+
+def raylet_of(process: int) -> int:
+    """The raylet whose worker has started `process`."""
+    for _ in range(2):
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return process
+
+
+def complete(corpus: CorpusFiles, run_id: str, **settings: object) -> Job:
+    """A job as a plan would make it for this machine."""
+    job = make_job(corpus, run_id=run_id, threads=1, **settings)
+    here = describe_machine()
+    versions = {f"{name}_version": version for name, version in ray_module.library_versions().items()}
+    origin = {"host": here.host, "machine_id": here.machine_id, "device_name": here.cpu_name, **versions}
+    return job.model_copy(update={"origin": job.origin.model_copy(update=origin)})
+
+
+def test_runs_are_those_of_this_machine_to_the_bit(
+    executor: RayExecutor,
+    said: list[str],
+    tmp_path: Path,
+    small_corpus: CorpusFiles,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user = tmp_path / "user"
+    user.mkdir()
+    shutil.copy(CHECKOUT / "tests" / "cells_for_tests.py", user / "own_cells.py")
+    monkeypatch.chdir(user)
+    cells = ["lstm", "own_cells:OwnCell", "own_cells:Crashing"]
+    jobs = [complete(small_corpus, f"{number:012}", cell=cell) for number, cell in enumerate(cells)]
+    locally(jobs[:2], tmp_path / "local")
+    shutil.copytree(str(small_corpus.folder), user / "text")
+    # No node works in this folder, so that the text must come to it.
+    away = [job.model_copy(update={"corpus": replace(small_corpus, folder=Path("text"))}) for job in jobs]
+    seen: set[str] = set()
+    ended = {
+        item.job.run_id: item
+        for item in executor.run(away, tmp_path / "ray", watch=lambda running: seen.update(j.run_id for j in running))
+    }
+    for job in jobs[:2]:
+        assert (ended[job.run_id].status, ended[job.run_id].reason) == (None, "")
+        assert_alike(job, tmp_path / "local", tmp_path / "ray")
+        there = tmp_path / "ray" / job.run_id
+        assert sorted(path.name for path in there.iterdir()) == [
+            "best.params",
+            "config.json",
+            "epochs.csv",
+            "log.txt",
+            "record.json",
+        ]
+        assert (there / "log.txt").read_text().splitlines()[-1].endswith("ended: ok")
+    crashed = jobs[2].run_id
+    assert (ended[crashed].status, ended[crashed].reason) == ("failed", "the worker was ended by SIGSEGV")
+    assert "own_cells.py" in (tmp_path / "ray" / crashed / "log.txt").read_text()
+    assert seen == {job.run_id for job in jobs}
+    assert said == []
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_no_more_than_an_epoch(
+    cluster: Any, executor: RayExecutor, said: list[str], tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    job = complete(small_corpus, "0" * 12, epochs=MANY_EPOCHS)
+    locally([job], tmp_path / "local")
+    directory = tmp_path / "ray" / job.run_id
+    orphans: list[int] = []
+
+    def kill(running: Sequence[Job]) -> None:
+        if running and not orphans and (directory / "checkpoint" / "state.json").exists():
+            orphans.extend(workers_of_run(job))
+            (process,) = orphans
+            raylet = raylet_of(process)
+            (node,) = [node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == raylet]
+            cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        (ended,) = executor.run([job], tmp_path / "ray", watch=kill)
+    finally:
+        cluster.add_node(num_cpus=2)
+    assert (ended.status, ended.reason) == (None, "")
+    assert_alike(job, tmp_path / "local", tmp_path / "ray")
+    (line,) = said
+    assert line.startswith(f"run {job.run_id}: its node was lost (")
+    assert line.endswith("); starting it again, 1 of 3 times")
+    log = (directory / "log.txt").read_text()
+    assert log.count(f"{job.run_id}: lstm") == 2
+    assert log.count("[epoch 1] throughput") == 1
+    wait_for(lambda: not workers_of_run(job))
+
+
+def workers_of_run(job: Job) -> list[int]:
+    """The processes that work at `job`, wherever that is."""
+    return [
+        process
+        for process in workers_of(Path(tempfile.gettempdir()))
+        if job.run_id.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["local", "ray"])
+def test_a_sweep_that_was_stopped_goes_on_with_the_other_executor(
+    executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, first: str
+) -> None:
+    job = complete(small_corpus, f"{first:0>12}", epochs=MANY_EPOCHS)
+    locally([job], tmp_path / "whole")
+    directory = tmp_path / "both" / job.run_id
+    local = LocalExecutor([Slot("cpu", describe_machine().cpu_name, "cpu")])
+
+    class CtrlC(Exception):
+        pass
+
+    def stop(running: Sequence[Job]) -> None:
+        if (directory / "checkpoint" / "state.json").exists():
+            assert workers_of_run(job)
+            raise CtrlC
+
+    one, other = (local, executor) if first == "local" else (executor, local)
+    with pytest.raises(CtrlC):
+        list(one.run([job], tmp_path / "both", watch=stop))
+    # Stopped in order: nothing need be waited for.
+    assert not workers_of_run(job)
+    assert not list(Path(tempfile.gettempdir()).glob(f"gluon-rnn-*/runs/{job.run_id}"))
+    assert not (directory / "record.json").exists()
+    (ended,) = other.run([job], tmp_path / "both", watch=silent)
+    assert ended.status is None
+    assert_alike(job, tmp_path / "whole", tmp_path / "both")
+    assert (directory / "log.txt").read_text().count("[epoch 1] throughput") == 1
+
+
+def test_two_runs_never_share_a_gpu(
+    cluster: Any, executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+
+    # Ray's resources are real, the boards are not: a run holds a file of its GPU's name until both have been held.
+    def run_task(job: Job, start: Change, corpus: object, modules: object, timeout: object) -> Iterator[Update]:
+        import os
+        import time
+
+        gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+        (held / gpu).open("x").close()
+        (held / f"ever-{gpu}").touch()
+        job = job.model_copy(update={"config": job.config.model_copy(update={"device": f"gpu:{gpu}"})})
+        yield Update(job, Change(files={"gpu": gpu.encode()}))
+        while len(list(held.glob("ever-*"))) < 2:
+            time.sleep(0.01)
+        (held / gpu).unlink()
+        yield Update(job, Change(), Ended(job, "failed", "was none", 0.0))
+
+    node = cluster.add_node(num_cpus=2, num_gpus=2)
+    try:
+        monkeypatch.setattr(ray_module, "_run_task", run_task)
+        executor.nodes = (Node(machine((8, 0), (8, 0)), 2, 2),)
+        jobs = [make_job(small_corpus, run_id=f"{number:012}", device="gpu") for number in range(5)]
+        together: list[set[str]] = []
+        ended = list(
+            executor.run(jobs, tmp_path, watch=lambda running: together.append({job.config.device for job in running}))
+        )
+    finally:
+        cluster.remove_node(node)
+    assert [item.reason for item in ended] == ["was none"] * 5
+    assert {(tmp_path / job.run_id / "gpu").read_text() for job in jobs} == {"0", "1"}
+    assert {"gpu:0", "gpu:1"} in together
+
+
+def test_a_run_on_a_node_that_lives_is_not_made_again(
+    executor: RayExecutor, said: list[str], tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_task(job: Job, *arguments: object) -> Iterator[Update]:
+        yield Update(job, Change(log=b"began\n"))
+        raise OSError("no space left on the node")
+
+    monkeypatch.setattr(ray_module, "_run_task", run_task)
+    job = make_job(small_corpus)
+    (ended,) = executor.run([job], tmp_path, watch=silent)
+    assert (ended.status, ended.reason) == ("failed", "OSError on its node: no space left on the node")
+    assert (tmp_path / job.run_id / "log.txt").read_text() == "began\n"
+    assert said == []
+
+
+def test_a_run_whose_node_is_lost_again_and_again_has_failed(
+    executor: RayExecutor, said: list[str], tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_task(job: Job, start: Change, *arguments: object) -> Iterator[Update]:
+        import os
+        import signal
+
+        count = len(start.files)
+        yield Update(job, Change(log=b"began\n", files={f"checkpoint/{count}": b"", "checkpoint/state.json": b""}))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ray_module, "_run_task", run_task)
+    job = make_job(small_corpus)
+    (ended,) = executor.run([job], tmp_path, watch=silent)
+    assert ended.status == "failed"
+    assert ended.reason == "its node was lost 4 times, the last time by WorkerCrashedError"
+    assert [line.partition("; ")[2] for line in said] == [f"starting it again, {n} of 3 times" for n in (1, 2, 3)]
+    assert (tmp_path / job.run_id / "log.txt").read_text() == "began\n" * 4
+    # Each was given the checkpoint of the one before.
+    assert (tmp_path / job.run_id / "checkpoint" / "2").exists()
+
+
+def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
+    cluster: Any, executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_task(job: Job, *arguments: object) -> Iterator[Update]:
+        yield Update(job, Change(), Ended(job, "failed", f"came to {job.threads} threads", 0.0))
+
+    monkeypatch.setattr(ray_module, "_run_task", run_task)
+    monkeypatch.setattr(ray_module, "_LOOK_SECONDS", 0.1)
+    # The nodes as they were when the sweep began.
+    executor.nodes = (*executor.nodes, Node(machine(), 3, 0), Node(machine(), 5, 0))
+    added: list[Any] = []
+
+    def join(running: Sequence[Job]) -> None:
+        if not added:
+            added.append(cluster.add_node(num_cpus=3))
+
+    try:
+        (ended,) = executor.run([make_job(small_corpus, threads=3)], tmp_path, watch=join)
+        assert ended.reason == "came to 3 threads"
+    finally:
+        cluster.remove_node(added[0])
+    monkeypatch.setattr(ray_module, "_PATIENCE_SECONDS", 0.2)
+    (ended,) = executor.run([make_job(small_corpus, threads=5)], tmp_path, watch=silent)
+    assert (ended.status, ended.reason) == ("failed", "no node is left in the Ray cluster that could hold it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"threads": 3},
+            "no node of the Ray cluster has the 3 cores that a run needs; the largest has 2 cores and 0 GPUs: lower "
+            "threads, or add a node",
+        ),
+        (
+            {"device": "gpu"},
+            "no node of the Ray cluster has the 2 cores and a GPU that a run needs; the largest has 2 cores and 0 GPUs: "
+            "lower threads, or add a node",
+        ),
+        ({"device": "gpu:1"}, "device gpu:1 cannot be asked of a Ray cluster, which chooses; use gpu"),
+    ],
+)
+def test_what_no_node_can_hold_is_refused_before_anything_starts(
+    executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, settings: dict[str, object], line: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        list(executor.run([make_job(small_corpus), make_job(small_corpus, **settings)], tmp_path, watch=silent))
+    assert str(raised.value) == line
+    assert not list(tmp_path.glob("0*"))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cpu", "gpu", "slots"),
+    [(None, 6, 4, 3), (1, 6, 6, 1), (2, 6, 6, 2), (3, 3, 4, 3), (5, 2, 4, 5), (40, 1, 4, 20)],
+)
+def test_a_run_has_its_share_of_the_smallest_node(
+    executor: RayExecutor, small_corpus: CorpusFiles, jobs: int | None, cpu: int, gpu: int, slots: int
+) -> None:
+    few, many = machine(cores=8), machine((8, 0), (8, 0), cores=16)
+    executor.nodes = (Node(few, 6, 0), Node(many, 14, 3))
+    executor._jobs = jobs
+    of_cpu, of_gpu = make_job(small_corpus), make_job(small_corpus, device="gpu")
+    assert executor._threads(of_cpu) == cpu
+    # The second node alone has GPUs, three of them.
+    assert executor._threads(of_gpu) == {None: 14 // 3, 1: 14, 2: 7}.get(jobs, 14 // 3)
+    assert executor._threads(make_job(small_corpus, threads=5)) == 5
+    assert len(executor.slots([of_cpu])) == slots
+    assert executor.machine.cores == 6
+    assert len(executor.machine.gpus) == 2
+
+
+def test_other_libraries_on_a_node_are_refused(executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ray_module.library_versions()
+    monkeypatch.setattr(ray_module, "library_versions", lambda: {**here, "gluonnlp": "0.9"})
+    with pytest.raises(
+        UserError, match=r"^node .* has gluonnlp 0\.10\.0, and this machine 0\.9; install the same on b"
+    ):
+        ray_module._describe_nodes(executor._ray)
+
+
+def test_one_process_joins_one_cluster(cluster: Any, executor: RayExecutor) -> None:
+    with pytest.raises(UserError, match=r"^Ray is at work in this process already; call ray\.shutdown\(\) first$"):
+        RayExecutor(cluster.address)
+
+
+@pytest.mark.slow
+def test_the_command_line_runs_on_a_cluster_and_goes_on_without_it(
+    cluster: Any, tmp_path: Path, small_folder: Path
+) -> None:
+    settings = {**SETTINGS, "dataset": str(small_folder), "threads": 1, "epochs": MANY_EPOCHS}
+    file = write_sweep(tmp_path / "two.yaml", {"set": settings, "axes": {"cell": ["lstm", "gru"]}})
+    arguments = [*RUN_SWEEP, str(file), "--executor", "ray", "--jobs", "1"]
+    process = subprocess.Popen(
+        arguments,
+        cwd=tmp_path,
+        env=environment(RAY_ADDRESS=cluster.address),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    results = tmp_path / "results" / "two"
+    wait_for(lambda: list(results.glob("runs/*/checkpoint/state.json")))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    start, *rest = out.splitlines()
+    assert start.endswith("2 points, 0 done already, 2 to run on cpu; results in results/two")
+    assert all(line.startswith("started cell=") for line in rest)
+    assert err.splitlines()[1] == ("stopped; what had finished is in results/two. To go on, start it again:")
+    assert len(err.splitlines()) == 3
+    assert not [process for process in workers_of(Path(tempfile.gettempdir())) if results.name]
+    done = subprocess.run(arguments[:-4], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert "[2/2]" in done.stdout
+    (run,) = [path for path in results.glob("runs/*/log.txt") if path.read_text().count(": lstm, hidden") == 2]
+    assert run.read_text().count("[epoch 1] throughput") == 1
+
+
+def test_what_is_wrong_with_a_cluster_is_said_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ray(*arguments: str) -> str:
+        return refusal(capsys, "sweep", "--executor", "ray", *arguments)
+
+    monkeypatch.setattr(ray_module, "_ANSWER_SECONDS", 3.0)
+    assert ray("--ray-address", "127.0.0.1:9").startswith("error: no Ray cluster answers at 127.0.0.1:9; start one")
+    assert ray("--ray-address", "ray://here:10001").startswith("error: ray://here:10001 is a Ray Client's address")
+    assert ray("--device", "gpu:0,gpu:1").startswith("error: --device gpu:0,gpu:1 cannot be asked of a Ray cluster")
+    line = refusal(capsys, "sweep", "--ray-address", "here:6379")
+    assert line == "error: --ray-address is of use with --executor ray only; add that or drop the address"
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert ray() == "error: --executor ray needs Ray; pip install 'gluon_rnn[ray]', on every node"
