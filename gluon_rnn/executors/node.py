@@ -61,7 +61,7 @@ def run_here(
     """
     machine = describe_machine()
     slot = _slot(job, machine)
-    with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"gluon-rnn-{job.run_id}-") as folder:
         job = slot.assign(_at_home(job, machine, bring(job.corpus, Path(folder, "corpus"), corpus)))
         directory = Path(folder, "runs", job.run_id)
         directory.mkdir(parents=True)

@@ -312,10 +312,10 @@ def _import_ray() -> Any:
 
 def _connect(address: str | None) -> Any:
     ray = _import_ray()
-    if ray.is_initialized():
-        raise UserError("Ray is at work in this process already; call ray.shutdown() first")
     if address:
         _check_answers(address)
+    if ray.is_initialized():
+        raise UserError("Ray is at work in this process already; call ray.shutdown() first")
     package = Path(__file__).resolve().parents[1]
     settings = {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ and name != "LD_PRELOAD"}
     own = {} if address else {"num_cpus": describe_machine().cores, "include_dashboard": False}
