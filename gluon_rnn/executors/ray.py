@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from gluon_rnn.executors.node import Update, run_here
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import RECORDED_VARIABLES, Machine, default_threads, describe_machine, library_versions
 
-ADDRESS_VARIABLE = "RAY_ADDRESS"
+ADDRESS_VARIABLE, TOKEN_VARIABLE = "RAY_ADDRESS", "RAY_AUTH_TOKEN"
 
 _POLL_SECONDS = 0.1
 #: For an address to answer, and for every node to say what it is.
@@ -320,7 +321,11 @@ def _connect(address: str | None) -> Any:
     settings = {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ and name != "LD_PRELOAD"}
     own = {} if address else {"num_cpus": describe_machine().cores, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
+    # Ray would make a token of the user's for a cluster of its own, and from then on ask for it everywhere.
+    token = None if address or TOKEN_VARIABLE in os.environ else secrets.token_hex()
     try:
+        if token:
+            os.environ[TOKEN_VARIABLE] = token
         ray.init(
             address=address or "local",
             # What decides bits and speed is as it would be here; a path to preload is a matter of each node.
@@ -333,6 +338,8 @@ def _connect(address: str | None) -> Any:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot join the Ray cluster at {address or 'this machine'}: {reason}") from None
     finally:
+        if token:
+            del os.environ[TOKEN_VARIABLE]
         # Ray has put its own in the place of one that stops the sweep in order.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
@@ -344,20 +351,28 @@ def _check_answers(address: str) -> None:
     """Refuse an address at which no Ray cluster answers.
 
     ray.init of Ray 2.60 keeps trying for more than two minutes, in which it hears no Ctrl-C (seen with a closed port
-    and with one of a web server). Its own command does, too, but in a process that can be ended.
+    and with one of a web server). So it is tried first in a process that can be ended.
     """
     if "://" in address:
         raise UserError(
             f"{address} is a Ray Client's address, which cannot stream; run the sweep on a node of the cluster, with "
             "--ray-address auto"
         )
-    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    attempt = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+    reason = f"no word within {_ANSWER_SECONDS:g} s"
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_ANSWER_SECONDS)
-    except (subprocess.SubprocessError, OSError):
-        raise UserError(
-            f"no Ray cluster answers at {address}; start one with ray start --head, or name another --ray-address"
-        ) from None
+        done = subprocess.run(
+            [sys.executable, "-c", attempt, address], capture_output=True, text=True, timeout=_ANSWER_SECONDS
+        )
+        if done.returncode == 0:
+            return
+        reason = (done.stderr.splitlines() or ["it ended"])[-1].rpartition("exceptions.")[2]
+    except subprocess.TimeoutExpired:
+        pass
+    raise UserError(
+        f"no Ray cluster answers at {address} ({reason}); start one with ray start --head, or name another "
+        "--ray-address"
+    )
 
 
 def _silence() -> None:
