@@ -87,7 +87,9 @@ def run_here(
             finally:
                 stopping.set()
             (ended,) = future.result()
-        yield Update(job, mirror.changes(ended=True), ended)
+        last = Update(job, mirror.changes(ended=True), ended)
+    # Whoever has this may end the process, so that nothing may be left to do.
+    yield last
 
 
 def _slot(job: Job, machine: Machine) -> Slot:
