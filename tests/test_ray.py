@@ -26,6 +26,7 @@ from gluon_rnn.executors.ray import Node, RayExecutor
 from gluon_rnn.records import Job, RunRecord, read_epochs, read_record
 from gluon_rnn.runtime import describe_machine
 from tests.test_cli import CHECKOUT, RUN_SWEEP, SETTINGS, environment, refusal, wait_for, workers_of, write_sweep
+from tests.test_executors import is_alive
 from tests.test_records import make_job
 from tests.test_sweep import machine
 
@@ -288,6 +289,41 @@ def test_two_runs_never_share_a_gpu(
         cluster.remove_node(node)
     assert [item.reason for item in ended] == ["was none"] * 5
     assert {(tmp_path / job.run_id / "gpu").read_text() for job in jobs} == {"0", "1"}
+
+
+def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
+    executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Neither ends by itself; only the first is content to be told so.
+    def run_task(job: Job, *arguments: object) -> Iterator[Update]:
+        import os
+        import time
+
+        yield Update(job, Change(files={"process": str(os.getpid()).encode()}))
+        while True:
+            try:
+                while True:
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                (tmp_path / job.run_id / "told").touch()
+                if job.run_id == "obedient":
+                    raise
+
+    class CtrlC(Exception):
+        pass
+
+    def stop(running: Sequence[Job]) -> None:
+        if len(running) == 2:
+            raise CtrlC
+
+    monkeypatch.setattr(ray_module, "_run_task", run_task)
+    monkeypatch.setattr(ray_module, "_GRACE_SECONDS", 1.0)
+    jobs = [make_job(small_corpus, run_id=name, threads=1) for name in ("obedient", "stubborn")]
+    with pytest.raises(CtrlC):
+        list(executor.run(jobs, tmp_path, watch=stop))
+    assert (tmp_path / "obedient" / "told").exists()
+    stubborn = int((tmp_path / "stubborn" / "process").read_text())
+    wait_for(lambda: not is_alive(stubborn))
 
 
 def test_a_run_on_a_node_that_lives_is_not_made_again(
