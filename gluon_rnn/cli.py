@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
+from gluon_rnn.executors.ray import RayExecutor
 from gluon_rnn.files import write_named
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
@@ -96,6 +98,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument(
         "--jobs", type=int, metavar="N", help="runs side by side (default: one for each entry of a list, else 1)"
+    )
+    sweep.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="where runs go: this machine, or a Ray cluster, which gives a run a share of its smallest node's cores "
+        "(--set threads=N says how many) and as many runs as it holds, or --jobs at most (default: local)",
+    )
+    sweep.add_argument(
+        "--ray-address",
+        metavar="ADDR",
+        help="the cluster's head as HOST:PORT, or auto (default: $RAY_ADDRESS, else a cluster on this machine that "
+        "ends with the sweep)",
     )
     sweep.add_argument(
         "--timeout", type=_seconds, metavar="S", help="stop a run after so many seconds (default: never)"
@@ -274,6 +289,31 @@ def _stops_alike() -> Iterator[None]:
 
 @_stops_alike()
 def _sweep(options: argparse.Namespace) -> int:
+    with _executor(options) as executor:
+        return _sweep_on(executor, options)
+
+
+@contextmanager
+def _executor(options: argparse.Namespace) -> Iterator[RayExecutor | None]:
+    """The cluster, which is left at the end; None: this machine."""
+    if options.executor == "local":
+        if options.ray_address is not None:
+            raise UserError("--ray-address is of use with --executor ray only; add that or drop the address")
+        yield None
+        return
+    if ":" in options.device:
+        raise UserError(f"--device {options.device} cannot be asked of a Ray cluster, which chooses; use --device gpu")
+    with RayExecutor(
+        options.ray_address,
+        jobs=options.jobs,
+        timeout=options.timeout,
+        stall_timeout=options.stall_timeout,
+        notice=partial(print, file=sys.stderr),
+    ) as executor:
+        yield executor
+
+
+def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
     sweep = load_sweep(options.sweep or _quick_sweep())
     sweep = sweep.with_arguments(
         _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
@@ -288,7 +328,11 @@ def _sweep(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         rerun_failed=options.rerun_failed,
         notice=notice,
+        machine=executor.machine if executor else None,
     )
+    if executor:
+        executor.check(plan.jobs)
+        plan = replace(plan, slots=executor.slots(plan.jobs))
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
     if options.dry_run:
         missing = {job.run_id for job in plan.missing}
@@ -300,7 +344,8 @@ def _sweep(options: argparse.Namespace) -> int:
     try:
         records = run_sweep(
             plan,
-            executor=LocalExecutor(plan.slots, timeout=options.timeout, stall_timeout=options.stall_timeout),
+            executor=executor
+            or LocalExecutor(plan.slots, timeout=options.timeout, stall_timeout=options.stall_timeout),
             fail_fast=options.fail_fast,
             display=Several(display, *_trackings(options, plan)),
             notice=notice,

@@ -189,13 +189,18 @@ def _log_tail(worker: _Worker) -> list[str]:
     return [line for line in printable if line]
 
 
-def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
-    job = slot.assign(job)
+def prepare(job: Job, directory: Path) -> None:
+    """Make `directory` ready for a worker that does `job`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
     # What an earlier attempt came to; its log is kept and goes on, and so does its checkpoint.
     for name in ("record.json", "progress.json"):
         (directory / name).unlink(missing_ok=True)
+
+
+def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
+    job = slot.assign(job)
+    prepare(job, directory)
     with (directory / "log.txt").open("ab") as log:
         log_before = log.tell()
         process = subprocess.Popen(
