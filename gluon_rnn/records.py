@@ -33,6 +33,8 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
 #: A run that ended so is finished; the others are made again by ``--rerun-failed``.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
+#: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Origin(BaseModel):

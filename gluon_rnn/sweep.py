@@ -20,15 +20,17 @@ from pathlib import Path
 
 import filelock
 
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
+from gluon_rnn.config import CUSTOM_CELLS, DEVICE, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor, Slot
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import Progress
+from gluon_rnn.printable import printable, quoted
 from gluon_rnn.records import (
     FINISHED,
+    RUN_ID,
     Job,
     Origin,
     RunRecord,
@@ -52,6 +54,8 @@ from gluon_rnn.runtime import (
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
+#: More workers than a machine has use for; each is a slot in memory from the start.
+_MOST_JOBS = 1024
 
 Notice = Callable[[str], None]
 
@@ -76,7 +80,7 @@ class Plan:
 
     def label(self, job: Job) -> str:
         """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``."""
-        return " ".join(f"{name}={getattr(job.config, name)}" for name in self.varying)
+        return printable(" ".join(f"{name}={getattr(job.config, name)}" for name in self.varying))
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
@@ -126,7 +130,7 @@ def plan_sweep(
         UserError: see the module.
     """
     machine = machine or describe_machine()
-    if data_dir is not None and not os.path.isdir(data_dir.expanduser()):
+    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()
@@ -223,8 +227,11 @@ def read_points(directory: Path) -> list[dict[str, str]]:
     """
     try:
         content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-        return [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
+        if not all(RUN_ID.fullmatch(point["run_id"]) for point in points):
+            raise ValueError("a run_id that no folder has")
+        return points
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
 
 
@@ -315,9 +322,8 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
 def _device_list(device: str) -> tuple[str, ...]:
     parts = [part.strip() for part in device.split(",")]
     for part in parts:
-        kind, colon, number = part.partition(":")
-        if kind not in ("auto", "cpu", "gpu") or (colon and not (kind == "gpu" and number.isdecimal())):
-            raise UserError(f"unknown device {part!r}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
+        if not DEVICE.fullmatch(part):
+            raise UserError(f"unknown device {quoted(part)}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
     listed = tuple(_one_spelling(part) for part in parts)
     if len(set(listed)) < len(listed):
         raise UserError(f"--device {device} names a device twice; two runs never share one")
@@ -368,8 +374,8 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
 
 
 def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs} must be at least 1")
+    if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
+        raise UserError(f"--jobs {quoted(jobs)} must be at least 1 and at most {_MOST_JOBS:,}")
     kinds = {config.device_kind for config in configs}
     if "gpu" in kinds:
         numbered = [int(part.partition(":")[2]) for part in listed if ":" in part]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.records import RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
+from gluon_rnn.records import RUN_ID, RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
 
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
@@ -71,7 +71,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
-                log = "" if record.status == "ok" else _log_tail(directory / "runs" / record.run_id / "log.txt")
+                log = "" if record.status == "ok" else _log_tail(directory, record.run_id)
                 rows.append(Row(name, record, curves.get(record.run_id, ()), log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
@@ -133,8 +133,12 @@ def _curves(directory: Path, notes: list[str]) -> dict[str, tuple[tuple[int, flo
     return {run_id: tuple(sorted(points)) for run_id, points in found.items()}
 
 
-def _log_tail(path: Path) -> str:
+def _log_tail(directory: Path, run_id: str) -> str:
+    path = directory / "runs" / run_id / "log.txt"
     try:
+        # Of a folder that someone else made: neither a name nor a link may fetch what lies elsewhere into a report.
+        if not RUN_ID.fullmatch(run_id) or path.resolve() != directory.resolve() / "runs" / run_id / "log.txt":
+            return ""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace")
