@@ -11,8 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
@@ -22,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import read_whole, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, step_milliseconds, tokens_per_second
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class LiveProgress(BaseModel):
 def read_progress(directory: Path) -> LiveProgress | None:
     """The ``progress.json`` of a run's `directory`; None while there is none, or none that can be read."""
     try:
-        return LiveProgress.model_validate_json((directory / "progress.json").read_bytes())
+        return LiveProgress.model_validate_json(read_whole(directory / "progress.json"))
     except (OSError, ValidationError):
         return None
 
@@ -279,7 +281,7 @@ def read_record(directory: Path) -> RunRecord | None:
         ValueError: the file is damaged.
     """
     try:
-        return RunRecord.model_validate_json((directory / "record.json").read_bytes())
+        return RunRecord.model_validate_json(read_whole(directory / "record.json"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -318,26 +320,30 @@ def read_epochs(directory: Path) -> list[EpochResult]:
     Raises:
         ValueError: the file is damaged.
     """
-    path = directory / "epochs.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
+    try:
+        file = io.StringIO(read_whole(directory / "epochs.csv").decode(), newline="")
         rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"{directory / 'epochs.csv'} is damaged: {error}") from None
     return _EPOCHS.validate_python(rows)
 
 
 def write_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> None:
-    """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id."""
+    """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id.
+
+    A run whose own ``epochs.csv`` is damaged has no epochs there.
+    """
     records = sorted(
         records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
     )
     write_atomically(sweep_directory / "runs.csv", _csv(COLUMNS, (record.model_dump() for record in records)))
     rows: list[dict[str, Any]] = []
     for record in records:
-        path = sweep_directory / "runs" / record.run_id / "epochs.csv"
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows += csv.DictReader(file)
+        with suppress(ValueError):
+            history = read_epochs(sweep_directory / "runs" / record.run_id)
+            rows += ({"run_id": record.run_id, **asdict(epoch)} for epoch in history)
     write_atomically(sweep_directory / "epochs.csv", _csv(EPOCH_COLUMNS, rows))
 
 
@@ -383,16 +389,16 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
     import pandas as pd
 
     types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
-    file = Path(path) / name if Path(path).is_dir() else Path(path)
+    file = Path(path) / name if os.path.isdir(path) else Path(path)
     try:
         # pandas is otherwise content with a neighbour of the float that was written.
         frame: pd.DataFrame = pd.read_csv(
-            file, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+            io.BytesIO(read_whole(file)), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
         )
         if "run_id" not in frame:
             raise ValueError("it has no column run_id")
         return frame
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:  # the latter of pandas, where a number is none
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"cannot read {file}: {reason}; it must be a folder of results or its {name}") from None
 
