@@ -323,11 +323,12 @@ def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
     from gluon_rnn.tracking import MlflowTracker, TensorBoardTracker, Tracking
 
     trackings: list[Display] = []
+    # In this order, since the second makes a folder and the first may be refused.
+    if options.mlflow is not None:
+        trackings.append(Tracking(MlflowTracker(options.mlflow, plan.name)))
     if options.tensorboard is not None:
         directory = plan.directory / "tensorboard" if options.tensorboard is True else options.tensorboard
         trackings.append(Tracking(TensorBoardTracker(directory)))
-    if options.mlflow is not None:
-        trackings.append(Tracking(MlflowTracker(options.mlflow, plan.name)))
     return trackings
 
 

@@ -315,7 +315,7 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
 
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):
         return Check(
             "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
         )

@@ -25,7 +25,7 @@ from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor, Slot
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import read_whole, write_atomically
 from gluon_rnn.metrics import Progress
 from gluon_rnn.printable import printable, quoted
 from gluon_rnn.records import (
@@ -226,7 +226,7 @@ def read_points(directory: Path) -> list[dict[str, str]]:
         UserError: it is none.
     """
     try:
-        content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+        content = json.loads(read_whole(directory / "sweep.json"))
         points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
         if not all(RUN_ID.fullmatch(point["run_id"]) for point in points):
             raise ValueError("a run_id that no folder has")

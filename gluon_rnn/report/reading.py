@@ -56,7 +56,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     Raises:
         UserError: a folder is not there or holds no runs.
     """
-    directories = list({path.resolve(): path for path in directories}.values())
+    directories = list({os.path.realpath(path): path for path in directories}.values())
     names = _short_names(directories)
     rows: list[Row] = []
     notes: list[str] = []
@@ -80,7 +80,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
     """What tells folders apart, without what they share: reports are meant to be committed."""
-    paths = [path.resolve() for path in directories]
+    paths = [Path(os.path.realpath(path)) for path in directories]
     if len(paths) == 1:
         return [paths[0].name]
     common = os.path.commonpath(paths)
@@ -88,7 +88,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
 
 
 def _records(directory: Path) -> tuple[list[RunRecord], list[str]]:
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UserError(f"{directory} is no folder of results; name one such as results/quick")
     records, damaged = read_records(directory)
     if not records and (directory / "runs.csv").exists():
@@ -135,9 +135,10 @@ def _curves(directory: Path, notes: list[str]) -> dict[str, tuple[tuple[int, flo
 
 def _log_tail(directory: Path, run_id: str) -> str:
     path = directory / "runs" / run_id / "log.txt"
+    expected = Path(os.path.realpath(directory), "runs", run_id, "log.txt")
     try:
         # Of a folder that someone else made: neither a name nor a link may fetch what lies elsewhere into a report.
-        if not RUN_ID.fullmatch(run_id) or path.resolve() != directory.resolve() / "runs" / run_id / "log.txt":
+        if not RUN_ID.fullmatch(run_id) or os.path.realpath(path) != str(expected) or not path.is_file():
             return ""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
