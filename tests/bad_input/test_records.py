@@ -7,21 +7,23 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gluon_rnn import tracking
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.errors import UserError
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, read_records, write_tables
-from gluon_rnn.report import reading
+from gluon_rnn.report.reading import read_folders
 from gluon_rnn.sweep import read_points
-from tests.bad_input.harness import FITTING, TEXT, answer, fresh_folder
+from tests.bad_input.harness import FITTING, TEXT, answer, fresh_folder, snapshot
 from tests.test_records import epoch, keep, make_done, make_job
 
 #: As JSON has them; those that Python's parser takes although JSON has none, too.
@@ -63,9 +65,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_corpus: CorpusFiles) -
 
 
 @st.composite
-def damage(draw: st.DrawFn) -> tuple[str, Callable[[bytes], bytes]]:
-    """A file of the results, and what becomes of its bytes."""
-    name = draw(st.sampled_from(FILES))
+def damage(draw: st.DrawFn, names: Sequence[str] = FILES) -> tuple[str, Callable[[bytes], bytes]]:
+    """One of some files of the results, and what becomes of its bytes."""
+    name = draw(st.sampled_from(names))
     ways = [_bytes_changed(draw)]
     if name.endswith(".json"):
         value, depth = draw(JSON), draw(st.integers(0, 4))
@@ -138,27 +140,38 @@ def test_damaged_results_are_read_as_far_as_they_go(whole: Path, drawn: tuple[st
         # Whatever became of one, the others are there.
         assert {"aaa", "ccc"} <= {record.run_id for record in records}
         assert len(records) + len(damaged) == 3
-        reads_everything(whole, mine)
+        answer("status", str(mine))
+        pairs = [f"{key}={value}" for key, value in {**FITTING, "dataset": "synthetic"}.items()]
+        (folder / "mine.yaml").write_text("set: {}")
+        planned = answer("sweep", "mine.yaml", "--dry-run", "--set", *pairs, "--axis", "cell=lstm,gru")
+        assert (planned.status, planned.out.splitlines()[-1]) == (0, "2 points, 2 to run")
+        assert planned.err.count("it counts as missing") == len(damaged)
+        write_tables(mine, records)
 
 
-def reads_everything(whole: Path, mine: Path) -> None:
-    answer("status", str(mine))
-    answer("check-regression", str(whole), str(mine), "--json", "x.json", "--junit", "x.xml", "--markdown", "x.md")
-    answer("check-regression", str(mine / "runs.csv"), str(whole), "--two-sided")
-    answer("promote", str(mine), "baseline.csv", "--incomplete")
-    answer("promote", str(whole), "baseline.csv", "--incomplete")
-    corpus = mine.parents[1] / "corpus"
-    corpus.mkdir()
-    for split in ("train", "valid", "test"):
-        (corpus / f"{split}.txt").write_text("a b c d e f g h\n" * 9)
-    (mine.parents[1] / "sweep.yaml").write_text(
-        yaml.safe_dump({"name": "mine", "set": {**FITTING, "dataset": "corpus"}, "axes": {"cell": ["lstm", "gru"]}})
-    )
-    planned = answer("sweep", "sweep.yaml", "--dry-run")
-    assert (planned.status, planned.out.splitlines()[-1]) == (0, "2 points, 2 to run")
+@given(damage(("sweep.json", "runs.csv", "runs.csv", "runs.csv")), st.booleans(), st.booleans())
+def test_damaged_tables_are_compared_or_refused(
+    whole: Path, drawn: tuple[str, Callable[[bytes], bytes]], swapped: bool, promoted: bool
+) -> None:
+    name, change = drawn
+    with fresh_folder() as folder:
+        mine = folder / "mine"
+        shutil.copytree(whole, mine)
+        (mine / name).write_bytes(change((whole / name).read_bytes()))
+        sides = [str(mine), str(whole)] if swapped else [str(whole), str(mine)]
+        if promoted:
+            shutil.copy(Path(sides[0]) / "runs.csv", "baseline.csv")
+            before = Path("baseline.csv").read_bytes()
+            if answer("promote", sides[1], "baseline.csv", "--incomplete").status == 2:
+                assert Path("baseline.csv").read_bytes() == before
+        else:
+            found = answer("check-regression", *sides, "--json", "x.json", "--junit", "x.xml", "--markdown", "x.md")
+            assert json.loads(Path("x.json").read_text())["verdict"] == ("held", "regressed", "not compared")[found.status]
+            assert ElementTree.parse("x.xml").getroot().tag == "testsuites"
 
 
-@given(damage())
+@settings(max_examples=max(10, settings().max_examples // 4))  # a report has a dozen plots to draw
+@given(damage(("runs.csv", "runs.csv", "epochs.csv", "runs/bbb/record.json")))
 def test_a_report_of_damaged_results_is_written_or_refused(
     whole: Path, drawn: tuple[str, Callable[[bytes], bytes]]
 ) -> None:
@@ -171,5 +184,145 @@ def test_a_report_of_damaged_results_is_written_or_refused(
             for path in mine.glob("runs/*/record.json"):
                 path.unlink()
         found = answer("report", str(mine))
-        assert (found.status == 0) == (mine / "report.html").exists()
+        assert (found.status == 0) == (mine / "report.html").exists() == (mine / "report.md").exists()
         assert found.status == 0 or name == "runs.csv"
+
+
+# Results that someone else has sent
+
+SECRET = "a secret of this machine"
+
+
+@pytest.fixture
+def sent(tmp_path: Path, whole: Path) -> Path:
+    """Someone else's results beside a file that is none of theirs; whatever they do, it is neither shown nor changed."""
+    (tmp_path / "private").mkdir()
+    for name in ("log.txt", "epochs.csv", "progress.json", "record.json", "plain"):
+        (tmp_path / "private" / name).write_text(SECRET)
+    live = LiveProgress(doing=SECRET, fraction=0.5, progress=Progress())
+    (tmp_path / "private" / "progress.json").write_text(live.model_dump_json())
+    return Path(shutil.copytree(whole, tmp_path / "sent"))
+
+
+OUTSIDE = ["../../private", "runs/../../../private", "/", ".", "..", "", "a/b", "a\\b", "a\0b", "a\nb", "ü", "x" * 65]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_run_that_a_list_of_points_names_is_in_its_folder(sent: Path, name: str) -> None:
+    points = [{"run_id": "aaa", "label": "a"}, {"run_id": name, "label": "x"}]
+    (sent / "sweep.json").write_text(json.dumps({"points": points}))
+    with pytest.raises(UserError, match="is no sweep's folder"):
+        read_points(sent)
+    found = answer("status", str(sent))
+    assert found.status == 2
+    assert SECRET not in found.out + found.err
+    assert "is no sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "{private}"])
+def test_a_run_that_a_table_names_is_in_its_folder(sent: Path, name: str) -> None:
+    name = name.format(private=sent.parent / "private")
+    for path in sent.glob("runs/*/record.json"):
+        path.unlink()
+    columns, rows = _table((sent / "runs.csv").read_bytes())
+    for row in rows:
+        row |= {"run_id": name, "status": "failed"}
+    (sent / "runs.csv").write_bytes(_written(columns, rows))
+    try:
+        assert {row.log for row in read_folders([sent]).rows} == {""}
+    except UserError as error:
+        assert "cannot read" in str(error)  # noqa: PT017 - a name of no characters or of strange ones is no table's
+    assert SECRET not in answer("check-regression", str(sent), str(sent)).out
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_record_that_names_another_run_is_damaged_and_writes_nowhere(sent: Path, name: str) -> None:
+    path = sent / "runs" / "aaa" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": name}))
+    before = snapshot(sent.parent / "private")
+    records, damaged = read_records(sent)
+    assert [record.run_id for record in records] == ["bbb", "ccc"]
+    assert len(damaged) == 1
+    write_tables(sent, records)
+    assert snapshot(sent.parent / "private") == before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "loop", "pipe"])
+def test_a_link_in_results_does_not_fetch_a_log_from_elsewhere(sent: Path, kind: str) -> None:
+    directory = sent / "runs" / "ccc"
+    log = directory / "log.txt"
+    log.unlink()
+    if kind == "file":
+        log.symlink_to(sent.parent / "private" / "plain")
+    elif kind == "loop":
+        log.symlink_to(log)
+    elif kind == "pipe":
+        os.mkfifo(log)
+    else:
+        (directory / "record.json").rename(sent.parent / "private" / "record.json")
+        (directory / "epochs.csv").unlink()
+        directory.rmdir()
+        directory.symlink_to(sent.parent / "private")
+    found = read_folders([sent])
+    assert {row.log for row in found.rows} == {""}
+    assert SECRET not in str(found)
+
+
+def test_a_log_that_is_there_is_shown(sent: Path) -> None:
+    assert {row.log for row in read_folders([sent]).rows} == {"", "its last words"}
+
+
+def test_a_lock_that_is_a_link_changes_nothing_elsewhere(sent: Path) -> None:
+    (sent / ".lock").symlink_to(sent.parent / "private" / "plain")
+    answer("status", str(sent))
+    assert (sent.parent / "private" / "plain").read_text() == SECRET
+
+
+@pytest.mark.parametrize("name", ["record.json", "progress.json", "epochs.csv", "sweep.json", "runs.csv", "../epochs.csv"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "endless"])
+def test_a_file_of_results_that_is_none(sent: Path, whole: Path, name: str, kind: str) -> None:
+    directory = sent / "runs" / ("ddd" if name == "progress.json" else "bbb")
+    path = sent / name.removeprefix("../") if name in ("sweep.json", "runs.csv", "../epochs.csv") else directory / name
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"loop": path, "endless": "/dev/zero"}[kind])
+    os.chdir(sent.parent)
+    records, damaged = read_records(sent)
+    assert {"aaa", "ccc"} <= {record.run_id for record in records}
+    assert len(damaged) == (name == "record.json")
+    assert answer("status", str(sent)).status == (2 if name == "sweep.json" else 0)
+    assert answer("check-regression", str(whole), str(sent)).status == (2 if name == "runs.csv" else 0)
+    assert {row.record.run_id for row in read_folders([sent]).rows} == {record.run_id for record in records}
+    write_tables(sent.parent, records)
+
+
+def test_a_trackers_memory_names_a_folder_within_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "tensorboard_run.txt"
+    assert tracking._remembered(path) == ""
+    for name in ("cell=gru,bptt=35,0123456789ab", "0123456789abcdef0123456789abcdef"):
+        path.write_text(name)
+        assert tracking._remembered(path) == name
+    for name in OUTSIDE:
+        if name not in ("ü", "x" * 65):
+            path.write_text(name)
+            assert tracking._remembered(path) == "", name
+
+
+def test_what_a_file_says_reaches_no_terminal_raw(sent: Path) -> None:
+    """Names, labels and reasons of someone else's results, in whatever is printed of them."""
+    evil = "\x1b]0;title\x07\x1b[2J\r\u202e\ud800\nx"
+    (sent / "sweep.json").write_text(json.dumps({"points": [{"run_id": "ccc", "label": evil}]}))
+    path = sent / "runs" / "ccc" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "reason": evil.replace("\ud800", ""), "cell": "gru"}))
+    said = answer("status", str(sent))
+    assert r"\x1b]0;title\x07\x1b[2J\r\u202e\ud800\nx: failed (\x1b]0;" in said.out
+    columns, rows = _table((sent / "runs.csv").read_bytes())
+    for row in rows:
+        row |= {"cell": evil.replace("\ud800", "") + row["cell"]}
+    (sent / "runs.csv").write_bytes(_written(columns, rows))
+    said = answer("check-regression", str(sent), str(sent))
+    assert r"cell=\x1b]0;title\x07\x1b[2J\r\u202e\nxlstm" in said.out
