@@ -373,7 +373,15 @@ def load_results(path: Path | str) -> pd.DataFrame:
 
 
 def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default."""
+    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default.
+
+    Raises:
+        UserError: a whole number is missing that every run has.
+    """
+    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
+    for name in sorted({name for name, kind in types.items() if kind in (bool, int)} & {*frame}):
+        for row in frame[frame[name].isna()].itertuples():
+            raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
     defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
     cells = frame.astype(object).where(frame.notna(), None)
     return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
@@ -393,7 +401,11 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
     try:
         # pandas is otherwise content with a neighbour of the float that was written.
         frame: pd.DataFrame = pd.read_csv(
-            io.BytesIO(read_whole(file)), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+            io.BytesIO(read_whole(file)),
+            dtype=types,
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
         )
         if "run_id" not in frame:
             raise ValueError("it has no column run_id")
