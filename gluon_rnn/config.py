@@ -139,7 +139,8 @@ class RunConfig(BaseModel):
         Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
     ] = 0.25
     lr_patience: Annotated[
-        Whole, Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay")
+        Whole,
+        Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay"),
     ] = 0
     early_stopping: Annotated[
         OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
@@ -161,7 +162,9 @@ class RunConfig(BaseModel):
         OptionalCount,
         Field(description="a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"),
     ] = None
-    warmup_steps: Annotated[Whole, Field(ge=0, le=_MOST, description="first steps of a run that are left out of its timing")] = 10
+    warmup_steps: Annotated[
+        Whole, Field(ge=0, le=_MOST, description="first steps of a run that are left out of its timing")
+    ] = 10
     max_train_tokens: Annotated[
         OptionalCount, Field(description="train on the first so many tokens only; none: all")
     ] = None
@@ -184,7 +187,9 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_model(cls, value: str) -> str:
         if value not in MODELS:
-            raise ValueError(f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}")
+            raise ValueError(
+                f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}"
+            )
         return value
 
     @field_validator("cell")
@@ -397,27 +402,30 @@ def load_sweep(path: Path) -> Sweep:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(_LONGEST_FILE + 1)
-        if len(content) > _LONGEST_FILE:
-            raise ValueError(f"it is longer than {_LONGEST_FILE:,} bytes")
-        text = content.decode()
+            text = file.read(_LONGEST_FILE + 1)
+        if len(text) > _LONGEST_FILE:
+            raise UserError(f"cannot read the sweep file {path}: it is longer than {_LONGEST_FILE:,} bytes")
+        decoded = text.decode()
     except (OSError, ValueError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        reason = error.strerror if isinstance(error, OSError) else reason
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"cannot read the sweep file {path}: {reason}") from None
     try:
-        content = yaml.load(text, _Loader)
-    except Exception as error:  # PyYAML 6 answers a tag with the wrong text, as in "!!bool 5", by whatever then goes wrong
+        content = yaml.load(decoded, _Loader)
+    except Exception as error:  # whatever goes wrong in PyYAML 6 after a tag such as "!!bool 5"
         reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
         raise UserError(f"{path} is not valid YAML: {reason}") from None
     content = _mapping(content, f"{path} holds no mapping of name, set, axes and overrides")
     known = ("name", "set", "axes", "overrides")
     for key in content:
         if key not in known:
-            raise UserError(f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; there are {', '.join(known)}")
+            raise UserError(
+                f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; there are {', '.join(known)}"
+            )
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
-        raise UserError(f"{path}: name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so")
+        raise UserError(
+            f"{path}: name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so"
+        )
     try:
         overrides = content.get("overrides") or ()
         if not isinstance(overrides, list | tuple):

@@ -25,7 +25,7 @@ def quoted(value: object) -> str:
 
 
 class _Repr(reprlib.Repr):
-    """Of what is nested or long, the beginnings only: a few aliases of YAML's can stand for more than fits in memory."""
+    """Of what is nested or long, the beginnings only: a few aliases in YAML can stand for more than fits in memory."""
 
     def __init__(self) -> None:
         super().__init__()

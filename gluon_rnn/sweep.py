@@ -323,7 +323,9 @@ def _device_list(device: str) -> tuple[str, ...]:
     parts = [part.strip() for part in device.split(",")]
     for part in parts:
         if not DEVICE.fullmatch(part):
-            raise UserError(f"unknown device {quoted(part)}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1")
+            raise UserError(
+                f"unknown device {quoted(part)}; there are auto, cpu, gpu, gpu:0 and lists such as gpu:0,gpu:1"
+            )
     listed = tuple(_one_spelling(part) for part in parts)
     if len(set(listed)) < len(listed):
         raise UserError(f"--device {device} names a device twice; two runs never share one")

@@ -20,7 +20,7 @@ REAL_DATA = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[2] /
 # Of the property-based tests in tests/bad_input: the same few examples at every run of the suite, or many new ones.
 # The fixtures above every test only set the environment, for all examples alike.
 _SHARED = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-settings.register_profile("short", max_examples=40, derandomize=True, **_SHARED)
+settings.register_profile("short", max_examples=24, derandomize=True, **_SHARED)
 settings.register_profile("long", max_examples=600, print_blob=True, **_SHARED)
 settings.load_profile("short")
 

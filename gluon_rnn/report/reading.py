@@ -103,7 +103,7 @@ def _tabulated(directory: Path) -> Iterator[RunRecord]:
     words = {
         name
         for name, info in RunRecord.model_fields.items()
-        if info.is_required() and str in (info.annotation, *map(type, get_args(info.annotation)))
+        if str in (info.annotation, *map(type, get_args(info.annotation)))
     }
     for row in table_rows(load_results(directory)):
         yield RunRecord.model_construct(None, **row | {name: "" for name in words if row[name] is None})

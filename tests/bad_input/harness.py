@@ -79,10 +79,9 @@ def answer(*arguments: str) -> Answer:
         try:
             status = cli.main(arguments)
         except SystemExit as left:  # --help
-            status = left.code
-            assert status == 0, left
+            status = int(left.code or 0)
     said, warned = (stream.buffer.getvalue().decode() for stream in (out, err))
-    assert status in (0, 1, 2)
+    assert status in (0, 1, 2), status
     for text in (said, warned):
         assert all(character.isprintable() for character in text.replace("\n", "")), ascii(text)
     assert "Traceback" not in warned

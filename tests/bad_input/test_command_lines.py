@@ -187,7 +187,9 @@ def test_a_name_with_a_terminals_commands_does_not_reach_it(tmp_path: Path, smal
         name = "\x1b]0;title\x07\x1b[2J\u202e\nx"
         write_folder(folder / name)
         settings = [f"{key}={value}" for key, value in FITTING.items()]
-        found = answer("sweep", "--dry-run", "--set", f"dataset={name}", *settings, "--axis", f"dataset={name},synthetic")
+        found = answer(
+            "sweep", "--dry-run", "--set", f"dataset={name}", *settings, "--axis", f"dataset={name},synthetic"
+        )
         assert found.status == 2  # given both ways
         found = answer("sweep", "--dry-run", "--set", *settings, "--axis", f"dataset={name},synthetic")
         assert found.status == 0, found.err

@@ -1,4 +1,4 @@
-"""Results that were damaged, or made by someone else to do harm: each reader has a line for it, and keeps the others'."""
+"""Results that were damaged, or made to do harm: each reader has a line for them, and keeps what else is there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, read_records, write_tables
+from gluon_rnn.regression.comparison import compare
+from gluon_rnn.report.document import compose
 from gluon_rnn.report.reading import read_folders
+from gluon_rnn.report.rendering import to_markdown
 from gluon_rnn.sweep import read_points
 from tests.bad_input.harness import FITTING, TEXT, answer, fresh_folder, snapshot
 from tests.test_records import epoch, keep, make_done, make_job
@@ -42,7 +45,17 @@ CELL = TEXT | st.sampled_from(
 )
 NASTY = [b"\0", b"\xff", b"\n", b'"', b",", b"{", b"[" * 5000, b"9" * 5000, b"NaN", b"Infinity", b"null", b"\x1b[31m"]
 RUNS = ("aaa", "bbb", "ccc")
-FILES = ["sweep.json", "runs.csv", "epochs.csv", "runs/bbb/record.json", "runs/bbb/epochs.csv", "runs/ddd/progress.json"]
+FILES = [
+    "sweep.json",
+    "runs.csv",
+    "epochs.csv",
+    "runs/bbb/record.json",
+    "runs/bbb/epochs.csv",
+    "runs/ddd/progress.json",
+]
+
+#: Of what takes a while: pandas, statistics and plots.
+FEWER = settings().max_examples // 2
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +63,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_corpus: CorpusFiles) -
     """Results of three runs, of which one has failed, and of one that still runs."""
     sweep = tmp_path_factory.mktemp("whole") / "mine"
     records = []
-    for name, settings, status in zip(RUNS, ({}, {"seed": 1}, {"cell": "gru"}), ("ok", "ok", "failed"), strict=True):
+    for name, special, status in zip(RUNS, ({}, {"seed": 1}, {"cell": "gru"}), ("ok", "ok", "failed"), strict=True):
         history = [epoch(1, 5.0 + len(records), 5.1), epoch(2, 4.5 + len(records), 4.6)]
-        records.append(make_done(make_job(small_corpus, run_id=name, **settings), history, status=status, reason="why"))
+        records.append(make_done(make_job(small_corpus, run_id=name, **special), history, status=status, reason="why"))
         directory = keep(sweep, records[-1], history)
         (directory / "log.txt").write_text("its last words\n")
     write_tables(sweep, records)
@@ -74,7 +87,7 @@ def damage(draw: st.DrawFn, names: Sequence[str] = FILES) -> tuple[str, Callable
         ways += [lambda content: _json_changed(content, value, depth, draw)] * 2
     else:
         columns = COLUMNS if name == "runs.csv" else EPOCH_COLUMNS
-        row, column, cell = draw(st.integers(0, 3)), draw(st.sampled_from(columns)), draw(CELL)
+        row, column, cell = draw(st.none() | st.integers(0, 3)), draw(st.sampled_from(columns)), draw(CELL)
         ways += [lambda content: _cell_changed(content, row, column, cell)] * 3
         ways.append(lambda content: _column_dropped(content, column))
     return name, draw(st.sampled_from(ways))
@@ -118,10 +131,57 @@ def _written(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogatepass")
 
 
-def _cell_changed(content: bytes, row: int, column: str, cell: str) -> bytes:
+def _cell_changed(content: bytes, row: int | None, column: str, cell: str) -> bytes:
+    """In one row, or in all."""
     columns, rows = _table(content)
-    rows[row % len(rows)][column] = cell
+    for changed in rows if row is None else [rows[row % len(rows)]]:
+        changed[column] = cell
     return _written(columns, rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("seed", "", "has no seed: its table is damaged"),
+        ("epochs_run", "", "has no epochs_run: its table is damaged"),
+        ("bptt", "1.5", "cannot read {path}"),
+        ("bptt", "x", "cannot read {path}"),
+        ("bptt", "9" * 30, "cannot read {path}"),
+        ("tie_weights", "maybe", "cannot read {path}"),
+        ("valid_loss", "1e308", "has valid_loss=1e+308, which nothing measures"),
+        ("valid_loss", "-1000", "has valid_loss=-1000.0, which nothing measures"),
+        ("test_loss", "1e308", "has test_loss=1e+308, which nothing measures"),
+        ("test_loss", "-inf", "has test_loss=-inf, which nothing measures"),
+        ("tokens_per_second", "0", "has tokens_per_second=0.0, which nothing measures"),
+        ("tokens_per_second", "-1", "has tokens_per_second=-1.0, which nothing measures"),
+        ("tokens_per_second", "inf", "has tokens_per_second=inf, which nothing measures"),
+    ],
+)
+@pytest.mark.parametrize("row", [0, None])
+def test_a_number_that_no_run_has_is_named(
+    tmp_path: Path, whole: Path, column: str, cell: str, words: str, row: int | None
+) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(_cell_changed((whole / "runs.csv").read_bytes(), row, column, cell))
+    for sides in ((path, whole), (whole, path)):
+        with pytest.raises(UserError) as caught:
+            compare(*sides)
+        assert words.format(path=path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "column", ["device", "cell", "host", "status", "reason", "valid_loss", "embed_size", "threads"]
+)
+def test_a_report_of_a_table_with_an_empty_column_is_written(tmp_path: Path, whole: Path, column: str) -> None:
+    (tmp_path / "runs.csv").write_bytes(_cell_changed((whole / "runs.csv").read_bytes(), None, column, ""))
+    assert "3 runs" in to_markdown(compose(read_folders([tmp_path])))
+
+
+def test_perplexities_too_large_to_be_averaged_count_as_infinite(tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "runs.csv").write_bytes(
+        _cell_changed((whole / "runs.csv").read_bytes(), None, "valid_perplexity", "1e308")
+    )
+    assert "| inf |" in to_markdown(compose(read_folders([tmp_path])))
 
 
 def _column_dropped(content: bytes, column: str) -> bytes:
@@ -129,6 +189,7 @@ def _column_dropped(content: bytes, column: str) -> bytes:
     return _written([name for name in columns if name != column], rows)
 
 
+@settings(max_examples=FEWER)
 @given(damage())
 def test_damaged_results_are_read_as_far_as_they_go(whole: Path, drawn: tuple[str, Callable[[bytes], bytes]]) -> None:
     name, change = drawn
@@ -149,6 +210,7 @@ def test_damaged_results_are_read_as_far_as_they_go(whole: Path, drawn: tuple[st
         write_tables(mine, records)
 
 
+@settings(max_examples=FEWER)
 @given(damage(("sweep.json", "runs.csv", "runs.csv", "runs.csv")), st.booleans(), st.booleans())
 def test_damaged_tables_are_compared_or_refused(
     whole: Path, drawn: tuple[str, Callable[[bytes], bytes]], swapped: bool, promoted: bool
@@ -166,11 +228,13 @@ def test_damaged_tables_are_compared_or_refused(
                 assert Path("baseline.csv").read_bytes() == before
         else:
             found = answer("check-regression", *sides, "--json", "x.json", "--junit", "x.xml", "--markdown", "x.md")
-            assert json.loads(Path("x.json").read_text())["verdict"] == ("held", "regressed", "not compared")[found.status]
+            assert (
+                json.loads(Path("x.json").read_text())["verdict"] == ("held", "regressed", "not compared")[found.status]
+            )
             assert ElementTree.parse("x.xml").getroot().tag == "testsuites"
 
 
-@settings(max_examples=max(10, settings().max_examples // 4))  # a report has a dozen plots to draw
+@settings(max_examples=FEWER // 2)
 @given(damage(("runs.csv", "runs.csv", "epochs.csv", "runs/bbb/record.json")))
 def test_a_report_of_damaged_results_is_written_or_refused(
     whole: Path, drawn: tuple[str, Callable[[bytes], bytes]]
@@ -195,7 +259,7 @@ SECRET = "a secret of this machine"
 
 @pytest.fixture
 def sent(tmp_path: Path, whole: Path) -> Path:
-    """Someone else's results beside a file that is none of theirs; whatever they do, it is neither shown nor changed."""
+    """Someone else's results beside a folder that is none of theirs, and is neither to be shown nor changed."""
     (tmp_path / "private").mkdir()
     for name in ("log.txt", "epochs.csv", "progress.json", "record.json", "plain"):
         (tmp_path / "private" / name).write_text(SECRET)
@@ -278,7 +342,9 @@ def test_a_lock_that_is_a_link_changes_nothing_elsewhere(sent: Path) -> None:
     assert (sent.parent / "private" / "plain").read_text() == SECRET
 
 
-@pytest.mark.parametrize("name", ["record.json", "progress.json", "epochs.csv", "sweep.json", "runs.csv", "../epochs.csv"])
+@pytest.mark.parametrize(
+    "name", ["record.json", "progress.json", "epochs.csv", "sweep.json", "runs.csv", "../epochs.csv"]
+)
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "endless"])
 def test_a_file_of_results_that_is_none(sent: Path, whole: Path, name: str, kind: str) -> None:
     directory = sent / "runs" / ("ddd" if name == "progress.json" else "bbb")

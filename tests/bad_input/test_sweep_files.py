@@ -256,7 +256,9 @@ def test_too_many_points_are_refused_at_once(corpus: Path) -> None:
     assert not is_planned_or_refused(text.encode(), corpus)
     with fresh_folder() as folder:
         (folder / "sweep.yaml").write_text(text)
-        assert f"make 100,000,000 points, and a sweep has up to {MOST_POINTS:,}" in (refused("sweep", "sweep.yaml") or "")
+        assert f"make 100,000,000 points, and a sweep has up to {MOST_POINTS:,}" in (
+            refused("sweep", "sweep.yaml") or ""
+        )
 
 
 @pytest.mark.parametrize("kind", ["folder", "loop", "closed", "long"])

@@ -17,16 +17,13 @@ import yaml
 
 from gluon_rnn import config
 from gluon_rnn.checkpoints import CheckpointDirectory
-from gluon_rnn.config import RunConfig, Sweep
-from gluon_rnn.corpora import CorpusFiles, find_corpus
-from gluon_rnn.corpora import encoded
+from gluon_rnn.config import Sweep
+from gluon_rnn.corpora import CorpusFiles, encoded
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.models import build_model
-from gluon_rnn.records import write_tables
 from gluon_rnn.sweep import plan_sweep
 from tests.bad_input.harness import FITTING, answer, fresh_folder
 from tests.conftest import small_config, write_folder
-from tests.test_records import epoch, keep, make_done, make_job
 
 CHECKOUT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("gluon_rnn", "scripts", "benchmarks") for path in (CHECKOUT / folder).rglob("*.py")]
