@@ -20,7 +20,7 @@ from gluon_rnn import tracking
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.metrics import Progress
-from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, read_records, write_tables
+from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, load_epochs, read_records, write_tables
 from gluon_rnn.regression.comparison import compare
 from gluon_rnn.report.document import compose
 from gluon_rnn.report.reading import read_folders
@@ -254,6 +254,8 @@ def test_a_report_of_damaged_results_is_written_or_refused(
 
 # Results that someone else has sent
 
+#: In the place of a file's content.
+PIPE = b"pipe"
 SECRET = "a secret of this machine"
 
 
@@ -363,7 +365,39 @@ def test_a_file_of_results_that_is_none(sent: Path, whole: Path, name: str, kind
     assert answer("status", str(sent)).status == (2 if name == "sweep.json" else 0)
     assert answer("check-regression", str(whole), str(sent)).status == (2 if name == "runs.csv" else 0)
     assert {row.record.run_id for row in read_folders([sent]).rows} == {record.run_id for record in records}
-    write_tables(sent.parent, records)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"run_id,epoch\naaa,1\n",
+        b"\xff",
+        b"a\0b\n",
+        b"epoch\n" + b"x" * 200_000,
+        b"run_id,epoch\n" + b"," * 99,
+        PIPE,
+    ],
+    ids=["empty", "columns missing", "no text", "null", "a long cell", "many cells", "pipe"],
+)
+def test_damaged_epochs_of_a_run_leave_the_others(sent: Path, content: bytes) -> None:
+    path = sent / "runs" / "bbb" / "epochs.csv"
+    path.unlink()
+    if content is PIPE:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    write_tables(sent, read_records(sent)[0])
+    epochs = load_epochs(sent)
+    assert epochs["run_id"].tolist() == ["ccc", "ccc", "aaa", "aaa"]
+    assert epochs["valid_loss"].tolist() == [7.0, 6.5, 5.0, 4.5]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"points": 5}', '{"points": [[]]}', "", "null", "\0"])
+def test_a_list_of_points_that_is_none_is_a_line(sent: Path, content: str) -> None:
+    (sent / "sweep.json").write_text(content)
+    assert "is no sweep's folder" in answer("status", str(sent)).err
+    assert "is no sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
 
 
 def test_a_trackers_memory_names_a_folder_within_its_own(tmp_path: Path) -> None:
