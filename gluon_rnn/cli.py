@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -11,7 +12,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
 from gluon_rnn.files import write_named
+from gluon_rnn.printable import printable
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
@@ -35,13 +36,16 @@ QUICK = "quick"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; exit status 0, 1 when something it ran has failed, 2 when nothing could be started."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
     try:
         options = _parser().parse_args(arguments)
         status: int = options.run(options)
         sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _warn(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="settings:\n" + _settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sweep.add_argument("sweep", nargs="?", metavar="SWEEP.yaml", type=Path, help="the sweep (default: the quick one)")
+    sweep.add_argument("sweep", nargs="?", metavar="SWEEP.yaml", type=_path, help="the sweep (default: the quick one)")
     sweep.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="pin settings at every point"
     )
@@ -85,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         "--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes"
     )
     sweep.add_argument(
-        "--results", type=_folder, default=Path("results"), metavar="DIR", help="where results go (default: results)"
+        "--results", type=_path, default=Path("results"), metavar="DIR", help="where results go (default: results)"
     )
     sweep.add_argument(
-        "--data-dir", type=_folder, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
+        "--data-dir", type=_path, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
     )
     sweep.add_argument(
         "--device",
@@ -128,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--tensorboard",
         nargs="?",
-        type=_folder,
+        type=_path,
         const=True,
         metavar="DIR",
         help="log the runs for TensorBoard as well (default DIR: tensorboard in the sweep's results)",
@@ -142,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.set_defaults(run=_sweep)
 
     status = commands.add_parser("status", help="say how far a sweep is", description="Say how far a sweep is.")
-    status.add_argument("directory", type=Path, metavar="DIR", help="the sweep's folder, such as results/quick")
+    status.add_argument("directory", type=_path, metavar="DIR", help="the sweep's folder, such as results/quick")
     status.set_defaults(run=_status)
 
     _add_check_regression(commands)
@@ -154,9 +158,9 @@ def _parser() -> argparse.ArgumentParser:
         "costs, with rankings, maps, curves and the machines. The page is one file and needs no network.",
     )
     report.add_argument(
-        "directories", nargs="+", type=_folder, metavar="DIR", help="a sweep's folder, such as results/quick"
+        "directories", nargs="+", type=_path, metavar="DIR", help="a sweep's folder, such as results/quick"
     )
-    report.add_argument("--output", type=_folder, metavar="DIR", help="where to write it (default: the first DIR)")
+    report.add_argument("--output", type=_path, metavar="DIR", help="where to write it (default: the first DIR)")
     report.set_defaults(run=_report)
 
     doctor = commands.add_parser(
@@ -164,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         help="say whether this machine will work",
         description="Say what this machine has and whether it will work.",
     )
-    doctor.add_argument("--data-dir", type=_folder, metavar="DIR", help="as for sweep")
+    doctor.add_argument("--data-dir", type=_path, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -178,8 +182,8 @@ def _add_check_regression(commands: Any) -> None:
         "corrected for the number of points; with one seed the tolerance alone decides.",
         epilog="exit status: 0 held, 1 regressed, 2 could not compare",
     )
-    check.add_argument("baseline", type=_folder, metavar="BASELINE", help="what to hold against")
-    check.add_argument("candidate", type=_folder, metavar="CANDIDATE", help="what is to hold")
+    check.add_argument("baseline", type=_path, metavar="BASELINE", help="what to hold against")
+    check.add_argument("candidate", type=_path, metavar="CANDIDATE", help="what is to hold")
     check.add_argument(
         "--perplexity",
         type=_tolerance,
@@ -204,9 +208,9 @@ def _add_check_regression(commands: Any) -> None:
     check.add_argument(
         "--two-sided", action="store_true", help="refuse a perplexity that fell by more than is tolerated, too"
     )
-    check.add_argument("--json", type=_folder, metavar="FILE", help="write the comparison as JSON")
-    check.add_argument("--junit", type=_folder, metavar="FILE", help="and as JUnit's XML")
-    check.add_argument("--markdown", type=_folder, metavar="FILE", help="and as a Markdown table")
+    check.add_argument("--json", type=_path, metavar="FILE", help="write the comparison as JSON")
+    check.add_argument("--junit", type=_path, metavar="FILE", help="and as JUnit's XML")
+    check.add_argument("--markdown", type=_path, metavar="FILE", help="and as a Markdown table")
     check.set_defaults(run=_check_regression)
 
 
@@ -216,8 +220,8 @@ def _add_promote(commands: Any) -> None:
         help="make a sweep's results a baseline",
         description="Make a sweep's results the baseline FILE, and say what that changes.",
     )
-    promote.add_argument("results", type=_folder, metavar="DIR", help="the sweep's folder, or its runs.csv")
-    promote.add_argument("baseline", type=_folder, metavar="FILE", help="the baseline to write, such as baseline.csv")
+    promote.add_argument("results", type=_path, metavar="DIR", help="the sweep's folder, or its runs.csv")
+    promote.add_argument("baseline", type=_path, metavar="FILE", help="the baseline to write, such as baseline.csv")
     promote.add_argument(
         "--incomplete", action="store_true", help="even though runs failed or are missing, which cannot be compared"
     )
@@ -243,9 +247,11 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' names no folder; '.' is the current one")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path: none has a null character")
     return Path(text)
 
 
@@ -308,7 +314,7 @@ def _executor(options: argparse.Namespace) -> Iterator[RayExecutor | None]:
         jobs=options.jobs,
         timeout=options.timeout,
         stall_timeout=options.stall_timeout,
-        notice=partial(print, file=sys.stderr),
+        notice=_warn,
     ) as executor:
         yield executor
 
@@ -319,7 +325,6 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
     )
     console = make_console()
-    notice = partial(print, file=sys.stderr)
     plan = plan_sweep(
         sweep,
         results=options.results,
@@ -327,7 +332,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         device=options.device,
         jobs=options.jobs,
         rerun_failed=options.rerun_failed,
-        notice=notice,
+        notice=_warn,
         machine=executor.machine if executor else None,
     )
     if executor:
@@ -337,8 +342,8 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
     if options.dry_run:
         missing = {job.run_id for job in plan.missing}
         for name, label in labels.items():
-            console.print(f"{name}  {'to run' if name in missing else 'done  '}  {label}", soft_wrap=True)
-        console.print(f"{len(labels)} points, {len(missing)} to run")
+            _say(f"{name}  {'to run' if name in missing else 'done  '}  {label}")
+        _say(f"{len(labels)} points, {len(missing)} to run")
         return 0
     display = choose_display(console, quiet=options.quiet)
     try:
@@ -348,26 +353,25 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
             or LocalExecutor(plan.slots, timeout=options.timeout, stall_timeout=options.stall_timeout),
             fail_fast=options.fail_fast,
             display=Several(display, *_trackings(options, plan)),
-            notice=notice,
+            notice=_warn,
         )
     except KeyboardInterrupt:
-        print(
-            f"\nstopped; what had finished is in {plan.directory}. To go on, start it again:\n  {_command_line()}",
-            file=sys.stderr,
-        )
+        print(file=sys.stderr)
+        _warn(f"stopped; what had finished is in {plan.directory}. To go on, start it again:")
+        _warn(f"  {_command_line()}")
         return 130
     console.print(results_table(records, plan.varying))
-    console.print(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}", soft_wrap=True)
+    _say(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}")
     try:
-        console.print(f"report: {write_report(plan.directory)}", soft_wrap=True)
+        _say(f"report: {write_report(plan.directory)}")
     except Exception as error:  # the sweep stands, whatever becomes of its report
-        print(f"no report: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        _warn(f"no report: {' '.join(str(error).split()) or type(error).__name__}")
     failed = [record for record in records if record.status not in FINISHED]
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
-        console.print(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}", soft_wrap=True)
+        _say(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}")
     if failed:
-        console.print("to make them again: the same command with --rerun-failed")
+        _say("to make them again: the same command with --rerun-failed")
     return 1 if failed or len(records) < len(labels) else 0
 
 
@@ -378,11 +382,12 @@ def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
     from gluon_rnn.tracking import MlflowTracker, TensorBoardTracker, Tracking
 
     trackings: list[Display] = []
+    # In this order, since the second makes a folder and the first may be refused.
+    if options.mlflow is not None:
+        trackings.append(Tracking(MlflowTracker(options.mlflow, plan.name)))
     if options.tensorboard is not None:
         directory = plan.directory / "tensorboard" if options.tensorboard is True else options.tensorboard
         trackings.append(Tracking(TensorBoardTracker(directory)))
-    if options.mlflow is not None:
-        trackings.append(Tracking(MlflowTracker(options.mlflow, plan.name)))
     return trackings
 
 
@@ -394,6 +399,14 @@ def _command_line() -> str:
     program = Path(sys.argv[0])
     start = ["python", str(program)] if program.suffix == ".py" else [program.name]
     return shlex.join([*start, *sys.argv[1:]])
+
+
+def _say(line: str) -> None:
+    print(printable(line))
+
+
+def _warn(line: str) -> None:
+    print(printable(line), file=sys.stderr)
 
 
 def _quick_sweep() -> Path:
@@ -421,12 +434,12 @@ def _status(options: argparse.Namespace) -> int:
     points = read_points(directory)
     records, damaged = read_records(directory)
     for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged.values()]:
-        print(line)
+        _say(line)
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    print(write_report(options.directories, options.output))
+    _say(str(write_report(options.directories, options.output)))
     return 0
 
 
@@ -483,7 +496,7 @@ def _promote(options: argparse.Namespace) -> int:
 
     frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
     if comparison:
-        print(f"{options.results} beside the baseline so far:")
+        _say(f"{options.results} beside the baseline so far:")
         print(as_text(comparison))
-    print(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
+    _say(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
     return 0

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from pydantic import (
 )
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.printable import quoted
 
 FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn")
@@ -55,8 +57,22 @@ Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
 _CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_DEVICE = re.compile(r"auto|(cpu|gpu)(:\d{1,2})?")
+#: One of the devices of a run; Python's own digits are those of all scripts.
+_DEVICE = re.compile(r"auto|(cpu|gpu)(:[0-9]{1,2})?")
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+#: Of any count: MXNet 1.9.1 counts and indexes in 32 bits.
+_MOST = 2**31 - 1
+#: The weights of a layer's four gates are then 2**30 numbers, the last power of two that an array of MXNet's may hold.
+_WIDEST = 2**14
+#: Nobody has trained as many recurrent layers, each of which is a block of its own to build.
+_DEEPEST = 128
+#: Of a sweep: planned in seconds, and at half a minute each they run for more than three days.
+MOST_POINTS = 10_000
+#: Of a sweep file, whose longest axis has no more than `MOST_POINTS` values.
+_LONGEST_FILE = 2**18
+#: Of any mapping in a sweep file. YAML's merge keys can ask for more of them than fit in memory.
+_MOST_KEYS = 100
 
 #: Fields that change what is printed or where a run happens, never what it computes.
 _NOT_IDENTITY = frozenset({"dataset", "device", "log_interval"})
@@ -71,7 +87,7 @@ def _number(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number)]
-OptionalCount = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_number)]
+OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
 
 
 class RunConfig(BaseModel):
@@ -100,17 +116,19 @@ class RunConfig(BaseModel):
         str,
         Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
     ] = "lstm"
-    bptt: Annotated[Whole, Field(ge=1, description="steps of truncated backpropagation through time")] = 35
-    hidden_size: Annotated[Whole, Field(ge=1, description="units of each recurrent layer")] = 200
-    embed_size: Annotated[OptionalCount, Field(description="units of the word embedding (hidden_size unless said)")] = (
-        None
-    )
-    num_layers: Annotated[Whole, Field(ge=1, description="recurrent layers")] = 2
+    bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of truncated backpropagation through time")] = 35
+    hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST, description="units of each recurrent layer")] = 200
+    embed_size: Annotated[
+        Annotated[int, Field(ge=1, le=_WIDEST)] | None,
+        BeforeValidator(_number),
+        Field(description="units of the word embedding (hidden_size unless said)"),
+    ] = None
+    num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST, description="recurrent layers")] = 2
     dropout: Annotated[
         Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
     ] = 0.2
     tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
-    batch_size: Annotated[Whole, Field(ge=1, description="sequences trained side by side")] = 20
+    batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="sequences trained side by side")] = 20
     precision: Annotated[
         Precision,
         Field(description="of the decoder's products in training: float32, or bfloat16 on a CPU that computes with it"),
@@ -121,7 +139,8 @@ class RunConfig(BaseModel):
         Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
     ] = 0.25
     lr_patience: Annotated[
-        Whole, Field(ge=0, description="epochs without a new best validation loss that are let pass before a decay")
+        Whole,
+        Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay"),
     ] = 0
     early_stopping: Annotated[
         OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
@@ -138,23 +157,25 @@ class RunConfig(BaseModel):
         Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}"),
     ] = "xavier"
     seed: Annotated[Whole, Field(ge=0, lt=2**31, description="of initial parameters and dropout")] = 0
-    epochs: Annotated[Whole, Field(ge=1, description="passes over the training text")] = 3
+    epochs: Annotated[Whole, Field(ge=1, le=_MOST, description="passes over the training text")] = 3
     max_steps: Annotated[
         OptionalCount,
         Field(description="a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"),
     ] = None
-    warmup_steps: Annotated[Whole, Field(ge=0, description="first steps of a run that are left out of its timing")] = 10
+    warmup_steps: Annotated[
+        Whole, Field(ge=0, le=_MOST, description="first steps of a run that are left out of its timing")
+    ] = 10
     max_train_tokens: Annotated[
         OptionalCount, Field(description="train on the first so many tokens only; none: all")
     ] = None
     max_eval_tokens: Annotated[
-        Annotated[int, Field(ge=2)] | None,
+        Annotated[int, Field(ge=2, le=_MOST)] | None,
         BeforeValidator(_number),
         Field(description="score the first so many tokens of valid and test only; none: all"),
     ] = None
-    eval_bptt: Annotated[Whole, Field(ge=1, description="steps of an evaluation window")] = 35
-    eval_batch_size: Annotated[Whole, Field(ge=1, description="columns scored side by side")] = 20
-    log_interval: Annotated[Whole, Field(ge=1, description="steps between two lines of the log")] = 200
+    eval_bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of an evaluation window")] = 35
+    eval_batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="columns scored side by side")] = 20
+    log_interval: Annotated[Whole, Field(ge=1, le=_MOST, description="steps between two lines of the log")] = 200
     device: Annotated[
         str,
         Field(
@@ -172,7 +193,9 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_model(cls, value: str) -> str:
         if value not in MODELS:
-            raise ValueError(f"unknown model {value!r}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}")
+            raise ValueError(
+                f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}"
+            )
         return value
 
     @field_validator("cell")
@@ -181,7 +204,7 @@ class RunConfig(BaseModel):
         known = FUSED_CELLS + CUSTOM_CELLS
         if value not in known and not _CELL_CLASS.fullmatch(value):
             raise ValueError(
-                f"unknown cell {value!r}{did_you_mean(value, known)}; there are {', '.join(known)}, "
+                f"unknown cell {quoted(value)}{did_you_mean(value, known)}; there are {', '.join(known)}, "
                 "and your own as package.module:CellClass"
             )
         return value
@@ -243,12 +266,12 @@ def parse_device(text: str) -> str:
     numbered = all(":" in part for part in parts)
     if not all(map(_DEVICE.fullmatch, parts)) or (len(parts) > 1 and not (numbered and len(kinds) == 1)):
         raise ValueError(
-            f"unknown device {text!r}; there are auto, cpu, gpu, cpu:N, gpu:N, and several numbered ones of a kind, "
-            "such as gpu:0+gpu:1"
+            f"unknown device {quoted(text)}; there are auto, cpu, gpu, cpu:N, gpu:N, and several numbered ones of a "
+            "kind, such as gpu:0+gpu:1"
         )
     device = re.sub(r"\d+", lambda number: str(int(number[0])), text)
     if len(set(device.split("+"))) < len(parts):
-        raise ValueError(f"device {text!r} names a device twice")
+        raise ValueError(f"device {quoted(text)} names a device twice")
     return device
 
 
@@ -277,9 +300,9 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
     return hashlib.sha1(text.encode()).hexdigest()[:12]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where one of `known` is close to `word`, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -320,7 +343,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 def _check_name(name: Any) -> None:
     if name not in RunConfig.model_fields:
-        raise UserError(f"unknown setting {name!r}{did_you_mean(str(name), RunConfig.model_fields)}")
+        raise UserError(f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}")
 
 
 def _one_line(error: ValidationError, name: str = "") -> str:
@@ -330,9 +353,8 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     message = message[0].lower() + message[1:]
     if not where:
         return message
-    shown = repr(first["input"])
     hint = "; several values go to --axis" if isinstance(first["input"], str) and "," in first["input"] else ""
-    return f"{where}={shown if len(shown) < 80 else shown[:77] + '...'}: {message}{hint}".replace("\n", " ")
+    return f"{where}={quoted(first['input'])}: {message}{hint}".replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -392,8 +414,11 @@ class Sweep:
         """Every configuration of the sweep, in order, equal ones once.
 
         Raises:
-            UserError: a point's settings contradict each other.
+            UserError: a point's settings contradict each other, or the points are more than `MOST_POINTS`.
         """
+        count = math.prod(len(values) for values in self.axes.values())
+        if count > MOST_POINTS:
+            raise UserError(f"the axes make {count:,} points, and a sweep has up to {MOST_POINTS:,}; shorten them")
         found: dict[RunConfig, None] = {}
         for values in itertools.product(*self.axes.values()):
             settings = {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
@@ -412,20 +437,31 @@ def load_sweep(path: Path) -> Sweep:
         UserError: the file cannot be read, is no such mapping, or holds a field or value that is none.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_FILE + 1)
+        if len(text) > _LONGEST_FILE:
+            raise UserError(f"cannot read the sweep file {path}: it is longer than {_LONGEST_FILE:,} bytes")
+        decoded = text.decode()
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"cannot read the sweep file {path}: {reason}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        content = yaml.load(decoded, _Loader)
+    except Exception as error:  # whatever goes wrong in PyYAML 6 after a tag such as "!!bool 5"
+        reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
+        raise UserError(f"{path} is not valid YAML: {reason}") from None
     content = _mapping(content, f"{path} holds no mapping of name, set, axes and overrides")
     known = ("name", "set", "axes", "overrides")
     for key in content:
         if key not in known:
-            raise UserError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}; there are {', '.join(known)}")
+            raise UserError(
+                f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; there are {', '.join(known)}"
+            )
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
-        raise UserError(f"{path}: name {name!r} must be letters, digits, '.', '_' and '-', since a folder is called so")
+        raise UserError(
+            f"{path}: name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so"
+        )
     try:
         overrides = content.get("overrides") or ()
         if not isinstance(overrides, list | tuple):
@@ -445,6 +481,16 @@ def load_sweep(path: Path) -> Sweep:
         raise UserError(f"{path}: {error}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's plain data, never an object of Python's."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what the merge keys of a mapping name in their place, as long as that is no bomb."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_KEYS:
+            raise yaml.YAMLError(f"a mapping has more than {_MOST_KEYS} keys")
+
+
 def _mapping(value: Any, otherwise: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise UserError(otherwise)
@@ -457,7 +503,7 @@ def _settings(value: Any, otherwise: str) -> dict[str, Any]:
 
 def _axis(name: Any, values: Any) -> tuple[Any, ...]:
     _check_name(name)
-    if isinstance(values, str) or not isinstance(values, Sequence):
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise UserError(f"axis {name} must be a list of values")
     if not values:
         raise UserError(f"axis {name} has no values; give at least one or leave the axis out")

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from gluon_rnn.printable import printable
 from gluon_rnn.records import FINISHED, Job, LiveProgress, RunRecord, read_progress
 from gluon_rnn.sweep import Display, Plan
 
@@ -59,7 +60,7 @@ class _Watched(Display):
         return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
 
     def _say(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        self._console.print(printable(line), soft_wrap=True)
 
 
 class PlainDisplay(_Watched):
@@ -220,14 +221,14 @@ def results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Table
     for record in ranking(records):
         row = record.model_dump()
         table.add_row(
-            *(str(row[name]) for name in columns),
+            *(printable(str(row[name])) for name in columns),
             _figure(record.valid_perplexity),
             _figure(record.test_perplexity),
             _figure(record.tokens_per_second, 0),
             _figure(record.step_ms_p50, 1),
             _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),
             _figure(record.wall_seconds, 0),
-            record.status if not record.reason else f"{record.status}: {record.reason[:60]}",
+            record.status if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
         )
     return table
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from gluon_rnn import runtime
 from gluon_rnn.errors import UserError
+from gluon_rnn.printable import printable
 
 #: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
 CUDA_LIBRARIES = {
@@ -145,9 +146,9 @@ def format_checks(checks: Iterable[Check]) -> str:
     width = max((len(check.name) for check in checks), default=0)
     lines = []
     for check in checks:
-        lines.append(f"{check.level:<7}  {check.name:<{width}}  {check.text}")
+        lines.append(printable(f"{check.level:<7}  {check.name:<{width}}  {check.text}"))
         if check.mend:
-            lines.append(f"{'':<7}  {'':<{width}}  -> {check.mend}")
+            lines.append(printable(f"{'':<7}  {'':<{width}}  -> {check.mend}"))
     return "\n".join(lines)
 
 
@@ -315,7 +316,7 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
 
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):
         return Check(
             "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
         )

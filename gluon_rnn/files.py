@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from gluon_rnn.errors import UserError
+
+#: Of a file that is read as a whole; the tables of thousands of runs do not come near.
+_MOST_BYTES = 2**30
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of `path`, which others may have put there.
+
+    Raises:
+        OSError: it cannot be read, is longer than a GiB, or no file: a pipe would be waited for, a device has no end.
+    """
+    # Else a pipe that nobody writes to would be waited for before it can be seen to be one.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "Is no file", str(path))
+        if state.st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, "Is longer than a GiB", str(path))
+        return file.read()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import remove_leftovers, seal, set_aside, unseal, write_atomically
+from gluon_rnn.files import read_whole, remove_leftovers, seal, set_aside, unseal, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, step_milliseconds, tokens_per_second
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ CHECKPOINT = "checkpoint"
 Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
 #: A run that ended so is finished; the others are made again by ``--rerun-failed``.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
+#: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Origin(BaseModel):
@@ -102,7 +105,7 @@ class LiveProgress(BaseModel):
 def read_progress(directory: Path) -> LiveProgress | None:
     """The ``progress.json`` of a run's `directory`; None while there is none, or none that can be read."""
     try:
-        return LiveProgress.model_validate_json((directory / "progress.json").read_bytes())
+        return LiveProgress.model_validate_json(read_whole(directory / "progress.json"))
     except (OSError, ValidationError):
         return None
 
@@ -300,7 +303,7 @@ def read_record(directory: Path) -> RunRecord | None:
 
 
 def _record_content(path: Path) -> dict[str, Any]:
-    text = path.read_bytes()
+    text = read_whole(path)
     try:
         return unseal(text)
     except ValueError:
@@ -353,11 +356,13 @@ def read_epochs(directory: Path) -> list[EpochResult]:
     Raises:
         ValueError: the file is damaged.
     """
-    path = directory / "epochs.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
+    try:
+        file = io.StringIO(read_whole(directory / "epochs.csv").decode(), newline="")
         rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"{directory / 'epochs.csv'} is damaged: {error}") from None
     return _EPOCHS.validate_python(rows)
 
 
@@ -378,7 +383,7 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
     for name, text in _tables(records).items():
         path = sweep_directory / name
         known = set(text.encode().splitlines())
-        for line in path.read_bytes().splitlines() if path.exists() else ():
+        for line in read_whole(path).splitlines() if path.exists() else ():
             run_id = line.partition(b",")[0].decode(errors="replace")
             if line not in known and (run_id in finished or not (sweep_directory / "runs" / run_id).is_dir()):
                 aside.append(set_aside(path))
@@ -429,7 +434,15 @@ def load_results(path: Path | str) -> pd.DataFrame:
 
 
 def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default."""
+    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default.
+
+    Raises:
+        UserError: a whole number is missing that every run has.
+    """
+    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
+    for name in sorted({name for name, kind in types.items() if kind in (bool, int)} & {*frame}):
+        for row in frame[frame[name].isna()].itertuples():
+            raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
     defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
     cells = frame.astype(object).where(frame.notna(), None)
     return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
@@ -445,16 +458,20 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
     import pandas as pd
 
     types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
-    file = Path(path) / name if Path(path).is_dir() else Path(path)
+    file = Path(path) / name if os.path.isdir(path) else Path(path)
     try:
         # pandas is otherwise content with a neighbour of the float that was written.
         frame: pd.DataFrame = pd.read_csv(
-            file, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+            io.BytesIO(read_whole(file)),
+            dtype=types,
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
         )
         if "run_id" not in frame:
             raise ValueError("it has no column run_id")
         return frame
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:  # the latter of pandas, where a number is none
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"cannot read {file}: {reason}; it must be a folder of results or its {name}") from None
 

@@ -37,10 +37,12 @@ from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor, Slot
-from gluon_rnn.files import remove_leftovers, set_aside, write_atomically
+from gluon_rnn.files import read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
+from gluon_rnn.printable import printable, quoted
 from gluon_rnn.records import (
     FINISHED,
+    RUN_ID,
     Job,
     Origin,
     RunRecord,
@@ -68,6 +70,8 @@ from gluon_rnn.runtime import (
 _LOG_TAIL_LINES = 40
 # A sweep that was killed leaves workers that live for some milliseconds more.
 _LOCK_PATIENCE_SECONDS = 2.0
+#: More workers than a machine has use for; each is a slot in memory from the start.
+_MOST_JOBS = 1024
 
 Notice = Callable[[str], None]
 
@@ -92,7 +96,7 @@ class Plan:
 
     def label(self, job: Job) -> str:
         """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``."""
-        return " ".join(f"{name}={getattr(job.config, name)}" for name in self.varying)
+        return printable(" ".join(f"{name}={getattr(job.config, name)}" for name in self.varying))
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
@@ -143,7 +147,7 @@ def plan_sweep(
         UserError: see the module.
     """
     machine = machine or describe_machine()
-    if data_dir is not None and not os.path.isdir(data_dir.expanduser()):
+    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()
@@ -254,9 +258,12 @@ def read_points(directory: Path) -> list[dict[str, str]]:
         UserError: it is none.
     """
     try:
-        content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-        return [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(read_whole(directory / "sweep.json"))
+        points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
+        if not all(RUN_ID.fullmatch(point["run_id"]) for point in points):
+            raise ValueError("a run_id that no folder has")
+        return points
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
 
 
@@ -429,8 +436,8 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
 
 
 def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs} must be at least 1")
+    if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
+        raise UserError(f"--jobs {quoted(jobs)} must be at least 1 and at most {_MOST_JOBS:,}")
     wished = list(dict.fromkeys(config.device for config in configs if ":" in config.device))
     named = [device for device in listed if ":" in device] or wished
     if shared := _shared(named):

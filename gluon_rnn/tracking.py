@@ -481,7 +481,9 @@ def _require(package: str, option: str) -> None:
 
 
 def _remembered(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    name = path.read_text(encoding="utf-8") if path.exists() else ""
+    # It names a folder or a run; in results that someone else made it must not lead elsewhere.
+    return name if re.fullmatch(r"[\w=+,-][\w=.+,-]*", name, flags=re.ASCII) else ""
 
 
 def _one_line(error: Exception) -> str:

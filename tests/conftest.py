@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gluon_rnn.config import RunConfig, configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
@@ -15,6 +16,13 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "f
 
 #: Holds the real WikiText-2 as wikitext-2/wiki.*.tokens where that is at hand.
 REAL_DATA = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
+
+# Of the property-based tests in tests/bad_input: the same few examples at every run of the suite, or many new ones.
+# The fixtures above every test only set the environment, for all examples alike.
+_SHARED = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("short", max_examples=24, derandomize=True, **_SHARED)
+settings.register_profile("long", max_examples=600, print_blob=True, **_SHARED)
+settings.load_profile("short")
 
 
 def small_config(**settings: object) -> RunConfig:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -606,6 +606,60 @@ def hostile(folder: Path, corpus: CorpusFiles) -> Path:
     return sweep
 
 
+#: Each breaks out of another place: of elements, attributes, comments, styles, scripts, templates, formulas, tables.
+PAYLOADS = [
+    "</script><script>window.ran=1</script>",
+    "<img src=x onerror=window.ran=1>",
+    '"><svg onload=window.ran=1>',
+    "' onmouseover='window.ran=1' x='",
+    '" autofocus onfocus="window.ran=1" tabindex="0',
+    "<!--<script>",
+    "-->]]><![CDATA[",
+    "javascript:window.ran=1//http://127.0.0.1:9/",
+    "</title></style><style>*{background:url(http://127.0.0.1:9/x)}</style>",
+    "</text></svg><iframe src=javascript:parent.ran=1></iframe>",
+    "</pre></details><a href=http://127.0.0.1:9/>x</a>",
+    "{{ 7 * 7 }}{% for x in y %}",
+    r"$\frac{1}{$\alpha$",
+    "a\u2028b\u2029c",
+    "&lt;img&gt;&#60;b&#62;",
+    "| --- | `x` **b** [a](javascript:window.ran=1) ![i](http://127.0.0.1:9/i)",
+]
+#: Of tables that anybody can write; those that decide how a row is read are left.
+WORDS = [
+    *(name for name, info in RunRecord.model_fields.items() if str in (info.annotation, *get_args(info.annotation))),
+    *("model", "optimizer", "initializer", "precision"),
+]
+
+
+def hostile_everywhere(folder: Path, corpus: CorpusFiles) -> Path:
+    """A table whose every word is one of `PAYLOADS`, in a folder that is called by one, with damage to be told of."""
+    sweep = folder / "<img src=x onerror=window.ran=1>"
+    records = []
+    for number in range(len(PAYLOADS)):
+        words = {
+            name: PAYLOADS[(number + place) % len(PAYLOADS)] for place, name in enumerate(WORDS) if name != "run_id"
+        }
+        # What a corpus and two machines are known by, so that there is something to compare and to draw.
+        words |= dict.fromkeys(("dataset", "dataset_sha1", "model", "initializer", "precision"), PAYLOADS[2])
+        words |= {
+            "run_id": f"r{number}",
+            "machine_id": PAYLOADS[number % 2],
+            "device_name": PAYLOADS[number % 2 + 3],
+            "device": "cpu",
+        }
+        record = good(corpus, f"r{number}", 100.0 + number, 10.0 * (5 + number % 3), bptt=5 + number % 3)
+        record = record.model_copy(update=words)
+        directory = keep(sweep, record, [epoch(1, 5.0), epoch(2, 4.5)])
+        (directory / "log.txt").write_text("\n".join(PAYLOADS), encoding="utf-8")
+        (directory / "record.json").write_text('{"<img src=x onerror=window.ran=1>": "<b>"}')
+        records.append(record)
+    write_tables(sweep, records)
+    (sweep / "epochs.csv").unlink()
+    (sweep / "runs" / "r0" / "epochs.csv").write_text("<script>window.ran=1</script>\n1\n")
+    return sweep
+
+
 def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     page = Page(write_report(hostile(tmp_path, small_corpus)).read_text(encoding="utf-8"))
     names = [name for name, _ in page.elements]
@@ -663,6 +717,27 @@ def test_what_rows_say_is_text_in_the_markdown(tmp_path: Path, small_corpus: Cor
         assert len({line.count("|") for line in table.splitlines()}) == 1
     # Where GitHub would look for formulas.
     assert "$" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
+
+
+def test_every_word_of_a_table_is_text_in_the_markdown(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    from markdown_it import MarkdownIt
+
+    sweep = hostile_everywhere(tmp_path, small_corpus)
+    write_report(sweep)
+    text = (sweep / "report.md").read_text(encoding="utf-8")
+    reader = MarkdownIt("commonmark").enable("table")
+    inline = [child for token in reader.parse(text) for child in token.children or ()]
+    assert not {"html_inline", "link_open", "image", "em_open", "strong_open"} & {
+        token.type for token in inline if "**" not in token.markup
+    }
+    html = Page(reader.render(text))
+    assert not {"script", "img", "a", "em", "iframe", "svg", "style"} & {name for name, _ in html.elements}
+    assert not [name for _, attributes in html.elements for name in attributes if name.startswith("on")]
+    said = " ".join(html.text.split())
+    for payload in PAYLOADS:
+        assert said.count(" ".join(payload.split())) > 3, payload
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
 def test_the_command_prints_where_the_report_is(

@@ -12,7 +12,7 @@ import pytest
 from gluon_rnn import write_report
 from gluon_rnn.corpora import CorpusFiles
 from tests.test_records import epoch, keep
-from tests.test_report import good, hostile, make
+from tests.test_report import PAYLOADS, good, hostile, hostile_everywhere, make
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -163,3 +163,59 @@ def test_nothing_of_the_rows_runs(browser: Browser, tmp_path: Path, small_corpus
     assert visit.troubles == []
     assert visit.page.locator("img, script").count() == 1
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_nothing_runs_wherever_it_stands(browser: Browser, tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    path = write_report(hostile_everywhere(tmp_path, small_corpus))
+    visit = Visit(browser, path)
+    for summary in visit.page.locator("summary").all():
+        summary.click()
+    for place in visit.page.locator("th button, td, svg, h1, h2").all()[:40]:
+        place.hover()
+    assert visit.page.evaluate("window.ran") is None
+    assert visit.requests == [path.as_uri()]
+    assert visit.troubles == []
+    # The page's own, and nothing else that could ask for something or run.
+    assert visit.page.locator("script").count() == 1
+    assert (
+        visit.page.locator("img, iframe, object, embed, a, base, form, input, audio, video, foreignObject").count() == 0
+    )
+    attributes = visit.page.evaluate(
+        "[...document.querySelectorAll('*')].flatMap(element => [...element.attributes].map(found => found.name))"
+    )
+    assert not [name for name in attributes if name.startswith("on")]
+    assert {"autofocus", "srcdoc"}.isdisjoint(attributes)
+    # What was written is what is read, as a person reads it.
+    said = " ".join((visit.page.locator("body").text_content() or "").split())
+    for payload in PAYLOADS:
+        assert said.count(" ".join(payload.split())) > 3, payload
+    assert visit.page.title() == "<img src=x onerror=window.ran=1>"
+    labels = visit.page.locator("svg").evaluate_all("plots => plots.map(plot => plot.getAttribute('aria-label'))")
+    assert len(labels) > 3
+    drawn = "".join(visit.page.locator("svg").all_text_contents())
+    # Of the best-ranked points, whose names are in the plots.
+    assert sum(payload[:12] in drawn for payload in PAYLOADS) >= 8
+    assert "no learning curves of runs/r0/epochs.csv" in said
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))",
+        "document.body.insertAdjacentHTML('beforeend', '<img src=data:, onerror=window.ran=1>')",
+        "document.body.append(Object.assign(document.createElement('script'), {src: 'data:text/javascript,ran=1'}))",
+        "Object.assign(document.createElement('a'), {href: 'javascript:window.ran=1'}).click()",
+        "document.body.insertAdjacentHTML('beforeend', '<iframe src=\"javascript:parent.ran=1\"></iframe>')",
+        "document.body.insertAdjacentHTML('beforeend', '<form action=http://127.0.0.1:9/><button>')"
+        " || document.forms[0].submit()",
+    ],
+)
+def test_the_second_wall_holds_where_the_first_would_not(browser: Browser, report: Path, attempt: str) -> None:
+    """Were something not escaped, the page's policy would still not let it run or be sent."""
+    visit = Visit(browser, report)
+    visit.page.evaluate(f"() => {{ {attempt}; }}")
+    visit.page.wait_for_function("() => new Promise(done => setTimeout(() => done(true)))")
+    assert visit.page.evaluate("window.ran") is None
+    assert visit.page.url == report.as_uri()
+    assert any("Content Security Policy" in text for text in visit.troubles)
+    assert not [url for url in visit.requests if url.startswith("http")]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluon_rnn.errors import UserError
+
 SPLITS = ("train", "valid", "test")
 UNKNOWN, EOS = "<unk>", "<eos>"  # GluonNLP's names; its Vocab holds both whether or not the text does
 
@@ -39,7 +41,14 @@ def content_sha1(split_sha1s: Iterable[str]) -> str:
 
 
 def describe(dataset: str, folder: Path | None, contents: Mapping[str, bytes]) -> CorpusFiles:
-    """Measure the splits, which must be UTF-8 text: 0.4 s for WikiText-2."""
+    """Measure the splits, which must be UTF-8 text: 0.4 s for WikiText-2.
+
+    Raises `UserError` if the folder's path is no UTF-8, since the worker gets it in a file of JSON.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the name of the folder {folder} is no UTF-8; rename it") from None
     texts = {split: contents[split].decode() for split in SPLITS}
     return CorpusFiles(
         dataset=dataset,

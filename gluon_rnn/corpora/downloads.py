@@ -13,6 +13,7 @@ from typing import NamedTuple
 from gluon_rnn.corpora.content import sha1_of
 
 Notice = Callable[[str], None]
+MOST_BYTES = 2**24  # of any file, fetched or unpacked: the largest of WikiText-2 has 10.8 MB
 CHUNK = 256  # bytes between two looks at the clock: small, as each may take a stalling server some seconds
 
 
@@ -86,7 +87,9 @@ def _fetch(
         for split, name in names.items():
             if name not in members:
                 raise ValueError(f"no {name} in the archive")
-            contents[split] = archive.read(members[name])
+            with archive.open(members[name]) as member:
+                # Whatever the archive says of its size; and nothing of it is written under a name that it chose.
+                contents[split] = member.read(MOST_BYTES)
             _check(name, contents[split], sha1s[split])
     return contents
 
@@ -100,7 +103,7 @@ def _download(url: str, path: Path, timeouts: Timeouts) -> bytes:
     import pooch
 
     download = pooch.HTTPDownloader(
-        progressbar=_Deadline(timeouts.whole),
+        progressbar=_Limits(timeouts.whole),
         chunk_size=CHUNK,
         timeout=(timeouts.connect, timeouts.read),
     )
@@ -108,8 +111,8 @@ def _download(url: str, path: Path, timeouts: Timeouts) -> bytes:
     return path.read_bytes()
 
 
-class _Deadline:
-    """A progress bar to pooch, which tells it of each chunk; it ends a transfer that trickles on and on.
+class _Limits:
+    """A progress bar to pooch, which tells it of each chunk; it ends a transfer that goes on and on.
 
     ``timeouts.read`` alone would not: it starts anew with each byte.
     """
@@ -119,8 +122,12 @@ class _Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._end = monotonic() + seconds
+        self._left = MOST_BYTES
 
-    def update(self, _: int) -> None:
+    def update(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         if monotonic() > self._end:
             raise TimeoutError(f"not done within {self._seconds:g} s")
 

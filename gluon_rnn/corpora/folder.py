@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gluon_rnn.corpora.content import SPLITS
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import read_whole
+from gluon_rnn.printable import quoted
 
 FILES = {split: f"{split}.txt" for split in SPLITS}
 WANTED = "a corpus of your own is a folder with train.txt, valid.txt and test.txt"
@@ -26,7 +28,7 @@ def find(dataset: str, *, names: Sequence[str]) -> tuple[str, Path, dict[str, by
     if not dataset or not os.path.isdir(folder):
         near = get_close_matches(dataset.lower(), names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names)};"
-        raise UserError(f"dataset {dataset!r} is neither a known name nor a folder: {hint} {WANTED}")
+        raise UserError(f"dataset {quoted(dataset)} is neither a known name nor a folder: {hint} {WANTED}")
     contents = {split: _read(folder / name) for split, name in FILES.items()}
     name = f"{folder.name} (folder)" if folder.name in names else folder.name
     return name, folder, contents
@@ -42,7 +44,7 @@ def expand(path: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {WANTED}") from None
     except OSError as error:

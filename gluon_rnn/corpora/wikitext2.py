@@ -16,6 +16,7 @@ from gluon_rnn.corpora import folder
 from gluon_rnn.corpora.content import SPLITS, sha1_of
 from gluon_rnn.corpora.downloads import Notice, Source, Timeouts, fetch_first, reason
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import read_whole
 
 NAME = "wikitext-2"
 # What the original archive, and so GluonNLP, calls the files.
@@ -172,7 +173,7 @@ def _read(place: Path, names: Mapping[str, str]) -> dict[str, bytes]:
     contents = {}
     for split in SPLITS:
         with suppress(FileNotFoundError, NotADirectoryError):
-            contents[split] = (place / names[split]).read_bytes()
+            contents[split] = read_whole(place / names[split])
     return contents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
         named += [f"{point['label']} has not ended" for point in missing]
         raise UserError(f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete")
     frame["host"] = ""
-    comparison = compare(baseline, frame, two_sided=True) if baseline.exists() else None
+    comparison = compare(baseline, frame, two_sided=True) if os.path.exists(baseline) else None
     write_named(baseline, frame.to_csv(index=False, lineterminator="\n"))
     return frame, comparison
 

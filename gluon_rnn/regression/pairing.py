@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _Points = dict[_Key, dict[int, Row]]
 
 #: Where a run happens and what is printed of it; and the seed, by which the repeats of one point are told apart.
 _NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
+#: Nats a token and tokens a second that can be reckoned with; beside them a loss is infinite after a divergence.
+_MEASURABLE = {"valid_loss": (-700.0, 1e100), "test_loss": (-700.0, 1e100), "tokens_per_second": (1e-100, 1e100)}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,13 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
     frame = load_results(table) if isinstance(table, Path | str) else table
     if "status" not in frame:
         raise UserError("a table of results has a column status, as gluon_rnn.load_results makes it")
-    return table_rows(frame)
+    rows = table_rows(frame)
+    for row in rows:
+        for name, (least, most) in _MEASURABLE.items():
+            value = row[name]
+            if value is not None and not least <= value <= most and not (value == math.inf and "loss" in name):
+                raise UserError(f"run {row['run_id']} has {name}={value}, which nothing measures: its table is damaged")
+    return rows
 
 
 def _key(row: Row, *, by_threads: bool) -> _Key:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.printable import printable
 from gluon_rnn.regression.changes import Change, Limits, percent
 from gluon_rnn.regression.comparison import Comparison, Point, compare
 from gluon_rnn.regression.significance import ALPHA, POWER
@@ -67,13 +68,14 @@ def as_text(comparison: Comparison) -> str:
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=name != "verdict")
     for row in _rows(comparison):
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     text = io.StringIO()
     # As wide as it takes: a terminal folds lines, a log is scrolled.
     console = Console(file=text, width=250, highlight=False, markup=False, emoji=False)
     if comparison.points:
         console.print(table)
-    return "\n".join(line.rstrip() for line in [*text.getvalue().splitlines(), *_notes(comparison), comparison.reason])
+    notes = map(printable, [*_notes(comparison), comparison.reason])
+    return "\n".join([*(line.rstrip() for line in text.getvalue().splitlines()), *notes])
 
 
 def as_json(comparison: Comparison) -> str:

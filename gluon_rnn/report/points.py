@@ -19,16 +19,20 @@ CONFIDENCE = 0.95
 #: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what makes a corpus.
 _NO_SETTING = frozenset({"dataset", "max_eval_tokens", "seed", "device", "threads", "log_interval"})
 
+_LARGEST = 1e300
+
 
 def quantity(record: RunRecord, name: str) -> float | None:
     """A column's number, or ``peak_mb``: the device's memory where it was measured, else the process's.
 
-    None where it is missing or not a number; infinities stay.
+    None where it is missing or not a number; infinities stay, and what is too large to be averaged is one.
     """
     if name == "peak_mb":
         name = "peak_rss_mb" if record.peak_gpu_mb is None else "peak_gpu_mb"
     value = getattr(record, name)
-    return None if value is None or math.isnan(value) else value
+    if value is None or math.isnan(value):
+        return None
+    return math.copysign(math.inf, value) if abs(value) > _LARGEST else value
 
 
 @dataclass(frozen=True)

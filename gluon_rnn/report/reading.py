@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.records import RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
+from gluon_rnn.records import RUN_ID, RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
 
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
@@ -56,7 +56,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     Raises:
         UserError: a folder is not there or holds no runs.
     """
-    directories = list({path.resolve(): path for path in directories}.values())
+    directories = list({os.path.realpath(path): path for path in directories}.values())
     names = _short_names(directories)
     rows: list[Row] = []
     notes: list[str] = []
@@ -71,7 +71,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
-                log = "" if record.status == "ok" else _log_tail(directory / "runs" / record.run_id / "log.txt")
+                log = "" if record.status == "ok" else _log_tail(directory, record.run_id)
                 rows.append(Row(name, record, curves.get(record.run_id, ()), log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
@@ -80,7 +80,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
     """What tells folders apart, without what they share: reports are meant to be committed."""
-    paths = [path.resolve() for path in directories]
+    paths = [Path(os.path.realpath(path)) for path in directories]
     if len(paths) == 1:
         return [paths[0].name]
     common = os.path.commonpath(paths)
@@ -88,7 +88,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
 
 
 def _records(directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UserError(f"{directory} is no folder of results; name one such as results/quick")
     records, damaged = read_records(directory)
     if not records and (directory / "runs.csv").exists():
@@ -103,7 +103,7 @@ def _tabulated(directory: Path) -> Iterator[RunRecord]:
     words = {
         name
         for name, info in RunRecord.model_fields.items()
-        if info.is_required() and str in (info.annotation, *map(type, get_args(info.annotation)))
+        if str in (info.annotation, *map(type, get_args(info.annotation)))
     }
     for row in table_rows(load_results(directory)):
         yield RunRecord.model_construct(None, **row | {name: "" for name in words if row[name] is None})
@@ -133,8 +133,13 @@ def _curves(directory: Path, notes: list[str]) -> dict[str, tuple[tuple[int, flo
     return {run_id: tuple(sorted(points)) for run_id, points in found.items()}
 
 
-def _log_tail(path: Path) -> str:
+def _log_tail(directory: Path, run_id: str) -> str:
+    path = directory / "runs" / run_id / "log.txt"
+    expected = Path(os.path.realpath(directory), "runs", run_id, "log.txt")
     try:
+        # Of a folder that someone else made: neither a name nor a link may fetch what lies elsewhere into a report.
+        if not RUN_ID.fullmatch(run_id) or os.path.realpath(path) != str(expected) or not path.is_file():
+            return ""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace")
