@@ -71,7 +71,8 @@ def _isolated_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's data or cache."""
+    """No test sees the user's data or cache, and each begins in the same folder."""
+    monkeypatch.chdir(Path.cwd())  # undone afterwards, whatever the test changes it to
     monkeypatch.delenv("GLUON_RNN_DATA", raising=False)
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -134,7 +134,9 @@ def test_points_are_counted_before_they_are_made() -> None:
     assert len(pinned.points()) == MOST_POINTS
 
 
-@pytest.mark.parametrize("device", ["gpu:²", "gpu:٣", "gpu:-1", "gpu: 1", "gpu:1\n", "gpu:" + "9" * 5000, "cpu:0", ""])
+@pytest.mark.parametrize(
+    "device", ["gpu:²", "gpu:٣", "gpu:-1", "gpu: 1", "gpu:1\n", "gpu:" + "9" * 5000, "gpu:0+gpu:²", ""]
+)
 def test_odd_digits_name_no_device(device: str) -> None:
     with pytest.raises(UserError, match="unknown device"):
         configure({"device": device})

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from gluon_rnn import tracking
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import seal
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, load_epochs, read_records, write_tables
 from gluon_rnn.regression.comparison import compare
@@ -114,7 +115,14 @@ def _json_changed(content: bytes, value: Any, depth: int, draw: st.DrawFn) -> by
             return copy
         return value
 
-    return json.dumps(changed(json.loads(content), depth)).encode()
+    return _sealed(changed(json.loads(content), depth))
+
+
+def _sealed(content: Any) -> bytes:
+    """As whoever wrote it, meaning harm, would write it: a record with the checksum that fits it."""
+    if isinstance(content, dict) and "sha256" in content:
+        return seal({name: value for name, value in content.items() if name != "sha256"}).encode()
+    return json.dumps(content).encode()
 
 
 def _table(content: bytes) -> tuple[list[str], list[dict[str, Any]]]:
@@ -304,7 +312,7 @@ def test_a_run_that_a_table_names_is_in_its_folder(sent: Path, name: str) -> Non
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_record_that_names_another_run_is_damaged_and_writes_nowhere(sent: Path, name: str) -> None:
     path = sent / "runs" / "aaa" / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": name}))
+    path.write_bytes(_sealed({**json.loads(path.read_text()), "run_id": name}))
     before = snapshot(sent.parent / "private")
     records, damaged = read_records(sent)
     assert [record.run_id for record in records] == ["bbb", "ccc"]
@@ -387,10 +395,19 @@ def test_damaged_epochs_of_a_run_leave_the_others(sent: Path, content: bytes) ->
         os.mkfifo(path)
     else:
         path.write_bytes(content)
-    write_tables(sent, read_records(sent)[0])
-    epochs = load_epochs(sent)
-    assert epochs["run_id"].tolist() == ["ccc", "ccc", "aaa", "aaa"]
-    assert epochs["valid_loss"].tolist() == [7.0, 6.5, 5.0, 4.5]
+    # A record has its epochs; one of the first version has them in that file.
+    assert len(read_records(sent)[0]) == 3
+    old = path.with_name("record.json")
+    record = json.loads(old.read_text())
+    del record["sha256"], record["history"]
+    old.write_text(json.dumps({**record, "schema_version": 1}))
+    records, damaged = read_records(sent)
+    history = {record.run_id: [epoch.valid_loss for epoch in record.history] for record in records}
+    assert {name: history[name] for name in ("aaa", "ccc")} == {"aaa": [5.0, 4.5], "ccc": [7.0, 6.5]}
+    # Of an empty file nobody can tell.
+    assert list(damaged) == ([] if history.get("bbb") == [] else [old])
+    write_tables(sent, records)
+    assert load_epochs(sent)["run_id"].tolist() == ["ccc", "ccc", "aaa", "aaa"]
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"points": 5}', '{"points": [[]]}', "", "null", "\0"])
@@ -417,7 +434,7 @@ def test_what_a_file_says_reaches_no_terminal_raw(sent: Path) -> None:
     evil = "\x1b]0;title\x07\x1b[2J\r\u202e\ud800\nx"
     (sent / "sweep.json").write_text(json.dumps({"points": [{"run_id": "ccc", "label": evil}]}))
     path = sent / "runs" / "ccc" / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "reason": evil.replace("\ud800", ""), "cell": "gru"}))
+    path.write_bytes(_sealed({**json.loads(path.read_text()), "reason": evil.replace("\ud800", ""), "cell": "gru"}))
     said = answer("status", str(sent))
     assert r"\x1b]0;title\x07\x1b[2J\r\u202e\ud800\nx: failed (\x1b]0;" in said.out
     columns, rows = _table((sent / "runs.csv").read_bytes())

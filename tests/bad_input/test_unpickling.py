@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import os
 import pickle
@@ -20,6 +21,7 @@ from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import Sweep
 from gluon_rnn.corpora import CorpusFiles, encoded
 from gluon_rnn.corpora.loading import load_corpus
+from gluon_rnn.files import seal, sha256_of
 from gluon_rnn.models import build_model
 from gluon_rnn.sweep import plan_sweep
 from tests.bad_input.harness import FITTING, answer, fresh_folder
@@ -139,26 +141,43 @@ def test_parameters_are_read_by_mxnets_format_alone(content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["state.json", "epoch-1.params", "epoch-1.states"])
 @pytest.mark.parametrize("content", [PICKLE, object_archive()], ids=["pickle", "npz"])
-def test_a_checkpoint_that_is_a_bomb_does_not_go_off(name: str, content: bytes) -> None:
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_checkpoint_that_is_a_bomb_does_not_go_off(name: str, content: bytes, fits: bool) -> None:
+    """Neither one that took a file's place nor one whose maker has put down its checksum."""
     with fresh_folder() as folder:
         model = build_model(small_config(), 17, mx.cpu())
         trainer = mx.gluon.Trainer(model.collect_params(), "adam")
         (folder / "checkpoint").mkdir()
-        (folder / "checkpoint" / "state.json").write_text('{"stem": "epoch-1", "update_counts": {}, "progress": {}}')
         model.save_parameters("checkpoint/epoch-1.params")
+        mx.nd.save("checkpoint/epoch-1.states", {"0.0": mx.nd.ones(1)})
+        if fits:
+            (folder / "checkpoint" / name).write_bytes(content)
+        arrays = ("epoch-1.params", "epoch-1.states")
+        checksums = {array: sha256_of((folder / "checkpoint" / array).read_bytes()) for array in arrays}
+        state = {"stem": "epoch-1", "checksums": checksums, "update_counts": {}, "progress": {}}
+        (folder / "checkpoint" / "state.json").write_text(seal(state))
         (folder / "checkpoint" / name).write_bytes(content)
-        with pytest.raises((mx.MXNetError, ValueError, AssertionError, KeyError)):
-            CheckpointDirectory(folder).restore(model, trainer, mx.cpu())
+        checkpoint = CheckpointDirectory(folder)
+        if fits and name != "state.json":
+            with pytest.raises((mx.MXNetError, ValueError, AssertionError, KeyError)):
+                checkpoint.restore(model, trainer)
+        else:
+            assert checkpoint.restore(model, trainer) is None
+            assert (folder / "checkpoint.damaged" / name).read_bytes() == content
         assert not (folder / "ran").exists()
 
 
-def test_a_kept_corpus_that_is_a_bomb_is_made_again(small_corpus: CorpusFiles) -> None:
+def test_a_kept_corpus_that_is_a_bomb_does_not_go_off(small_corpus: CorpusFiles) -> None:
     with fresh_folder() as folder:
         expected = load_corpus(small_corpus)
-        (kept,) = encoded.cache_directory().iterdir()
+        (kept,) = encoded.cache_directory().glob("corpus-*")
         for content in (PICKLE, object_array(), object_archive()):
             kept.write_bytes(content)
             assert (load_corpus(small_corpus).train == expected.train).all()
+            # Of one whose maker knows how they are written.
+            kept.write_bytes(hashlib.sha256(content).digest() + content)
+            with pytest.raises(ValueError, match="allow_pickle=False"):
+                load_corpus(small_corpus)
             assert not (folder / "ran").exists()
 
 
