@@ -281,8 +281,13 @@ class RayExecutor:
         for force in (False, True):
             for stream in streams:
                 ray.cancel(stream, force=force)
+            ended: list[Any] = []
             if streams:
-                ray.wait([stream.completed() for stream in streams], num_returns=len(streams), timeout=_GRACE_SECONDS)
+                ended, _ = ray.wait(
+                    [stream.completed() for stream in streams], num_returns=len(streams), timeout=_GRACE_SECONDS
+                )
+            # Ray 2.60 ends this process if it is told to cancel a task that is just ending (seen one time in four).
+            streams = [stream for stream in streams if stream.completed() not in ended]
 
 
 def _run_task(
