@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ class CheckpointDirectory:
 
     def _verified_state(self) -> dict[str, Any]:
         content = unseal(self._state.read_bytes())
+        if not re.fullmatch(r"epoch-[0-9]+", content["stem"]):
+            raise ValueError("it names files elsewhere")
         for name, checksum in content["checksums"].items():
             if sha256_of((self._directory / name).read_bytes()) != checksum:
                 raise ValueError(f"{name} is not what was written")

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,18 +27,17 @@ from gluon_rnn.config import (
     FUSED_CELLS,
     RunConfig,
     Sweep,
-    parse_device,
     run_id,
-    unnumbered,
     varying_fields,
 )
 from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
-from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.files import read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
-from gluon_rnn.printable import printable, quoted
+from gluon_rnn.printable import printable
 from gluon_rnn.records import (
     FINISHED,
     RUN_ID,
@@ -62,16 +60,12 @@ from gluon_rnn.runtime import (
     describe_machine,
     lacks_for_bfloat16,
     library_versions,
-    mxnet_distribution,
-    supports_gpu,
 )
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
 # A sweep that was killed leaves workers that live for some milliseconds more.
 _LOCK_PATIENCE_SECONDS = 2.0
-#: More workers than a machine has use for; each is a slot in memory from the start.
-_MOST_JOBS = 1024
 
 Notice = Callable[[str], None]
 
@@ -151,9 +145,9 @@ def plan_sweep(
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()
-    listed = _device_list(device)
-    configs = [_resolve_device(config, listed, machine) for config in configs]
-    slots = _slots(configs, listed, jobs, machine)
+    listed = listed_devices(device)
+    configs = [resolve_device(config, listed, machine) for config in configs]
+    slots = make_slots(configs, listed, jobs, machine)
     corpora = {name: find_corpus(name, data_dir=data_dir, notice=notice) for name in {c.dataset for c in configs}}
     versions, checkout = library_versions(), git_state()
     origin = Origin(
@@ -369,112 +363,6 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
     write_record(directory, record)
     tidy(directory, record)
     return record
-
-
-def _device_list(device: str) -> tuple[str, ...]:
-    """What each worker gets, of ``--device``."""
-    try:
-        listed = tuple(parse_device(part.strip()) for part in device.split(","))
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if _shared(listed):
-        raise UserError(f"--device {device} names a device twice; two runs never share one")
-    if len(listed) > 1 and not (all(":" in part for part in listed) and len(set(map(unnumbered, listed))) == 1):
-        raise UserError(
-            f"--device {device} mixes kinds of device; list numbered ones of one kind, as many for each worker, such "
-            "as gpu:0,gpu:1 or gpu:0+gpu:1,gpu:2+gpu:3"
-        )
-    return listed
-
-
-def _shared(devices: Iterable[str]) -> list[str]:
-    """The single devices that several of `devices` name."""
-    counts = Counter(single for device in devices for single in device.split("+"))
-    return [single for single, count in counts.items() if count > 1]
-
-
-def _resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
-    """`config` with a device that is there: numbered, or without numbers any of the slots of its kind."""
-    wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else unnumbered(listed[0])
-    usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
-    if wanted == "auto":
-        wanted = "gpu" if usable and mxnet_distribution() == "mxnet-cu112" else "cpu"
-    for device in listed if len(listed) > 1 else (wanted,):
-        for single in device.split("+"):
-            _check_gpu(single, usable, machine)
-    config = config.model_copy(update={"device": wanted})
-    if config.batch_size % len(config.devices):
-        raise UserError(
-            f"batch_size={config.batch_size} cannot be shared equally by the {len(config.devices)} devices of "
-            f"{listed[0] if len(listed) > 1 else wanted}; make it a multiple of {len(config.devices)}"
-        )
-    return config
-
-
-def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
-    kind, _, number = name.partition(":")
-    if kind != "gpu":
-        return
-    if not machine.gpus:
-        raise UserError(
-            f"device {name} is not there: the driver shows no GPU; use --device cpu, or see scripts/doctor.py"
-        )
-    if number and int(number) >= len(machine.gpus):
-        raise UserError(f"device {name} is not there: this machine shows gpu:0 to gpu:{len(machine.gpus) - 1}")
-    if (number and int(number) not in usable) or not usable:
-        gpu = machine.gpus[int(number or 0)]
-        capability = ".".join(map(str, gpu.compute_capability))
-        raise UserError(
-            f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 "
-            "runs on 5.0 to 8.9; use --device cpu"
-        )
-    if mxnet_distribution() == "mxnet":
-        raise UserError(
-            f"device {name} cannot be used: the MXNet that is installed is for the CPU; make install EXTRA=cu112, or "
-            "use --device cpu"
-        )
-
-
-def _slots(configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine) -> tuple[Slot, ...]:
-    if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
-        raise UserError(f"--jobs {quoted(jobs)} must be at least 1 and at most {_MOST_JOBS:,}")
-    wished = list(dict.fromkeys(config.device for config in configs if ":" in config.device))
-    named = [device for device in listed if ":" in device] or wished
-    if shared := _shared(named):
-        raise UserError(
-            f"the sweep names {shared[0]} for several workers; two runs never share one, so sweep one by one"
-        )
-    # Of a kind that no numbered device is of.
-    others = {config.device for config in configs} - set(named) - set(map(unnumbered, named))
-    free = [f"gpu:{number}" for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)] if "gpu" in others else []
-    free = [device for device in free if not _shared([device, *named])]
-    pool = [*named, *free]
-    needed = len(wished) + ("gpu" in others)
-    if len(pool) < needed:
-        raise UserError(
-            "the sweep names every GPU for runs on several, and leaves none for device gpu; sweep one by one"
-        )
-    if jobs is not None and jobs < needed:
-        raise UserError(
-            f"--jobs {jobs} leaves no worker for some of the {needed} devices that the sweep names; drop --jobs"
-        )
-    if pool and jobs is not None and jobs > len(pool):
-        raise UserError(
-            f"--jobs {jobs} is too many: there is room for {len(pool)}, as a device takes one run at a time"
-        )
-    slots = [_slot(device, machine) for device in pool[: jobs or max(needed, len(named))]]
-    if "cpu" in others:
-        slots += [_slot("cpu", machine)] * (1 if pool else jobs or 1)
-    return tuple(slots)
-
-
-def _slot(device: str, machine: Machine) -> Slot:
-    if not device.startswith("gpu"):
-        return Slot(device, machine.cpu_name, "cpu")
-    boards = [machine.gpus[int(single.partition(":")[2])] for single in device.split("+")]
-    names = Counter(board.name for board in boards)
-    name = " + ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
-    return Slot(device, name, "gpu:" + ",".join(board.uuid for board in boards))
 
 
 def _check_precisions(configs: Sequence[RunConfig]) -> None:

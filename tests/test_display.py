@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gluon_rnn import display as display_module
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.devices import Slot
 from gluon_rnn.display import (
     PlainDisplay,
     TerminalDisplay,
@@ -23,7 +24,6 @@ from gluon_rnn.display import (
     status_lines,
     summary,
 )
-from gluon_rnn.executors.local import Slot
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import Job, LiveProgress
 from gluon_rnn.sweep import Display, Plan

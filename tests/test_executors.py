@@ -16,8 +16,9 @@ import pytest
 
 from gluon_rnn.config import unnumbered
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.devices import Slot
 from gluon_rnn.executors import Ended, local
-from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.records import Job
 from tests.test_records import make_job
 

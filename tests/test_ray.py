@@ -17,9 +17,10 @@ import pytest
 
 from gluon_rnn import UserError
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.devices import Slot
 from gluon_rnn.executors import Ended
 from gluon_rnn.executors import ray as ray_module
-from gluon_rnn.executors.local import LocalExecutor, Slot
+from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.executors.mirror import Change
 from gluon_rnn.executors.node import Update
 from gluon_rnn.executors.ray import Node, RayExecutor

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from gluon_rnn import RunConfig, UserError, load_epochs, load_results, train
+from gluon_rnn import RunConfig, UserError, devices, load_epochs, load_results, train
 from gluon_rnn import sweep as sweep_module
 from gluon_rnn.config import Sweep
 from gluon_rnn.executors import Ended
@@ -84,7 +84,7 @@ class FakeExecutor:
 @pytest.fixture(autouse=True)
 def _cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake GPUs are of use to the CUDA build only."""
-    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet-cu112")
+    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_device_that_is_not_there_is_refused(
 
 
 def test_the_build_for_the_cpu_leaves_gpus_alone(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet")
+    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet")
     assert plan(sweep, tmp_path, machine=machine((8, 0))).slots[0].device == "cpu"
     assert "make install EXTRA=cu112" in refused(sweep, tmp_path, device="gpu:0", machine=machine((8, 0)))
 
@@ -823,7 +823,7 @@ def test_bfloat16_is_refused_where_it_cannot_work(
         "s", pinned=small_config(dataset=str(small_folder), precision="bfloat16", device="auto").model_dump()
     )
     monkeypatch.setattr(sweep_module, "lacks_for_bfloat16", lambda: "")
-    monkeypatch.setattr(sweep_module, "mxnet_distribution", lambda: "mxnet-cu112")
+    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
     with pytest.raises(UserError, match="precision=bfloat16 is for a CPU"):
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_rnn.config import unnumbered
+from gluon_rnn.devices import Slot
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import Job, Status
@@ -27,34 +27,6 @@ _GRACE_SECONDS = 5.0
 _LOG_LIMIT_MB = 64
 # Enough for a traceback's end.
 _LOG_TAIL_BYTES = 2000
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Room for one worker.
-
-    Attributes:
-        device: ``cpu``, ``cpu:N``, ``gpu:N`` or several such as ``gpu:0+gpu:1``, as the record shows it.
-        device_name: of the processor or the GPUs.
-        visible: the device for `gluon_rnn.runtime.process_environment`.
-    """
-
-    device: str
-    device_name: str
-    visible: str
-
-    def takes(self, job: Job) -> bool:
-        """Whether `job` may run here."""
-        return job.config.device in (self.device, unnumbered(self.device))
-
-    def assign(self, job: Job) -> Job:
-        """`job` as it will run here."""
-        return job.model_copy(
-            update={
-                "config": job.config.model_copy(update={"device": self.device}),
-                "origin": job.origin.model_copy(update={"device_name": self.device_name}),
-            }
-        )
 
 
 @dataclass

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.corpora.copies import bring
+from gluon_rnn.devices import Slot
 from gluon_rnn.executors import Ended
-from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor, Slot
+from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import Machine, describe_machine, library_versions

@@ -24,9 +24,10 @@ from types import TracebackType
 from typing import Any
 
 from gluon_rnn.corpora.copies import read_splits
+from gluon_rnn.devices import Slot
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended
-from gluon_rnn.executors.local import STALL_SECONDS, Slot, prepare
+from gluon_rnn.executors.local import STALL_SECONDS, prepare
 from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.executors.node import Update, run_here
 from gluon_rnn.records import Job

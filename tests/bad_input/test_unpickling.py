@@ -167,6 +167,16 @@ def test_a_checkpoint_that_is_a_bomb_does_not_go_off(name: str, content: bytes, 
         assert not (folder / "ran").exists()
 
 
+def test_a_checkpoint_names_no_files_elsewhere() -> None:
+    with fresh_folder() as folder:
+        model = build_model(small_config(), 17, mx.cpu())
+        (folder / "checkpoint").mkdir()
+        model.save_parameters("elsewhere.params")
+        state = {"stem": "../elsewhere", "checksums": {}, "update_counts": {}, "progress": {}}
+        (folder / "checkpoint" / "state.json").write_text(seal(state))
+        assert CheckpointDirectory(folder).restore(model, mx.gluon.Trainer(model.collect_params(), "sgd")) is None
+
+
 def test_a_kept_corpus_that_is_a_bomb_does_not_go_off(small_corpus: CorpusFiles) -> None:
     with fresh_folder() as folder:
         expected = load_corpus(small_corpus)
