@@ -52,7 +52,7 @@ CU112 = [
 TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 
 # Runs on several machines: --executor ray. Its plain package, without the dashboard and what belongs to it.
-RAY = ["ray>=2.40"]
+RAY = ["ray>=2.49"]
 
 DEV = [
     "pytest>=8",
