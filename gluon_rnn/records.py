@@ -428,7 +428,7 @@ def load_results(path: Path | str) -> pd.DataFrame:
         UserError: there is no such table.
     """
     types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
-    frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS})
+    frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS}, needed=("run_id", "status"))
     frame.fillna({"reason": ""}, inplace=True)
     return frame
 
@@ -451,10 +451,10 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def load_epochs(path: Path | str) -> pd.DataFrame:
     """A sweep's ``epochs.csv``, as `load_results`."""
     dtypes = {name: "Int64" if name == "epoch" else "float64" for name in EPOCH_COLUMNS} | {"run_id": "string"}
-    return _load(path, "epochs.csv", dtypes)
+    return _load(path, "epochs.csv", dtypes, needed=("run_id",))
 
 
-def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
+def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
@@ -468,8 +468,9 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str]) -> pd.DataFrame:
             na_values=[""],
             float_precision="round_trip",
         )
-        if "run_id" not in frame:
-            raise ValueError("it has no column run_id")
+        for column in needed:
+            if column not in frame:
+                raise ValueError(f"it has no column {column}")
         return frame
     except (OSError, ValueError, TypeError, OverflowError) as error:  # the latter of pandas, where a number is none
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())

@@ -411,6 +411,16 @@ def test_damaged_epochs_of_a_run_leave_the_others(sent: Path, content: bytes) ->
     assert load_epochs(sent)["run_id"].tolist() == ["ccc", "ccc", "aaa", "aaa"]
 
 
+@pytest.mark.parametrize("column", ["run_id", "status"])
+def test_a_table_without_what_every_run_has_is_a_line(tmp_path: Path, whole: Path, column: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(_column_dropped((whole / "runs.csv").read_bytes(), column))
+    for command in (["promote", str(path), str(tmp_path / "baseline.csv"), "--incomplete"], ["report", str(tmp_path)]):
+        said = answer(*command)
+        assert (said.status, said.err.count("it has no column ")) == (2, 1)
+    assert not (tmp_path / "baseline.csv").exists()
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"points": 5}', '{"points": [[]]}', "", "null", "\0"])
 def test_a_list_of_points_that_is_none_is_a_line(sent: Path, content: str) -> None:
     (sent / "sweep.json").write_text(content)
