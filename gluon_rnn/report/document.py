@@ -141,7 +141,7 @@ class _Corpus:
             on = self.on(place)
             if front := pareto_front(here):
                 middle = compromise(front)
-                text = f"{len(front)} of {_count(len(here), 'point')} are beaten by none in both perplexity and speed, "
+                text = f"Beaten by none in both perplexity and speed: {len(front)} of {_count(len(here), 'point')}, "
                 text += "fastest first: "
                 text += "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in front) + "."
                 choices.append((f"Pareto front{on}", text))
