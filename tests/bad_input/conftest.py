@@ -1,4 +1,4 @@
-"""What is read without an end must cost a test, not the machine."""
+"""Each test begins in an empty folder; and what is read without an end must cost a test, not the machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import pytest
 
 #: Bytes on top of what the process has: more than any of these tests needs.
 _ROOM = 4 * 2**30
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a refused command made is looked for in the folder in which it was given."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture(autouse=True)
