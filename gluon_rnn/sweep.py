@@ -22,14 +22,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from gluon_rnn.config import (
-    CUSTOM_CELLS,
-    FUSED_CELLS,
-    RunConfig,
-    Sweep,
-    run_id,
-    varying_fields,
-)
+from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError
@@ -293,9 +286,10 @@ def _run_missing(
 def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
     """The records that are there, by run_id; what earlier sweeps left unfinished or damaged is put in order."""
     records, damaged = read_records(plan.directory)
+    wanted = {job.run_id for job in plan.missing}
     for path in damaged:
         # Any other is not ours to make again.
-        if path.parent.name in {job.run_id for job in plan.missing}:
+        if path.parent.name in wanted:
             notice(f"{path} is kept as {set_aside(path).name}, and its run is made again")
     for path in set_aside_damaged_tables(plan.directory, records):
         notice(f"{path.with_suffix('')} did not agree with the runs' records: it is kept as {path.name} and made again")
