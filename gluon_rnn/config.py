@@ -35,7 +35,18 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.printable import quoted
 
 FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn")
+CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn", "char_loop", "char_loop_concat")
+
+Objective = Literal["language_model", "next_token", "classification", "tagging"]
+#: The objectives whose targets are labels beside the text, not its own tokens.
+LABELLED = ("classification", "tagging")
+#: The network of an objective, where none is named.
+_NETWORKS = {
+    "language_model": "rnn_lm",
+    "next_token": "rnn_lm",
+    "classification": "rnn_classifier",
+    "tagging": "rnn_tagger",
+}
 
 #: GluonNLP 0.10's model zoo, ``gluonnlp.model.language_model.standard_lstm_lm_hparams``.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,10 +60,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     }
     for size, dropout in ((200, 0.2), (650, 0.5), (1500, 0.65))
 }
-MODELS = ("rnn_lm", *PRESETS)
+MODELS = (*dict.fromkeys(_NETWORKS.values()), *PRESETS)
 
-Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop"]
+Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "adamax", "ftml", "ftrl", "signum", "lamb"]
 Precision = Literal["float32", "bfloat16"]
+Level = Literal["word", "character"]
+LastBatch = Literal["discard", "keep"]
 Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
@@ -75,7 +88,7 @@ _LONGEST_FILE = 2**18
 _MOST_KEYS = 100
 
 #: Fields that change what is printed or where a run happens, never what it computes.
-_NOT_IDENTITY = frozenset({"dataset", "device", "log_interval"})
+_NOT_IDENTITY = frozenset({"dataset", "device", "embedding", "log_interval"})
 
 
 def _number(value: Any) -> Any:
@@ -107,11 +120,26 @@ class RunConfig(BaseModel):
         str,
         Field(
             min_length=1,
-            description="corpus: wikitext-2, synthetic, a folder of train.txt, valid.txt and test.txt, or auto "
-            "(WikiText-2 where it can be had, else synthetic)",
+            description="corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder of "
+            "train.txt, valid.txt and test.txt, or auto (the objective's own where it can be had, else synthetic)",
         ),
     ] = "auto"
-    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)}")] = "rnn_lm"
+    objective: Annotated[
+        Objective,
+        Field(
+            description="what is predicted: language_model (each next token of a text, the state carried along), "
+            "next_token (the one after a window of bptt tokens), classification (the label of a sequence) or tagging "
+            "(the tag of each of its tokens)"
+        ),
+    ] = "language_model"
+    level: Annotated[Level, Field(description="what a token of a text is: word or character")] = "word"
+    lower: Annotated[bool, Field(description="turn the text to lower case")] = False
+    min_freq: Annotated[
+        Whole, Field(ge=1, le=_MOST, description="words and labels seen less often in training are <unk>")
+    ] = 1
+    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (that of the objective unless said)")] = (
+        "rnn_lm"
+    )
     cell: Annotated[
         str,
         Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
@@ -121,14 +149,34 @@ class RunConfig(BaseModel):
     embed_size: Annotated[
         Annotated[int, Field(ge=1, le=_WIDEST)] | None,
         BeforeValidator(_number),
-        Field(description="units of the word embedding (hidden_size unless said)"),
+        Field(description="units of the embedding (the vectors' own, else hidden_size, unless said)"),
     ] = None
+    embedding: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name of "
+            "some such as glove:glove.6B.300d; words without a vector are initialised at random",
+        ),
+    ] = "random"
+    train_embedding: Annotated[bool, Field(description="train the embedding; false: it stays as it is")] = True
+    bidirectional: Annotated[
+        bool, Field(description="read sequences in both directions, for classification and tagging")
+    ] = False
     num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST, description="recurrent layers")] = 2
     dropout: Annotated[
         Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
     ] = 0.2
     tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
     batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="sequences trained side by side")] = 20
+    last_batch: Annotated[
+        LastBatch,
+        Field(description="of a language model's text, what fills no whole window: discard, or keep, its rest masked"),
+    ] = "discard"
+    stride: Annotated[
+        Whole, Field(ge=1, le=_MOST, description="next_token: tokens from the start of a window to that of the next")
+    ] = 1
     precision: Annotated[
         Precision,
         Field(description="of the decoder's products in training: float32, or bfloat16 on a CPU that computes with it"),
@@ -142,6 +190,13 @@ class RunConfig(BaseModel):
         Whole,
         Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay"),
     ] = 0
+    lr_steps: Annotated[
+        str,
+        Field(
+            max_length=1000,
+            description="learning rates from given epochs on, such as '2:0.001 5:0.0001'; empty: none but the decay",
+        ),
+    ] = ""
     early_stopping: Annotated[
         OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
     ] = None
@@ -209,6 +264,11 @@ class RunConfig(BaseModel):
             )
         return value
 
+    @field_validator("lr_steps")
+    @classmethod
+    def _known_steps(cls, value: str) -> str:
+        return " ".join(f"{epoch}:{rate:g}" for epoch, rate in parse_steps(value))
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
@@ -216,6 +276,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> RunConfig:
+        self._complete_network()
         for name, value in PRESETS.get(self.model, {}).items():
             given = getattr(self, name)
             if name in self.model_fields_set and given is not None and given != value:
@@ -223,9 +284,15 @@ class RunConfig(BaseModel):
                     f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm"
                 )
             object.__setattr__(self, name, value)
-        if self.embed_size is None:
+        if self.embed_size is None and self.embedding == "random":
             object.__setattr__(self, "embed_size", self.hidden_size)
-        if self.tie_weights and self.embed_size != self.hidden_size:
+        if self.embedding == "one_hot" and self.embed_size is not None:
+            raise ValueError("embedding=one_hot is as wide as the vocabulary; leave embed_size out")
+        if self.tie_weights and self.embedding == "one_hot":
+            raise ValueError("tie_weights=true has nothing to tie with embedding=one_hot; set tie_weights=false")
+        if self.tie_weights and not self.train_embedding:
+            raise ValueError("tie_weights=true would leave the decoder untrained with train_embedding=false; untie it")
+        if self.tie_weights and self.embed_size not in (None, self.hidden_size):
             raise ValueError(
                 f"tie_weights=true needs embed_size equal to hidden_size, not "
                 f"{self.embed_size} and {self.hidden_size}; set tie_weights=false or leave embed_size out"
@@ -235,6 +302,29 @@ class RunConfig(BaseModel):
                 f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}"
             )
         return self
+
+    def _complete_network(self) -> None:
+        """Give the objective its network, and refuse what does not belong to it."""
+        network = _NETWORKS[self.objective]
+        if "model" not in self.model_fields_set:
+            object.__setattr__(self, "model", network)
+        fits = {network, *(PRESETS if network == "rnn_lm" else ())}
+        if self.model not in fits:
+            raise ValueError(
+                f"model={self.model} is not of objective={self.objective}, whose is {network}; leave model out"
+            )
+        if self.objective != "language_model":
+            # Labels are no words, and the last units of a window have no reason to be as wide as an embedding.
+            if self.tie_weights and "tie_weights" in self.model_fields_set and self.model not in PRESETS:
+                raise ValueError(f"tie_weights=true is a language model's, not of objective={self.objective}")
+            if self.model not in PRESETS:
+                object.__setattr__(self, "tie_weights", False)
+            if self.last_batch != "discard":
+                raise ValueError(f"last_batch=keep is a language model's: objective={self.objective} keeps all anyway")
+        if self.bidirectional and self.objective not in LABELLED:
+            raise ValueError(f"bidirectional=true would show objective={self.objective} what it is to predict")
+        if self.stride > 1 and self.objective != "next_token":
+            raise ValueError(f"stride={self.stride} is of objective=next_token only")
 
     @property
     def embedding_size(self) -> int:
@@ -251,6 +341,27 @@ class RunConfig(BaseModel):
     def device_kind(self) -> str:
         """``auto``, ``cpu`` or ``gpu``."""
         return self.devices[0].partition(":")[0]
+
+
+def parse_steps(text: str) -> list[tuple[int, float]]:
+    """The (epoch, learning rate) pairs of `lr_steps`: ``"2:0.001 5:1e-4"`` is [(2, 0.001), (5, 0.0001)].
+
+    Raises:
+        ValueError: it is no such list, or its epochs do not rise from 2 on; in one line.
+    """
+    steps = []
+    for part in text.split():
+        epoch, colon, rate = part.partition(":")
+        try:
+            steps.append((int(epoch), float(rate)))
+        except ValueError:
+            raise ValueError(f"{quoted(part)} is no EPOCH:RATE such as 2:0.001") from None
+        if not colon or not 0 < steps[-1][1] < math.inf:
+            raise ValueError(f"{quoted(part)} has no learning rate above 0")
+    epochs = [1, *(epoch for epoch, _ in steps)]
+    if any(after <= before for before, after in itertools.pairwise(epochs)):
+        raise ValueError("its epochs must rise, from 2 on: the first epoch's rate is learning_rate")
+    return steps
 
 
 def parse_device(text: str) -> str:

@@ -21,11 +21,11 @@ def perplexity(nats_per_token: float) -> float:
 
 @dataclass
 class LossTotal:
-    """A sum of losses over tokens.
+    """A sum of losses over targets: the tokens of a text, or labels.
 
     Attributes:
         nats: total negative log-likelihood.
-        tokens: how many tokens it is the sum over.
+        tokens: how many targets it is the sum over.
     """
 
     nats: float = 0.0
@@ -38,7 +38,7 @@ class LossTotal:
 
     @property
     def mean(self) -> float:
-        """Nats a token; not a number while nothing was counted."""
+        """Nats a target; not a number while nothing was counted."""
         return self.nats / self.tokens if self.tokens else math.nan
 
     @property
@@ -110,18 +110,37 @@ def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What a model said of one scored sequence, beside the truth; words joined by blanks, characters by nothing."""
+
+    text: Annotated[str, Field(description="what the model was given")]
+    truth: Annotated[str, Field(description="its targets")]
+    predicted: Annotated[str, Field(description="the likeliest instead of each")]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often which label was taken for which."""
+
+    labels: Annotated[tuple[str, ...], Field(description="all of them, in the order of rows and columns")]
+    counts: Annotated[
+        tuple[tuple[int, ...], ...], Field(description="a row for each true label, a column for each predicted one")
+    ]
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """What one epoch came to: a row of ``epochs.csv``."""
 
     epoch: Annotated[int, Field(description="number of the epoch, counted from 1")]
     learning_rate: Annotated[float, Field(description="learning rate during the epoch")]
     train_loss: Annotated[
-        float, Field(description="mean nats a token, as training saw them: dropout on, parameters moving")
+        float, Field(description="mean nats a target, as training saw them: dropout on, parameters moving")
     ]
-    valid_loss: Annotated[float, Field(description="mean nats a token after the epoch")]
+    valid_loss: Annotated[float, Field(description="mean nats a target (a token, or a label) after the epoch")]
     valid_perplexity: Annotated[float, Field(description="perplexity of validation: exp(valid_loss)")]
     test_loss: Annotated[
-        float | None, Field(description="mean nats a token; measured only when validation improved, else empty")
+        float | None, Field(description="mean nats a target; measured only when validation improved, else empty")
     ]
     test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")]
     tokens_per_second: Annotated[
@@ -129,6 +148,11 @@ class EpochResult:
         Field(description="training tokens a second, warm-up left out; empty where the whole epoch was warm-up"),
     ]
     seconds: Annotated[float, Field(description="seconds of training, evaluation left out")]
+    valid_accuracy: Annotated[
+        float | None,
+        Field(description="share of validation's targets that were the likeliest; empty for a language model"),
+    ] = None
+    test_accuracy: Annotated[float | None, Field(description="the same of test's, measured as test_loss is")] = None
 
 
 @dataclass
@@ -142,10 +166,15 @@ class Progress:
         train_seconds: seconds in training, warm-up included, evaluation left out.
         evaluation_seconds: seconds in validation and test.
         last_epoch: losses of the epoch last trained in, finished or not.
-        train_tokens: targets of one epoch.
+        train_tokens: tokens read in one epoch.
+        train_sequences: sequences that they are cut into; a language model's are windows of bptt tokens.
         valid_tokens_scored: targets of validation; None before it was measured.
         test_tokens_scored: targets of test; None before it was measured.
         parameters: trained numbers, tied weights counted once.
+        vocab_size: tokens that the model tells apart.
+        words_without_vector: of the vocabulary, where the embedding was given.
+        predictions: of the best epoch, on the first sequences of test, or of validation where there is no test.
+        confusion: of the best epoch on the same split, where the targets are labels.
     """
 
     # Infinities survive the way to JSON and back.
@@ -161,6 +190,11 @@ class Progress:
     valid_tokens_scored: int | None = None
     test_tokens_scored: int | None = None
     parameters: int | None = None
+    train_sequences: int | None = None
+    vocab_size: int | None = None
+    words_without_vector: int | None = None
+    predictions: tuple[Prediction, ...] = ()
+    confusion: Confusion | None = None
 
     @property
     def best(self) -> EpochResult | None:

@@ -27,7 +27,15 @@ from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole, remove_leftovers, seal, set_aside, unseal, write_atomically
-from gluon_rnn.metrics import EpochResult, Progress, perplexity, step_milliseconds, tokens_per_second
+from gluon_rnn.metrics import (
+    Confusion,
+    EpochResult,
+    Prediction,
+    Progress,
+    perplexity,
+    step_milliseconds,
+    tokens_per_second,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +75,7 @@ class Job(BaseModel):
         run_id: see `gluon_rnn.config.run_id`.
         config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
         corpus: where the text was found and what it was.
+        vectors: where those of a given embedding were found; None where it is none, or GluonNLP's, by name.
         threads: CPU threads for the run.
         origin: of its record.
     """
@@ -76,8 +85,14 @@ class Job(BaseModel):
     run_id: str
     config: RunConfig
     corpus: CorpusFiles
+    vectors: Path | None = None
     threads: int
     origin: Origin
+
+    @property
+    def embedding(self) -> str:
+        """What tables show of it: never a path."""
+        return self.vectors.name if self.vectors else self.config.embedding
 
 
 class LiveProgress(BaseModel):
@@ -127,7 +142,12 @@ class RunRecord(RunConfig):
     reason: Annotated[str, Field(description="why the status is not ok")] = ""
     dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
     dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
-    vocab_size: Annotated[int, Field(description="words, <unk> and <eos> included")]
+    vocab_size: Annotated[
+        int | None, Field(description="tokens told apart, <unk>, <eos> and <pad> included where there are such")
+    ] = None
+    words_without_vector: Annotated[
+        int | None, Field(description="of the vocabulary, initialised at random beside a given embedding")
+    ] = None
     epochs_run: Annotated[int, Field(description="finished epochs")] = 0
     steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
     best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
@@ -137,16 +157,21 @@ class RunRecord(RunConfig):
             description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"
         ),
     ] = None
-    valid_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
+    valid_loss: Annotated[float | None, Field(description="nats a target (a token, or a label), at best_epoch")] = None
     valid_perplexity: Annotated[float | None, Field(description="perplexity of validation: exp(valid_loss)")] = None
-    test_loss: Annotated[float | None, Field(description="nats a token, at best_epoch")] = None
+    test_loss: Annotated[float | None, Field(description="nats a target, at best_epoch")] = None
     test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")] = None
-    train_tokens: Annotated[int | None, Field(description="targets of one epoch of training")] = None
+    valid_accuracy: Annotated[
+        float | None,
+        Field(description="share of validation's targets that were the likeliest; empty for a language model"),
+    ] = None
+    test_accuracy: Annotated[float | None, Field(description="the same of test's, at best_epoch")] = None
+    train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
     valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
     test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
     tokens_per_second: Annotated[float | None, Field(description="training tokens a second, warm-up left out")] = None
     sequences_per_second: Annotated[
-        float | None, Field(description="windows of bptt tokens a second: tokens_per_second / bptt")
+        float | None, Field(description="sequences a second; a language model's are windows of bptt tokens")
     ] = None
     step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
     step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
@@ -182,12 +207,23 @@ class RunRecord(RunConfig):
     host: str
     started_at: Annotated[str, Field(description="start of the run, UTC, ISO 8601")]
     history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
+    predictions: Annotated[
+        tuple[Prediction, ...],
+        Field(description="of the first sequences of test, or of validation where there is no test, at best_epoch"),
+    ] = ()
+    confusion: Annotated[
+        Confusion | None, Field(description="of the same split at best_epoch, where the targets are labels")
+    ] = None
+
+
+#: What of a record has no column in ``runs.csv``.
+BESIDE_THE_TABLE = ("history", "predictions", "confusion")
 
 
 def _columns() -> tuple[str, ...]:
     first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
     last = tuple(Origin.model_fields)
-    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at", "history"}
+    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at", *BESIDE_THE_TABLE}
     middle = tuple(name for name in RunRecord.model_fields if name not in placed)
     machine = ("device", "device_name", "machine_id", "threads", "blas", "environment")
     return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
@@ -235,6 +271,7 @@ def make_record(
         **{
             **job.config.model_dump(),
             "dataset": job.corpus.dataset,
+            "embedding": job.embedding,
             "threads": job.threads,
             **job.origin.model_dump(),
         },
@@ -242,7 +279,8 @@ def make_record(
         status=status,
         reason=without_paths(" ".join(reason.split()))[:500],
         dataset_sha1=job.corpus.sha1,
-        vocab_size=job.corpus.vocab_size,
+        vocab_size=progress.vocab_size,
+        words_without_vector=progress.words_without_vector,
         epochs_run=len(progress.history),
         steps=progress.steps,
         best_epoch=best.epoch if best else None,
@@ -251,11 +289,13 @@ def make_record(
         valid_perplexity=best.valid_perplexity if best else None,
         test_loss=best.test_loss if best else None,
         test_perplexity=best.test_perplexity if best else None,
+        valid_accuracy=best.valid_accuracy if best else None,
+        test_accuracy=best.test_accuracy if best else None,
         train_tokens=progress.train_tokens,
         valid_tokens_scored=progress.valid_tokens_scored,
         test_tokens_scored=progress.test_tokens_scored,
         tokens_per_second=speed,
-        sequences_per_second=speed / job.config.bptt if speed else None,
+        sequences_per_second=_sequences_per_second(progress, speed),
         step_ms_p50=step_milliseconds(progress.laps, 50),
         step_ms_p95=step_milliseconds(progress.laps, 95),
         train_seconds=progress.train_seconds,
@@ -268,7 +308,15 @@ def make_record(
         environment=environment,
         started_at=started_at,
         history=tuple(progress.history),
+        predictions=progress.predictions,
+        confusion=progress.confusion,
     )
+
+
+def _sequences_per_second(progress: Progress, speed: float | None) -> float | None:
+    if not speed or not progress.train_tokens or not progress.train_sequences:
+        return None
+    return speed * progress.train_sequences / progress.train_tokens
 
 
 #: The folders of an absolute path, which holds spaces only where it is quoted.
@@ -283,7 +331,7 @@ def without_paths(text: str) -> str:
 def write_record(directory: Path, record: RunRecord) -> None:
     """Put `record` into its run's `directory`, whole or not at all."""
     content = json.loads(record.model_dump_json())
-    write_atomically(directory / "record.json", seal({name: content[name] for name in (*COLUMNS, "history")}))
+    write_atomically(directory / "record.json", seal({name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE)}))
 
 
 def read_record(directory: Path) -> RunRecord | None:
