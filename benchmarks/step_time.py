@@ -100,6 +100,7 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     """What a run of this suite does."""
     import mxnet as mx
 
+    from gluon_rnn.batches import Batch, Share
     from gluon_rnn.config import configure
     from gluon_rnn.models import build_model
     from gluon_rnn.precisions import PRECISIONS
@@ -109,18 +110,19 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     context = mx.cpu()
     model = build_model(config, VOCABULARY, context)
     trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE}, kvstore=None)
-    window = tuple(mx.nd.array(words, dtype="int32") for words in random_windows(options))
+    share = Share(*(mx.nd.array(words, dtype="int32") for words in random_windows(options)))
+    window = Batch([share], share.inputs.size, share.targets.size)
 
     def run(steps: int) -> None:
         train_epoch(
             model,
-            [[window]] * steps,
+            [window] * steps,
             trainer,
             clip=CLIP,
-            states=[model.begin_state(options.batch_size, context)],
+            carries_state=True,
             precision=PRECISIONS[precision],
             synchronise_at=lambda step: False,
-            on_losses=lambda losses: None,
+            on_losses=lambda losses, batches: None,
         )
         mx.nd.waitall()
 

@@ -127,7 +127,7 @@ class RunConfig(BaseModel):
     objective: Annotated[
         Objective,
         Field(
-            description="what is predicted: language_model (each next token of a text, the state carried along), "
+            description="what is predicted: language_model (each next token of a text, its state carried along), "
             "next_token (the one after a window of bptt tokens), classification (the label of a sequence) or tagging "
             "(the tag of each of its tokens)"
         ),
@@ -156,8 +156,8 @@ class RunConfig(BaseModel):
         Field(
             min_length=1,
             max_length=4096,
-            description="random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name of "
-            "some such as glove:glove.6B.300d; words without a vector are initialised at random",
+            description="random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name "
+            "of some such as glove:glove.6B.300d; words without a vector are initialised at random",
         ),
     ] = "random"
     train_embedding: Annotated[bool, Field(description="train the embedding; false: it stays as it is")] = True

@@ -202,5 +202,12 @@ class Progress:
         return min(self.history, key=lambda epoch: epoch.valid_loss, default=None)
 
 
+def sequences_per_second(progress: Progress, tokens_per_second: float | None) -> float | None:
+    """Of sequences as long as an epoch's are on the average; None where nothing was timed or nothing is known of it."""
+    if tokens_per_second is None or not progress.train_tokens or progress.train_sequences is None:
+        return None
+    return tokens_per_second * progress.train_sequences / progress.train_tokens
+
+
 #: A `Progress` to and from JSON.
 PROGRESS = TypeAdapter(Progress)

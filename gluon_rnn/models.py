@@ -6,10 +6,11 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import HybridBlock, Parameter, nn
 
+from gluon_rnn.batches import Share
 from gluon_rnn.cells import Tensors, build_layer
-from gluon_rnn.config import RunConfig
+from gluon_rnn.config import LABELLED, RunConfig
 
 _INITIALIZERS = {
     "xavier": mx.init.Xavier,
@@ -68,6 +69,7 @@ class RecurrentStack(HybridBlock):
                 self.register_child(layer, f"_unfused.{number}")
                 self._layers.append(layer)
         self.state_count: int = self._layers[0].state_count
+        self.num_layers, self.hidden_size, self.directions = num_layers, hidden_size, 1
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
         """Inputs (steps, batch, features) and states (layers, batch, units) to outputs (steps, batch, units) and
@@ -84,89 +86,73 @@ class RecurrentStack(HybridBlock):
         return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
 
 
-class LanguageModelBody(HybridBlock):
-    """A language model up to its decoder, as one graph: embedding, recurrent layers, and the dropouts.
+class OneHot(HybridBlock):
+    """Ids to vectors with a single 1: an embedding that has nothing to train."""
+
+    def __init__(self, vocab_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._vocab_size = vocab_size
+
+    def hybrid_forward(self, F: Any, inputs: Any) -> Any:
+        """Ids of any shape to float32 with one more axis, of `vocab_size`."""
+        return F.one_hot(inputs, depth=self._vocab_size)
+
+
+class Body(HybridBlock):
+    """A network up to its decoder, as one graph: embedding, recurrent layers, what is read of them, and the dropouts.
 
     Args:
-        embedding: word ids to vectors.
+        embedding: ids to vectors.
         encoder: the recurrent layers.
-        output_dropout: of what they put out.
+        output_dropout: of what is read.
+        reads: ``outputs`` of every step, ``last`` those of the last step, or ``states``: the top layer's after the last
+            step, of each direction, next to each other.
     """
 
     def __init__(
-        self, embedding: nn.HybridSequential, encoder: RecurrentStack, output_dropout: Dropout, **kwargs: Any
+        self,
+        embedding: nn.HybridSequential,
+        encoder: RecurrentStack,
+        output_dropout: Dropout,
+        reads: str,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.embedding = embedding
         self.encoder = encoder
         self.output_dropout = output_dropout
+        self._reads = reads
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-        """Word ids (steps, batch) and states to outputs (steps, batch, units) and the states after the last step."""
-        outputs, states = self.encoder(self.embedding(inputs), states)
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
+        """Ids (steps, batch), states and perhaps lengths (batch,) to what is read, (steps, batch, units) or
+        (1, batch, units), and the states after the last step.
+        """
+        vectors = self.embedding(inputs)
+        outputs, states = self.encoder(vectors, states) if lengths is None else self.encoder(vectors, states, lengths)
+        if self._reads == "last":
+            outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
+        elif self._reads == "states":
+            # (layers x directions, batch, units) -> the top layer's, (1, batch, directions x units)
+            tops = [F.slice_axis(state, axis=0, begin=-self.encoder.directions, end=None) for state in states]
+            outputs = F.concat(*(top.transpose((1, 0, 2)).reshape((1, 0, -1)) for top in tops), dim=2)
         return self.output_dropout(outputs), states
 
 
-class RNNLanguageModel(HybridBlock):
-    """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
+class SequenceModel(HybridBlock):
+    """What every network here has: a body, whose graph is hybridized, and a dense decoder."""
 
-    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask
-    for all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
-    (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
-
-    Args:
-        cell: see `gluon_rnn.cells.build_layer`.
-        vocab_size: words.
-        embed_size: units of the embedding.
-        hidden_size: units of each recurrent layer.
-        num_layers: recurrent layers.
-        dropout: rate of all three dropouts.
-        tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
-    """
-
-    def __init__(
-        self,
-        cell: str,
-        vocab_size: int,
-        *,
-        embed_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        tie_weights: bool,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._num_layers = num_layers
-        self._hidden_size = hidden_size
-        with self.name_scope():
-            embedding = nn.HybridSequential()
-            with embedding.name_scope():
-                embedding.add(
-                    nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)), Dropout(dropout)
-                )
-            encoder = RecurrentStack(
-                cell, input_size=embed_size, hidden_size=hidden_size, num_layers=num_layers, dropout=dropout
-            )
-            body = LanguageModelBody(embedding, encoder, Dropout(dropout, axes=(0,)))
-            # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
-            # tuple, since an attribute that is a block would be registered under the attribute's name.
-            self.register_child(body, "")
-            self._body = (body,)
-            self.ties_weights = tie_weights
-            self.decoder = nn.HybridSequential()
-            with self.decoder.name_scope():
-                shared = embedding[0].params if tie_weights else None
-                self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+    _body: tuple[Body]
+    decoder: nn.HybridSequential
+    ties_weights = False
 
     @property
-    def body(self) -> LanguageModelBody:
+    def body(self) -> Body:
         """All but the decoder, as one graph."""
         return self._body[0]
 
     @property
     def embedding(self) -> nn.HybridSequential:
-        """Word ids to vectors, and dropout."""
+        """Ids to vectors, and dropout."""
         return self.body.embedding
 
     @property
@@ -186,37 +172,196 @@ class RNNLanguageModel(HybridBlock):
         super().hybridize(active, **{**flags, "static_shape": False})
 
     def begin_state(self, batch_size: int, context: mx.Context) -> Tensors:
-        """The state before the first token: zeros of (num_layers, batch_size, hidden_size), one array or two (LSTM)."""
-        shape = (self._num_layers, batch_size, self._hidden_size)
-        return [mx.nd.zeros(shape, ctx=context) for _ in range(self.encoder.state_count)]
-
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-        """Word ids (steps, batch) and states to logits (steps, batch, vocab_size) and the states after the last
-        step.
+        """The state before the first token: zeros of (num_layers x directions, batch_size, hidden_size), one array or
+        two (LSTM).
         """
-        outputs, states = self.body(inputs, states)
+        encoder = self.encoder
+        shape = (encoder.num_layers * encoder.directions, batch_size, encoder.hidden_size)
+        return [mx.nd.zeros(shape, ctx=context) for _ in range(encoder.state_count)]
+
+    def read(self, share: Share, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
+        """The body's units for the targets of `share`, (rows, columns, units), and the state after its last step."""
+        outputs: tuple[mx.nd.NDArray, Tensors]
+        outputs = self.body(share.inputs, state, *([] if share.lengths is None else [share.lengths]))
+        return outputs
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, *lengths: Any) -> tuple[Any, Tensors]:
+        """What `Body` takes to logits (steps or 1, batch, classes) and the states after the last step."""
+        outputs, states = self.body(inputs, states, *lengths)
         return self.decoder(outputs), states
 
 
-def build_model(config: RunConfig, vocab_size: int, *contexts: mx.Context) -> RNNLanguageModel:
-    """The model of `config`, initialised from its seed and hybridized, with the same parameters on each context."""
-    model = RNNLanguageModel(
-        config.cell,
-        vocab_size,
-        embed_size=config.embedding_size,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        dropout=config.dropout,
-        tie_weights=config.tie_weights,
-    )
+class RNNLanguageModel(SequenceModel):
+    """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
+
+    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask
+    for all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
+    (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
+
+    Args:
+        cell: see `gluon_rnn.cells.build_layer`.
+        vocab_size: tokens.
+        embed_size: units of the embedding; None: it is one-hot.
+        hidden_size: units of each recurrent layer.
+        num_layers: recurrent layers.
+        dropout: rate of all three dropouts.
+        tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
+        last_only: predict the token after the last step alone, not those after every step.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        *,
+        embed_size: int | None,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        tie_weights: bool,
+        last_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            embedding = _build_embedding(vocab_size, embed_size, dropout)
+            encoder = RecurrentStack(
+                cell,
+                input_size=embed_size or vocab_size,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                dropout=dropout,
+            )
+            body = Body(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
+            # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
+            # tuple, since an attribute that is a block would be registered under the attribute's name.
+            self.register_child(body, "")
+            self._body = (body,)
+            self.ties_weights = tie_weights
+            self.decoder = nn.HybridSequential()
+            with self.decoder.name_scope():
+                shared = embedding[0].params if tie_weights else None
+                self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+
+
+class RNNLabeller(SequenceModel):
+    """Labels for sequences of any lengths, or for each of their tokens: the networks rnn_classifier and rnn_tagger.
+
+    Embedding, dropout, recurrent layers in one or both directions over what is no padding, dropout, and a dense decoder
+    on each step's outputs or, for one label a sequence, on the top layer's last states (of an LSTM h and c) of each
+    direction.
+
+    Args:
+        cell: see `gluon_rnn.cells.build_layer`.
+        vocab_size: tokens.
+        classes: labels.
+        embed_size: units of the embedding; None: it is one-hot.
+        hidden_size: units of each recurrent layer and direction.
+        num_layers: recurrent layers.
+        dropout: rate of all three dropouts.
+        bidirectional: read in both directions.
+        each_token: a label for each token, not for the sequence.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        classes: int,
+        *,
+        embed_size: int | None,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool,
+        each_token: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            embedding = _build_embedding(vocab_size, embed_size, dropout)
+            encoder = RecurrentStack(
+                cell,
+                input_size=embed_size or vocab_size,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                dropout=dropout,
+                bidirectional=bidirectional,
+            )
+            body = Body(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
+            self.register_child(body, "")
+            self._body = (body,)
+            units = encoder.directions * hidden_size * (1 if each_token else encoder.state_count)
+            self.decoder = nn.HybridSequential()
+            with self.decoder.name_scope():
+                self.decoder.add(nn.Dense(classes, in_units=units, flatten=False))
+
+
+def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float) -> nn.HybridSequential:
+    embedding = nn.HybridSequential()
+    with embedding.name_scope():
+        embedding.add(
+            OneHot(vocab_size)
+            if embed_size is None
+            else nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)),
+            Dropout(dropout),
+        )
+    return embedding
+
+
+def build_model(
+    config: RunConfig,
+    vocab_size: int,
+    *contexts: mx.Context,
+    classes: int | None = None,
+    vectors: np.ndarray[Any, Any] | None = None,
+) -> SequenceModel:
+    """The model of `config`, initialised from its seed and hybridized, with the same parameters on each context.
+
+    Args:
+        vocab_size: tokens.
+        classes: labels; None: what is predicted are tokens.
+        vectors: initial embedding, float32, (vocab_size, embed_size); None: it is random or one-hot.
+    """
+    network: dict[str, Any] = {
+        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "dropout": config.dropout,
+    }
+    model: SequenceModel
+    if config.objective in LABELLED:
+        assert classes is not None
+        model = RNNLabeller(
+            config.cell,
+            vocab_size,
+            classes,
+            bidirectional=config.bidirectional,
+            each_token=config.objective == "tagging",
+            **network,
+        )
+    else:
+        last_only = config.objective == "next_token"
+        model = RNNLanguageModel(
+            config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **network
+        )
     # Orthogonal draws from numpy, the others from MXNet.
     mx.random.seed(config.seed)
     np.random.seed(config.seed)
     model.initialize(_INITIALIZERS[config.initializer](), ctx=list(contexts))
+    if vectors is not None:
+        model.embedding[0].weight.set_data(mx.nd.array(vectors))
+    if not config.train_embedding:
+        model.embedding.collect_params().setattr("grad_req", "null")
     model.hybridize(static_alloc=True)
     return model
 
 
+def trained_parameters(model: HybridBlock) -> list[Parameter]:
+    """All but those that stay as they are; tied ones once."""
+    return [parameter for parameter in model.collect_params().values() if parameter.grad_req != "null"]
+
+
 def count_parameters(model: HybridBlock) -> int:
     """Trained numbers; tied weights count once."""
-    return sum(int(np.prod(parameter.shape)) for parameter in model.collect_params().values())
+    return sum(int(np.prod(parameter.shape)) for parameter in trained_parameters(model))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import mxnet as mx
 from mxnet import autograd, gluon
 
+from gluon_rnn.batches import Share
 from gluon_rnn.cells import Tensors
-from gluon_rnn.models import RNNLanguageModel
+from gluon_rnn.models import SequenceModel
 from gluon_rnn.precisions import PRECISIONS, Precision
 
 #: Logits are worked on in blocks of at most so many, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one block
@@ -17,16 +18,15 @@ LOGITS_IN_A_BLOCK = 1 << 25
 
 
 def backpropagate(
-    model: RNNLanguageModel,
-    inputs: mx.nd.NDArray,
-    targets: mx.nd.NDArray,
+    model: SequenceModel,
+    share: Share,
     state: Tensors,
     *,
-    devices: int = 1,
+    targets: int,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> tuple[mx.nd.NDArray, Tensors]:
-    """Leave the gradients of a window's mean loss in `model`'s parameters, on the device of `inputs`.
+    """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `share`.
 
     The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
     large as the logits (93 MB at 700 tokens and 33,278 words) and passes over them for each of pick, log_softmax and
@@ -40,64 +40,68 @@ def backpropagate(
     Args:
         model: its dropouts are on. The ``grad_req`` of tied weights becomes ``add``: the embedding's share is added to
             the decoder's, which is written first.
-        inputs: word ids, (bptt, batch).
-        targets: the words that follow, (bptt, batch).
-        state: before the window; gradients stop there.
-        devices: how many share the batch, each as many columns. The gradients are divided by that, so that those of all
-            devices add up to the gradients of the whole batch's mean loss.
+        share: this device's of the batch.
+        state: before its first step; gradients stop there.
+        targets: of the whole batch, those that count. Losses and gradients are divided by that, so that those of all
+            devices add up to the whole batch's mean loss and its gradients.
         precision: of the decoder's three products; all else, and what they add up to, is float32.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
 
     Returns:
-        The mean loss of this device's columns, in nats a token, of shape (1,), and the state after the window.
+        This device's part of the mean loss, in nats a target, of shape (1,), and the state after the last step.
     """
     weight, bias = model.decoder[0].weight, model.decoder[0].bias
     if model.ties_weights:
         weight.grad_req = "add"
     with autograd.record():
-        outputs, state = model.body(inputs, [part.detach() for part in state])
-    targets = targets.reshape((-1,))
-    count, context = targets.shape[0], targets.context
-    flat = outputs.detach().reshape((-3, 0))  # (tokens, units)
+        outputs, state = model.read(share, [part.detach() for part in state])
+    every = share.targets.reshape((-1,))
+    weights = None if share.weights is None else share.weights.reshape((-1, 1))
+    count, context = every.shape[0], every.context
+    flat = outputs.detach().reshape((-3, 0))  # (targets, units)
     lowered = precision.lower(weight.data(context))
     tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
     nats: list[mx.nd.NDArray] = []
     slope = mx.nd.empty(flat.shape, ctx=context)
-    share = 1 / (count * devices)
+    part = 1 / targets
     for first in range(0, count, tokens_in_a_block):
-        block, labels, block_slope = (part[first : first + tokens_in_a_block] for part in (flat, targets, slope))
+        block, labels, block_slope = (array[first : first + tokens_in_a_block] for array in (flat, every, slope))
         ones = mx.nd.ones((len(block), 1), ctx=context)
         units = precision.lower(block)
         array = log_probabilities(units, lowered, bias.data(context), precision)
-        nats.append(-mx.nd.pick(array, labels))
+        loss = -mx.nd.pick(array, labels)
+        counts = None if weights is None else weights[first : first + tokens_in_a_block]
+        nats.append(loss if counts is None else loss * counts.reshape((-1,)))
         # The softmax of log-probabilities is the softmax of the logits.
         mx.nd.softmax(array, out=array)
         places = mx.nd.stack(mx.nd.arange(len(block), ctx=context), labels.astype("float32"))
         mx.nd._internal._scatter_set_nd(array, mx.nd.pick(array, labels) - 1, places, shape=array.shape, out=array)
+        if counts is not None:
+            mx.nd.broadcast_mul(array, counts, out=array)
 
         accumulated = 1.0 if first else 0.0
         gradient = bias.grad(context).reshape((-1, 1))
         # Thrice as fast as a sum over the rows.
-        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=share, beta=accumulated, out=gradient)
+        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=part, beta=accumulated, out=gradient)
         array = precision.lower(array)
-        precision.multiply(array, lowered, block_slope, alpha=share, beta=0.0)
-        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=share, beta=accumulated)
+        precision.multiply(array, lowered, block_slope, alpha=part, beta=0.0)
+        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=part, beta=accumulated)
     outputs.backward(slope.reshape(outputs.shape))
     for parameter in (weight, bias):
         # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
         parameter.data(context)._fresh_grad = True
-    return mx.nd.concat(*nats, dim=0).mean() if len(nats) > 1 else nats[0].mean(), state
+    return (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * part, state
 
 
 def log_probabilities(
     units: mx.nd.NDArray, weight: mx.nd.NDArray, bias: mx.nd.NDArray, precision: Precision = PRECISIONS["float32"]
 ) -> mx.nd.NDArray:
-    """The log-softmax of the decoder: (tokens, vocabulary), the one array of that size that is made.
+    """The log-softmax of the decoder: (targets, classes), the one array of that size that is made.
 
     Args:
-        units: what enters the decoder, (tokens, units), lowered by `precision`.
-        weight: (vocabulary, units), lowered likewise.
-        bias: (vocabulary,).
+        units: what enters the decoder, (targets, units), lowered by `precision`.
+        weight: (classes, units), lowered likewise; the classes of a language model are the vocabulary.
+        bias: (classes,).
     """
     # The bias of every row first, since a product can add to what is there: a pass over the logits less.
     array = mx.nd.dot(mx.nd.ones((units.shape[0], 1), ctx=bias.context), bias.reshape((1, -1)))

@@ -13,15 +13,27 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from gluon_rnn.batches import EvaluationColumns, Window, evaluation_columns, training_windows
+from gluon_rnn.batches import Batch, Share
 from gluon_rnn.cells import Tensors
 from gluon_rnn.checkpoints import CheckpointDirectory
-from gluon_rnn.config import RunConfig
+from gluon_rnn.config import RunConfig, parse_steps
 from gluon_rnn.corpora.encoded import Corpus
-from gluon_rnn.metrics import EpochResult, LossTotal, Progress, Stopwatch, tokens_per_second
-from gluon_rnn.models import RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.metrics import (
+    Confusion,
+    EpochResult,
+    LossTotal,
+    Prediction,
+    Progress,
+    Stopwatch,
+    tokens_per_second,
+)
+from gluon_rnn.models import SequenceModel, build_model, count_parameters, trained_parameters
+from gluon_rnn.objectives import Objective, lay_out
 from gluon_rnn.precisions import PRECISIONS, Precision
 from gluon_rnn.step import backpropagate, clip_and_update, log_probabilities
+
+#: Of a confusion table, whose cells are their square.
+MOST_LABELS = 100
 
 
 class Diverged(Exception):
@@ -29,74 +41,188 @@ class Diverged(Exception):
 
 
 def train_epoch(
-    model: RNNLanguageModel,
-    windows: Iterable[Window],
+    model: SequenceModel,
+    batches: Iterable[Batch],
     trainer: gluon.Trainer,
     *,
     clip: float | None,
-    states: Sequence[Tensors],
+    carries_state: bool,
     precision: Precision = PRECISIONS["float32"],
     synchronise_at: Callable[[int], bool],
-    on_losses: Callable[[np.ndarray[Any, Any]], None],
+    on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
 ) -> None:
-    """Truncated backpropagation through time over consecutive windows.
+    """Gradients, clipping and a step for each batch.
 
-    A window's loss is the mean over its tokens; the state is carried from window to window, and gradients stop at its
-    edge. Where several devices share the batch, MXNet's KVStore adds up their gradients, and every replica of the
-    parameters takes the same step.
+    A batch's loss is the mean over its targets. Where several devices share the batch, MXNet's KVStore adds up their
+    gradients, and every replica of the parameters takes the same step.
 
     Args:
-        windows: see `gluon_rnn.batches.training_windows`.
+        batches: see `gluon_rnn.objectives`.
         clip: global norm; None leaves the gradients alone.
-        states: of each device, before the first window.
+        carries_state: whether a batch begins in the state that the one before it ended in (truncated backpropagation
+            through time: gradients stop at its edge), not in zeros.
         precision: of the decoder's matrix products.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
-        on_losses: given the mean losses, in nats a token, of the steps since the last report.
+        on_losses: given the mean losses, in nats a target, of the steps since the last report, and their batches.
 
     Raises:
         Diverged: a reported loss is not finite; whatever `on_losses` raises.
     """
-    parameters, states, devices = list(model.collect_params().values()), list(states), len(states)
+    parameters = trained_parameters(model)
+    states: list[Tensors] = []
     losses: list[mx.nd.NDArray] = []
+    seen: list[Batch] = []
     step = 0
-    for step, window in enumerate(windows, 1):
-        for device, (inputs, targets) in enumerate(window):
+    for step, batch in enumerate(batches, 1):
+        if not states or not carries_state:
+            states = [_zeros(model, share) for share in batch.shares]
+        for device, share in enumerate(batch.shares):
             loss, states[device] = backpropagate(
-                model, inputs, targets, states[device], devices=devices, precision=precision
+                model, share, states[device], targets=batch.targets, precision=precision
             )
             losses.append(loss)
         trainer.allreduce_grads()
         clip_and_update(trainer, parameters, clip)
+        seen.append(batch)
         if synchronise_at(step):
-            on_losses(_finite(losses, devices, step))
-            losses = []
-    if losses:
-        on_losses(_finite(losses, devices, step))
+            on_losses(_finite(losses, step, len(seen)), seen)
+            losses, seen = [], []
+    if seen:
+        on_losses(_finite(losses, step, len(seen)), seen)
 
 
-def _finite(losses: Sequence[mx.nd.NDArray], devices: int, last_step: int) -> np.ndarray[Any, Any]:
-    """Each step's mean loss, of the losses of its devices."""
+def _zeros(model: SequenceModel, share: Share) -> Tensors:
+    return model.begin_state(share.inputs.shape[1], share.inputs.context)
+
+
+def _finite(losses: Sequence[mx.nd.NDArray], last_step: int, steps: int) -> np.ndarray[Any, Any]:
+    """The mean loss of each of the last `steps`, of its devices' parts."""
     gathered = mx.nd.concat(*(loss.as_in_context(losses[0].context) for loss in losses), dim=0)
-    values: np.ndarray[Any, Any] = gathered.asnumpy().astype(np.float64).reshape(-1, devices).mean(axis=1)
+    values: np.ndarray[Any, Any] = gathered.asnumpy().astype(np.float64).reshape(steps, -1).sum(axis=1)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise Diverged(f"the loss was {values[wrong[0]]} at step {last_step - len(values) + wrong[0] + 1}")
     return values
 
 
-def evaluate(model: RNNLanguageModel, columns: EvaluationColumns) -> LossTotal:
-    """Score every target of `columns` once, the state carried down each column; only the end waits for the device."""
-    inputs = columns.windows[0][0]
-    state = model.begin_state(inputs.shape[1], inputs.context)
-    weight, bias = (parameter.data(inputs.context) for parameter in (model.decoder[0].weight, model.decoder[0].bias))
+@dataclass(frozen=True)
+class Score:
+    """What a model came to on batches.
+
+    Attributes:
+        loss: over all targets that count.
+        truth: those targets, where the likeliest were looked for.
+        likeliest: and these.
+    """
+
+    loss: LossTotal
+    truth: np.ndarray[Any, Any] | None = None
+    likeliest: np.ndarray[Any, Any] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of targets that were the likeliest."""
+        return None if self.truth is None else float(np.mean(self.truth == self.likeliest))
+
+
+def evaluate(
+    model: SequenceModel, batches: Sequence[Batch], *, carries_state: bool = True, counts_correct: bool = False
+) -> Score:
+    """Score every target of `batches` once; only the end waits for the device.
+
+    Args:
+        batches: each on one device.
+        carries_state: as in `train_epoch`.
+        counts_correct: whether to look for the likeliest target of each.
+    """
+    state: Tensors = []
     nats: list[mx.nd.NDArray] = []
-    for inputs, targets, weights in columns.windows:
-        outputs, state = model.body(inputs, state)
-        scores = log_probabilities(outputs.reshape((-3, 0)), weight, bias)
-        nats.append(-mx.nd.pick(scores, targets.reshape((-1,))) * weights.reshape((-1,)))
+    likeliest: list[mx.nd.NDArray] = []
+    for batch in batches:
+        (share,) = batch.shares
+        if not state or not carries_state:
+            state = _zeros(model, share)
+        scores, state = _scores(model, share, state)
+        loss = -mx.nd.pick(scores, share.targets.reshape((-1,)))
+        nats.append(loss if share.weights is None else loss * share.weights.reshape((-1,)))
+        if counts_correct:
+            likeliest.append(scores.argmax(axis=1))
     # A sum of 200,000 losses in float32 would lose digits.
-    return LossTotal(float(mx.nd.concat(*nats, dim=0).asnumpy().sum(dtype=np.float64)), columns.targets)
+    total = LossTotal(
+        float(mx.nd.concat(*nats, dim=0).asnumpy().sum(dtype=np.float64)), sum(batch.targets for batch in batches)
+    )
+    if not counts_correct:
+        return Score(total)
+    counted = np.concatenate([_counted(share).ravel() for batch in batches for share in batch.shares])
+    truth = np.concatenate([share.targets.asnumpy().ravel() for batch in batches for share in batch.shares])
+    found = mx.nd.concat(*likeliest, dim=0).asnumpy().astype(np.int32)
+    return Score(total, truth[counted], found[counted])
+
+
+def _scores(model: SequenceModel, share: Share, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
+    """The log-probabilities of all targets of `share`, (targets, classes), and the state after it."""
+    outputs, state = model.read(share, state)
+    decoder, context = model.decoder[0], share.inputs.context
+    return log_probabilities(outputs.reshape((-3, 0)), decoder.weight.data(context), decoder.bias.data(context)), state
+
+
+def _counted(share: Share) -> np.ndarray[Any, Any]:
+    """Which targets count, as `Share.targets` is laid out."""
+    if share.weights is None:
+        return np.ones(share.targets.shape, dtype=bool)
+    weights: np.ndarray[Any, Any] = share.weights.asnumpy()
+    return weights > 0
+
+
+def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tuple[Prediction, ...]:
+    """What `model` says of an objective's examples, beside the truth.
+
+    Args:
+        joined_by: what stands between two tokens: a blank between words, nothing between characters.
+    """
+    state: Tensors = []
+    parts: list[list[tuple[list[str], list[str], list[str]]]] = []
+    for batch in objective.examples:
+        (share,) = batch.shares
+        if not state or not objective.carries_state:
+            state = _zeros(model, share)
+        scores, state = _scores(model, share, state)
+        found = scores.argmax(axis=1).asnumpy().astype(int).reshape(share.targets.shape)
+        inputs, targets, counted = share.inputs.asnumpy(), share.targets.asnumpy(), _counted(share)
+        given = np.ones(inputs.shape, dtype=bool)
+        if share.lengths is not None:
+            given = np.arange(len(inputs))[:, None] < share.lengths.asnumpy()
+        elif share.weights is not None:
+            given = counted
+        parts.append(
+            [
+                (
+                    [objective.tokens[item] for item in inputs[given[:, column], column]],
+                    [objective.classes[item] for item in targets[counted[:, column], column]],
+                    [objective.classes[item] for item in found[counted[:, column], column]],
+                )
+                for column in range(inputs.shape[1])
+            ]
+        )
+    # A text's batches go on from one another; other examples are all in one.
+    between = " " if objective.labelled else joined_by
+    return tuple(
+        Prediction(
+            text=joined_by.join(token for text, _, _ in column for token in text),
+            truth=between.join(token for _, truth, _ in column for token in truth),
+            predicted=between.join(token for _, _, predicted in column for token in predicted),
+        )
+        for column in zip(*parts, strict=True)
+    )
+
+
+def confusion(score: Score, labels: Sequence[str]) -> Confusion | None:
+    """How often which label was taken for which; None where there are more than `MOST_LABELS`."""
+    if score.truth is None or score.likeliest is None or len(labels) > MOST_LABELS:
+        return None
+    pairs = np.bincount(score.truth.astype(int) * len(labels) + score.likeliest, minlength=len(labels) ** 2)
+    return Confusion(tuple(labels), tuple(map(tuple, pairs.reshape(len(labels), -1).tolist())))
 
 
 @dataclass(frozen=True)
@@ -107,7 +233,7 @@ class Interval:
         epoch: counted from 1.
         step: training steps done of the epoch.
         steps: of the whole epoch.
-        loss: mean nats a token since the last report.
+        loss: mean nats a target since the last report.
         tokens_per_second: since the last report; None while warming up.
     """
 
@@ -128,7 +254,6 @@ class _Meter:
         *,
         epoch: int,
         steps: int,
-        tokens_a_step: int,
         log_interval: int,
         warmup_steps: int,
         on_interval: Callable[[Interval], None],
@@ -137,7 +262,6 @@ class _Meter:
         self._stopwatch = stopwatch
         self._epoch = epoch
         self._steps = steps
-        self._tokens_a_step = tokens_a_step
         self._log_interval = log_interval
         self._warmup_steps = warmup_steps
         self._on_interval = on_interval
@@ -150,14 +274,15 @@ class _Meter:
         """Whether to look at the device after this step."""
         return step % self._log_interval == 0 or step == self._warmup_steps
 
-    def count(self, losses: np.ndarray[Any, Any]) -> None:
-        """Take in the mean losses of the steps since the last call."""
-        tokens = len(losses) * self._tokens_a_step
-        nats = float(losses.sum()) * self._tokens_a_step
+    def count(self, losses: np.ndarray[Any, Any], batches: Sequence[Batch]) -> None:
+        """Take in the mean losses of the steps since the last call, and what they were of."""
+        tokens = sum(batch.tokens for batch in batches)
+        targets = np.array([batch.targets for batch in batches])
+        nats = float(losses @ targets)
         self._step += len(losses)
         self._progress.steps += len(losses)
-        self._progress.last_epoch.add(nats, tokens)
-        self._since_report.add(nats, tokens)
+        self._progress.last_epoch.add(nats, int(targets.sum()))
+        self._since_report.add(nats, int(targets.sum()))
         speed = None
         if self._step <= self._warmup_steps:
             self._stopwatch.restart()
@@ -171,16 +296,19 @@ class _Meter:
 def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
     """The rate of the epoch that follows `history`.
 
-    Multiplied by `lr_decay` whenever more than `lr_patience` epochs in a row brought no new best validation loss.
+    Multiplied by `lr_decay` whenever more than `lr_patience` epochs in a row brought no new best validation loss, and
+    set to what `lr_steps` says of an epoch.
     """
+    steps = dict(parse_steps(config.lr_steps))
     rate, best, stale = config.learning_rate, math.inf, 0
-    for epoch in history:
+    for following, epoch in enumerate(history, 2):
         if epoch.valid_loss < best:
             best, stale = epoch.valid_loss, 0
-            continue
-        stale += 1
+        else:
+            stale += 1
         if stale > config.lr_patience:
             rate, stale = rate * config.lr_decay, 0
+        rate = steps.get(following, rate)
     return rate
 
 
@@ -192,12 +320,14 @@ def is_finished(progress: Progress, config: RunConfig) -> bool:
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed MXNet for one epoch, so that a resumed run draws the dropout masks of one that was never stopped.
+    """Seed MXNet and numpy for one epoch, so that a resumed run draws the masks and the order of one never stopped.
 
     Each device draws its own masks: MXNet 1.9.1 adds a GPU's number to its seed, and CPU contexts draw from one
     generator, in the order in which they are told to.
     """
-    mx.random.seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1))
+    state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)
+    mx.random.seed(state)
+    np.random.seed(state)
 
 
 def fit(
@@ -206,6 +336,7 @@ def fit(
     *,
     contexts: Sequence[mx.Context],
     progress: Progress,
+    vectors: np.ndarray[Any, Any] | None = None,
     checkpoint: CheckpointDirectory | None = None,
     on_interval: Callable[[Interval], None] = lambda interval: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
@@ -215,6 +346,7 @@ def fit(
     Args:
         contexts: the devices, of one kind. Several share each batch, and the first evaluates.
         progress: filled in as training goes, so that a run cut short keeps what it had.
+        vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
         on_interval: called at each log interval.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
@@ -224,42 +356,45 @@ def fit(
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
         ValueError: the corpus does not fill one window, or the batch cannot be shared equally.
     """
-    windows = training_windows(corpus.train, bptt=config.bptt, batch_size=config.batch_size, contexts=contexts)
-    model = build_model(config, len(corpus.vocab), *contexts)
+    objective = lay_out(config, corpus, contexts, scored=config.max_steps is None)
+    model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
         settings["momentum"] = config.momentum
     # One device makes no store of it.
     trainer = gluon.Trainer(
-        model.collect_params(), config.optimizer, settings, kvstore="device", update_on_kvstore=False
+        trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
     )
-    tokens_a_step = config.bptt * config.batch_size
-    progress.train_tokens = len(windows) * tokens_a_step
+    progress.train_tokens = objective.train_tokens
+    progress.train_sequences = objective.train_sequences
+    progress.vocab_size = len(objective.tokens)
     progress.parameters = count_parameters(model)
     warmup_steps = config.warmup_steps
 
-    def train(windows: Iterable[Window], epoch: int, steps: int) -> _Meter:
+    def train(epoch: int) -> _Meter:
+        started = time.perf_counter()
+        seed_epoch(config.seed, epoch)
+        drawn = objective.training()
+        steps = len(drawn) if config.max_steps is None else config.warmup_steps + config.max_steps
+        batches = islice(cycle(drawn), steps)
         stopwatch = Stopwatch(mx.nd.waitall, laps=progress.laps)
         meter = _Meter(
             progress,
             stopwatch,
             epoch=epoch,
             steps=steps,
-            tokens_a_step=tokens_a_step,
             log_interval=config.log_interval,
             warmup_steps=warmup_steps,
             on_interval=on_interval,
         )
         stopwatch.restart()
-        started = stopwatch.clock()
-        seed_epoch(config.seed, epoch)
         try:
             train_epoch(
                 model,
-                windows,
+                batches,
                 trainer,
                 clip=config.clip,
-                states=[model.begin_state(config.batch_size // len(contexts), context) for context in contexts],
+                carries_state=objective.carries_state,
                 precision=PRECISIONS[config.precision],
                 synchronise_at=meter.due,
                 on_losses=meter.count,
@@ -268,52 +403,52 @@ def fit(
             progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
             raise Diverged(f"{error} of epoch {epoch}") from None
         finally:
-            progress.train_seconds += stopwatch.clock() - started
+            progress.train_seconds += time.perf_counter() - started
         return meter
 
     if config.max_steps is not None:
-        steps = config.warmup_steps + config.max_steps
-        train(islice(cycle(windows), steps), 1, steps)
+        train(1)
         return
 
     if checkpoint and (restored := checkpoint.restore(model, trainer)):
         progress.__dict__.update(restored.__dict__)
-    valid, test = (
-        evaluation_columns(split, bptt=config.eval_bptt, batch_size=config.eval_batch_size, context=contexts[0])
-        for split in (corpus.valid, corpus.test)
-    )
 
-    def score(columns: EvaluationColumns) -> LossTotal:
+    def score(batches: Sequence[Batch]) -> Score:
         started = time.perf_counter()
-        total = evaluate(model, columns)
+        found = evaluate(model, batches, carries_state=objective.carries_state, counts_correct=objective.counts_correct)
         progress.evaluation_seconds += time.perf_counter() - started
-        return total
+        return found
 
     while not is_finished(progress, config):
         epoch = len(progress.history) + 1
         trainer.set_learning_rate(learning_rate_after(progress.history, config))
         before = progress.train_seconds
-        meter = train(windows, epoch, len(windows))
+        meter = train(epoch)
         warmup_steps = 0
-        valid_total = score(valid)
-        if not math.isfinite(valid_total.perplexity):
+        valid = score(objective.valid)
+        if not math.isfinite(valid.loss.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
-            raise Diverged(f"the validation loss was {valid_total.mean:g} after epoch {epoch}")
-        progress.valid_tokens_scored = valid_total.tokens
-        improved = progress.best is None or valid_total.mean < progress.best.valid_loss
-        test_total = score(test) if improved else None
-        if test_total:
-            progress.test_tokens_scored = test_total.tokens
+            raise Diverged(f"the validation loss was {valid.loss.mean:g} after epoch {epoch}")
+        progress.valid_tokens_scored = valid.loss.tokens
+        improved = progress.best is None or valid.loss.mean < progress.best.valid_loss
+        test = score(objective.test) if improved and objective.test else None
+        if test:
+            progress.test_tokens_scored = test.loss.tokens
+        if improved:
+            progress.predictions = predict(model, objective, joined_by=" " if config.level == "word" else "")
+            progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
         result = EpochResult(
             epoch=epoch,
             learning_rate=trainer.learning_rate,
             train_loss=progress.last_epoch.mean,
-            valid_loss=valid_total.mean,
-            valid_perplexity=valid_total.perplexity,
-            test_loss=test_total.mean if test_total else None,
-            test_perplexity=test_total.perplexity if test_total else None,
+            valid_loss=valid.loss.mean,
+            valid_perplexity=valid.loss.perplexity,
+            test_loss=test.loss.mean if test else None,
+            test_perplexity=test.loss.perplexity if test else None,
             tokens_per_second=tokens_per_second(progress.laps[meter.first_lap :]),
             seconds=progress.train_seconds - before,
+            valid_accuracy=valid.accuracy,
+            test_accuracy=test.accuracy if test else None,
         )
         progress.history.append(result)
         if checkpoint:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gluon_rnn.files import write_atomically
-from gluon_rnn.metrics import EpochResult, Progress, perplexity, tokens_per_second
+from gluon_rnn.metrics import EpochResult, Progress, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.records import Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gluon_rnn.training import Interval
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+#: Of the predictions, after each epoch that is the best so far.
+_EXAMPLES_SHOWN = 3
 
 
 def main(directory: Path, parent: int | None = None) -> int:
@@ -84,8 +86,9 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             job.corpus, max_train_tokens=config.max_train_tokens, max_eval_tokens=config.max_eval_tokens
         )
         _say(
-            f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, bptt {config.bptt}, {job.corpus.dataset} "
-            f"({len(corpus.vocab):,} words) on {job.origin.device_name}, {job.threads} threads, BLAS {blas_in_use()}"
+            f"{job.run_id}: {config.objective}, {config.cell}, hidden {config.hidden_size}, {job.corpus.dataset} "
+            f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
+            f"BLAS {blas_in_use()}"
         )
         log = _Log(job, directory, progress)
         try:
@@ -140,12 +143,17 @@ class _Log:
         """The epoch's line, and its row."""
         _say(
             f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
-            f"validation loss {result.valid_loss:.4f}, perplexity {result.valid_perplexity:.2f}"
+            f"validation {_scored(result.valid_loss, result.valid_perplexity, result.valid_accuracy)}"
         )
         if result.test_loss is not None and result.test_perplexity is not None:
-            _say(f"[epoch {result.epoch}] test loss {result.test_loss:.4f}, perplexity {result.test_perplexity:.2f}")
-        else:
+            _say(
+                f"[epoch {result.epoch}] test {_scored(result.test_loss, result.test_perplexity, result.test_accuracy)}"
+            )
+        if self._progress.best is not result:
             _say(f"[epoch {result.epoch}] no new best validation loss; learning rate was {result.learning_rate:g}")
+        elif result.valid_accuracy is not None:
+            for example in self._progress.predictions[:_EXAMPLES_SHOWN]:
+                _say(f"  {example.text!r}: {example.predicted!r}, truth {example.truth!r}")
         write_epochs(self._directory, self._job.run_id, self._progress.history)
         self._write(
             f"epoch {result.epoch}/{self._epochs} done",
@@ -163,13 +171,18 @@ class _Log:
         return 1 if self._job.config.max_steps else self._job.config.epochs
 
     def _speed(self, tokens_per_second: float | None) -> str:
-        if tokens_per_second is None:
+        sequences = sequences_per_second(self._progress, tokens_per_second)
+        if tokens_per_second is None or sequences is None:
             return "not timed (warm-up)"
-        return f"{tokens_per_second / self._job.config.bptt:,.1f} sequences/s, {tokens_per_second:,.0f} tokens/s"
+        return f"{sequences:,.1f} sequences/s, {tokens_per_second:,.0f} tokens/s"
 
     def _write(self, doing: str, **values: float | None) -> None:
         live = LiveProgress(doing=doing, progress=self._progress, **values)
         write_atomically(self._directory / "progress.json", live.model_dump_json())
+
+
+def _scored(loss: float, perplexity: float, accuracy: float | None) -> str:
+    return f"loss {loss:.4f}, perplexity {perplexity:.2f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
 
 
 def _say(line: str) -> None:

@@ -105,7 +105,12 @@ def test_several_devices_have_the_losses_of_one(
     synthetic: Corpus, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[RNNLanguageModel] = []
-    monkeypatch.setattr(training, "build_model", lambda *arguments: built.append(build_model(*arguments)) or built[-1])
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        built.append(build_model(*arguments, **options))
+        return built[-1]
+
+    monkeypatch.setattr(training, "build_model", spy)
     config = small_config(
         **{"dropout": 0, "hidden_size": 16, "bptt": 10, "batch_size": 12, "clip": 0.2, "epochs": 3, **settings},
         log_interval=1,
@@ -142,8 +147,8 @@ def test_gradients_of_the_devices_add_up_to_those_of_the_batch(
         states = [[mx.nd.array(part, ctx=c) for part in share] for share, c in zip(shares, contexts, strict=True)]
         # The second window's gradients replace the first's.
         for window in training_windows(small.train, bptt=5, batch_size=8, contexts=contexts)[:2]:
-            for device, (inputs, targets) in enumerate(window):
-                _, states[device] = backpropagate(model, inputs, targets, states[device], devices=len(contexts))
+            for device, share in enumerate(window.shares):
+                _, states[device] = backpropagate(model, share, states[device], targets=window.targets)
             trainer.allreduce_grads()
         for number in range(len(contexts)):
             found[len(contexts), number] = [p.list_grad()[number].asnumpy() for p in model.collect_params().values()]
@@ -170,9 +175,9 @@ def test_the_norm_is_clipped_over_the_sum_of_the_gradients(small: Corpus, optimi
         training_windows(small.train, bptt=5, batch_size=8, contexts=cpus(0, 1))[:1],
         trainer,
         clip=0.01,
-        states=[model.begin_state(4, context) for context in cpus(0, 1)],
+        carries_state=True,
         synchronise_at=lambda step: True,
-        on_losses=lambda values: None,
+        on_losses=lambda values, batches: None,
     )
     moved = [p.list_data()[0].asnumpy() - old for p, old in zip(model.collect_params().values(), before, strict=True)]
     assert np.sqrt(sum((step**2).sum() for step in moved)) == pytest.approx(2 * 0.01, rel=1e-3)
@@ -256,9 +261,9 @@ def test_several_devices_wait_for_each_other_at_the_log_interval_only(
         windows[:11],
         trainer,
         clip=0.25,
-        states=[model.begin_state(2, context) for context in contexts],
+        carries_state=True,
         synchronise_at=lambda step: step % 4 == 0,
-        on_losses=lambda values: seen.append(len(values)),
+        on_losses=lambda values, batches: seen.append(len(values)),
     )
     assert seen == [4, 4, 3]
     assert waits == ["asnumpy"] * 3
@@ -284,9 +289,9 @@ def test_a_loss_that_one_device_alone_has_lost_is_a_divergence(small: Corpus) ->
             poisoned(),
             trainer,
             clip=None,
-            states=[model.begin_state(2, context) for context in contexts],
+            carries_state=True,
             synchronise_at=lambda step: step == 2,
-            on_losses=lambda values: None,
+            on_losses=lambda values, batches: None,
         )
 
 
@@ -307,7 +312,8 @@ def test_one_step_of_one_device_alone_would_show(small: Corpus, optimizer: str) 
     """What the tests above rest on: replicas whose gradients differ do not stay equal by themselves."""
     model = build_model(small_config(dropout=0), len(small.vocab), *cpus(0, 1))
     trainer = gluon.Trainer(model.collect_params(), optimizer, {"learning_rate": 1.0}, kvstore=None)
-    for inputs, targets in training_windows(small.train, bptt=5, batch_size=8, contexts=cpus(0, 1))[0]:
-        backpropagate(model, inputs, targets, model.begin_state(4, inputs.context), devices=2)
+    window = training_windows(small.train, bptt=5, batch_size=8, contexts=cpus(0, 1))[0]
+    for share in window.shares:
+        backpropagate(model, share, model.begin_state(4, share.inputs.context), targets=window.targets)
     clip_and_update(trainer, list(model.collect_params().values()), None)
     assert replicas_differ(model) > 1e-4

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.batches import evaluation_columns
+from gluon_rnn.batches import columns
 from gluon_rnn.config import FUSED_CELLS, RunConfig
 from gluon_rnn.models import Dropout, RNNLanguageModel, build_model, count_parameters
 from gluon_rnn.training import evaluate
@@ -145,7 +145,7 @@ def test_parameters_are_counted_once() -> None:
 def test_zero_logits_have_the_vocabulary_as_perplexity() -> None:
     model = model_of(tie=False)
     model.initialize(mx.init.Zero())
-    columns = evaluation_columns(np.arange(VOCABULARY), bptt=5, batch_size=4, context=CPU)
+    windows = columns(np.arange(VOCABULARY), bptt=5, batch_size=4, contexts=[CPU])
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.zeros(parameter.shape))
-    assert evaluate(model, columns).perplexity == pytest.approx(VOCABULARY, rel=1e-5)  # float32's logarithm
+    assert evaluate(model, windows).loss.perplexity == pytest.approx(VOCABULARY, rel=1e-5)  # float32's logarithm

@@ -77,14 +77,14 @@ def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> No
     model = build_model(small_config(dropout=0, hidden_size=12), len(corpus.vocab), CPU)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
-    ((inputs, targets),) = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])[0]
+    window = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])[0]
     found = {}
     for name, precision in PRECISIONS.items():
         loss, _ = backpropagate(
             model,
-            inputs,
-            targets,
+            window.shares[0],
             model.begin_state(4, CPU),
+            targets=window.targets,
             precision=precision,
             logits_in_a_block=3 * len(corpus.vocab),
         )

@@ -46,8 +46,11 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
     state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
     windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     # Twenty tokens in one block, in seven of three but the last, and one by one.
-    for ((inputs, targets),), tokens in zip(windows, (20, 3, 1), strict=False):
-        loss, after = backpropagate(model, inputs, targets, state, logits_in_a_block=tokens * len(small.vocab) + 1)
+    for window, tokens in zip(windows, (20, 3, 1), strict=False):
+        (share,) = window.shares
+        inputs, targets = share.inputs, share.targets
+        block = tokens * len(small.vocab) + 1
+        loss, after = backpropagate(model, share, state, targets=window.targets, logits_in_a_block=block)
         with autograd.record():
             logits, expected_after = plain(inputs, state)
             expected = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), targets.reshape((-1,))).mean()
@@ -81,9 +84,9 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
         one.decoder.collect_params(".*bias").setattr("wd_mult", 0.0)
     state = model.begin_state(4, CPU)
     before = plain.decoder[0].weight.data().asnumpy()
-    for ((inputs, targets),) in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
+    for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
         for one in (model, plain):
-            backpropagate(one, inputs, targets, state)
+            backpropagate(one, window.shares[0], state, targets=window.targets)
         clip_and_update(trainers[0], list(model.collect_params().values()), clip)
         if clip is not None:
             gluon.utils.clip_global_norm([p.grad() for p in plain.collect_params().values()], clip)

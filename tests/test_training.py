@@ -18,7 +18,7 @@ import pytest
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 from mxnet import autograd, gluon
 
-from gluon_rnn.batches import evaluation_columns, training_windows
+from gluon_rnn.batches import columns, training_windows
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles, find_corpus
@@ -194,8 +194,8 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     assert best is not None
     model = build_model(config, len(small.vocab), CPU)
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    columns = evaluation_columns(small.test, bptt=7, batch_size=3, context=CPU)
-    assert evaluate(model, columns).mean == pytest.approx(best.test_loss, rel=1e-6)
+    windows = columns(small.test, bptt=7, batch_size=3, contexts=[CPU])
+    assert evaluate(model, windows).loss.mean == pytest.approx(best.test_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["state.json", "epoch-2.params", "epoch-2.states"])
@@ -270,16 +270,16 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
     )
     model = build_model(config, len(small.vocab), CPU)
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    columns = evaluation_columns(small.valid, bptt=7, batch_size=3, context=CPU)
-    assert evaluate(model, columns).mean == pytest.approx(best.valid_loss, rel=1e-6)
+    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
 def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
     model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
     ids = small.valid
-    reference = evaluate(model, evaluation_columns(ids, bptt=5, batch_size=1, context=CPU))
-    found = evaluate(model, evaluation_columns(ids, bptt=eval_bptt, batch_size=1, context=CPU))
+    reference = evaluate(model, columns(ids, bptt=5, batch_size=1, contexts=[CPU])).loss
+    found = evaluate(model, columns(ids, bptt=eval_bptt, batch_size=1, contexts=[CPU])).loss
     assert found.tokens == reference.tokens == len(ids) - 1
     assert found.nats == pytest.approx(reference.nats, rel=1e-6)
 
@@ -298,7 +298,7 @@ def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
             logits, state = model(mx.nd.array([[ids[place]]], dtype="int32"), state)
             row = logits.asnumpy()[0, 0].astype("float64")
             nats += float(np.log(np.exp(row - row.max()).sum()) - (row[ids[place + 1]] - row.max()))
-    total = evaluate(model, evaluation_columns(ids, bptt=4, batch_size=batch_size, context=CPU))
+    total = evaluate(model, columns(ids, bptt=4, batch_size=batch_size, contexts=[CPU])).loss
     assert total.nats == pytest.approx(nats, rel=1e-5)
 
 
@@ -316,9 +316,9 @@ def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) ->
             windows,
             trainer,
             clip=None,
-            states=[model.begin_state(4, CPU)],
+            carries_state=True,
             synchronise_at=lambda step: False,
-            on_losses=lambda values, seen=seen: seen.extend(values),
+            on_losses=lambda values, batches, seen=seen: seen.extend(values),
         )
         found[bptt] = seen
         gradients[bptt] = model.encoder.collect_params(".*l?h2h_weight").values()
@@ -333,17 +333,17 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
     model = build_model(config, len(small.vocab), CPU)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
     windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
-    batches: list[int] = []
+    batches: list[tuple[int, int]] = []
     train_epoch(
         model,
         windows[:11],
         trainer,
         clip=0.25,
-        states=[model.begin_state(4, CPU)],
+        carries_state=True,
         synchronise_at=lambda step: step % 4 == 0,
-        on_losses=lambda values: batches.append(len(values)),
+        on_losses=lambda values, since: batches.append((len(values), len(since))),
     )
-    assert batches == [4, 4, 3]
+    assert batches == [(4, 4), (4, 4), (3, 3)]
 
 
 def test_clipping_bounds_the_step(small: Corpus) -> None:
@@ -358,9 +358,9 @@ def test_clipping_bounds_the_step(small: Corpus) -> None:
             windows,
             trainer,
             clip=clip,
-            states=[model.begin_state(4, CPU)],
+            carries_state=True,
             synchronise_at=lambda step: True,
-            on_losses=lambda values: None,
+            on_losses=lambda values, batches: None,
         )
         moved = math.sqrt(
             sum(float(((p.data().asnumpy() - before[name]) ** 2).sum()) for name, p in model.collect_params().items())
@@ -468,9 +468,9 @@ def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Cor
             poisoned(),
             trainer,
             clip=0.25,
-            states=[model.begin_state(4, CPU)],
+            carries_state=True,
             synchronise_at=lambda step: step == 2,
-            on_losses=lambda values: None,
+            on_losses=lambda values, batches: None,
         )
 
 

@@ -169,6 +169,7 @@ def test_a_run_says_where_it_stands(
         on_epoch: Callable[[Any], None],
         **options: Any,
     ) -> None:
+        progress.train_tokens, progress.train_sequences = 1000, 200
         seen.append(read_progress(tmp_path))
         on_interval(training.Interval(epoch=1, step=10, steps=20, loss=2.0, tokens_per_second=None))
         seen.append(read_progress(tmp_path))

@@ -22,6 +22,15 @@ _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Labelled sequences, end to end."""
+
+    tokens: np.ndarray[Any, Any]
+    lengths: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Ids of words, int32, one ``<eos>`` at the end of each line, and the vocabulary of the whole train split.
 
@@ -29,9 +38,10 @@ class Corpus:
     """
 
     vocab: gluonnlp.Vocab
-    train: np.ndarray[Any, Any]
-    valid: np.ndarray[Any, Any]
-    test: np.ndarray[Any, Any]
+    train: np.ndarray[Any, Any] | Sequences
+    valid: np.ndarray[Any, Any] | Sequences | None
+    test: np.ndarray[Any, Any] | Sequences | None
+    labels: gluonnlp.Vocab | None = None
 
 
 def cache_directory() -> Path:

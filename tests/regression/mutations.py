@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -16,10 +16,11 @@ import mxnet as mx
 import pytest
 from mxnet import autograd
 
-from gluon_rnn import training
+from gluon_rnn import objectives, training
+from gluon_rnn.batches import Batch, Share
 from gluon_rnn.cells import FusedTanhRNN, GRUCell, LSTMCell, RNNCell
 from gluon_rnn.metrics import Progress
-from gluon_rnn.models import LanguageModelBody
+from gluon_rnn.models import Body
 from gluon_rnn.records import load_results
 from tests.regression.baselines import TOLERANCE, measure, points, table
 
@@ -51,10 +52,10 @@ def update_applied_twice(patch: pytest.MonkeyPatch) -> None:
 def loss_summed(patch: pytest.MonkeyPatch) -> None:
     """Instead of averaged: gradients are larger by the tokens of a window."""
 
-    def backpropagate(backpropagate: Any, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
-        found = backpropagate(model, inputs, *arguments, **options)
+    def backpropagate(backpropagate: Any, model: Any, *arguments: Any, targets: int, **options: Any) -> Any:
+        found = backpropagate(model, *arguments, targets=targets, **options)
         for parameter in model.collect_params().values():
-            parameter.grad()[:] *= inputs.size
+            parameter.grad()[:] *= targets
         return found
 
     _wrap(patch, "backpropagate", backpropagate)
@@ -69,13 +70,13 @@ def state_not_carried_in_training(patch: pytest.MonkeyPatch) -> None:
 
 
 def state_not_carried_in_evaluation(patch: pytest.MonkeyPatch) -> None:
-    call = LanguageModelBody.__call__
+    call = Body.__call__
 
-    def forgetful(body: LanguageModelBody, inputs: Any, state: Any) -> Any:
+    def forgetful(body: Body, inputs: Any, state: Any) -> Any:
         outputs, after = call(body, inputs, state)
         return outputs, after if autograd.is_training() else [mx.nd.zeros_like(part) for part in after]
 
-    patch.setattr(LanguageModelBody, "__call__", forgetful)
+    patch.setattr(Body, "__call__", forgetful)
 
 
 def learning_rate_not_decayed(patch: pytest.MonkeyPatch) -> None:
@@ -91,9 +92,9 @@ def training_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def windows(windows: Any, ids: Any, **options: Any) -> Any:
         pairs = zip(windows(ids[:-1], **options), windows(ids[1:], **options), strict=True)
-        return [[(inputs, targets)] for ((inputs, _),), ((_, targets),) in pairs]
+        return [replace(now, shares=[now.shares[0]._replace(targets=later.shares[0].targets)]) for now, later in pairs]
 
-    _wrap(patch, "training_windows", windows)
+    _wrap(patch, "training_windows", windows, objectives)
 
 
 def evaluation_targets_shifted(patch: pytest.MonkeyPatch) -> None:
@@ -101,34 +102,33 @@ def evaluation_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def columns(columns: Any, *arguments: Any, **options: Any) -> Any:
         found = columns(*arguments, **options)
-        return replace(found, windows=[(inputs, inputs, weights) for inputs, _, weights in found.windows])
+        return [replace(window, shares=[share._replace(targets=share.inputs)]) for window, share in _alone(found)]
 
-    _wrap(patch, "evaluation_columns", columns)
+    _wrap(patch, "columns", columns, objectives)
 
 
 def padding_counted_in_evaluation(patch: pytest.MonkeyPatch) -> None:
     def columns(columns: Any, *arguments: Any, **options: Any) -> Any:
         found = columns(*arguments, **options)
-        windows = [(inputs, targets, mx.nd.ones_like(weights)) for inputs, targets, weights in found.windows]
-        return replace(found, windows=windows)
+        return [replace(window, shares=[share._replace(weights=None)]) for window, share in _alone(found)]
 
-    _wrap(patch, "evaluation_columns", columns)
+    _wrap(patch, "columns", columns, objectives)
 
 
 def tail_left_out_of_evaluation(patch: pytest.MonkeyPatch) -> None:
     """What fills no whole window, as ``last_batch='discard'`` does."""
 
-    def columns(columns: Any, ids: Any, *, bptt: int, batch_size: int, context: Any) -> Any:
+    def columns(columns: Any, ids: Any, *, bptt: int, batch_size: int, **options: Any) -> Any:
         whole = (len(ids) - 1) // (bptt * batch_size) * bptt * batch_size
-        return columns(ids[: whole + 1], bptt=bptt, batch_size=batch_size, context=context)
+        return columns(ids[: whole + 1], bptt=bptt, batch_size=batch_size, **options)
 
-    _wrap(patch, "evaluation_columns", columns)
+    _wrap(patch, "columns", columns, objectives)
 
 
 def dropout_on_in_evaluation(patch: pytest.MonkeyPatch) -> None:
-    def evaluate(evaluate: Any, *arguments: Any) -> Any:
+    def evaluate(evaluate: Any, *arguments: Any, **options: Any) -> Any:
         with autograd.train_mode():
-            return evaluate(*arguments)
+            return evaluate(*arguments, **options)
 
     _wrap(patch, "evaluate", evaluate)
 
@@ -140,8 +140,8 @@ def dropout_off_in_training(patch: pytest.MonkeyPatch) -> None:
 def dropout_missing_between_layers(patch: pytest.MonkeyPatch) -> None:
     """As in GluonNLP's model on a CPU."""
 
-    def build(build: Any, *arguments: Any) -> Any:
-        model = build(*arguments)
+    def build(build: Any, *arguments: Any, **options: Any) -> Any:
+        model = build(*arguments, **options)
         model.encoder._between._rate = 0
         return model
 
@@ -155,8 +155,8 @@ def embedding_not_tied(patch: pytest.MonkeyPatch) -> None:
 def decoders_share_of_a_tied_gradient_lost(patch: pytest.MonkeyPatch) -> None:
     """The embedding's share is written over it instead of added."""
 
-    def build(build: Any, *arguments: Any) -> Any:
-        model = build(*arguments)
+    def build(build: Any, *arguments: Any, **options: Any) -> Any:
+        model = build(*arguments, **options)
         model.ties_weights = False
         return model
 
@@ -172,7 +172,7 @@ def best_epoch_is_the_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def windows_in_another_order(patch: pytest.MonkeyPatch) -> None:
-    _wrap(patch, "training_windows", lambda windows, ids, **options: windows(ids, **options)[::-1])
+    _wrap(patch, "training_windows", lambda windows, ids, **options: windows(ids, **options)[::-1], objectives)
 
 
 def initialised_otherwise(patch: pytest.MonkeyPatch) -> None:
@@ -214,15 +214,24 @@ def rnn_of_another_activation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FusedTanhRNN, "mode", "rnn_relu")
 
 
-def _wrap(patch: pytest.MonkeyPatch, name: str, wrapper: Callable[..., Any]) -> None:
-    """Let ``gluon_rnn.training`` call `wrapper` with the function of that `name` before its arguments."""
-    original = getattr(training, name)
-    patch.setattr(training, name, lambda *arguments, **options: wrapper(original, *arguments, **options))
+def _wrap(patch: pytest.MonkeyPatch, name: str, wrapper: Callable[..., Any], module: Any = training) -> None:
+    """Let `module` call `wrapper` with the function of that `name` before its arguments."""
+    original = getattr(module, name)
+    patch.setattr(module, name, lambda *arguments, **options: wrapper(original, *arguments, **options))
+
+
+def _alone(batches: Sequence[Batch]) -> list[tuple[Batch, Share]]:
+    """Each batch with the share of its one device."""
+    return [(batch, batch.shares[0]) for batch in batches]
 
 
 def _configure(patch: pytest.MonkeyPatch, **settings: Any) -> None:
     """Build the model of another configuration than is trained."""
-    _wrap(patch, "build_model", lambda build, config, *rest: build(config.model_copy(update=settings), *rest))
+    _wrap(
+        patch,
+        "build_model",
+        lambda build, config, *rest, **more: build(config.model_copy(update=settings), *rest, **more),
+    )
 
 
 #: (mutation, cell, whether tied): what the tests run. README.md says by how much each is off, and what does not see it.

@@ -91,4 +91,4 @@ def test_the_table_has_the_runs_of_the_sweep_and_no_others(name: str) -> None:
     (corpus,) = set(kept["dataset_sha1"])
     assert sorted(kept["run_id"]) == sorted(run_id(run, content={"corpus": corpus}) for run in runs)
     assert set(kept["status"]) == {"ok"}
-    assert {run.cell for run in runs} == {*FUSED_CELLS, *CUSTOM_CELLS}
+    assert {run.cell for run in runs} == {*FUSED_CELLS, *CUSTOM_CELLS} - {"char_loop", "char_loop_concat"}
