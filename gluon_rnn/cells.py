@@ -3,6 +3,9 @@
 Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM`` and its kin (MXNet 1.9.1), with H units, G
 gates and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a fused
 layer and the one from scratch can be given the same parameters, and must then give the same outputs and gradients.
+
+Sequences of different lengths share a batch when they are padded to the longest and their `lengths` are given. What
+lies in the padding, NaN included, then changes nothing.
 """
 
 from __future__ import annotations
@@ -13,17 +16,47 @@ from typing import Any, ClassVar
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.rnn import HybridRecurrentCell
 
-from gluon_rnn.config import FUSED_CELLS
+from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS
 
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
 Tensors = list[Any]
 
+#: Shuts or opens a gate for good: sigmoid and relu of anything from -_ALWAYS to _ALWAYS are at their ends in float32.
+_ALWAYS = 1e30
 
-class RecurrentLayer(HybridBlock):
+_NO_GRAPH = {"_cached_graph": (), "_cached_op": None, "_cached_op_args": (), "_in_format": None, "_out_format": None}
+
+
+class VariadicBlock(HybridBlock):
+    """A block whose last argument may be left out, hybridized or not.
+
+    ``HybridBlock`` of MXNet 1.9.1 keeps the graph of its first call, and answers one with more or fewer arguments by
+    "The argument structure of HybridBlock does not match the cached version". Here each number of arguments has its
+    graph.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._graphs: dict[int, dict[str, Any]] = {}
+
+    def _clear_cached_op(self) -> None:
+        super()._clear_cached_op()
+        self._graphs = {}
+
+    def _call_cached_op(self, *args: Any) -> Any:
+        given = [argument for argument in args if argument is not None]
+        self.__dict__.update(self._graphs.get(len(given), _NO_GRAPH))
+        outputs = super()._call_cached_op(*given)
+        self._graphs[len(given)] = {name: vars(self)[name] for name in _NO_GRAPH}
+        return outputs
+
+
+class RecurrentLayer(VariadicBlock):
     """One recurrent layer over a window of any length.
 
     Called with inputs (steps, batch, I) and `state_count` states of (1, batch, H), it returns outputs (steps, batch, H)
-    and the states after the last step.
+    and the states after the last step. A third argument, `lengths` (batch,) in float32, says how many steps of each
+    sequence count, none of them included: outputs after those are zero, and the states are those after them.
 
     Args:
         hidden_size: H, units.
@@ -45,19 +78,50 @@ class RecurrentLayer(HybridBlock):
 
 
 class FusedLayer(RecurrentLayer):
-    """MXNet's ``RNN`` operator with one layer: cuDNN on a GPU, oneDNN or MXNet's own code on a CPU."""
+    """MXNet's ``RNN`` operator with one layer: cuDNN on a GPU, oneDNN or MXNet's own code on a CPU.
+
+    The operator of MXNet 1.9.1 ignores ``use_sequence_length=True`` on a CPU without a word (seen as equal outputs and
+    states whatever the lengths), so it is given all steps, and zeros for the padding. Its outputs hold every h, but an
+    LSTM's memory is put out after the last step only. Therefore one more input marks the padding, 1 there and 0
+    elsewhere. Its weights, `on_padding`, are no parameters: they shut the input gate and open the forget gate, so that
+    the memory stays as it was to the bit, and its gradient too (seen on oneDNN beside the same sequences cut to length;
+    cuDNN has the same equations, but was not tried).
+    """
 
     mode: ClassVar[str]
 
+    #: What padding adds to each gate, if anything.
+    on_padding: ClassVar[tuple[float, ...]] = ()
+
     def hybrid_forward(
-        self, F: Any, inputs: Any, states: Tensors, i2h_weight: Any, h2h_weight: Any, i2h_bias: Any, h2h_bias: Any
+        self,
+        F: Any,
+        inputs: Any,
+        states: Tensors,
+        lengths: Any = None,
+        *,
+        i2h_weight: Any,
+        h2h_weight: Any,
+        i2h_bias: Any,
+        h2h_bias: Any,
     ) -> tuple[Any, Tensors]:
         """See `RecurrentLayer`."""
+        first_hidden = states[0]
+        if lengths is not None:
+            inputs = _without_padding(F, inputs, lengths)
+            if self.on_padding:
+                inputs = F.concat(inputs, _padding(F, inputs, lengths), dim=2)
+                column = F.concat(*(F.full((self.hidden_size, 1), added) for added in self.on_padding), dim=0)
+                i2h_weight = F.concat(i2h_weight, column, dim=1)
         # The operator takes one flat vector: all weights, then all biases.
         flat = F.concat(*(part.reshape(-1) for part in (i2h_weight, h2h_weight, i2h_bias, h2h_bias)), dim=0)
         outputs, *states = F.RNN(
             inputs, flat, *states, state_size=self.hidden_size, num_layers=1, mode=self.mode, state_outputs=True
         )
+        if lengths is not None:
+            # The first hidden state counts as step 0, for sequences without any.
+            hidden = F.SequenceLast(F.concat(first_hidden, outputs, dim=0), lengths + 1, use_sequence_length=True)
+            outputs, states[0] = _without_padding(F, outputs, lengths), hidden.expand_dims(0)
         return outputs, states
 
 
@@ -65,6 +129,7 @@ class FusedLSTM(FusedLayer):
     """``mode='lstm'``."""
 
     mode, gates, state_count = "lstm", 4, 2
+    on_padding = (-_ALWAYS, _ALWAYS, 0, 0)
 
 
 class FusedGRU(FusedLayer):
@@ -80,9 +145,10 @@ class FusedTanhRNN(FusedLayer):
 
 
 class FusedReluRNN(FusedLayer):
-    """``mode='rnn_relu'``."""
+    """``mode='rnn_relu'``. Padding sets h to zero: left alone it may grow to infinity, and 0 x infinity is NaN."""
 
     mode, gates = "rnn_relu", 1
+    on_padding = (-_ALWAYS,)
 
 
 class CustomCell(RecurrentLayer):
@@ -108,9 +174,20 @@ class CustomCell(RecurrentLayer):
         raise NotImplementedError
 
     def hybrid_forward(
-        self, F: Any, inputs: Any, states: Tensors, i2h_weight: Any, h2h_weight: Any, i2h_bias: Any, h2h_bias: Any
+        self,
+        F: Any,
+        inputs: Any,
+        states: Tensors,
+        lengths: Any = None,
+        *,
+        i2h_weight: Any,
+        h2h_weight: Any,
+        i2h_bias: Any,
+        h2h_bias: Any,
     ) -> tuple[Any, Tensors]:
         """See `RecurrentLayer`."""
+        if lengths is not None:
+            inputs = _without_padding(F, inputs, lengths)
         rows = self.gates * self.hidden_size
         projected = F.FullyConnected(inputs, i2h_weight, i2h_bias, num_hidden=rows, flatten=False)
 
@@ -119,7 +196,7 @@ class CustomCell(RecurrentLayer):
                 F, projected, states, lambda hidden: F.FullyConnected(hidden, h2h_weight, h2h_bias, num_hidden=rows)
             )
 
-        return _scan(F, body, projected, states)
+        return _scan(F, body, projected, states, lengths)
 
 
 class RNNCell(CustomCell):
@@ -174,7 +251,61 @@ class LSTMCell(CustomCell):
         return hidden, [hidden, memory]
 
 
-class ScannedCell(HybridBlock):
+class CharLoopCell(CustomCell):
+    """The cell of fast.ai's CharLoopModel (2018 course, lesson 6): the input has a layer of its own and is added to h.
+
+    h' = tanh(W_h2h (h + relu(W_i2h x + b_i2h)) + b_h2h).
+    """
+
+    gates = 1
+
+    def step(self, F: Any, projected: Any, states: Tensors, recurrent: Any) -> tuple[Any, Tensors]:
+        """See `CustomCell.step`."""
+        hidden = F.tanh(recurrent(states[0] + F.relu(projected)))
+        return hidden, [hidden]
+
+
+class CharLoopConcatCell(RecurrentLayer):
+    """The cell of fast.ai's CharLoopConcatModel (2018 course, lesson 6): h and the input share a first layer.
+
+    h' = tanh(W_h2h relu(W_i2h [h; x] + b_i2h) + b_h2h), where W_i2h is (H, H + I). The columns of W_i2h that multiply x
+    do so for all steps at once.
+    """
+
+    gates = 1
+
+    def __init__(self, hidden_size: int, input_size: int, **kwargs: Any) -> None:
+        super().__init__(hidden_size, hidden_size + input_size, **kwargs)
+
+    def hybrid_forward(
+        self,
+        F: Any,
+        inputs: Any,
+        states: Tensors,
+        lengths: Any = None,
+        *,
+        i2h_weight: Any,
+        h2h_weight: Any,
+        i2h_bias: Any,
+        h2h_bias: Any,
+    ) -> tuple[Any, Tensors]:
+        """See `RecurrentLayer`."""
+        if lengths is not None:
+            inputs = _without_padding(F, inputs, lengths)
+        units = self.hidden_size
+        of_hidden = F.slice_axis(i2h_weight, axis=1, begin=0, end=units)
+        of_input = F.slice_axis(i2h_weight, axis=1, begin=units, end=None)
+        projected = F.FullyConnected(inputs, of_input, i2h_bias, num_hidden=units, flatten=False)
+
+        def body(projected: Any, states: Tensors) -> tuple[Any, Tensors]:
+            first = F.relu(projected + F.FullyConnected(states[0], of_hidden, no_bias=True, num_hidden=units))
+            hidden = F.tanh(F.FullyConnected(first, h2h_weight, h2h_bias, num_hidden=units))
+            return hidden, [hidden]
+
+        return _scan(F, body, projected, states, lengths)
+
+
+class ScannedCell(VariadicBlock):
     """A Gluon recurrent cell (a ``HybridRecurrentCell``) as a layer over a window, by ``F.contrib.foreach``.
 
     Args:
@@ -186,16 +317,42 @@ class ScannedCell(HybridBlock):
         self.cell = cell
         self.state_count = len(cell.state_info())
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
         """See `RecurrentLayer`."""
+        if lengths is not None:
+            inputs = _without_padding(F, inputs, lengths)
         # A Gluon cell counts its calls to name its operators; the count is not part of the graph.
         self.cell.reset()
-        return _scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states)
+        return _scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states, lengths)
 
 
-def _scan(F: Any, body: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-    outputs, states = F.contrib.foreach(body, inputs, [state.reshape((-3, 0)) for state in states])
+def _scan(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
+    states = [state.reshape((-3, 0)) for state in states]
+    if lengths is None:
+        outputs, states = F.contrib.foreach(body, inputs, states)
+    else:
+
+        def holding(step: Tensors, before: Tensors) -> tuple[Any, Tensors]:
+            step_input, is_padding = step
+            output, after = body(step_input, before)
+            return output, [F.where(is_padding, *pair) for pair in zip(before, after, strict=True)]
+
+        # `where` takes one number for a row.
+        padding = _padding(F, inputs, lengths).reshape((0, -1))
+        outputs, states = F.contrib.foreach(holding, [inputs, padding], states)
+        outputs = _without_padding(F, outputs, lengths)
     return outputs, [state.expand_dims(0) for state in states]
+
+
+def _without_padding(F: Any, sequences: Any, lengths: Any) -> Any:
+    """`sequences` (steps, batch, features) with zeros for padding, whatever is there; so is their gradient."""
+    return F.SequenceMask(sequences, lengths, use_sequence_length=True)
+
+
+def _padding(F: Any, sequences: Any, lengths: Any) -> Any:
+    """1 where there is padding, else 0: (steps, batch, 1)."""
+    zeros = F.zeros_like(F.slice_axis(sequences, axis=2, begin=0, end=1))
+    return F.SequenceMask(zeros, lengths, use_sequence_length=True, value=1)
 
 
 _LAYERS: dict[str, type[RecurrentLayer]] = {
@@ -203,8 +360,10 @@ _LAYERS: dict[str, type[RecurrentLayer]] = {
     "custom_lstm": LSTMCell,
     "custom_gru": GRUCell,
     "custom_rnn": RNNCell,
+    "char_loop": CharLoopCell,
+    "char_loop_concat": CharLoopConcatCell,
 }
-assert set(FUSED_CELLS) < set(_LAYERS)
+assert set(FUSED_CELLS + CUSTOM_CELLS) == set(_LAYERS)
 
 
 def build_layer(cell: str, *, hidden_size: int, input_size: int) -> HybridBlock:

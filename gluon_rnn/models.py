@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.batches import Share
-from gluon_rnn.cells import Tensors, build_layer
+from gluon_rnn.cells import Tensors, VariadicBlock, build_layer
 from gluon_rnn.config import LABELLED, RunConfig
 
 _INITIALIZERS = {
@@ -41,8 +41,8 @@ class Dropout(HybridBlock):
         return F.Dropout(inputs, p=self._rate, axes=self._axes, cudnn_off=True) if self._rate else inputs
 
 
-class RecurrentStack(HybridBlock):
-    """Recurrent layers on top of each other, with dropout between them.
+class RecurrentStack(VariadicBlock):
+    """Recurrent layers on top of each other, in one direction or both, with dropout between them.
 
     The dropout is an operator of its own. MXNet 1.9.1's fused ``RNN`` operator, asked for several layers with dropout,
     leaves the dropout out on the CPU without a word (its oneDNN path; seen as equal outputs in training and prediction
@@ -54,35 +54,65 @@ class RecurrentStack(HybridBlock):
         hidden_size: units of each layer.
         num_layers: layers.
         dropout: rate between two layers.
+        bidirectional: each layer is two, of which the second reads from the end to the beginning.
     """
 
     def __init__(
-        self, cell: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, **kwargs: Any
+        self,
+        cell: str,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        #: 1 or 2; a state is of (num_layers x directions, batch, hidden_size).
+        self.directions = 2 if bidirectional else 1
+        # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
+        names = ("_unfused.{}.l_cell", "_unfused.{}.r_cell") if bidirectional else ("_unfused.{}",)
         self._layers: list[HybridBlock] = []
         with self.name_scope():
             self._between = Dropout(dropout)
             for number in range(num_layers):
-                layer = build_layer(cell, hidden_size=hidden_size, input_size=hidden_size if number else input_size)
-                # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
-                self.register_child(layer, f"_unfused.{number}")
-                self._layers.append(layer)
+                features = hidden_size * self.directions if number else input_size
+                for name in names:
+                    layer = build_layer(cell, hidden_size=hidden_size, input_size=features)
+                    self.register_child(layer, name.format(number))
+                    self._layers.append(layer)
+        #: How many states there are: 2 for an LSTM.
         self.state_count: int = self._layers[0].state_count
-        self.num_layers, self.hidden_size, self.directions = num_layers, hidden_size, 1
+        self.num_layers = num_layers
+        self.hidden_size = hidden_size
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors) -> tuple[Any, Tensors]:
-        """Inputs (steps, batch, features) and states (layers, batch, units) to outputs (steps, batch, units) and
-        states.
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
+        """Inputs (steps, batch, features) and states (layers x directions, batch, units) to outputs (steps, batch,
+        directions x units) and states; those of a layer's two directions are neighbours, the forward one first.
+
+        `lengths`: see `gluon_rnn.cells.RecurrentLayer`. The backward direction begins at a sequence's last real step.
         """
+        optional = () if lengths is None else (lengths,)
+
+        def reverse(sequences: Any) -> Any:
+            return F.SequenceReverse(sequences, *optional, use_sequence_length=lengths is not None)
+
         after: list[Tensors] = []
         outputs = inputs
-        for number, layer in enumerate(self._layers):
-            if number:
+        for first in range(0, len(self._layers), self.directions):
+            if first:
                 outputs = self._between(outputs)
-            before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
-            outputs, layer_states = layer(outputs, before)
-            after.append(layer_states)
+            both = []
+            for number in range(first, first + self.directions):
+                backward = number > first
+                before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
+                put_out, layer_states = self._layers[number](
+                    reverse(outputs) if backward else outputs, before, *optional
+                )
+                both.append(reverse(put_out) if backward else put_out)
+                after.append(layer_states)
+            outputs = F.concat(*both, dim=2) if len(both) > 1 else both[0]
         return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
 
 
@@ -98,7 +128,7 @@ class OneHot(HybridBlock):
         return F.one_hot(inputs, depth=self._vocab_size)
 
 
-class Body(HybridBlock):
+class Body(VariadicBlock):
     """A network up to its decoder, as one graph: embedding, recurrent layers, what is read of them, and the dropouts.
 
     Args:
@@ -133,12 +163,13 @@ class Body(HybridBlock):
             outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
         elif self._reads == "states":
             # (layers x directions, batch, units) -> the top layer's, (1, batch, directions x units)
-            tops = [F.slice_axis(state, axis=0, begin=-self.encoder.directions, end=None) for state in states]
-            outputs = F.concat(*(top.transpose((1, 0, 2)).reshape((1, 0, -1)) for top in tops), dim=2)
+            directions, units = self.encoder.directions, self.encoder.hidden_size
+            tops = [F.slice_axis(state, axis=0, begin=-directions, end=None) for state in states]
+            outputs = F.concat(*(top.transpose((1, 0, 2)).reshape((1, -1, directions * units)) for top in tops), dim=2)
         return self.output_dropout(outputs), states
 
 
-class SequenceModel(HybridBlock):
+class SequenceModel(VariadicBlock):
     """What every network here has: a body, whose graph is hybridized, and a dense decoder."""
 
     _body: tuple[Body]
@@ -185,9 +216,9 @@ class SequenceModel(HybridBlock):
         outputs = self.body(share.inputs, state, *([] if share.lengths is None else [share.lengths]))
         return outputs
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, *lengths: Any) -> tuple[Any, Tensors]:
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
         """What `Body` takes to logits (steps or 1, batch, classes) and the states after the last step."""
-        outputs, states = self.body(inputs, states, *lengths)
+        outputs, states = self.body(inputs, states, *([] if lengths is None else [lengths]))
         return self.decoder(outputs), states
 
 

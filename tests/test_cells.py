@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mxnet as mx
@@ -10,9 +11,11 @@ import pytest
 from mxnet import autograd, gluon
 
 from gluon_rnn.cells import CustomCell, RecurrentLayer, ScannedCell, build_layer
+from gluon_rnn.config import CUSTOM_CELLS
 from gluon_rnn.models import RNNLanguageModel
 
 CPU = mx.cpu()
+PARAMETERS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 PAIRS = [("lstm", "custom_lstm"), ("gru", "custom_gru"), ("rnn_tanh", "custom_rnn")]
 
 
@@ -38,10 +41,16 @@ def numpy_steps(cell: str, x: np.ndarray[Any, Any], states: list[np.ndarray[Any,
 
     outputs = []
     for step in x:
+        if cell == "char_loop_concat":
+            step = np.concatenate([states[0], step], axis=1)
         i2h = step @ p["i2h_weight"].T + p["i2h_bias"]
         h2h = states[0] @ p["h2h_weight"].T + p["h2h_bias"]
         if cell == "custom_rnn":
             states = [np.tanh(i2h + h2h)]
+        elif cell == "char_loop":
+            states = [np.tanh((states[0] + np.maximum(i2h, 0)) @ p["h2h_weight"].T + p["h2h_bias"])]
+        elif cell == "char_loop_concat":
+            states = [np.tanh(np.maximum(i2h, 0) @ p["h2h_weight"].T + p["h2h_bias"])]
         elif cell == "custom_gru":
             (xr, xz, xn), (hr, hz, hn) = np.split(i2h, 3, axis=1), np.split(h2h, 3, axis=1)
             z = sigmoid(xz + hz)
@@ -62,22 +71,61 @@ def randomised(layer: gluon.HybridBlock, seed: int) -> gluon.HybridBlock:
     return layer
 
 
-@pytest.mark.parametrize("cell", ["custom_lstm", "custom_gru", "custom_rnn"])
+def in_numpy(layer: RecurrentLayer) -> dict[str, Any]:
+    return {name: getattr(layer, name).data().asnumpy().astype("float64") for name in PARAMETERS}
+
+
+@pytest.mark.parametrize("cell", CUSTOM_CELLS)
 def test_cells_are_their_equations(cell: str) -> None:
     layer = randomised(build_layer(cell, hidden_size=6, input_size=4), seed=3)
-    x = mx.nd.random.normal(shape=(9, 3, 4))
-    states = [mx.nd.random.normal(shape=(1, 3, 6)) for _ in range(layer.state_count)]
-    outputs, after = layer(x, states)
-    parameters = {
-        name: getattr(layer, name).data().asnumpy().astype("float64")
-        for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-    }
-    expected, expected_after = numpy_steps(
-        cell, x.asnumpy().astype("float64"), [s.asnumpy()[0].astype("float64") for s in states], parameters
-    )
-    np.testing.assert_allclose(outputs.asnumpy(), expected, atol=2e-6)
-    for state, value in zip(after, expected_after, strict=True):
-        np.testing.assert_allclose(state.asnumpy()[0], value, atol=2e-6)
+    layer.hybridize(static_alloc=True)
+    for steps in (9, 2):  # a window of any length in one graph
+        x = mx.nd.random.normal(shape=(steps, 3, 4))
+        states = [mx.nd.random.normal(shape=(1, 3, 6)) for _ in range(layer.state_count)]
+        outputs, after = layer(x, states)
+        expected, expected_after = numpy_steps(
+            cell, x.asnumpy().astype("float64"), [s.asnumpy()[0].astype("float64") for s in states], in_numpy(layer)
+        )
+        np.testing.assert_allclose(outputs.asnumpy(), expected, atol=2e-6)
+        for state, value in zip(after, expected_after, strict=True):
+            np.testing.assert_allclose(state.asnumpy()[0], value, atol=2e-6)
+
+
+@pytest.mark.parametrize("cell", ["char_loop", "char_loop_concat"])
+def test_gradients_of_cells_without_a_fused_twin_are_those_of_their_equations(cell: str) -> None:
+    """By central differences in float64 of what the test above compares outputs with."""
+    layer = randomised(build_layer(cell, hidden_size=4, input_size=3), seed=7)
+    x, before, coefficients = (mx.nd.random.normal(shape=shape) for shape in ((5, 2, 3), (1, 2, 4), (5, 2, 4)))
+    for array in (x, before):
+        array.attach_grad()
+    with autograd.record():
+        outputs, _ = layer(x, [before])
+        loss = (coefficients * outputs).sum()
+    loss.backward()
+    values = {**in_numpy(layer), "x": x.asnumpy().astype("float64"), "before": before.asnumpy()[0].astype("float64")}
+    gradients = {name: getattr(layer, name).grad().asnumpy() for name in PARAMETERS}
+    gradients |= {"x": x.grad.asnumpy(), "before": before.grad.asnumpy()[0]}
+
+    def loss_with(name: str, place: tuple[int, ...], change: float) -> float:
+        changed = {**values, name: values[name].copy()}
+        changed[name][place] += change
+        outputs, _ = numpy_steps(cell, changed["x"], [changed["before"]], changed)
+        return float((coefficients.asnumpy() * outputs).sum())
+
+    for name, gradient in gradients.items():
+        slopes = [(loss_with(name, at, 1e-5) - loss_with(name, at, -1e-5)) / 2e-5 for at in np.ndindex(gradient.shape)]
+        assert np.abs(slopes).max() > 0.01, name
+        np.testing.assert_allclose(gradient.ravel(), slopes, atol=1e-5, err_msg=name)
+
+
+def test_weights_and_biases_of_the_character_cells_are_initialised_as_such() -> None:
+    for cell, columns in (("char_loop", 30), ("char_loop_concat", 70)):
+        layer = build_layer(cell, hidden_size=40, input_size=30)
+        layer.initialize(mx.init.Xavier())
+        assert layer.i2h_weight.shape == (40, columns)
+        bound = math.sqrt(3 / ((40 + columns) / 2))  # uniform, magnitude 3, average of fan-in and fan-out
+        assert 0.9 * bound < np.abs(layer.i2h_weight.data().asnumpy()).max() <= bound
+        assert all((bias.data().asnumpy() == 0).all() for bias in (layer.i2h_bias, layer.h2h_bias))
 
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybridized"])
@@ -117,7 +165,7 @@ def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
             )
 
 
-@pytest.mark.parametrize("cell", ["lstm", "custom_lstm", "custom_gru", "custom_rnn"])
+@pytest.mark.parametrize("cell", ["lstm", *CUSTOM_CELLS])
 def test_hybridizing_keeps_the_numbers_whatever_is_asked_for(cell: str) -> None:
     """MXNet's static_shape gives garbage with foreach, and other bits with the fused LSTM: it must not get through."""
     sizes = {"embed_size": 8, "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "tie_weights": True}
@@ -141,7 +189,7 @@ def test_gluons_own_cells_join_by_name(fused: str, cell: str) -> None:
     assert isinstance(scanned, ScannedCell)
     layer = build_layer(fused, hidden_size=5, input_size=3)
     layer.initialize()
-    for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"):
+    for name in PARAMETERS:
         getattr(layer, name).set_data(getattr(scanned.cell, name).data())
     x = mx.nd.random.normal(shape=(7, 2, 3))
     states = [mx.nd.random.normal(shape=(1, 2, 5)) for _ in range(layer.state_count)]
