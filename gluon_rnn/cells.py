@@ -3,6 +3,7 @@
 Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM`` and its kin (MXNet 1.9.1), with H units, G
 gates and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a fused
 layer and the one from scratch can be given the same parameters, and must then give the same outputs and gradients.
+(`CharLoopConcatCell` alone has wider `i2h_weight`.)
 
 Sequences of different lengths share a batch when they are padded to the longest and their `lengths` are given. What
 lies in the padding, NaN included, then changes nothing.
@@ -21,8 +22,8 @@ from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
 Tensors = list[Any]
 
-#: Shuts or opens a gate for good: sigmoid and relu of anything from -_ALWAYS to _ALWAYS are at their ends in float32.
-_ALWAYS = 1e30
+#: Opens a gate to which it is added, whatever else is, and shuts one from which it is subtracted: 1 and 0 in float32.
+_OPEN = 1e30
 
 _NO_GRAPH = {"_cached_graph": (), "_cached_op": None, "_cached_op_args": (), "_in_format": None, "_out_format": None}
 
@@ -56,7 +57,7 @@ class RecurrentLayer(VariadicBlock):
 
     Called with inputs (steps, batch, I) and `state_count` states of (1, batch, H), it returns outputs (steps, batch, H)
     and the states after the last step. A third argument, `lengths` (batch,) in float32, says how many steps of each
-    sequence count, none of them included: outputs after those are zero, and the states are those after them.
+    sequence count, from 0 to all: outputs after those are zero, and the states are those after the last of them.
 
     Args:
         hidden_size: H, units.
@@ -129,7 +130,7 @@ class FusedLSTM(FusedLayer):
     """``mode='lstm'``."""
 
     mode, gates, state_count = "lstm", 4, 2
-    on_padding = (-_ALWAYS, _ALWAYS, 0, 0)
+    on_padding = (-_OPEN, _OPEN, 0, 0)
 
 
 class FusedGRU(FusedLayer):
@@ -148,7 +149,7 @@ class FusedReluRNN(FusedLayer):
     """``mode='rnn_relu'``. Padding sets h to zero: left alone it may grow to infinity, and 0 x infinity is NaN."""
 
     mode, gates = "rnn_relu", 1
-    on_padding = (-_ALWAYS,)
+    on_padding = (-_OPEN,)
 
 
 class CustomCell(RecurrentLayer):
@@ -335,9 +336,9 @@ def _scan(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tupl
         def holding(step: Tensors, before: Tensors) -> tuple[Any, Tensors]:
             step_input, is_padding = step
             output, after = body(step_input, before)
-            return output, [F.where(is_padding, *pair) for pair in zip(before, after, strict=True)]
+            return output, [F.where(is_padding, old, new) for old, new in zip(before, after, strict=True)]
 
-        # `where` takes one number for a row.
+        # (steps, batch): `where` takes one number for a row.
         padding = _padding(F, inputs, lengths).reshape((0, -1))
         outputs, states = F.contrib.foreach(holding, [inputs, padding], states)
         outputs = _without_padding(F, outputs, lengths)

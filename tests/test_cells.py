@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon
 
-from gluon_rnn.cells import CustomCell, RecurrentLayer, ScannedCell, build_layer
+from gluon_rnn.cells import CustomCell, RecurrentLayer, ScannedCell, VariadicBlock, build_layer
 from gluon_rnn.config import CUSTOM_CELLS
 from gluon_rnn.models import RNNLanguageModel
 
@@ -224,3 +224,22 @@ def test_a_users_own_cell_joins_by_name() -> None:
 def test_what_is_no_cell_is_refused(cell: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         build_layer(cell, hidden_size=5, input_size=3)
+
+
+class Echo(VariadicBlock):
+    """Says how often its graph was made."""
+
+    made = 0
+
+    def hybrid_forward(self, F: Any, inputs: Any, added: Any = None) -> Any:
+        self.made += 1
+        return inputs * 2 if added is None else inputs + added
+
+
+def test_a_block_keeps_a_graph_for_each_number_of_arguments_until_it_is_hybridized_anew() -> None:
+    block, one, two = Echo(), mx.nd.ones((1,)), mx.nd.ones((1,)) * 2
+    for expected_made in (2, 4):
+        block.hybridize(static_alloc=True)
+        for _ in range(3):
+            assert [block(*args).asscalar() for args in ((one,), (one, two), (two, None), (two, two))] == [2, 3, 4, 4]
+        assert block.made == expected_made
