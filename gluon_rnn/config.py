@@ -67,6 +67,7 @@ Precision = Literal["float32", "bfloat16"]
 Level = Literal["word", "character"]
 LastBatch = Literal["discard", "keep"]
 Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
+EmbeddingInitializer = Literal["uniform", "normal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
 _CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -211,6 +212,13 @@ class RunConfig(BaseModel):
         Initializer,
         Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}"),
     ] = "xavier"
+    embedding_initializer: Annotated[
+        EmbeddingInitializer,
+        Field(
+            description="of a random embedding: uniform (from -0.1 to 0.1, GluonNLP's) or normal (of mean 0 and "
+            "deviation 1, PyTorch's)"
+        ),
+    ] = "uniform"
     seed: Annotated[Whole, Field(ge=0, lt=2**31, description="of initial parameters and dropout")] = 0
     epochs: Annotated[Whole, Field(ge=1, le=_MOST, description="passes over the training text")] = 3
     max_steps: Annotated[

@@ -20,6 +20,9 @@ _INITIALIZERS = {
 }
 
 
+_EMBEDDING_INITIALIZERS = {"uniform": mx.init.Uniform(0.1), "normal": mx.init.Normal(1.0)}
+
+
 class Dropout(HybridBlock):
     """Dropout whose masks obey ``mx.random.seed`` on every device.
 
@@ -225,7 +228,7 @@ class SequenceModel(VariadicBlock):
 class RNNLanguageModel(SequenceModel):
     """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
 
-    Embedding (initialised by Uniform(0.1)), dropout, recurrent layers with dropout between them, dropout with one mask
+    Embedding (by default initialised by Uniform(0.1), as theirs), dropout, recurrent layers with dropout between them, dropout with one mask
     for all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
     (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
 
@@ -238,6 +241,7 @@ class RNNLanguageModel(SequenceModel):
         dropout: rate of all three dropouts.
         tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
         last_only: predict the token after the last step alone, not those after every step.
+        embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
     """
 
     def __init__(
@@ -251,11 +255,12 @@ class RNNLanguageModel(SequenceModel):
         dropout: float,
         tie_weights: bool,
         last_only: bool = False,
+        embedding_initializer: str = "uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
-            embedding = _build_embedding(vocab_size, embed_size, dropout)
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
@@ -292,6 +297,7 @@ class RNNLabeller(SequenceModel):
         dropout: rate of all three dropouts.
         bidirectional: read in both directions.
         each_token: a label for each token, not for the sequence.
+        embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
     """
 
     def __init__(
@@ -306,11 +312,12 @@ class RNNLabeller(SequenceModel):
         dropout: float,
         bidirectional: bool,
         each_token: bool,
+        embedding_initializer: str = "uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
-            embedding = _build_embedding(vocab_size, embed_size, dropout)
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
@@ -328,13 +335,13 @@ class RNNLabeller(SequenceModel):
                 self.decoder.add(nn.Dense(classes, in_units=units, flatten=False))
 
 
-def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float) -> nn.HybridSequential:
+def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float, initializer: str) -> nn.HybridSequential:
     embedding = nn.HybridSequential()
     with embedding.name_scope():
         embedding.add(
             OneHot(vocab_size)
             if embed_size is None
-            else nn.Embedding(vocab_size, embed_size, weight_initializer=mx.init.Uniform(0.1)),
+            else nn.Embedding(vocab_size, embed_size, weight_initializer=_EMBEDDING_INITIALIZERS[initializer]),
             Dropout(dropout),
         )
     return embedding
@@ -359,6 +366,7 @@ def build_model(
         "hidden_size": config.hidden_size,
         "num_layers": config.num_layers,
         "dropout": config.dropout,
+        "embedding_initializer": config.embedding_initializer,
     }
     model: SequenceModel
     if config.objective in LABELLED:
