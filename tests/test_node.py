@@ -25,8 +25,12 @@ def no_text() -> dict[str, bytes]:
     raise AssertionError("the corpus is here")
 
 
+def no_file() -> bytes:
+    raise AssertionError("the vectors are here")
+
+
 def updates(job: Job, start: Change | None = None, **options: object) -> Iterator[Update]:
-    options = {"corpus": no_text, "modules": {}, **options}
+    options = {"corpus": no_text, "vectors": no_file, "modules": {}, **options}
     return run_here(job, start or Change(), **options)  # type: ignore[arg-type]
 
 
