@@ -61,9 +61,9 @@ def find_vectors(
         path = published.fetch(known[name], notice=notice)
         return FoundVectors(name, path, known[name].sha1, published.measure(path))
     raise UserError(
-        f"embedding {quoted(embedding)} is no file and no name{did_you_mean(embedding, [*MADE_HERE, *known])}; there are "
-        f"{', '.join(MADE_HERE)}, the path of a file in GloVe's or word2vec's text format, and GluonNLP's names such as "
-        "glove:glove.6B.300d"
+        f"embedding {quoted(embedding)} is no file and no name{did_you_mean(embedding, [*MADE_HERE, *known])}; there "
+        f"are {', '.join(MADE_HERE)}, the path of a file in GloVe's or word2vec's text format, and GluonNLP's names "
+        "such as glove:glove.6B.300d"
     )
 
 

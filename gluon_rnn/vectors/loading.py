@@ -28,8 +28,8 @@ def load_vectors(found: FoundVectors, vocab: gluonnlp.Vocab, *, seed: int) -> tu
     then looks like any other, where zeros would make all of them one word, and the usual small numbers would make them
     near silent beside the others. The padding token's row is zeros, and counts as without one.
 
-    The vocabulary is left as it is: GluonNLP 0.10's ``vocab.set_embedding`` gives all words without a vector one and the
-    same, and the vocabulary then warns when it is written as JSON.
+    The vocabulary is left as it is: GluonNLP 0.10's ``vocab.set_embedding`` gives all words without a vector one and
+    the same, and the vocabulary then warns when it is written as JSON.
 
     Raises:
         RuntimeError: the file has changed or gone since it was found, or has none of the words.

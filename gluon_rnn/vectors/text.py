@@ -110,11 +110,10 @@ def _split(line: bytes, size: int) -> tuple[bytes, bytes]:
     if size and numbers.count(b" ") == size - 1:
         return word, numbers
     parts = line.split(b" ")
-    word, fields = b" ".join(parts[:-size]), parts[-size:]
     # A word may hold blanks, such as GloVe 840B's ". . ."; one that ends with a number is a line with too many.
-    if not size or len(parts) <= size or np.isfinite(_number(parts[-size - 1])):
+    if not size or len(parts) <= size or not parts[-size - 1] or np.isfinite(_number(parts[-size - 1])):
         raise ValueError(f"it has {len(parts) - 1} numbers where {size or 'some'} are needed")
-    return word, b" ".join(fields)
+    return b" ".join(parts[:-size]), b" ".join(parts[-size:])
 
 
 def _numbers(fields: Sequence[bytes]) -> Vector:
