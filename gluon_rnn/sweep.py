@@ -123,7 +123,7 @@ def plan_sweep(
 
     Args:
         results: the folder that holds the sweep's own.
-        data_dir: where corpora are looked for first.
+        data_dir: where corpora are looked for first, and files of vectors that are not here.
         device: what each worker gets: ``auto``, ``cpu``, ``gpu``, or a list such as ``gpu:0,gpu:1`` or
             ``gpu:0+gpu:1,gpu:2+gpu:3``; all but ``auto`` overrule the sweep's own.
         jobs: workers side by side; None: one for each entry of `device`.

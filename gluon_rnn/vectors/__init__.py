@@ -76,6 +76,9 @@ def _existing(embedding: str, data_dir: Path | None) -> Path | None:
             continue
         if not path.is_file():
             raise UserError(f"embedding {quoted(embedding)} is no file; name one of vectors, as text")
+        if path.suffix == ".npz":
+            # GluonNLP's own hold a pickle, and only those whose SHA-1 it pins are to be trusted.
+            raise UserError(f"embedding {quoted(embedding)} is an archive; name a file of vectors as text")
         try:
             str(path).encode()
         except UnicodeEncodeError:

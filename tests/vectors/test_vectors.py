@@ -149,6 +149,8 @@ def test_what_leads_to_no_file_is_refused(tmp_path: Path) -> None:
     for name in ("folder", "pipe"):
         with pytest.raises(UserError, match=f"{name}' is no file; name one of vectors, as text"):
             find(tmp_path / name)
+    with pytest.raises(UserError, match=r"a.npz' is an archive; name a file of vectors as text"):
+        find(write(tmp_path, GLOVE, "a.npz"))
     with pytest.raises(UserError, match=r"no UTF-8; rename it"):
         find(write(tmp_path, GLOVE, os.fsdecode(b"\xff.txt")))
 
