@@ -22,8 +22,7 @@ from gluon_rnn.corpora.downloads import reason
 from gluon_rnn.corpora.wikitext2 import GLUON_REPO
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import sha1_of_file
-
-Vector = np.ndarray[Any, Any]  # float32, (size,)
+from gluon_rnn.vectors.text import Vector
 
 #: What `gluonnlp.embedding.create` calls the kinds, and the tables of their sources in gluonnlp/_constants.py.
 _TABLES = {"glove": "GLOVE_NPZ_SHA1", "word2vec": "WORD2VEC_NPZ_SHA1", "fasttext": "FAST_TEXT_NPZ_SHA1"}

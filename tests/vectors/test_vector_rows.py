@@ -10,6 +10,7 @@ import pytest
 from mxnet import nd
 
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.files import sha1_of_file
 from gluon_rnn.vectors import FoundVectors, find_vectors, published
 from gluon_rnn.vectors.loading import load_vectors, vectors_for
 from tests.test_records import make_job
@@ -102,7 +103,7 @@ def archive(folder: Path, vectors: dict[str, list[float]], *, unknown: str | Non
     gluonnlp.embedding.TokenEmbedding(
         unknown_token=unknown, idx_to_token=list(vectors), idx_to_vec=nd.array(list(vectors.values()))
     ).serialize(str(path))
-    return FoundVectors("glove:some", path, published.sha1_of_file(path), published.measure(path))
+    return FoundVectors("glove:some", path, sha1_of_file(path), published.measure(path))
 
 
 def test_an_archive_has_the_rows_that_gluonnlp_reads(tmp_path: Path) -> None:
