@@ -86,6 +86,19 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()
 
 
+def sha1_of_file(path: Path) -> str:
+    """The SHA-1 of a file of any length in hexadecimal, which recognises it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 _SEAL = ',\n "sha256": "{}"\n}}\n'
 
 

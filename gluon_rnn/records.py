@@ -36,6 +36,7 @@ from gluon_rnn.metrics import (
     step_milliseconds,
     tokens_per_second,
 )
+from gluon_rnn.vectors import FoundVectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ class Job(BaseModel):
         run_id: see `gluon_rnn.config.run_id`.
         config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
         corpus: where the text was found and what it was.
-        vectors: where those of a given embedding were found; None where it is none, or GluonNLP's, by name.
+        vectors: where those of a given embedding were found; None where it is random or one_hot.
         threads: CPU threads for the run.
         origin: of its record.
     """
@@ -85,7 +86,7 @@ class Job(BaseModel):
     run_id: str
     config: RunConfig
     corpus: CorpusFiles
-    vectors: Path | None = None
+    vectors: FoundVectors | None = None
     threads: int
     origin: Origin
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, run_id, varying_fields
+from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError
@@ -54,6 +54,7 @@ from gluon_rnn.runtime import (
     lacks_for_bfloat16,
     library_versions,
 )
+from gluon_rnn.vectors import FoundVectors, find_vectors
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
@@ -122,7 +123,7 @@ def plan_sweep(
 
     Args:
         results: the folder that holds the sweep's own.
-        data_dir: where corpora are looked for first.
+        data_dir: where corpora are looked for first, and files of vectors that are not here.
         device: what each worker gets: ``auto``, ``cpu``, ``gpu``, or a list such as ``gpu:0,gpu:1`` or
             ``gpu:0+gpu:1,gpu:2+gpu:3``; all but ``auto`` overrule the sweep's own.
         jobs: workers side by side; None: one for each entry of `device`.
@@ -141,6 +142,8 @@ def plan_sweep(
     listed = listed_devices(device)
     configs = [resolve_device(config, listed, machine) for config in configs]
     slots = make_slots(configs, listed, jobs, machine)
+    vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
+    configs = [_fit_embedding(config, vectors[config.embedding]) for config in configs]
     corpora = {name: find_corpus(name, data_dir=data_dir, notice=notice) for name in {c.dataset for c in configs}}
     versions, checkout = library_versions(), git_state()
     origin = Origin(
@@ -160,10 +163,14 @@ def plan_sweep(
         content = {"corpus": corpus.sha1}
         if config.cell not in FUSED_CELLS + CUSTOM_CELLS:
             content["cell"] = hashlib.sha1(_cell_source(config.cell).read_bytes()).hexdigest()
+        found = vectors[config.embedding]
+        if config.embedding != "random":
+            content["embedding"] = found.sha1 if found else config.embedding
         name = run_id(config, content=content)
         threads = config.threads or default_threads(machine.cores, len(slots))
         # Two points that come out equal are one: "auto" and the corpus it found, say.
-        planned.setdefault(name, Job(run_id=name, config=config, corpus=corpus, threads=threads, origin=origin))
+        job = Job(run_id=name, config=config, corpus=corpus, vectors=found, threads=threads, origin=origin)
+        planned.setdefault(name, job)
     directory = results / sweep.name
     _check_writable(directory)
     records, damaged = read_records(directory)
@@ -383,6 +390,23 @@ def _check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
                 f"the {split} text of {corpus.dataset} has {scored} tokens to score, fewer than eval_batch_size="
                 f"{config.eval_batch_size}; lower it or give more text"
             )
+
+
+def _fit_embedding(config: RunConfig, found: FoundVectors | None) -> RunConfig:
+    """`config` with an embedding as wide as the vectors that were found for it."""
+    if found is None:
+        return config
+    if config.embed_size not in (None, found.size):
+        raise UserError(
+            f"embed_size={config.embed_size}, but the vectors of {found.name} have {found.size} numbers each; leave it "
+            "out, with model=rnn_lm where the model has fixed it"
+        )
+    if config.tie_weights and config.hidden_size != found.size:
+        raise UserError(
+            f"tie_weights=true needs hidden_size={found.size}, the size of the vectors of {found.name}, not "
+            f"{config.hidden_size}; set tie_weights=false"
+        )
+    return configure({**config.model_dump(exclude_unset=True), "embed_size": found.size})
 
 
 def _cell_source(cell: str) -> Path:

@@ -16,6 +16,7 @@ from gluon_rnn.executors.mirror import Change
 from gluon_rnn.executors.node import Update, run_here
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import describe_machine, library_versions
+from gluon_rnn.vectors import FoundVectors
 from tests.test_executors import Worker, is_alive, wait_for, worker  # noqa: F401 (a fixture)
 from tests.test_records import make_job
 from tests.test_sweep import machine
@@ -25,8 +26,12 @@ def no_text() -> dict[str, bytes]:
     raise AssertionError("the corpus is here")
 
 
+def no_file() -> bytes:
+    raise AssertionError("the vectors are here")
+
+
 def updates(job: Job, start: Change | None = None, **options: object) -> Iterator[Update]:
-    options = {"corpus": no_text, "modules": {}, **options}
+    options = {"corpus": no_text, "vectors": no_file, "modules": {}, **options}
     return run_here(job, start or Change(), **options)  # type: ignore[arg-type]
 
 
@@ -137,6 +142,18 @@ def test_the_corpus_is_brought_where_it_is_not(
     job = make_job(replace(small_corpus, folder=tmp_path / "nowhere"))
     _, log = log_of(updates(job, corpus=lambda: contents))
     assert log == contents["valid"].decode()
+
+
+def test_the_vectors_are_brought_where_they_are_not(
+    worker: Worker,  # noqa: F811
+    tmp_path: Path,
+    small_corpus: CorpusFiles,
+) -> None:
+    worker('cat "$(sed -n \'s/.*"path": "\\(.*\\)".*/\\1/p\' "$3/config.json")"')
+    found = FoundVectors("some.txt", tmp_path / "nowhere" / "some.txt", "0" * 40, 2)
+    job = make_job(small_corpus).model_copy(update={"vectors": found})
+    _, log = log_of(updates(job, vectors=lambda: b"the 1 2\n"))
+    assert log == "the 1 2\n"
 
 
 def test_a_gpu_run_has_the_one_that_the_cluster_left_visible(

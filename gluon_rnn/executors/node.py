@@ -20,6 +20,8 @@ from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import Machine, describe_machine, library_versions
+from gluon_rnn.vectors import FoundVectors
+from gluon_rnn.vectors.copies import bring_file
 
 _POLL_SECONDS = 0.2
 
@@ -48,6 +50,7 @@ def run_here(
     start: Change,
     *,
     corpus: Callable[[], Mapping[str, bytes]],
+    vectors: Callable[[], bytes],
     modules: Mapping[str, bytes],
     timeout: float | None = None,
     stall_timeout: float | None = STALL_SECONDS,
@@ -55,9 +58,10 @@ def run_here(
     """Do `job` in a worker process on this machine; closing the iterator stops it.
 
     Args:
-        job: its origin and the corpus's folder are told anew, as they are here.
+        job: its origin and where the corpus and the vectors are is told anew, as it is here.
         start: the checkpoint to go on from, if there is one.
         corpus: gives the bytes of each split, where the corpus is not here.
+        vectors: gives the bytes of the file of a given embedding, where that is not here.
         modules: files that define a user's own cell, by path relative to Python's.
         timeout: seconds after which the worker is stopped.
         stall_timeout: seconds without a sign of life after which it is.
@@ -65,7 +69,9 @@ def run_here(
     machine = describe_machine()
     slot = _slot(job, machine)
     with tempfile.TemporaryDirectory(prefix=f"gluon-rnn-{job.run_id}-") as folder:
-        job = slot.assign(_at_home(job, machine, bring(job.corpus, Path(folder, "corpus"), corpus)))
+        corpus_here = bring(job.corpus, Path(folder, "corpus"), corpus)
+        vectors_here = bring_file(job.vectors, Path(folder, "vectors"), vectors)
+        job = slot.assign(_at_home(job, machine, corpus_here, vectors_here))
         directory = Path(folder, "runs", job.run_id)
         directory.mkdir(parents=True)
         start.apply(directory)
@@ -105,15 +111,16 @@ def _slot(job: Job, machine: Machine) -> Slot:
     return Slot(f"gpu:{gpu.index}", gpu.name, f"gpu:{gpu.uuid}")
 
 
-def _at_home(job: Job, machine: Machine, corpus: CorpusFiles) -> Job:
-    """`job` with the origin and the corpus's folder that it has on this machine."""
+def _at_home(job: Job, machine: Machine, corpus: CorpusFiles, vectors: FoundVectors | None) -> Job:
+    """`job` with the origin, the corpus's folder and the file of vectors that it has on this machine."""
     versions = library_versions()
     origin = {
         "machine_id": machine.machine_id,
         "host": machine.host,
         **{f"{name}_version": versions.get(name) for name in ("mxnet", "gluonnlp", "numpy")},
     }
-    return job.model_copy(update={"corpus": corpus, "origin": job.origin.model_copy(update=origin)})
+    origin_here = job.origin.model_copy(update=origin)
+    return job.model_copy(update={"corpus": corpus, "vectors": vectors, "origin": origin_here})
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.executors.node import Update, run_here
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import RECORDED_VARIABLES, Machine, default_threads, describe_machine, library_versions
+from gluon_rnn.vectors.copies import read_file
 
 ADDRESS_VARIABLE, TOKEN_VARIABLE = "RAY_ADDRESS", "RAY_AUTH_TOKEN"
 
@@ -210,10 +211,11 @@ class RayExecutor:
         return min(default_threads(node.cores, most or 1) for node in nodes)
 
     def _submitter(self, jobs: Sequence[Job]) -> Callable[[Job, Change], Any]:
-        """Gives a job and its checkpoint to the cluster; the corpora have gone into its object store once."""
+        """Gives a job and its checkpoint to the cluster; corpora and vectors have gone into its object store once."""
         ray = self._ray
         corpora = {job.corpus.sha1: job.corpus for job in jobs}
         stored = {sha1: ray.put(read_splits(corpus)) for sha1, corpus in corpora.items()}
+        files = {found: ray.put(read_file(found)) for found in {job.vectors for job in jobs}}
         remote = ray.remote(_run_task)
 
         def submit(job: Job, start: Change) -> Any:
@@ -225,8 +227,9 @@ class RayExecutor:
                 max_retries=0,  # the checkpoint is here: see _lost
                 scheduling_strategy="SPREAD",
             )
-            # In a list the corpus is not fetched before it is asked for.
-            return task.remote(job, start, [stored[job.corpus.sha1]], _own_modules(job.config.cell), self._timeouts)
+            # In a list they are not fetched before they are asked for.
+            data = [stored[job.corpus.sha1], files[job.vectors]]
+            return task.remote(job, start, data, _own_modules(job.config.cell), self._timeouts)
 
         return submit
 
@@ -292,11 +295,14 @@ class RayExecutor:
 
 
 def _run_task(
-    job: Job, start: Change, corpus: Sequence[Any], modules: Mapping[str, bytes], timeouts: Mapping[str, float | None]
+    job: Job, start: Change, stored: Sequence[Any], modules: Mapping[str, bytes], timeouts: Mapping[str, float | None]
 ) -> Iterator[Update]:
-    """What Ray calls on a node."""
+    """What Ray calls on a node; `stored` are its references to the corpus and to the vectors."""
     ray = _import_ray()
-    yield from run_here(job, start, corpus=lambda: ray.get(corpus[0]), modules=modules, **timeouts)
+    corpus, vectors = stored
+    yield from run_here(
+        job, start, corpus=lambda: ray.get(corpus), vectors=lambda: ray.get(vectors), modules=modules, **timeouts
+    )
 
 
 def _failed(task: _Task, reason: str) -> Ended:

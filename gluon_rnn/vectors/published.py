@@ -1,0 +1,143 @@
+"""The vectors that GluonNLP knows by name: which there are, where they are kept and fetched, what is in their files.
+
+A file is an archive of NumPy's, as ``gluonnlp.embedding.TokenEmbedding.serialize`` writes it. Its words are a pickle,
+so only the files whose SHA-1 GluonNLP pins are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gluon_rnn.corpora.downloads import reason
+from gluon_rnn.corpora.wikitext2 import GLUON_REPO
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import sha1_of_file
+from gluon_rnn.vectors.text import Vector
+
+#: What `gluonnlp.embedding.create` calls the kinds, and the tables of their sources in gluonnlp/_constants.py.
+_TABLES = {"glove": "GLOVE_NPZ_SHA1", "word2vec": "WORD2VEC_NPZ_SHA1", "fasttext": "FAST_TEXT_NPZ_SHA1"}
+#: Seconds for a connection, and of silence: the largest has some GB, and takes as long as it takes.
+_TIMEOUTS = (10, 30)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of GluonNLP's files."""
+
+    kind: str
+    file: str
+    sha1: str
+
+    @property
+    def folder(self) -> Path:
+        """Where GluonNLP keeps it: ``$MXNET_HOME/embedding/<kind>``; MXNET_HOME defaults to ~/.mxnet."""
+        home = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))).absolute()
+        return home / "embedding" / self.kind
+
+    @property
+    def url(self) -> str:
+        """Where GluonNLP 0.10 fetches it."""
+        repository = os.environ.get("MXNET_GLUON_REPO") or GLUON_REPO
+        return f"{repository.rstrip('/')}/gluon/embeddings/{self.kind}/{self.file}"
+
+
+def sources() -> dict[str, Source]:
+    """Every source by its name, such as ``glove:glove.6B.300d``.
+
+    GluonNLP 0.10 has its tables in a module that imports MXNet (a second, and half a GB), as does
+    ``gluonnlp.embedding.list_sources``. So they are read as the literals that they are in its source: 20 ms.
+    """
+    spec = find_spec("gluonnlp")
+    if spec is None or spec.origin is None:
+        return {}
+    module = ast.parse(Path(spec.origin).with_name("_constants.py").read_bytes())
+    tables = {
+        node.targets[0].id: node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    return {
+        f"{kind}:{source}": Source(kind, file, sha1)
+        for kind, table in _TABLES.items()
+        for source, (file, sha1) in ast.literal_eval(tables[table]).items()
+    }
+
+
+def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
+    """The absolute path of a source's verified file in GluonNLP's cache, downloaded if it is not there.
+
+    Of several processes that want it at once, one downloads and the others wait for its lock.
+
+    Raises:
+        UserError: it is not there and cannot be fetched, or the cache cannot be written.
+    """
+    import pooch
+    from filelock import FileLock
+
+    def download(*arguments: Any) -> None:
+        notice(f"downloading {source.url}")
+        pooch.HTTPDownloader(timeout=_TIMEOUTS)(*arguments)
+
+    path = source.folder / source.file
+    pooch.get_logger().setLevel("WARNING")  # the notice says it
+    try:
+        # Without the lock, since the cache may be one that cannot be written.
+        if path.exists() and sha1_of_file(path) == source.sha1:
+            return path
+        source.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(source.folder / ".lock"):
+            pooch.retrieve(
+                source.url, f"sha1:{source.sha1}", fname=source.file, path=source.folder, downloader=download
+            )
+        return path
+    except Exception as error:  # whatever a server or a file system does wrong
+        raise UserError(
+            f"{source.file} is not in {source.folder} and could not be fetched ({source.url}: {reason(error)}): "
+            "put it there, or name a file of vectors as text"
+        ) from None
+
+
+def measure(path: Path) -> int:
+    """The numbers of each vector in a verified file."""
+    with _matrix(path) as (_, size):
+        return size
+
+
+def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
+    """The vectors of those of ``words`` that a verified file has.
+
+    GluonNLP 0.10's ``TokenEmbedding.deserialize`` gives the same ones, and holds all of the file twice meanwhile (7 GB
+    for word2vec's 3,000,000 words of 300), which would be the run's peak memory. Where a source has no vector for
+    unknown words, GluonNLP has put zeros there: they are not taken for one.
+    """
+    wanted = set(words)
+    with np.load(path, allow_pickle=True) as archive:
+        there, unknown = archive["idx_to_token"].tolist(), str(archive["unknown_token"])
+    found: dict[str, Vector] = {}
+    with _matrix(path) as (file, size):
+        for word in there:
+            vector = np.frombuffer(file.read(4 * size), dtype=np.float32)
+            if word in wanted and (word != unknown or vector.any()):
+                found[word] = vector
+    return found
+
+
+@contextmanager
+def _matrix(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The float32 numbers of all vectors, one after the other, and how many there are in each."""
+    with zipfile.ZipFile(path) as archive, archive.open("idx_to_vec.npy") as file:
+        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        (_, size), by_columns, kind = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        if by_columns or kind != np.float32:
+            raise ValueError(f"{path.name} holds no rows of float32 numbers")
+        yield file, size
