@@ -75,6 +75,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         from gluon_rnn.checkpoints import CheckpointDirectory
         from gluon_rnn.corpora.loading import load_corpus
         from gluon_rnn.training import Diverged, fit
+        from gluon_rnn.vectors.loading import load_vectors
 
         config = job.config
         contexts = [
@@ -90,6 +91,10 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
             f"BLAS {blas_in_use()}"
         )
+        vectors = None
+        if job.vectors:
+            vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
+            _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
         log = _Log(job, directory, progress)
         try:
             fit(
@@ -97,6 +102,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
                 corpus,
                 contexts=contexts,
                 progress=progress,
+                vectors=vectors,
                 checkpoint=CheckpointDirectory(directory),
                 on_interval=log.interval,
                 on_epoch=log.epoch,

@@ -1,6 +1,6 @@
 """Pre-trained word vectors, first half: find and measure them. Neither MXNet nor GluonNLP is imported here.
 
-`find_vectors` is for the process that plans; `gluon_rnn.vectors.loading.vectors_for` is for the process that trains.
+`find_vectors` is for the process that plans; `gluon_rnn.vectors.loading.load_vectors` is for the process that trains.
 """
 
 from __future__ import annotations

@@ -12,13 +12,6 @@ from gluon_rnn.vectors import FoundVectors, published, text
 if TYPE_CHECKING:
     import gluonnlp
 
-    from gluon_rnn.records import Job
-
-
-def vectors_for(job: Job, vocab: gluonnlp.Vocab) -> tuple[np.ndarray[Any, Any] | None, int | None]:
-    """`load_vectors` of `job`, with its seed; (None, None) where its embedding is random or one_hot."""
-    return load_vectors(job.vectors, vocab, seed=job.config.seed) if job.vectors else (None, None)
-
 
 def load_vectors(found: FoundVectors, vocab: gluonnlp.Vocab, *, seed: int) -> tuple[np.ndarray[Any, Any], int]:
     """A row for each word of `vocab`, float32 (len(vocab), found.size), and how many of the words have no vector.

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from mxnet import nd
 
-from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.files import sha1_of_file
 from gluon_rnn.vectors import FoundVectors, find_vectors, published
-from gluon_rnn.vectors.loading import load_vectors, vectors_for
-from tests.test_records import make_job
+from gluon_rnn.vectors.loading import load_vectors
 
 
 @pytest.fixture
@@ -84,15 +82,6 @@ def test_a_file_that_is_no_longer_the_one_that_was_found_is_refused(found: Found
     found.path.unlink()
     with pytest.raises(RuntimeError, match=r"some.txt was found earlier and cannot be read now: No such file"):
         load_vectors(found, WORDS, seed=0)
-
-
-def test_a_job_has_the_vectors_of_its_seed_or_none(found: FoundVectors, small_corpus: CorpusFiles) -> None:
-    job = make_job(small_corpus, seed=5)
-    assert vectors_for(job, WORDS) == (None, None)
-    table, without = vectors_for(job.model_copy(update={"vectors": found}), WORDS)
-    expected, _ = load_vectors(found, WORDS, seed=5)
-    assert (table == expected).all()
-    assert without == 4
 
 
 # What `gluonnlp.embedding.create` reads.
