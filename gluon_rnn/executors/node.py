@@ -57,7 +57,7 @@ def run_here(
     Args:
         job: its origin and the corpus's folder are told anew, as they are here.
         start: the checkpoint to go on from, if there is one.
-        corpus: gives the bytes of each split, where the corpus is not here.
+        corpus: gives the bytes of each file, where the corpus is not here.
         modules: files that define a user's own cell, by path relative to Python's.
         timeout: seconds after which the worker is stopped.
         stall_timeout: seconds without a sign of life after which it is.

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gluon_rnn.corpora.copies import read_splits
+from gluon_rnn.corpora.copies import read_files
 from gluon_rnn.devices import Slot
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended
@@ -213,7 +213,7 @@ class RayExecutor:
         """Gives a job and its checkpoint to the cluster; the corpora have gone into its object store once."""
         ray = self._ray
         corpora = {job.corpus.sha1: job.corpus for job in jobs}
-        stored = {sha1: ray.put(read_splits(corpus)) for sha1, corpus in corpora.items()}
+        stored = {sha1: ray.put(read_files(corpus)) for sha1, corpus in corpora.items()}
         remote = ray.remote(_run_task)
 
         def submit(job: Job, start: Change) -> Any:
