@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -311,8 +311,11 @@ def check_results(folder: Path) -> Check:
 
 
 def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
-    """WikiText-2 is in `data_dir` or in the cache and its bytes are right; nothing is downloaded."""
-    from gluon_rnn.corpora import DATA_VARIABLE, wikitext2
+    """Which published corpora are in `data_dir` or in the cache with the right bytes; nothing is downloaded.
+
+    It is a warning if WikiText-2 is not among them.
+    """
+    from gluon_rnn.corpora import DATA_VARIABLE, known, published, wikitext2
 
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
@@ -320,14 +323,22 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
         return Check(
             "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
         )
-    try:
-        folder, _ = wikitext2.find(data_dir and data_dir.absolute(), sources=(), notice=lambda _: None)
-    except wikitext2.Unavailable as error:
+    here: dict[str, Path] = {}
+    mends: dict[str, str] = {}
+    for corpus in known.PUBLISHED.values():
+        alone = replace(corpus, sources=())
+        try:
+            here[corpus.name], _ = published.find(alone, data_dir and data_dir.absolute(), notice=lambda _: None)
+        except published.Unavailable as error:
+            mends[corpus.name] = error.mend
+        except UserError as error:
+            return Check("data", "problem", str(error))
+    others = ", ".join(name for name in here if name != wikitext2.NAME) or "none"
+    rest = f"of the other corpora here: {others}"
+    if wikitext2.NAME in mends:
         text = "WikiText-2 is not here yet: a sweep will try to download it, else auto means the synthetic corpus"
-        return Check("data", "warning", text, error.mend)
-    except UserError as error:
-        return Check("data", "problem", str(error))
-    return Check("data", "ok", f"WikiText-2 in {folder}, verified")
+        return Check("data", "warning", f"{text}; {rest}", mends[wikitext2.NAME])
+    return Check("data", "ok", f"WikiText-2 in {here[wikitext2.NAME]}, verified; {rest}")
 
 
 def find_driver(nvml: Any = None) -> Driver | None:

@@ -228,9 +228,9 @@ class SequenceModel(VariadicBlock):
 class RNNLanguageModel(SequenceModel):
     """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
 
-    Embedding (initialised by Uniform(0.1), as theirs, unless said), dropout, recurrent layers with dropout between them,
-    dropout with one mask for all steps of a window, and a dense decoder. Parameter files are interchangeable with GluonNLP's models
-    (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
+    Embedding (initialised by Uniform(0.1), as theirs, unless said), dropout, recurrent layers with dropout between
+    them, dropout with one mask for all steps of a window, and a dense decoder. Parameter files are interchangeable with
+    GluonNLP's models (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
 
     Args:
         cell: see `gluon_rnn.cells.build_layer`.

@@ -144,7 +144,12 @@ def plan_sweep(
     slots = make_slots(configs, listed, jobs, machine)
     vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
     configs = [_fit_embedding(config, vectors[config.embedding]) for config in configs]
-    corpora = {name: find_corpus(name, data_dir=data_dir, notice=notice) for name in {c.dataset for c in configs}}
+    corpora = {
+        (dataset, objective, level): find_corpus(
+            dataset, objective=objective, level=level, data_dir=data_dir, notice=notice
+        )
+        for dataset, objective, level in dict.fromkeys(map(_corpus_of, configs))
+    }
     versions, checkout = library_versions(), git_state()
     origin = Origin(
         device_name=machine.cpu_name,
@@ -158,7 +163,7 @@ def plan_sweep(
     )
     planned: dict[str, Job] = {}
     for config in configs:
-        corpus = corpora[config.dataset]
+        corpus = corpora[_corpus_of(config)]
         _check_fit(config, corpus)
         content = {"corpus": corpus.sha1}
         if config.cell not in FUSED_CELLS + CUSTOM_CELLS:
@@ -374,8 +379,17 @@ def _check_precisions(configs: Sequence[RunConfig]) -> None:
         raise UserError(f"precision=bfloat16 needs {lack}, which is not here; use precision=float32")
 
 
+def _corpus_of(config: RunConfig) -> tuple[str, str, str]:
+    """What a corpus is found by."""
+    return config.dataset, config.objective, config.level
+
+
 def _check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
-    """Refuse a corpus that does not fill one window."""
+    """Refuse a text that does not fill one window; of labelled sequences there is one, and that will do."""
+    if config.objective == "next_token":
+        _check_windows(config, corpus)
+    if config.objective != "language_model":
+        return
     train = min(corpus.train_tokens, config.max_train_tokens or corpus.train_tokens)
     needed = config.batch_size * (config.bptt + 1)
     if train < needed:
@@ -407,6 +421,20 @@ def _fit_embedding(config: RunConfig, found: FoundVectors | None) -> RunConfig:
             f"{config.hidden_size}; set tie_weights=false"
         )
     return configure({**config.model_dump(exclude_unset=True), "embed_size": found.size})
+
+
+def _check_windows(config: RunConfig, corpus: CorpusFiles) -> None:
+    for split, tokens, most in (
+        ("training", corpus.train_tokens, config.max_train_tokens),
+        ("validation", corpus.valid_tokens, config.max_eval_tokens),
+        ("test", corpus.test_tokens, config.max_eval_tokens),
+    ):
+        # None at all: windows of the training text are held out.
+        if tokens and min(tokens, most or tokens) <= config.bptt:
+            raise UserError(
+                f"the {split} text of {corpus.dataset} has {min(tokens, most or tokens)} tokens, and a window of "
+                f"bptt={config.bptt} and the token after it needs {config.bptt + 1}; lower bptt or give more text"
+            )
 
 
 def _cell_source(cell: str) -> Path:

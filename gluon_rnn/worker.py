@@ -84,7 +84,14 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             for place, device in enumerate(config.devices)
         ]
         corpus = load_corpus(
-            job.corpus, max_train_tokens=config.max_train_tokens, max_eval_tokens=config.max_eval_tokens
+            job.corpus,
+            objective=config.objective,
+            level=config.level,
+            lower=config.lower,
+            min_freq=config.min_freq,
+            padding=config.last_batch == "keep",
+            max_train_tokens=config.max_train_tokens,
+            max_eval_tokens=config.max_eval_tokens,
         )
         _say(
             f"{job.run_id}: {config.objective}, {config.cell}, hidden {config.hidden_size}, {job.corpus.dataset} "

@@ -9,43 +9,106 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gluon_rnn.corpora import folder, synthetic, wikitext2
-from gluon_rnn.corpora.content import CorpusFiles, describe
+from gluon_rnn.corpora import folder, known, published, synthetic
+from gluon_rnn.corpora.content import LABELLED_OBJECTIVES, CorpusFiles, check_place, describe
+from gluon_rnn.corpora.downloads import Timeouts
+from gluon_rnn.corpora.labelled import describe_labelled
+from gluon_rnn.corpora.published import Published
 from gluon_rnn.errors import UserError
 
 __all__ = ["CorpusFiles", "find_corpus"]
 
-NAMES = (wikitext2.NAME, synthetic.NAME, "auto")
 DATA_VARIABLE = "GLUON_RNN_DATA"
 
+Notice = Callable[[str], None]
 
-def find_corpus(dataset: str, *, data_dir: Path | None = None, notice: Callable[[str], None] = print) -> CorpusFiles:
-    """Find, if need be download, verify and measure a corpus.
+
+def find_corpus(
+    dataset: str,
+    *,
+    objective: str = "language_model",
+    level: str = "word",
+    data_dir: Path | None = None,
+    notice: Notice = print,
+) -> CorpusFiles:
+    """Find, if need be download, verify and measure a corpus for an objective.
 
     ``dataset`` is one of
 
-    * ``wikitext-2``: looked for in ``data_dir`` (default: the folder that the variable GLUON_RNN_DATA names, if any),
-      then in GluonNLP's cache, then downloaded into that cache;
-    * ``synthetic``: the built-in corpus;
-    * ``auto``: WikiText-2 if it can be had in those ways, else the synthetic corpus and a notice that says why. It
-      does not wait long for a network that is silent: `wikitext2.BRIEF`;
-    * anything else: the path of a folder with train.txt, valid.txt and test.txt.
+    * ``wikitext-2``, ``nietzsche``, ``airline-tweets``, ``conll-2000``: looked for in ``data_dir`` (default: the folder
+      that the variable GLUON_RNN_DATA names, if any), then in GluonNLP's cache, then downloaded into that cache;
+    * ``synthetic`` and ``hihello``: built in;
+    * ``auto``: the objective's own of these (in this order: language_model, next_token, classification, tagging) if
+      it can be had in those ways, else the synthetic corpus and a notice that says why. It does not wait long for a
+      network that is silent: `gluon_rnn.corpora.published.BRIEF`;
+    * anything else: the path of a folder with train.txt, valid.txt and test.txt, which hold text or, for
+      classification and tagging, lines as `gluon_rnn.corpora.labelled` has them.
 
-    ``notice`` receives lines for people to read. Raises `UserError` if the corpus is not there, not whole or not text.
+    ``level`` is ``word`` or, of a text, ``character``. ``notice`` receives lines for people to read. Raises
+    `UserError` if the corpus is not there, not whole, not text or not one for the objective.
     """
-    if dataset == synthetic.NAME:
-        return describe(synthetic.NAME, None, synthetic.generate())
-    if dataset == wikitext2.NAME:
-        return describe(wikitext2.NAME, *wikitext2.find(_absolute(data_dir), notice=notice))
-    if dataset == "auto":
+    _check_kind(dataset, objective, level)
+    if dataset in known.PUBLISHED:
+        found = _published(known.PUBLISHED[dataset], objective, level, data_dir, notice)
+    elif dataset in known.BUILT_IN:
+        found = _measured(dataset, None, known.generate(dataset, objective), objective, level)
+    elif dataset == "auto":
+        own = known.OWN[objective]
         try:
-            found = wikitext2.find(_absolute(data_dir), timeouts=wikitext2.BRIEF, notice=notice)
-        except wikitext2.Unavailable as error:
+            found = _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
+        except published.Unavailable as error:
             why = ", ".join(dict.fromkeys(error.failed.values()))
-            notice(f"using the built-in synthetic corpus: no WikiText-2 here and none to fetch ({why}); {error.mend}")
-            return describe(synthetic.NAME, None, synthetic.generate())
-        return describe(wikitext2.NAME, *found)
-    return describe(*folder.find(dataset, names=NAMES))
+            notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.mend}")
+            contents = synthetic.generate(objective)
+            found = _measured(synthetic.NAME, None, contents, objective, level)
+    else:
+        found = _measured(*folder.find(dataset, names=known.NAMES), objective, level)
+    if found.folder:
+        check_place(found.folder)
+    return found
+
+
+def _check_kind(dataset: str, objective: str, level: str) -> None:
+    """Refuse what a corpus that is known by name has not, and characters of labelled words."""
+    if level == "character" and objective in LABELLED_OBJECTIVES:
+        raise UserError(f"level=character is of texts, and objective={objective} reads words; leave level out")
+    if dataset in known.PUBLISHED or dataset in known.BUILT_IN:
+        its = known.objectives(dataset)
+        if objective not in its:
+            raise UserError(
+                f"dataset {dataset} is for objective={' or '.join(its)}, not for {objective}, whose own is "
+                f"{known.OWN[objective].name}; set another of the two"
+            )
+
+
+def _published(
+    corpus: Published,
+    objective: str,
+    level: str,
+    data_dir: Path | None,
+    notice: Notice,
+    timeouts: Timeouts = published.PATIENT,
+) -> CorpusFiles:
+    place, contents = published.find(corpus, _absolute(data_dir), timeouts=timeouts, notice=notice)
+    read = corpus.labelled
+    if read is None:
+        return describe(corpus.name, place, contents, files=corpus.files, objective=objective, level=level)
+    return CorpusFiles(
+        dataset=corpus.name,
+        folder=place,
+        sha1=read.sha1,
+        train_tokens=read.train_tokens,
+        valid_tokens=read.valid_tokens,
+        test_tokens=read.test_tokens,
+        files={name: corpus.sha1s[part] for part, name in corpus.files.items()},
+    )
+
+
+def _measured(name: str, place: Path | None, contents: dict[str, bytes], objective: str, level: str) -> CorpusFiles:
+    files = folder.FILES if place else {}
+    if objective in LABELLED_OBJECTIVES:
+        return describe_labelled(name, place, contents, files=files, objective=objective)
+    return describe(name, place, contents, files=files, objective=objective, level=level)
 
 
 def _absolute(data_dir: Path | None) -> Path | None:

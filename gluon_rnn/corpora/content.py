@@ -1,33 +1,43 @@
-"""What a corpus is before anything is trained on it: the bytes of three splits, measured without MXNet or GluonNLP."""
+"""What a corpus is before anything is trained on it: the bytes of its splits, measured without MXNet or GluonNLP."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-UNKNOWN, EOS = "<unk>", "<eos>"  # GluonNLP's names; its Vocab holds both whether or not the text does
+#: The only part of a corpus that is one text, which `cut` divides.
+TEXT = "text"
+UNKNOWN, EOS = "<unk>", "<eos>"  # GluonNLP's names; its Vocab of words holds both whether or not the text does
+
+#: The objectives whose targets are the text's own tokens, and those whose targets are labels.
+TEXT_OBJECTIVES = ("language_model", "next_token")
+LABELLED_OBJECTIVES = ("classification", "tagging")
 
 
 @dataclass(frozen=True)
 class CorpusFiles:
-    """A corpus found and measured; its numbers are those of the loaded corpus, one ``<eos>`` a line included."""
+    """A corpus found and measured; its numbers are those of the loaded corpus at the level and objective asked for.
+
+    Words of a text are counted with one ``<eos>`` a line, characters with the line ends that are there.
+    """
 
     dataset: str
-    """What tables show: ``wikitext-2``, ``synthetic`` or a folder's own name; never a path."""
+    """What tables show: a published or built-in corpus's name or a folder's own; never a path."""
     folder: Path | None
-    """The absolute folder of the three files; None for the built-in corpus."""
+    """The absolute folder of the files; None for a built-in corpus."""
     sha1: str
     """Identity of the content, whatever its files are called: see `content_sha1`."""
     train_tokens: int
     valid_tokens: int
+    """0 where there is no such split: see `cut`."""
     test_tokens: int
-    vocab_size: int
-    """Distinct words of the train split, ``<unk>`` and ``<eos>`` included."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-1 of each file of the folder, by its name there."""
 
 
 def sha1_of(content: bytes) -> str:
@@ -35,33 +45,63 @@ def sha1_of(content: bytes) -> str:
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
-def content_sha1(split_sha1s: Iterable[str]) -> str:
-    """Return the SHA-1 of three lines: the hexadecimal SHA-1s of train, valid and test, each ended by a newline."""
-    return sha1_of("".join(f"{sha1}\n" for sha1 in split_sha1s).encode())
-
-
-def describe(dataset: str, folder: Path | None, contents: Mapping[str, bytes]) -> CorpusFiles:
-    """Measure the splits, which must be UTF-8 text: 0.4 s for WikiText-2.
-
-    Raises `UserError` if the folder's path is no UTF-8, since the worker gets it in a file of JSON.
+def content_sha1(sha1s: Iterable[str]) -> str:
+    """Return the SHA-1 of lines, each ended by a newline: the hexadecimal SHA-1s of train, valid and test, or of the
+    one text; for a labelled corpus also what its form is called.
     """
+    return sha1_of("".join(f"{sha1}\n" for sha1 in sha1s).encode())
+
+
+def describe(
+    dataset: str,
+    folder: Path | None,
+    contents: Mapping[str, bytes],
+    *,
+    files: Mapping[str, str],
+    objective: str,
+    level: str,
+) -> CorpusFiles:
+    """Measure a text, which must be UTF-8, of three splits or one part: 0.4 s for WikiText-2.
+
+    ``files`` gives the name of each part's file.
+    """
+    sha1s = {part: sha1_of(content) for part, content in contents.items()}
+    sizes = {part: count_tokens(content.decode(), level) for part, content in contents.items()}
+    train, valid, test = cut(sizes[TEXT], objective) if TEXT in sizes else (sizes[split] for split in SPLITS)
+    return CorpusFiles(
+        dataset=dataset,
+        folder=folder,
+        sha1=content_sha1(sha1s[part] for part in (SPLITS if TEXT not in sha1s else (TEXT,))),
+        train_tokens=train,
+        valid_tokens=valid,
+        test_tokens=test,
+        files={name: sha1s[part] for part, name in files.items()},
+    )
+
+
+def count_tokens(text: str, level: str) -> int:
+    """Return how many tokens the level ``word`` or ``character`` makes of ``text``."""
+    if level == "character":
+        return len(text)
+    # GluonNLP's CorpusDataset cuts lines with str.splitlines (also at form feeds and U+2028) and words with str.split.
+    # Each of those line ends is white space to str.split, so the words need not be counted line by line.
+    return len(text.split()) + len(text.splitlines())
+
+
+def cut(tokens: int, objective: str) -> tuple[int, int, int]:
+    """Return how many of one text's tokens are train, valid and test, in this order: 80, 10 and 10 %.
+
+    For ``next_token`` all are train: that objective holds out random windows of it.
+    """
+    if objective == "next_token":
+        return tokens, 0, 0
+    valid, test = tokens * 8 // 10, tokens * 9 // 10
+    return valid, test - valid, tokens - test
+
+
+def check_place(folder: Path) -> None:
+    """Raise `UserError` if the folder's path is no UTF-8, since the worker gets it in a file of JSON."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:
         raise UserError(f"the name of the folder {folder} is no UTF-8; rename it") from None
-    texts = {split: contents[split].decode() for split in SPLITS}
-    return CorpusFiles(
-        dataset=dataset,
-        folder=folder,
-        sha1=content_sha1(sha1_of(contents[split]) for split in SPLITS),
-        train_tokens=_count_tokens(texts["train"]),
-        valid_tokens=_count_tokens(texts["valid"]),
-        test_tokens=_count_tokens(texts["test"]),
-        vocab_size=len({UNKNOWN, EOS, *texts["train"].split()}),
-    )
-
-
-def _count_tokens(text: str) -> int:
-    # GluonNLP's CorpusDataset cuts lines with str.splitlines (also at form feeds and U+2028) and words with str.split.
-    # Each of those line ends is white space to str.split, so the words need not be counted line by line.
-    return len(text.split()) + len(text.splitlines())

@@ -19,12 +19,12 @@ CHUNK = 256  # bytes between two looks at the clock: small, as each may take a s
 
 @dataclass(frozen=True)
 class Source:
-    """A place that serves a corpus's three files."""
+    """A place that serves a corpus's files."""
 
     url: str
     """Of a zip archive with the files in any of its folders; or, with ``files``, of their folder, slash included."""
     files: Mapping[str, str] | None = None
-    """What each split's file is called there."""
+    """What each part's file is called there."""
 
 
 class Timeouts(NamedTuple):
@@ -40,14 +40,16 @@ def fetch_first(
     *,
     names: Mapping[str, str],
     sha1s: Mapping[str, str],
+    restore: Callable[[bytes], bytes],
     scratch: Path,
     timeouts: Timeouts,
     notice: Notice,
 ) -> tuple[dict[str, bytes] | None, dict[str, str]]:
-    """Return the bytes of each split from the first source whose files have the expected SHA-1s (None if there is no
+    """Return the bytes of each part from the first source whose files have the expected SHA-1s (None if there is no
     such source), and a short reason for the URL of each source that failed.
 
-    ``names`` are the files to take from archives. ``scratch`` is a folder for unfinished files; it is left as it was
+    ``names`` are the files to take from archives. ``restore`` makes of a file that is served in another form what it
+    should be. ``scratch`` is a folder for unfinished files; it is left as it was
     found. Proxies are those of the environment (``https_proxy`` and so on).
     """
     failed: dict[str, str] = {}
@@ -55,7 +57,7 @@ def fetch_first(
         notice(f"downloading {source.url}")
         try:
             with TemporaryDirectory(dir=scratch) as folder:
-                return _fetch(source, names, sha1s, Path(folder), timeouts), failed
+                return _fetch(source, names, sha1s, restore, Path(folder), timeouts), failed
         except Exception as error:  # whatever a server does wrong, the next one may do right
             failed[source.url] = reason(error)
     return None, failed
@@ -73,24 +75,29 @@ def reason(error: BaseException) -> str:
 
 
 def _fetch(
-    source: Source, names: Mapping[str, str], sha1s: Mapping[str, str], folder: Path, timeouts: Timeouts
+    source: Source,
+    names: Mapping[str, str],
+    sha1s: Mapping[str, str],
+    restore: Callable[[bytes], bytes],
+    folder: Path,
+    timeouts: Timeouts,
 ) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     if source.files:
-        for split, name in source.files.items():
-            contents[split] = _download(source.url + name, folder / name, timeouts)
-            _check(name, contents[split], sha1s[split])
+        for part, name in source.files.items():
+            contents[part] = restore(_download(source.url + name, folder / name, timeouts))
+            _check(name, contents[part], sha1s[part])
         return contents
     _download(source.url, folder / "archive.zip", timeouts)
     with zipfile.ZipFile(folder / "archive.zip") as archive:
         members = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
-        for split, name in names.items():
+        for part, name in names.items():
             if name not in members:
                 raise ValueError(f"no {name} in the archive")
             with archive.open(members[name]) as member:
                 # Whatever the archive says of its size; and nothing of it is written under a name that it chose.
-                contents[split] = member.read(MOST_BYTES)
-            _check(name, contents[split], sha1s[split])
+                contents[part] = restore(member.read(MOST_BYTES))
+            _check(name, contents[part], sha1s[part])
     return contents
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gluonnlp
 import numpy as np
@@ -17,31 +18,59 @@ from gluon_rnn.corpora.content import SPLITS, CorpusFiles
 from gluon_rnn.files import remove_leftovers, write_atomically
 
 # A file of another format has another name, and is not read. This one is a SHA-256 and the NumPy archive it is of.
-_FORMAT = 2
+_FORMAT = 3
 _DIGEST_BYTES = 32
+
+Ids = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Labelled sequences, end to end."""
+    """Labelled sequences one after the other, all int32."""
 
-    tokens: np.ndarray[Any, Any]
-    lengths: np.ndarray[Any, Any]
-    labels: np.ndarray[Any, Any]
+    tokens: Ids
+    """Ids of the words of all sequences, flat."""
+    lengths: Ids
+    """(sequences,): how many of them are each sequence's, in this order; at least 1."""
+    labels: Ids
+    """Ids of the labels: (sequences,) for classification, flat like ``tokens`` for tagging."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Ids of words, int32, one ``<eos>`` at the end of each line, and the vocabulary of the whole train split.
-
-    The vocabulary holds ``<unk>`` and ``<eos>`` but no padding; a word that it lacks has the id of ``<unk>``.
-    """
+    """The splits as ids, and what these mean; a text's are int32, flat, in the order of the text."""
 
     vocab: gluonnlp.Vocab
-    train: np.ndarray[Any, Any] | Sequences
-    valid: np.ndarray[Any, Any] | Sequences | None
-    test: np.ndarray[Any, Any] | Sequences | None
+    """Of the whole train split: see `gluon_rnn.corpora.loading.load_corpus`. What it lacks has the id of ``<unk>``."""
+    train: Ids | Sequences
+    valid: Ids | Sequences | None
+    """None where one text is all train: see `gluon_rnn.corpora.content.cut`."""
+    test: Ids | Sequences | None
     labels: gluonnlp.Vocab | None = None
+    """Of a labelled corpus: the classes alone, or the tags and ``<unk>``; None: the targets are the text's tokens."""
+
+
+class Reading(NamedTuple):
+    """How a corpus is read, which a kept one is named by beside its content."""
+
+    objective: str
+    level: str
+    lower: bool
+    min_freq: int
+    padding: bool
+
+
+def shortened(split: Any, most_tokens: int | None) -> Any:
+    """The first tokens of a split; whole sequences, one at least, that have no more together. None: all."""
+    if split is None or most_tokens is None:
+        return split
+    if not isinstance(split, Sequences):
+        return split[:most_tokens]
+    ends = np.cumsum(split.lengths)
+    count = max(1, int(np.searchsorted(ends, most_tokens, side="right")))
+    end = int(ends[count - 1])
+    tagged = len(split.labels) == len(split.tokens)  # or each sequence is one token, and both are the same
+    return Sequences(split.tokens[:end], split.lengths[:count], split.labels[: end if tagged else count])
 
 
 def cache_directory() -> Path:
@@ -51,39 +80,65 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("gluon_rnn")
 
 
-def restore(files: CorpusFiles) -> Corpus | None:
-    """The corpus of this content, if it was kept; one that is damaged is named and counts as none."""
+def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:
+    """The corpus of this content, so read, if it was kept; one that is damaged is named and counts as none."""
+    path = _path(files, reading)
     try:
-        content = _path(files).read_bytes()
+        content = path.read_bytes()
     except OSError:
         return None
     digest, archive = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     # Checked before it is parsed: what damage does to an archive's own structure raises nearly anything.
     if digest != _digest(archive):
-        print(f"{_path(files)} is damaged: the text is read again", flush=True)
+        print(f"{path} is damaged: the text is read again", flush=True)
         return None
     with np.load(io.BytesIO(archive), allow_pickle=False) as members:
-        vocab = gluonnlp.Vocab.from_json(members["vocab"].tobytes().decode())
-        return Corpus(vocab, **{split: members[split] for split in SPLITS})
+        vocab, labels = (
+            gluonnlp.Vocab.from_json(members[name].tobytes().decode()) if name in members else None
+            for name in ("vocab", "labels")
+        )
+        train, valid, test = (_split_of(members, split) for split in SPLITS)
+        return Corpus(vocab, train, valid, test, labels)
 
 
-def keep(files: CorpusFiles, corpus: Corpus) -> None:
+def keep(files: CorpusFiles, reading: Reading, corpus: Corpus) -> None:
     """Keep `corpus` for the next run; where that cannot be written, the next run reads the text again."""
     archive = io.BytesIO()
-    vocab = np.frombuffer(corpus.vocab.to_json().encode(), dtype=np.uint8)
-    np.savez(archive, vocab=vocab, **{split: getattr(corpus, split) for split in SPLITS})
+    vocabs = {"vocab": corpus.vocab, "labels": corpus.labels}
+    members = {name: np.frombuffer(vocab.to_json().encode(), dtype=np.uint8) for name, vocab in vocabs.items() if vocab}
+    for split in SPLITS:
+        members |= _members_of(split, getattr(corpus, split))
+    np.savez(archive, **members)
+    path = _path(files, reading)
     try:
-        cache_directory().mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_directory() / ".lock"):
-            remove_leftovers(cache_directory())
-            write_atomically(_path(files), _digest(archive.getvalue()) + archive.getvalue())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / ".lock"):
+            remove_leftovers(path.parent)
+            write_atomically(path, _digest(archive.getvalue()) + archive.getvalue())
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         print(f"the encoded corpus cannot be kept for the next run: {error}", flush=True)
+
+
+def _members_of(name: str, split: Ids | Sequences | None) -> dict[str, Ids]:
+    if isinstance(split, Sequences):
+        return {name: split.tokens, f"{name}_lengths": split.lengths, f"{name}_labels": split.labels}
+    return {} if split is None else {name: split}
+
+
+def _split_of(members: Mapping[str, Ids], name: str) -> Any:
+    """A split's ids or `Sequences`; None if there is no such split."""
+    if name not in members:
+        return None
+    if f"{name}_lengths" not in members:
+        return members[name]
+    return Sequences(members[name], members[f"{name}_lengths"], members[f"{name}_labels"])
 
 
 def _digest(archive: bytes) -> bytes:
     return hashlib.sha256(archive, usedforsecurity=False).digest()
 
 
-def _path(files: CorpusFiles) -> Path:
-    return cache_directory() / f"corpus-{files.sha1}-{_FORMAT}.npz"
+def _path(files: CorpusFiles, reading: Reading) -> Path:
+    how = [reading.objective, reading.level, *(["lower"] if reading.lower else []), str(reading.min_freq)]
+    name = "-".join(["corpus", files.sha1, *how, *(["pad"] if reading.padding else []), str(_FORMAT)])
+    return cache_directory() / f"{name}.npz"

@@ -60,7 +60,7 @@ def run_here(
     Args:
         job: its origin and where the corpus and the vectors are is told anew, as it is here.
         start: the checkpoint to go on from, if there is one.
-        corpus: gives the bytes of each split, where the corpus is not here.
+        corpus: gives the bytes of each file, where the corpus is not here.
         vectors: gives the bytes of the file of a given embedding, where that is not here.
         modules: files that define a user's own cell, by path relative to Python's.
         timeout: seconds after which the worker is stopped.

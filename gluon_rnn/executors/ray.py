@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gluon_rnn.corpora.copies import read_splits
+from gluon_rnn.corpora.copies import read_files
 from gluon_rnn.devices import Slot
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended
@@ -214,7 +214,7 @@ class RayExecutor:
         """Gives a job and its checkpoint to the cluster; corpora and vectors have gone into its object store once."""
         ray = self._ray
         corpora = {job.corpus.sha1: job.corpus for job in jobs}
-        stored = {sha1: ray.put(read_splits(corpus)) for sha1, corpus in corpora.items()}
+        stored = {sha1: ray.put(read_files(corpus)) for sha1, corpus in corpora.items()}
         files = {found: ray.put(read_file(found)) for found in {job.vectors for job in jobs}}
         remote = ray.remote(_run_task)
 

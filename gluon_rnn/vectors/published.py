@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from gluon_rnn.corpora.downloads import reason
-from gluon_rnn.corpora.wikitext2 import GLUON_REPO
+from gluon_rnn.corpora.published import GLUON_REPO
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import sha1_of_file
 from gluon_rnn.vectors.text import Vector

@@ -8,6 +8,7 @@ import threading
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_rnn.corpora import wikitext2
+from gluon_rnn.corpora import published, wikitext2
 from gluon_rnn.corpora.content import sha1_of
 from gluon_rnn.corpora.downloads import MOST_BYTES, Source, Timeouts
 from tests.bad_input.harness import fresh_folder, snapshot
@@ -89,10 +90,9 @@ def fetched(server: Server, body: bytes, *, path: str = "a.zip") -> str | None:
         cache.mkdir(parents=True)
         source = Source(server.url + path)
         try:
-            found = wikitext2.fetch_wikitext2(
-                cache, sources=[source], timeouts=HASTY, sha1s=SHA1S, notice=lambda line: None
-            )
-        except wikitext2.Unavailable as error:
+            corpus = replace(wikitext2.CORPUS, sha1s=SHA1S, sources=(source,))
+            found = published.fetch(corpus, cache, timeouts=HASTY, notice=lambda line: None)
+        except published.Unavailable as error:
             found = None
             (reason,) = error.failed.values()
             assert len(reason.splitlines()) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from gluon_rnn.corpora import CorpusFiles, find_corpus, wikitext2
 from gluon_rnn.corpora.content import SPLITS, content_sha1, sha1_of
-from gluon_rnn.corpora.copies import bring, read_splits
+from gluon_rnn.corpora.copies import bring, read_files
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.errors import UserError
 from tests.conftest import write_folder
@@ -26,13 +26,13 @@ def never() -> dict[str, bytes]:
 
 
 def test_what_is_not_here_is_written_and_loads(found: CorpusFiles, tmp_path: Path) -> None:
-    contents = read_splits(found)
+    contents = read_files(found)
     assert found.folder
     shutil.rmtree(found.folder)
     here = bring(found, tmp_path / "place", lambda: contents)
     assert here == replace(found, folder=tmp_path / "place")
     corpus = load_corpus(here)
-    assert (len(corpus.vocab), len(corpus.train)) == (found.vocab_size, found.train_tokens)
+    assert len(corpus.train) == found.train_tokens
 
 
 def test_a_folder_that_is_shared_is_used_as_it_is(found: CorpusFiles, tmp_path: Path) -> None:
@@ -41,24 +41,26 @@ def test_a_folder_that_is_shared_is_used_as_it_is(found: CorpusFiles, tmp_path: 
 
 
 def test_another_text_in_a_folder_of_that_name_is_not_taken_for_it(found: CorpusFiles, tmp_path: Path) -> None:
-    contents = read_splits(found)
+    contents = read_files(found)
     assert found.folder
     (found.folder / "valid.txt").write_text("something else\n")
     assert bring(found, tmp_path / "place", lambda: contents).folder == tmp_path / "place"
     with pytest.raises(UserError, match=r"the text in .*mine is not the one that was found there"):
-        read_splits(found)
+        read_files(found)
 
 
 def test_the_built_in_corpus_needs_nothing(tmp_path: Path) -> None:
     found = find_corpus("synthetic")
-    assert read_splits(found) == {}
+    assert read_files(found) == {}
     assert bring(found, tmp_path / "place", never) is found
 
 
 def test_wikitext2_gets_the_names_by_which_gluonnlp_knows_it(tmp_path: Path) -> None:
     contents = {split: f"{split} text\n".encode() for split in SPLITS}
     sha1 = content_sha1(sha1_of(content) for content in contents.values())
-    found = CorpusFiles(wikitext2.NAME, tmp_path / "nowhere", sha1, 3, 3, 3, 4)
-    here = bring(found, tmp_path / "place", lambda: contents)
+    files = {name: sha1_of(contents[split]) for split, name in wikitext2.FILES.items()}
+    found = CorpusFiles(wikitext2.NAME, tmp_path / "nowhere", sha1, 3, 3, 3, files)
+    served = {wikitext2.FILES[split]: content for split, content in contents.items()}
+    here = bring(found, tmp_path / "place", lambda: served)
     assert sorted(path.name for path in (tmp_path / "place").iterdir()) == sorted(wikitext2.FILES.values())
-    assert read_splits(here) == contents
+    assert read_files(here) == served

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gluon_rnn.corpora import wikitext2
+from gluon_rnn.corpora import published, wikitext2
 from gluon_rnn.corpora.content import sha1_of
 from gluon_rnn.corpora.downloads import Source, Timeouts
+from gluon_rnn.corpora.published import Published
 from gluon_rnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ CONTENTS = {"train": b" a b c \n" * 200, "valid": b"a b\n\n", "test": b"c d\n"}
 SHA1S = {split: sha1_of(content) for split, content in CONTENTS.items()}
 TEXT_FILES = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
 HASTY = Timeouts(connect=1, read=0.3, whole=5)
+
+
+def of(*sources: Source) -> Published:
+    """Small files in the place of the corpus's own, served by ``sources``."""
+    return replace(wikitext2.CORPUS, sha1s=SHA1S, sources=sources)
 
 
 def archive(contents: dict[str, bytes] = CONTENTS, *, folder: str = "wikitext-2/") -> bytes:
@@ -52,7 +59,7 @@ def visible(folder: Path) -> set[str]:
 class TestFetch:
     def test_takes_the_three_files_out_of_an_archive(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         source = Source(site.serve("a.zip", archive()))
-        assert wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append) == CONTENTS
+        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
         assert (tmp_path / "wiki.train.tokens").read_bytes() == CONTENTS["train"]
         assert notices == [f"downloading {site.url}a.zip"]
@@ -61,12 +68,12 @@ class TestFetch:
         for split, content in CONTENTS.items():
             site.serve(f"plain/{split}.txt", content)
         source = Source(f"{site.url}plain/", TEXT_FILES)
-        assert wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append) == CONTENTS
+        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_asks_nobody_for_what_is_there(self, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path, wikitext2.FILES)
-        assert wikitext2.fetch_wikitext2(tmp_path, sources=[], sha1s=SHA1S, notice=notices.append) == CONTENTS
+        assert published.fetch(of(), tmp_path, notice=notices.append) == CONTENTS
         assert notices == []
         # nor is there a lock: the folder may be one that cannot be written
         assert {path.name for path in tmp_path.iterdir()} == set(wikitext2.FILES.values())
@@ -94,11 +101,9 @@ class TestFetch:
         second = Source(site.serve("good.zip", archive(folder="")))
 
         def fetch(*sources: Source) -> dict[str, bytes]:
-            return wikitext2.fetch_wikitext2(
-                tmp_path, sources=sources, timeouts=HASTY, sha1s=SHA1S, notice=notices.append
-            )
+            return published.fetch(of(*sources), tmp_path, timeouts=HASTY, notice=notices.append)
 
-        with pytest.raises(wikitext2.Unavailable) as caught:
+        with pytest.raises(published.Unavailable) as caught:
             fetch(first)
         assert expected in caught.value.failed[first.url]
         assert visible(tmp_path) == set()
@@ -108,56 +113,52 @@ class TestFetch:
 
     def test_goes_on_when_refused(self, refused: str, site: Site, tmp_path: Path, notices: list[str]) -> None:
         sources = [Source(f"{refused}a.zip"), Source(site.serve("a.zip", archive()))]
-        wikitext2.fetch_wikitext2(tmp_path, sources=sources, sha1s=SHA1S, notice=notices.append)
-        with pytest.raises(wikitext2.Unavailable) as caught:
-            wikitext2.fetch_wikitext2(tmp_path / "b", sources=sources[:1], sha1s=SHA1S, notice=notices.append)
+        published.fetch(of(*sources), tmp_path, notice=notices.append)
+        with pytest.raises(published.Unavailable) as caught:
+            published.fetch(of(sources[0]), tmp_path / "b", notice=notices.append)
         assert caught.value.failed == {f"{refused}a.zip": "Connection refused"}
 
     def test_a_corrupt_plain_file_ends_that_source_at_once(
         self, site: Site, tmp_path: Path, notices: list[str]
     ) -> None:
         site.serve("train.txt", CONTENTS["train"].replace(b"a", b"A"))
-        with pytest.raises(wikitext2.Unavailable, match=r"train.txt has SHA-1 \w{40}, not \w{40}"):
-            wikitext2.fetch_wikitext2(
-                tmp_path, sources=[Source(site.url, TEXT_FILES)], sha1s=SHA1S, notice=notices.append
-            )
+        with pytest.raises(published.Unavailable, match=r"train.txt has SHA-1 \w{40}, not \w{40}"):
+            published.fetch(of(Source(site.url, TEXT_FILES)), tmp_path, notice=notices.append)
         assert site.asked == ["/train.txt"]
         assert visible(tmp_path) == set()
 
     def test_does_not_wait_for_a_trickle(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         url = site.serve("slow.zip", bytes(25_600), pause=0.1)  # ten seconds in all, never silent for long
         started = monotonic()
-        with pytest.raises(wikitext2.Unavailable, match=r"not done within 0.3 s"):
-            wikitext2.fetch_wikitext2(
-                tmp_path, sources=[Source(url)], timeouts=Timeouts(1, 1, 0.3), sha1s=SHA1S, notice=notices.append
-            )
+        with pytest.raises(published.Unavailable, match=r"not done within 0.3 s"):
+            published.fetch(of(Source(url)), tmp_path, timeouts=Timeouts(1, 1, 0.3), notice=notices.append)
         assert monotonic() - started < 3
 
     @pytest.mark.parametrize("damage", [b"", CONTENTS["train"][:-1], CONTENTS["train"] + b"\0"])
     def test_mends_a_damaged_cache(self, damage: bytes, site: Site, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path, wikitext2.FILES, train=damage)
         source = Source(site.serve("a.zip", archive()))
-        assert wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append) == CONTENTS
+        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert (tmp_path / "wiki.train.tokens").read_bytes() == CONTENTS["train"]
         assert notices[0] == f"{tmp_path}/wiki.train.tokens is damaged: downloading it again"
 
     def test_completes_a_cache_that_lacks_a_file(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         (lay(tmp_path, wikitext2.FILES) / "wiki.test.tokens").unlink()
         source = Source(site.serve("a.zip", archive()))
-        assert wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append) == CONTENTS
+        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_clears_away_what_a_killed_process_left(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path / ".incomplete", wikitext2.FILES, train=b"half")
         source = Source(site.serve("a.zip", archive()))
-        wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append)
+        published.fetch(of(source), tmp_path, notice=notices.append)
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_several_threads_download_once(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         source = Source(site.serve("a.zip", archive(), wait=0.2))
         with ThreadPoolExecutor(4) as pool:
             fetched = pool.map(
-                lambda _: wikitext2.fetch_wikitext2(tmp_path, sources=[source], sha1s=SHA1S, notice=notices.append),
+                lambda _: published.fetch(of(source), tmp_path, notice=notices.append),
                 range(4),
             )
             assert list(fetched) == [CONTENTS] * 4
@@ -166,8 +167,10 @@ class TestFetch:
     def test_several_processes_download_once(self, site: Site, tmp_path: Path) -> None:
         url = site.serve("a.zip", archive(), wait=0.5)
         program = (
-            "from pathlib import Path; from gluon_rnn.corpora import wikitext2, downloads;"
-            f"wikitext2.fetch_wikitext2(Path({str(tmp_path)!r}), sources=[downloads.Source({url!r})], sha1s={SHA1S!r})"
+            "from dataclasses import replace; from pathlib import Path;"
+            "from gluon_rnn.corpora import downloads, published, wikitext2;"
+            f"corpus = replace(wikitext2.CORPUS, sources=[downloads.Source({url!r})], sha1s={SHA1S!r});"
+            f"published.fetch(corpus, Path({str(tmp_path)!r}))"
         )
         processes = [subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) for _ in "ab"]
         assert [process.wait(30) for process in processes] == [0, 0]
@@ -178,8 +181,8 @@ class TestFetch:
         (tmp_path / "file").touch()
         cache = tmp_path / "file" / "cache"
         source = Source(site.serve("a.zip", archive()))
-        with pytest.raises(wikitext2.Unavailable) as caught:
-            wikitext2.fetch_wikitext2(cache, sources=[source], sha1s=SHA1S, notice=notices.append)
+        with pytest.raises(published.Unavailable) as caught:
+            published.fetch(of(source), cache, notice=notices.append)
         assert caught.value.failed == {str(cache): "Not a directory"}
 
     def test_asks_gluons_own_repository_first(
@@ -187,7 +190,7 @@ class TestFetch:
     ) -> None:
         monkeypatch.setenv("MXNET_GLUON_REPO", f"{site.url}mirror")
         site.serve("mirror/gluon/dataset/wikitext-2/wikitext-2-v1.zip", archive())
-        wikitext2.fetch_wikitext2(tmp_path, sha1s=SHA1S, notice=notices.append)
+        published.fetch(of(*wikitext2.SOURCES), tmp_path, notice=notices.append)
         assert site.asked == ["/mirror/gluon/dataset/wikitext-2/wikitext-2-v1.zip"]
 
     def test_tells_in_one_line_what_was_tried_and_what_to_do(
@@ -195,7 +198,7 @@ class TestFetch:
     ) -> None:
         sources = [Source(f"{refused}a.zip"), Source(f"{site.url}b.zip")]
         with pytest.raises(UserError) as caught:
-            wikitext2.find(tmp_path, cache=tmp_path / "cache", sources=sources, sha1s=SHA1S, notice=notices.append)
+            published.find(of(*sources), tmp_path, cache=tmp_path / "cache", notice=notices.append)
         assert str(caught.value) == (
             f"WikiText-2 is not in {tmp_path} or {tmp_path}/cache and could not be fetched "
             f"({refused}a.zip: Connection refused; {site.url}b.zip: HTTP 404): put wiki.train.tokens, "
@@ -216,7 +219,7 @@ class TestFind:
 
     @staticmethod
     def find(data: Path | None, cache: Path) -> tuple[Path, dict[str, bytes]]:
-        return wikitext2.find(data, cache=cache, sources=[], sha1s=SHA1S)
+        return published.find(of(), data, cache=cache)
 
     @pytest.mark.parametrize("below", ["", "wikitext-2"])
     def test_gluonnlps_names_are_used_where_they_lie(self, below: str, data: Path, cache: Path) -> None:
@@ -249,7 +252,7 @@ class TestFind:
         path = lay(data, names, valid=b"damaged") / names["valid"]
         with pytest.raises(UserError) as caught:
             self.find(data, cache)
-        assert not isinstance(caught.value, wikitext2.Unavailable)
+        assert not isinstance(caught.value, published.Unavailable)
         for part in (str(path), sha1_of(b"damaged"), SHA1S["valid"]):
             assert part in str(caught.value)
         assert path.read_bytes() == b"damaged"
@@ -273,15 +276,16 @@ class TestFind:
 
     def test_the_cache_is_gluonnlps_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MXNET_HOME", "/some/where")
-        assert wikitext2.cache_folder() == Path("/some/where/datasets/wikitext-2")
+        assert wikitext2.CORPUS.cache == Path("/some/where/datasets/wikitext-2")
         monkeypatch.delenv("MXNET_HOME")
         monkeypatch.setenv("HOME", "/home/somebody")
-        assert wikitext2.cache_folder() == Path("/home/somebody/.mxnet/datasets/wikitext-2")
+        assert wikitext2.CORPUS.cache == Path("/home/somebody/.mxnet/datasets/wikitext-2")
 
 
 def test_the_pinned_sha1s_are_those_of_the_real_files(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "wikitext-2"
-    assert wikitext2.find(real_data, sources=[])[0] == folder
+    alone = replace(wikitext2.CORPUS, sources=())
+    assert published.find(alone, real_data)[0] == folder
     for split, name in wikitext2.FILES.items():
         shutil.copy(folder / name, tmp_path / TEXT_FILES[split])
-    assert wikitext2.find(tmp_path, cache=tmp_path / "cache", sources=[])[0] == tmp_path / "cache"
+    assert published.find(alone, tmp_path, cache=tmp_path / "cache")[0] == tmp_path / "cache"
