@@ -20,7 +20,7 @@ from gluon_rnn.display import (
     choose_display,
     make_console,
     ranking,
-    results_table,
+    results_tables,
     status_lines,
     summary,
 )
@@ -97,7 +97,7 @@ def test_labels_are_shown_as_they_are(plan: Plan, terminal: bool) -> None:
     display = choose_display(console, quiet=False)
     assert type(display) is (TerminalDisplay if terminal else PlainDisplay)
     show(display, plan)
-    console.print(results_table([make_done(job) for job in plan.jobs], plan.varying))
+    console.print(results_tables([make_done(job) for job in plan.jobs], plan.varying))
     shown = text.getvalue()
     for place, name in enumerate(NAMES, 1):
         assert f"[{place}/5] dataset={name}: ok, validation perplexity 7.39, test 12.18, 8 tokens/s" in shown
@@ -149,7 +149,7 @@ def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
 def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFiles) -> None:
     def record(name: str, status: str = "ok", valid: float | None = None, speed: float | None = None) -> object:
         made = make_done(make_job(small_corpus, run_id=name), status=status)
-        return made.model_copy(update={"valid_perplexity": valid, "test_perplexity": 1.0, "tokens_per_second": speed})
+        return made.model_copy(update={"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
 
     records = [
         record("failed", "failed", 1.0, 9.0),
@@ -167,7 +167,7 @@ def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles
     console, text = console_of(terminal=False)
     good = make_done(make_job(small_corpus, cell="gru"), [epoch(1, 2.0, 2.5)])
     bad = make_done(make_job(small_corpus, cell="lstm"), status="failed", reason="[b]because:cat:")
-    console.print(results_table([bad, good], ["cell", "bptt"]))
+    console.print(results_tables([bad, good], ["cell", "bptt"]))
     _, head, _, first, second, *_ = text.getvalue().splitlines()
     columns = ["cell", "bptt", "valid", "ppl", "test", "ppl", "tokens/s", "ms/step", "peak", "MB", "seconds", "status"]
     assert head.split() == columns

@@ -77,7 +77,9 @@ def make_done(
         evaluation_seconds=2.5,
         last_epoch=LossTotal(nats, 350),
         train_tokens=80,
+        train_sequences=16,
         parameters=99,
+        vocab_size=17,
     )
     return make_record(
         job,
@@ -90,7 +92,8 @@ def make_done(
 
 
 def keep(sweep: Path, record: RunRecord, history: Sequence[EpochResult] = ()) -> Path:
-    """Put a run's directory where a sweep would."""
+    """Put a run's directory where a sweep would; of `history`, where that is not the record's already."""
+    record = record.model_copy(update={"history": tuple(history)}) if history else record
     directory = sweep / "runs" / record.run_id
     directory.mkdir(parents=True)
     write_epochs(directory, record.run_id, history)
@@ -103,7 +106,7 @@ def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus:
     record = make_done(make_job(small_corpus, cell="gru", seed=7), history)
     assert (record.cell, record.seed, record.bptt, record.embed_size) == ("gru", 7, 5, 8)
     assert (record.dataset, record.dataset_sha1) == ("small", small_corpus.sha1)
-    assert (record.vocab_size, record.threads, record.device) == (small_corpus.vocab_size, 1, "cpu")
+    assert (record.vocab_size, record.threads, record.device) == (17, 1, "cpu")
     assert (record.epochs_run, record.best_epoch, record.steps) == (3, 2, 4)
     assert (record.valid_loss, record.valid_perplexity) == (2.0, math.exp(2.0))
     assert (record.test_loss, record.test_perplexity) == (2.5, math.exp(2.5))
@@ -229,7 +232,13 @@ def test_a_record_holds_no_path_of_a_folder_corpus(
 ) -> None:
     directory = keep(tmp_path, make_done(make_job(small_corpus, dataset=str(small_folder))))
     assert str(small_folder.parent) not in (directory / "record.json").read_text()
-    assert list(json.loads((directory / "record.json").read_text())) == [*COLUMNS, "history", "sha256"]
+    assert list(json.loads((directory / "record.json").read_text())) == [
+        *COLUMNS,
+        "history",
+        "predictions",
+        "confusion",
+        "sha256",
+    ]
 
 
 def test_damaged_records_are_named_and_the_others_kept(tmp_path: Path, small_corpus: CorpusFiles) -> None:

@@ -40,6 +40,8 @@ from tests.test_records import epoch, keep, make_done, make_job
 
 HOSTILE = '</script><img src=x onerror="window.ran=1"><script>window.ran=1</script>|`x`**b**$y$ [a](http://h) & \\|'
 
+PPL = "valid_perplexity"
+
 
 def make(corpus: CorpusFiles, name: str, **columns: Any) -> RunRecord:
     """A row called `name`; settings and results alike by their columns' names."""
@@ -58,7 +60,7 @@ def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **colu
 
 def points(*records: RunRecord) -> list[Point]:
     rows = [Row("grid", record) for record in records]
-    return ranked(points_of(rows, places_of(rows)))
+    return ranked(points_of(rows, places_of(rows)), PPL)
 
 
 def document_of(folder: Path, *records: RunRecord) -> Document:
@@ -168,13 +170,13 @@ def test_the_front_holds_whom_none_beats(small_corpus: CorpusFiles) -> None:
         good(small_corpus, "h", 90.0, math.nan, bptt=8),
         good(small_corpus, "i", 10.0, 999.0, bptt=9, status="diverged"),
     )
-    front = pareto_front(found)
+    front = pareto_front(found, PPL)
     assert [point.settings["bptt"] for point in front] == [1, 2, 3]
-    middle = compromise(front)
+    middle = compromise(front, PPL)
     assert middle is not None
     assert middle.settings["bptt"] == 2
-    assert compromise(front[:2]) is None
-    assert pareto_front([]) == []
+    assert compromise(front[:2], PPL) is None
+    assert pareto_front([], PPL) == []
 
 
 def test_the_compromise_weighs_ratios(small_corpus: CorpusFiles) -> None:
@@ -185,9 +187,10 @@ def test_the_compromise_weighs_ratios(small_corpus: CorpusFiles) -> None:
             good(small_corpus, "b", 100 * 2**1.5, 800.0, bptt=2),
             good(small_corpus, "c", 200.0, 400.0, bptt=3),
             good(small_corpus, "d", 100.0, 100.0, bptt=4),
-        )
+        ),
+        PPL,
     )
-    middle = compromise(front)
+    middle = compromise(front, PPL)
     assert middle is not None
     assert [point.settings["bptt"] for point in front] == [1, 2, 3, 4]
     # hypot(1.5, 1) / 4 = 0.45 for b, hypot(1, 2) / 4 = 0.56 for c.
@@ -201,10 +204,10 @@ def test_the_fastest_within_five_per_cent(small_corpus: CorpusFiles) -> None:
         good(small_corpus, "c", 103.0, 15.0, bptt=3),
         good(small_corpus, "d", 105.1, 30.0, bptt=4),
     )
-    best = fastest_within(found, 0.05)
+    best = fastest_within(found, 0.05, PPL)
     assert best is not None
     assert best.settings["bptt"] == 2
-    assert fastest_within([], 0.05) is None
+    assert fastest_within([], 0.05, PPL) is None
 
 
 # What is said
@@ -218,7 +221,7 @@ def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) 
         good(small_corpus, "c", 150.0, 3000.0, cell="rnn_tanh"),
         good(small_corpus, "d", 160.0, 1500.0, cell="rnn_relu"),
     )
-    choices = dict(section(document, "Corpus small").choices)
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
     assert choices["Best perplexity"].startswith(
         "cell=lstm: validation perplexity 100.00, test 99.00, at 1,000 tokens/s, 500 MB and 20 s a run. One seed"
     )
@@ -250,7 +253,7 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
     ]
     document = document_of(tmp_path / "grid", *records)
     # 102 +- 4.3027 * 2 / sqrt(3)
-    text = dict(section(document, "Corpus small").choices)["Best perplexity"]
+    text = dict(section(document, "Corpus small, words, language_model").choices)["Best perplexity"]
     assert (
         "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 2 other points lie below its end."
         in text
@@ -343,7 +346,7 @@ def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
     ranking = section(document, "Ranking")
     assert column(ranking, "place") == ["A", "C", "C", "D", "B", "B"]
     assert column(ranking, "valid ppl") == [80.0, 81.0, 82.0, 90.0, 100.0, 120.0]
-    choices = dict(section(document, "Corpus small").choices)
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
     assert "cell=gru on A" in choices["Best perplexity"]
     assert choices["Fastest within 5% of the best on B"].startswith("cell=lstm on B: validation perplexity 100.00")
     assert {title for title in choices if "front" in title} == {f"Pareto front on {letter}" for letter in "ABCD"}
@@ -386,18 +389,24 @@ def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, smal
     alike = document_of(
         tmp_path / "a", good(small_corpus, "a", 100.0, 10.0), good(small_corpus, "b", 90.0, 1.0, bptt=7)
     )
-    assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small").notes
+    assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small, words, language_model").notes
     assert "epochs_run" not in [c.name for c in section(alike, "Ranking").tables[0].columns]
     failed = make(small_corpus, "c", bptt=9, status="failed", reason="x")
     some = document_of(tmp_path / "c", good(small_corpus, "a", 100.0, 10.0), failed)
-    assert "Every run that ended well: 1 epoch of the whole text." in section(some, "Corpus small").notes
+    assert (
+        "Every run that ended well: 1 epoch of the whole text."
+        in section(some, "Corpus small, words, language_model").notes
+    )
     assert column(section(some, "Ranking"), "epochs_run") == ["1", "0"]
     unlike = document_of(
         tmp_path / "b",
         good(small_corpus, "a", 100.0, 10.0, epochs_run=3),
         good(small_corpus, "b", 90.0, 1.0, bptt=7, max_train_tokens=300),
     )
-    assert any("The runs differ in epochs finished" in note for note in section(unlike, "Corpus small").notes)
+    assert any(
+        "The runs differ in epochs finished" in note
+        for note in section(unlike, "Corpus small, words, language_model").notes
+    )
     assert column(section(unlike, "Ranking"), "epochs_run") == ["1", "3"]
     assert column(section(unlike, "Ranking"), "max_train_tokens") == [300, None]
 
@@ -412,9 +421,12 @@ def test_throughput_runs_rank_by_speed(tmp_path: Path, small_corpus: CorpusFiles
     document = document_of(tmp_path / "grid", *records)
     assert column(section(document, "Ranking"), "tokens/s") == [904.0, 903.0, 504.0, 503.0]
     assert "valid ppl" not in [c.name for c in section(document, "Ranking").tables[0].columns]
-    ((title, text),) = section(document, "Corpus small").choices
+    ((title, text),) = section(document, "Corpus small, words, language_model").choices
     assert (title, text.partition(",")[0]) == ("Fastest", "cell=lstm bptt=9: at 904 tokens/s")
-    assert any("a throughput run of 5 timed steps" in note for note in section(document, "Corpus small").notes)
+    assert any(
+        "a throughput run of 5 timed steps" in note
+        for note in section(document, "Corpus small, words, language_model").notes
+    )
     assert [plot.title for plot in section(document, "cell and bptt").plots] == ["Tokens/s", "Peak MB"]
     write_report(tmp_path / "grid")
 
@@ -449,7 +461,7 @@ def test_nothing_to_choose_from_is_said(tmp_path: Path, small_corpus: CorpusFile
         make(small_corpus, "a", cell="gru", status="failed", tokens_per_second=None, wall_seconds=None),
         make(small_corpus, "b", status="diverged", train_perplexity=math.inf),
     )
-    part = section(document, "Corpus small")
+    part = section(document, "Corpus small, words, language_model")
     assert part.choices == ()
     assert part.notes[0].startswith("No point ended well")
     assert column(section(document, "Ranking"), "status") == ["diverged", "failed"]
@@ -480,16 +492,19 @@ def test_a_lone_run_has_a_report(tmp_path: Path, small_corpus: CorpusFiles) -> N
 
 
 def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    records = [good(small_corpus, "a", 100.0, 10.0, cell="gru", clip=None), good(small_corpus, "b", 90.0, math.inf)]
+    history = (epoch(1, 4.6), epoch(2, 4.5, 4.4))
+    records = [
+        good(small_corpus, "a", 100.0, 10.0, cell="gru", clip=None, history=history),
+        good(small_corpus, "b", 90.0, math.inf, history=history),
+    ]
     for record in records:
-        keep(tmp_path / "whole", record, [epoch(1, 4.6), epoch(2, 4.5)])
+        keep(tmp_path / "whole", record)
     write_tables(tmp_path / "whole", records)
     (tmp_path / "bare").mkdir()
     for name in ("runs.csv", "epochs.csv"):
         shutil.copy(tmp_path / "whole" / name, tmp_path / "bare")
     whole, bare = (read_folders([tmp_path / name]) for name in ("whole", "bare"))
     assert [row.record.model_dump() for row in bare.rows] == [row.record.model_dump() for row in whole.rows]
-    assert [row.curve for row in bare.rows] == [row.curve for row in whole.rows]
     assert to_html(compose(bare)).replace("bare", "whole") == to_html(compose(whole))
 
     frame = load_results(tmp_path / "bare")
@@ -499,14 +514,14 @@ def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path,
     older = read_folders([tmp_path / "bare"])
     assert [row.record.precision for row in older.rows] == ["float32", "float32"]
     assert [(row.record.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
-    assert older.notes == ("no learning curves of epochs.csv: it has no column 'valid_perplexity'",)
+    assert older.notes == ("no learning curves of epochs.csv: it has no column learning_rate",)
     write_report(tmp_path / "bare")
 
 
 def test_records_alone_are_enough(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path, good(small_corpus, "a", 100.0, 10.0), [epoch(1, 4.0), epoch(2, 3.0)])
     (row,) = read_folders([tmp_path]).rows
-    assert row.curve == ((1, math.exp(4.0)), (2, math.exp(3.0)))
+    assert row.record.history == (epoch(1, 4.0), epoch(2, 3.0))
 
 
 def test_a_damaged_record_is_named_without_this_machines_folders(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -673,9 +688,9 @@ def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusF
 
 def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
     name = r"$\frac{$ & <b>"
-    svg = to_svg(Scatter(name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
+    svg = to_svg(Scatter(name, name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
     page = Page(svg)
-    assert page.text.count(name) == 2
+    assert page.text.count(name) == 3
     assert [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"] == [name]
     assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
 

@@ -78,7 +78,7 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
     assert (content["schema_version"], content["verdict"], content["new"]) == (1, "regressed", ["cell=rnn_tanh"])
     assert content["limits"] == {"perplexity": 0.02, "throughput": 0.1, "floor": 0.05, "two_sided": False}
     lstm, gru, failed = content["points"]
-    assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity"]
+    assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity", "test_accuracy"]
     assert (lstm["settings"]["cell"], lstm["settings"]["dataset_sha1"]) == ("lstm", "d" * 40)
     assert (lstm["verdict"], gru["verdict"], failed["verdict"]) == ("regressed", "held", "not compared")
     assert lstm["changes"][0] == {
