@@ -74,7 +74,7 @@ _PERPLEXITY = Measures(
 )
 _CROSS_ENTROPY = Measures(
     Measure("valid_loss", "cross-entropy", "valid loss", "validation cross-entropy", 4, "nats"),
-    Measure("test_loss", "cross-entropy", "test loss", "test", 4, "nats"),
+    Measure("test_loss", "cross-entropy", "test loss", "test cross-entropy", 4, "nats"),
     Measure("valid_accuracy", "accuracy", "valid acc. %", "accuracy", 2, "%"),
     Measure("test_accuracy", "accuracy", "test acc. %", "accuracy", 2, "%"),
 )

@@ -101,12 +101,16 @@ def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Tabl
     """Notes, and the first of them, their texts cut."""
     shown = predictions[:_PREDICTIONS]
     notes = [f"The first {len(shown)} of {len(predictions)}, cut to {_TEXT_CHARACTERS} characters."]
-    columns = [
-        Column("text", "what the model was given"),
-        Column("truth", "what was to be predicted"),
-        Column("predicted", "what the model thought likeliest"),
-    ]
     rows = [[_cut(text, _TEXT_CHARACTERS) for text in (item.text, item.truth, item.predicted)] for item in shown]
+    meanings = {
+        "text": "what the model was given",
+        "truth": "what was to be predicted",
+        "predicted": "what the model thought likeliest",
+    }
+    columns = [
+        Column(name, meaning, wide=any(len(row[place]) > _LABEL_CHARACTERS for row in rows))
+        for place, (name, meaning) in enumerate(meanings.items())
+    ]
     return notes, Table(columns, rows)
 
 

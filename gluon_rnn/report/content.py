@@ -15,11 +15,13 @@ class Column:
         name: its heading.
         meaning: for whoever asks.
         digits: after the point, of numbers; None: a setting or words, shown as they are.
+        wide: whether it holds sentences, which a narrow page must not squeeze.
     """
 
     name: str
     meaning: str = ""
     digits: int | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)
