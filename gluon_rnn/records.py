@@ -40,9 +40,9 @@ from gluon_rnn.metrics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of the tables and records. Records of version 1 have neither history nor checksum. Fields that are merely added do not
-#: raise it: an older record has them at their defaults, which say what its run did, and older code lets pass what it does
-#: not know. It rises when a field comes to mean something else, or goes.
+#: Of the tables and records. Records of version 1 have neither history nor checksum. Fields that are merely added do
+#: not raise it: an older record has them at their defaults, which say what its run did, and older code lets pass what
+#: it does not know. It rises when a field comes to mean something else, or goes.
 SCHEMA_VERSION = 2
 
 #: The folder of a run's checkpoint, until it has ended.

@@ -202,3 +202,46 @@ def test_status_tells_what_runs_only_while_a_sweep_does(plan: Plan) -> None:
     first, *lines = status_lines(plan.directory, points, [], active=False)
     assert first == f"{plan.directory}: 0 of 5 points ended (none ended); no sweep is running"
     assert lines[2] == "  dataset=:cat:: interrupted"
+
+
+def test_where_an_accuracy_was_measured_it_is_read_beside_the_loss(small_corpus: CorpusFiles) -> None:
+    job = make_job(small_corpus, objective="classification")
+    good = make_done(job, [epoch(1, 0.64, 0.65, (0.7421, 0.7))])
+    better = make_done(job, [epoch(1, 0.63, 0.66, (0.5, 0.6))])
+    untested = make_done(job, [epoch(1, 0.7, None, (0.5, None))])  # type: ignore[arg-type]
+    assert summary(good) == (
+        "ok, validation cross-entropy 0.6400, accuracy 74.21 %, test cross-entropy 0.6500, accuracy 70.00 %, 8 tokens/s"
+    )
+    assert summary(untested) == "ok, validation cross-entropy 0.7000, accuracy 50.00 %, 8 tokens/s"
+    console, text = console_of(terminal=False)
+    failed = make_done(job, status="failed")
+    console.print(results_tables([failed, good, better], ["cell"]))
+    _, head, _, *rows = text.getvalue().splitlines()
+    assert " ".join(head.split()).startswith("cell valid loss valid acc. % test loss test acc. % tokens/s ms/step")
+    assert [row.split()[1:5] for row in rows[:2]] == [
+        ["0.6300", "50.00", "0.6600", "60.00"],
+        ["0.6400", "74.21", "0.6500", "70.00"],
+    ]
+    assert rows[2].split()[-1] == "failed"
+
+
+def test_what_does_not_compare_has_a_table_each(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=False)
+    words, characters = ({"objective": "language_model", "level": level} for level in ("word", "character"))
+    tagging = {"objective": "tagging"}
+    accuracies = {"tagging": (0.9, 0.9)}
+    records = [
+        make_done(
+            make_job(small_corpus, cell=cell, **task), [epoch(1, 1.0 + place, 1.0, accuracies.get(task["objective"]))]
+        )
+        for place, cell in enumerate(("lstm", "gru"))
+        for task in (words, characters, tagging)
+    ]
+    console.print(results_tables(records, ["objective", "level", "cell"]))
+    lines = [line.split() for line in text.getvalue().splitlines()]
+    heads = [place for place, line in enumerate(lines) if line[:1] == ["objective"]]
+    tables = [[row[:3] for row in lines[place + 2 : place + 4]] for place in heads]
+    assert tables == [
+        [["language_model", level, "lstm"], ["language_model", level, "gru"]] for level in ("word", "character")
+    ] + [[["tagging", "word", "lstm"], ["tagging", "word", "gru"]]]
+    assert ["ppl" in lines[place] for place in heads] == [True, True, False]

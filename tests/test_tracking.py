@@ -720,3 +720,12 @@ print(json.dumps([asked, mlflow.telemetry.get_telemetry_client() is None]))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=shell, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == [[], True]
+
+
+def test_accuracies_are_sent_where_they_were_measured(place: TensorBoard | Mlflow, plan: Plan, job: Job) -> None:
+    history = [epoch(1, 0.7, 0.8, (0.625, 0.5)), epoch(2, 0.9, None, (0.5, None))]  # type: ignore[arg-type]
+    run_whole(track(place), plan, job, history)
+    curves = place.curves(job.run_id)
+    assert curves["valid/accuracy"] == [(1, 0.625), (2, 0.5)]
+    assert curves["test/accuracy"] == [(1, 0.5)]
+    assert [value for _, value in curves["final/valid_accuracy"]] == [0.625]
