@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id
+from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id, varying_fields
 from gluon_rnn.errors import UserError
 
 CONTENT = {"corpus": "0123"}

@@ -603,11 +603,13 @@ def test_what_a_task_is_made_of_takes_part_and_older_tables_have_its_defaults(se
     before = table(run())
     assert compare(before, table(run() | defaults)).verdict == "held"
     other = compare(before, table(run() | defaults | setting))
-    assert (other.verdict, f"they differ in {next(iter(setting))}" in other.reason) == ("not compared", True)
+    assert other.verdict == "not compared"
+    assert {*setting} <= {*other.reason.partition("they differ in ")[2].split(", ")}
 
 
 def test_a_table_of_the_version_before_is_compared_with_one_of_now(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     for name in ("now", "then"):
+        (tmp_path / name).mkdir()
         write_tables(tmp_path / name, [make_done(make_job(small_corpus), [epoch(1, 3.0, 3.5)])])
     drop_columns(tmp_path / "then" / "runs.csv")
     assert compare(tmp_path / "then", tmp_path / "now").verdict == "held"

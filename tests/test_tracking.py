@@ -292,8 +292,11 @@ def test_a_run_has_its_settings_its_outcome_and_its_origin(
 
 
 def test_a_tracker_is_not_told_the_users_folders(place: TensorBoard | Mlflow, tmp_path: Path, job: Job) -> None:
-    other = job.model_copy(update={"run_id": "f" * 12, "config": small_config(dataset="/home/me/other")})
-    run_whole(track(place), make_plan(tmp_path / "grid", [job, other]), job, HISTORY)
+    vectors = Path("/home/me/glove.txt")
+    config = small_config(dataset="/home/me/other", embedding=str(vectors), tie_weights=False)
+    other = job.model_copy(update={"run_id": "f" * 12, "config": config, "vectors": vectors})
+    run_whole(track(place), make_plan(tmp_path / "grid", [job, other]), other, HISTORY)
+    assert place.settings(other.run_id)["embedding"] == "glove.txt"
     assert all(b"home" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any("home" in path.name for path in tmp_path.rglob("*"))
 
