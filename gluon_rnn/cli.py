@@ -20,7 +20,7 @@ import filelock
 
 from gluon_rnn import __version__
 from gluon_rnn.config import RunConfig, load_sweep
-from gluon_rnn.display import Several, choose_display, make_console, results_table, status_lines
+from gluon_rnn.display import Several, choose_display, make_console, results_tables, status_lines
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
@@ -203,7 +203,8 @@ def _add_check_regression(commands: Any) -> None:
         type=_floor,
         default=Limits.floor,
         metavar="UNITS",
-        help=f"a smaller change of perplexity never counts (default: {Limits.floor})",
+        help=f"a smaller change of perplexity never counts (default: {Limits.floor}); runs that have an accuracy, and "
+        "perplexities near 1, have no floor",
     )
     check.add_argument(
         "--two-sided", action="store_true", help="refuse a perplexity that fell by more than is tolerated, too"
@@ -360,7 +361,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         _warn(f"stopped; what had finished is in {plan.directory}. To go on, start it again:")
         _warn(f"  {_command_line()}")
         return 130
-    console.print(results_table(records, plan.varying))
+    console.print(results_tables(records, plan.varying))
     _say(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}")
     try:
         _say(f"report: {write_report(plan.directory)}")

@@ -29,7 +29,10 @@ How to read them:
 
 - Perplexities are exp(nats / tokens) over every token of the split but the first, whatever the bptt. `valid_perplexity`
   and `test_perplexity` are those of `best_epoch`; `epochs_run` and `max_train_tokens` say how long and on how much was
-  trained. They compare between rows of one `dataset_sha1` and `max_eval_tokens`.
+  trained. They compare between rows of one `dataset_sha1`, `max_eval_tokens`, `objective`, `level`, `lower` and
+  `min_freq`.
+- Rows that have a `valid_accuracy`, a share from 0 to 1 of the targets scored, are read by it and by cross-entropy:
+  `valid_loss`, in nats a target. Which of them is best is decided by the loss all the same.
 - A row of status `diverged` met a loss that was not finite, `reason` says where; `oom`, `timeout` and `failed` rows
   have the reason too, and the run's log on the machine it ran on.
 - Compare `tokens_per_second`, `step_ms_p50` and memory between rows of one `machine_id`, `device` and `threads` only.

@@ -427,11 +427,24 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 def varying_fields(points: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The fields in which configurations, as mappings, differ; what a lone one is known by."""
-    # An embedding as wide as the layers tells nothing that they do not.
-    follows = all(point["embed_size"] == point["hidden_size"] for point in points)
-    names = [name for name in points[0] if not (follows and name == "embed_size")]
+    names = [name for name in points[0] if not _follows(name, points)]
     varying = tuple(name for name in names if len({str(point[name]) for point in points}) > 1)
     return varying or ("cell", "bptt", "hidden_size")
+
+
+def _follows(name: str, points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the field `name` is as others of each point make it, and so tells nothing that they do not."""
+    if name == "embed_size":
+        # An embedding as wide as the layers, or as the vectors that were given.
+        width = {point["embedding"]: point[name] for point in points}
+        return all(
+            point[name] == (point["hidden_size"] if point["embedding"] == "random" else width[point["embedding"]])
+            for point in points
+        )
+    if name in ("model", "tie_weights"):
+        network = {point.get("objective"): point[name] for point in points}
+        return all(point[name] == network[point.get("objective")] for point in points)
+    return False
 
 
 def configure(settings: Mapping[str, Any]) -> RunConfig:

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from gluon_rnn.measures import measures_of, scored_on
 from gluon_rnn.printable import printable
-from gluon_rnn.records import FINISHED, Job, LiveProgress, RunRecord, read_progress
+from gluon_rnn.records import BESIDE_THE_TABLE, FINISHED, Job, LiveProgress, RunRecord, read_progress
 from gluon_rnn.sweep import Display, Plan
 
 _PLAIN_INTERVAL_SECONDS = 30.0
@@ -187,43 +188,53 @@ def summary(record: RunRecord) -> str:
     if record.status not in FINISHED:
         return f"{record.status} ({record.reason})"
     parts = [f"{record.status} ({record.reason})" if record.reason else str(record.status)]
-    if record.valid_perplexity is not None:
-        parts.append(f"validation perplexity {_figure(record.valid_perplexity)}")
-    if record.test_perplexity is not None:
-        parts.append(f"test {_figure(record.test_perplexity)}")
+    for measure in measures_of([record.valid_accuracy]).all:
+        if (value := getattr(record, measure.column)) is not None:
+            parts.append(f"{measure.words} {measure.written(value)}")
     if record.tokens_per_second is not None:
         parts.append(f"{record.tokens_per_second:,.0f} tokens/s")
     return ", ".join(parts)
 
 
 def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Best first: by validation perplexity, or by tokens/s where nothing was evaluated; then diverged, then failed.
+    """Best first: by validation loss, or by tokens/s where nothing was evaluated; then diverged, then failed.
 
     Validation, not test, since choosing by test would tune on it.
     """
 
     def key(record: RunRecord) -> tuple[int, float, float]:
         place = 0 if record.status == "ok" else 1 if record.status == "diverged" else 2
-        loss = math.inf if record.valid_perplexity is None else record.valid_perplexity
+        loss = math.inf if record.valid_loss is None else record.valid_loss
         return place, loss, -(record.tokens_per_second or 0.0)
 
     return sorted(records, key=key)
 
 
-def results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Table:
-    """The records, best first, with the `columns` of what varies between them before the results."""
+def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
+    """The records, best first, with the `columns` of what varies between them before the results.
+
+    A table for each corpus, or what else their losses are of: only within one do these compare.
+    """
+    groups: dict[object, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(scored_on(record), []).append(record)
+    return Group(*(_results_table(group, columns) for group in groups.values()))
+
+
+def _results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Table:
+    measures = measures_of(record.valid_accuracy for record in records).all
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name)
-    for name in ("valid ppl", "test ppl", "tokens/s", "ms/step", "peak MB", "seconds"):
+    for name in (*(measure.title for measure in measures), "tokens/s", "ms/step", "peak MB", "seconds"):
         table.add_column(name, justify="right")
     table.add_column("status")
     for record in ranking(records):
-        row = record.model_dump()
+        row = record.model_dump(exclude=set(BESIDE_THE_TABLE))
+        found = [(measure, row[measure.column]) for measure in measures]
         table.add_row(
             *(printable(str(row[name])) for name in columns),
-            _figure(record.valid_perplexity),
-            _figure(record.test_perplexity),
+            *("" if value is None else _figure(measure.figure(value), measure.digits) for measure, value in found),
             _figure(record.tokens_per_second, 0),
             _figure(record.step_ms_p50, 1),
             _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles
@@ -41,7 +41,9 @@ from gluon_rnn.vectors import FoundVectors
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of the tables and records. Records of version 1 have neither history nor checksum.
+#: Of the tables and records. Records of version 1 have neither history nor checksum. Fields that are merely added do
+#: not raise it: an older record has them at their defaults, which say what its run did, and older code lets pass what
+#: it does not know. It rises when a field comes to mean something else, or goes.
 SCHEMA_VERSION = 2
 
 #: The folder of a run's checkpoint, until it has ended.
@@ -50,6 +52,8 @@ CHECKPOINT = "checkpoint"
 Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
 #: A run that ended so is finished; the others are made again by ``--rerun-failed``.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
+#: More than any text has.
+_MOST_TARGETS = 2**53
 #: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -215,6 +219,17 @@ class RunRecord(RunConfig):
     confusion: Annotated[
         Confusion | None, Field(description="of the same split at best_epoch, where the targets are labels")
     ] = None
+
+    @field_validator("confusion")
+    @classmethod
+    def _square_confusion(cls, value: Confusion | None) -> Confusion | None:
+        if value:
+            size = len(value.labels)
+            if len(value.counts) != size or any(len(row) != size for row in value.counts):
+                raise ValueError("its confusion has not a row and a column for each label")
+            if any(not 0 <= count < _MOST_TARGETS for row in value.counts for count in row):
+                raise ValueError("its confusion counts what cannot be counted")
+        return value
 
 
 #: What of a record has no column in ``runs.csv``.
@@ -425,19 +440,28 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
     """Rename each table that says something else than `records`, and return what they are called now.
 
     A table may be older than the records, since a sweep can be killed before it writes one; and of a run that is to be
-    made again it may hold the row of before.
+    made again it may hold the row of before. One that an earlier version wrote, with fewer columns, will be rebuilt.
     """
     finished = {record.run_id for record in records if record.status in FINISHED}
     aside = []
     for name, text in _tables(records).items():
         path = sweep_directory / name
+        lines = read_whole(path).splitlines() if path.exists() else []
         known = set(text.encode().splitlines())
-        for line in read_whole(path).splitlines() if path.exists() else ():
+        if lines and _is_of_before(lines[0], text.encode().partition(b"\n")[0]):
+            continue
+        for line in lines:
             run_id = line.partition(b",")[0].decode(errors="replace")
             if line not in known and (run_id in finished or not (sweep_directory / "runs" / run_id).is_dir()):
                 aside.append(set_aside(path))
                 break
     return aside
+
+
+def _is_of_before(head: bytes, head_now: bytes) -> bool:
+    """Whether a table's head is an earlier version's: columns of now, not all of them, in their order."""
+    now = iter(head_now.split(b","))
+    return head != head_now and all(name in now for name in head.split(b","))
 
 
 def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
@@ -478,7 +502,9 @@ def load_results(path: Path | str) -> pd.DataFrame:
     """
     types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
     frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS}, needed=("run_id", "status"))
-    frame.fillna({"reason": ""}, inplace=True)
+    # A word that may be empty is no missing one.
+    words = {name: "" for name, info in RunRecord.model_fields.items() if info.default == "" and name in frame}
+    frame.fillna(words, inplace=True)
     return frame
 
 

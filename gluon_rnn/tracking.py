@@ -7,7 +7,7 @@ the sweep goes on as without it.
 What is sent, the names in full with their units:
 
 - every finished epoch, once and exactly (TensorBoard itself keeps scalars as float32), at step = epoch: ``train/``,
-  ``valid/`` and ``test/``;
+  ``valid/`` and ``test/``; what is called nats a token is nats a target, of a label as well;
 - within an epoch, at step = training step, what the worker reports at each log interval: ``interval/``. It is read from
   ``progress.json`` ten times a second, so that of shorter intervals some are left out;
 - at the end, every number of the run's record: ``final/`` and the column's name.
@@ -175,8 +175,8 @@ class Tracking(Display):
         self._sent[job.run_id] = self._tracker.begin(job, self._label(job), self._directory(job))
 
     def _label(self, job: Job) -> str:
-        """What tells `job` from the others, as `Plan.label`, but the corpus by its name: others can read a tracker."""
-        config = job.config.model_copy(update={"dataset": job.corpus.dataset})
+        """What tells `job` from the others, as `Plan.label`, but no file by its path: others can read a tracker."""
+        config = job.config.model_copy(update=_names(job))
         return self._plan.label(job.model_copy(update={"config": config}))
 
     def _send_progress(self, job: Job, live: LiveProgress) -> None:
@@ -209,8 +209,10 @@ def epoch_metrics(result: EpochResult) -> dict[str, float]:
         "train/seconds": result.seconds,
         "valid/loss_nats_per_token": result.valid_loss,
         "valid/perplexity": result.valid_perplexity,
+        "valid/accuracy": result.valid_accuracy,
         "test/loss_nats_per_token": result.test_loss,
         "test/perplexity": result.test_perplexity,
+        "test/accuracy": result.test_accuracy,
     }
     return {name: value for name, value in metrics.items() if value is not None}
 
@@ -231,8 +233,13 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What was run: every setting that has a value, the corpus by its name."""
-    return job.config.model_dump(exclude=set(_PLACE), exclude_none=True) | {"dataset": job.corpus.dataset}
+    """What was run: every setting that has a value, the corpus and given vectors by their names."""
+    return job.config.model_dump(exclude=set(_PLACE), exclude_none=True) | _names(job)
+
+
+def _names(job: Job) -> dict[str, str]:
+    """The settings that may be paths, without them."""
+    return {"dataset": job.corpus.dataset, "embedding": job.embedding}
 
 
 def tags_before(job: Job) -> dict[str, str]:

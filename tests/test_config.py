@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id
+from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id, varying_fields
 from gluon_rnn.errors import UserError
 
 CONTENT = {"corpus": "0123"}
@@ -229,3 +230,23 @@ def test_the_full_grid() -> None:
     grid = {(p.cell, p.bptt, p.hidden_size) for p in points}
     assert len(points) == len(grid) == 4 * 3 * 3
     assert {p.dropout for p in points if p.hidden_size == 1500} == {0.65}
+
+
+def test_what_follows_from_other_settings_tells_no_points_apart() -> None:
+    def varying(*settings: dict[str, Any]) -> tuple[str, ...]:
+        return varying_fields([configure(item).model_dump() for item in settings])
+
+    # The network and its ties are the objective's.
+    assert varying({}, {"objective": "classification"}) == ("objective",)
+    assert varying({}, {"objective": "tagging"}, {"objective": "next_token"}) == ("objective",)
+    assert varying({}, {"model": "standard_lstm_lm_650"})[0] == "model"
+    assert varying({}, {"tie_weights": False}, {"objective": "tagging"}) == ("objective", "tie_weights")
+    # The embedding's width is the layers', or the vectors'.
+    untied = {"tie_weights": False}
+    vectors = {**untied, "embedding": "glove.txt"}
+    assert varying(untied, vectors, {**untied, "embedding": "one_hot"}) == ("embedding",)
+    assert varying(untied, {**untied, "hidden_size": 8}) == ("hidden_size",)
+    assert varying({**vectors, "embed_size": 50}, {**vectors, "embed_size": 50, "cell": "gru"}) == ("cell",)
+    assert varying(untied, {**untied, "embed_size": 8}) == ("embed_size",)
+    assert varying(untied, {**vectors, "embed_size": 50}) == ("embedding",)
+    assert varying(untied, {**vectors, "embed_size": 50}, {**vectors, "embed_size": 60}) == ("embed_size", "embedding")

@@ -20,7 +20,7 @@ from gluon_rnn.display import (
     choose_display,
     make_console,
     ranking,
-    results_table,
+    results_tables,
     status_lines,
     summary,
 )
@@ -97,7 +97,7 @@ def test_labels_are_shown_as_they_are(plan: Plan, terminal: bool) -> None:
     display = choose_display(console, quiet=False)
     assert type(display) is (TerminalDisplay if terminal else PlainDisplay)
     show(display, plan)
-    console.print(results_table([make_done(job) for job in plan.jobs], plan.varying))
+    console.print(results_tables([make_done(job) for job in plan.jobs], plan.varying))
     shown = text.getvalue()
     for place, name in enumerate(NAMES, 1):
         assert f"[{place}/5] dataset={name}: ok, validation perplexity 7.39, test 12.18, 8 tokens/s" in shown
@@ -149,7 +149,7 @@ def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
 def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFiles) -> None:
     def record(name: str, status: str = "ok", valid: float | None = None, speed: float | None = None) -> object:
         made = make_done(make_job(small_corpus, run_id=name), status=status)
-        return made.model_copy(update={"valid_perplexity": valid, "test_perplexity": 1.0, "tokens_per_second": speed})
+        return made.model_copy(update={"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
 
     records = [
         record("failed", "failed", 1.0, 9.0),
@@ -167,7 +167,7 @@ def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles
     console, text = console_of(terminal=False)
     good = make_done(make_job(small_corpus, cell="gru"), [epoch(1, 2.0, 2.5)])
     bad = make_done(make_job(small_corpus, cell="lstm"), status="failed", reason="[b]because:cat:")
-    console.print(results_table([bad, good], ["cell", "bptt"]))
+    console.print(results_tables([bad, good], ["cell", "bptt"]))
     _, head, _, first, second, *_ = text.getvalue().splitlines()
     columns = ["cell", "bptt", "valid", "ppl", "test", "ppl", "tokens/s", "ms/step", "peak", "MB", "seconds", "status"]
     assert head.split() == columns
@@ -202,3 +202,46 @@ def test_status_tells_what_runs_only_while_a_sweep_does(plan: Plan) -> None:
     first, *lines = status_lines(plan.directory, points, [], active=False)
     assert first == f"{plan.directory}: 0 of 5 points ended (none ended); no sweep is running"
     assert lines[2] == "  dataset=:cat:: interrupted"
+
+
+def test_where_an_accuracy_was_measured_it_is_read_beside_the_loss(small_corpus: CorpusFiles) -> None:
+    job = make_job(small_corpus, objective="classification")
+    good = make_done(job, [epoch(1, 0.64, 0.65, (0.7421, 0.7))])
+    better = make_done(job, [epoch(1, 0.63, 0.66, (0.5, 0.6))])
+    untested = make_done(job, [epoch(1, 0.7, None, (0.5, None))])  # type: ignore[arg-type]
+    assert summary(good) == (
+        "ok, validation cross-entropy 0.6400, accuracy 74.21 %, test cross-entropy 0.6500, accuracy 70.00 %, 8 tokens/s"
+    )
+    assert summary(untested) == "ok, validation cross-entropy 0.7000, accuracy 50.00 %, 8 tokens/s"
+    console, text = console_of(terminal=False)
+    failed = make_done(job, status="failed")
+    console.print(results_tables([failed, good, better], ["cell"]))
+    _, head, _, *rows = text.getvalue().splitlines()
+    assert " ".join(head.split()).startswith("cell valid loss valid acc. % test loss test acc. % tokens/s ms/step")
+    assert [row.split()[1:5] for row in rows[:2]] == [
+        ["0.6300", "50.00", "0.6600", "60.00"],
+        ["0.6400", "74.21", "0.6500", "70.00"],
+    ]
+    assert rows[2].split()[-1] == "failed"
+
+
+def test_what_does_not_compare_has_a_table_each(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=False)
+    words, characters = ({"objective": "language_model", "level": level} for level in ("word", "character"))
+    tagging = {"objective": "tagging"}
+    accuracies = {"tagging": (0.9, 0.9)}
+    records = [
+        make_done(
+            make_job(small_corpus, cell=cell, **task), [epoch(1, 1.0 + place, 1.0, accuracies.get(task["objective"]))]
+        )
+        for place, cell in enumerate(("lstm", "gru"))
+        for task in (words, characters, tagging)
+    ]
+    console.print(results_tables(records, ["objective", "level", "cell"]))
+    lines = [line.split() for line in text.getvalue().splitlines()]
+    heads = [place for place, line in enumerate(lines) if line[:1] == ["objective"]]
+    tables = [[row[:3] for row in lines[place + 2 : place + 4]] for place in heads]
+    assert tables == [
+        [["language_model", level, "lstm"], ["language_model", level, "gru"]] for level in ("word", "character")
+    ] + [[["tagging", "word", "lstm"], ["tagging", "word", "gru"]]]
+    assert ["ppl" in lines[place] for place in heads] == [True, True, False]

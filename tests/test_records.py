@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import pytest
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import seal
-from gluon_rnn.metrics import EpochResult, Lap, LossTotal, Progress
+from gluon_rnn.metrics import Confusion, EpochResult, Lap, LossTotal, Prediction, Progress
 from gluon_rnn.records import (
     COLUMNS,
     Job,
@@ -22,10 +24,12 @@ from gluon_rnn.records import (
     load_epochs,
     load_results,
     make_record,
+    read_epochs,
     read_progress,
     read_record,
     read_records,
     set_aside_damaged_tables,
+    table_rows,
     write_epochs,
     write_record,
     write_tables,
@@ -34,6 +38,12 @@ from tests.conftest import small_config
 
 #: Sums that no short decimal number equals; the second is one that pandas' fast parser misses.
 AWKWARD = (0.1 + 0.2, 0.9385958677423489, 1 / 3, 1e-300 / 7)
+
+#: What records and tables did not have before there was more than one objective.
+ADDED = {
+    *("objective", "level", "lower", "min_freq", "embedding", "train_embedding", "bidirectional", "last_batch"),
+    *("stride", "lr_steps", "words_without_vector", "valid_accuracy", "test_accuracy", "predictions", "confusion"),
+}
 
 
 def make_job(corpus: CorpusFiles, run_id: str = "0" * 12, **settings: object) -> Job:
@@ -51,7 +61,10 @@ def make_job(corpus: CorpusFiles, run_id: str = "0" * 12, **settings: object) ->
     return Job(run_id=run_id, config=small_config(**settings), corpus=corpus, threads=1, origin=origin)
 
 
-def epoch(number: int, valid_loss: float, test_loss: float | None = None) -> EpochResult:
+def epoch(
+    number: int, valid_loss: float, test_loss: float | None = None, accuracies: tuple[float, float] | None = None
+) -> EpochResult:
+    """Of validation and test, the accuracies of both where there are such."""
     return EpochResult(
         epoch=number,
         learning_rate=AWKWARD[0],
@@ -62,6 +75,8 @@ def epoch(number: int, valid_loss: float, test_loss: float | None = None) -> Epo
         test_perplexity=None if test_loss is None else math.exp(test_loss),
         tokens_per_second=None,
         seconds=AWKWARD[3],
+        valid_accuracy=accuracies and accuracies[0],
+        test_accuracy=accuracies and accuracies[1],
     )
 
 
@@ -77,7 +92,9 @@ def make_done(
         evaluation_seconds=2.5,
         last_epoch=LossTotal(nats, 350),
         train_tokens=80,
+        train_sequences=16,
         parameters=99,
+        vocab_size=17,
     )
     return make_record(
         job,
@@ -90,7 +107,8 @@ def make_done(
 
 
 def keep(sweep: Path, record: RunRecord, history: Sequence[EpochResult] = ()) -> Path:
-    """Put a run's directory where a sweep would."""
+    """Put a run's directory where a sweep would; of `history`, where that is not the record's already."""
+    record = record.model_copy(update={"history": tuple(history)}) if history else record
     directory = sweep / "runs" / record.run_id
     directory.mkdir(parents=True)
     write_epochs(directory, record.run_id, history)
@@ -98,18 +116,39 @@ def keep(sweep: Path, record: RunRecord, history: Sequence[EpochResult] = ()) ->
     return directory
 
 
+def as_before(directory: Path) -> None:
+    """Make the record and the epochs of a run's `directory` those of the version before there were objectives."""
+    path = directory / "record.json"
+    content = {name: value for name, value in json.loads(path.read_text()).items() if name not in {*ADDED, "sha256"}}
+    content["history"] = [{k: v for k, v in row.items() if k not in ADDED} for row in content["history"]]
+    path.write_text(seal(content))
+    for table in directory.glob("*.csv"):
+        drop_columns(table)
+
+
+def drop_columns(table: Path) -> None:
+    """Make `table` one of the version before there were objectives."""
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    names = [name for name in table.read_text().splitlines()[0].split(",") if name not in ADDED]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus: CorpusFiles) -> None:
     history = [epoch(1, 3.0, 3.5), epoch(2, 2.0, 2.5), epoch(3, 2.25)]
     record = make_done(make_job(small_corpus, cell="gru", seed=7), history)
     assert (record.cell, record.seed, record.bptt, record.embed_size) == ("gru", 7, 5, 8)
     assert (record.dataset, record.dataset_sha1) == ("small", small_corpus.sha1)
-    assert (record.vocab_size, record.threads, record.device) == (small_corpus.vocab_size, 1, "cpu")
+    assert (record.vocab_size, record.threads, record.device) == (17, 1, "cpu")
     assert (record.epochs_run, record.best_epoch, record.steps) == (3, 2, 4)
     assert (record.valid_loss, record.valid_perplexity) == (2.0, math.exp(2.0))
     assert (record.test_loss, record.test_perplexity) == (2.5, math.exp(2.5))
     assert record.train_perplexity == math.exp(2.0)
     assert record.tokens_per_second == 8.0
-    assert record.sequences_per_second == 8.0 / 5
+    assert record.sequences_per_second == 8.0 * 16 / 80
+    assert record.valid_accuracy is None
     # Three steps of 2 s and one of 4 s.
     assert (record.step_ms_p50, record.step_ms_p95) == (2000.0, 4000.0)
     assert (record.train_seconds, record.evaluation_seconds, record.wall_seconds) == (11.0, 2.5, 1 / 3)
@@ -229,7 +268,13 @@ def test_a_record_holds_no_path_of_a_folder_corpus(
 ) -> None:
     directory = keep(tmp_path, make_done(make_job(small_corpus, dataset=str(small_folder))))
     assert str(small_folder.parent) not in (directory / "record.json").read_text()
-    assert list(json.loads((directory / "record.json").read_text())) == [*COLUMNS, "history", "sha256"]
+    assert list(json.loads((directory / "record.json").read_text())) == [
+        *COLUMNS,
+        "history",
+        "predictions",
+        "confusion",
+        "sha256",
+    ]
 
 
 def test_damaged_records_are_named_and_the_others_kept(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -353,3 +398,78 @@ def test_a_table_that_is_none_is_a_line(tmp_path: Path, load: object) -> None:
         load(tmp_path / "runs.csv")
     assert str(tmp_path / "runs.csv") in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_a_model_answered_is_kept_with_the_best_epoch_and_its_accuracy(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    history = [epoch(1, 0.7, 0.8, (0.6, 0.5)), epoch(2, 0.6, 0.75, AWKWARD[1:3]), epoch(3, 0.65, None, (0.99, 0.99))]
+    progress = Progress(
+        history=history,
+        predictions=(Prediction("a\nb", "x", "y"),),
+        confusion=Confusion(("x", "y"), ((3, 1), (0, 2**53 - 1))),
+        words_without_vector=3,
+    )
+    job = make_job(small_corpus, embedding="/home/me/glove.txt", tie_weights=False).model_copy(
+        update={"vectors": Path("/home/me/glove.txt")}
+    )
+    record = make_record(job, progress, status="ok", started_at="", wall_seconds=1.0)
+    assert (record.best_epoch, record.valid_accuracy, record.test_accuracy) == (2, *AWKWARD[1:3])
+    assert (record.embedding, record.words_without_vector, record.sequences_per_second) == ("glove.txt", 3, None)
+    directory = keep(tmp_path, record, history)
+    assert read_record(directory) == record
+    assert "/home/me" not in (directory / "record.json").read_text()
+    write_tables(tmp_path, [record])
+    assert load_results(tmp_path).loc[0, "valid_accuracy"] == AWKWARD[1]
+    assert load_epochs(tmp_path)["test_accuracy"].tolist() == [0.5, AWKWARD[2], 0.99]
+
+
+@pytest.mark.parametrize(
+    "counts", [((1, 2),), ((1, 2), (3,)), ((1, 2, 3), (4, 5, 6)), ((1, -1), (0, 0)), ((2**53, 0), (0, 0))]
+)
+def test_a_confusion_that_is_none_is_damage(
+    tmp_path: Path, small_corpus: CorpusFiles, counts: tuple[tuple[int, ...], ...]
+) -> None:
+    record = make_done(make_job(small_corpus)).model_copy(update={"confusion": Confusion(("x", "y"), counts)})
+    path = keep(tmp_path, record) / "record.json"
+    records, damaged = read_records(tmp_path)
+    assert (records, list(damaged)) == ([], [path])
+    assert "confusion" in damaged[path]
+
+
+def test_records_of_the_version_before_are_read_with_what_they_did(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 3.0, 3.5), epoch(2, 4.0)]
+    record = make_done(make_job(small_corpus), history)
+    as_before(keep(tmp_path, record, history))
+    assert read_records(tmp_path) == ([record], {})
+    assert read_epochs(tmp_path / "runs" / record.run_id) == history
+
+
+def test_tables_of_the_version_before_are_rebuilt_and_others_are_damage(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    record = make_done(make_job(small_corpus), [epoch(1, 3.0, 3.5), epoch(2, 4.0)])
+    keep(tmp_path, record)
+    for name in ("runs.csv", "epochs.csv"):
+        write_tables(tmp_path, [record])
+        path = tmp_path / name
+        drop_columns(path)
+        assert set_aside_damaged_tables(tmp_path, [record]) == []
+        head, *rows = path.read_text().splitlines()
+        names = head.split(",")
+        # A name that nothing has, one twice, and two that have changed places: no version wrote these.
+        for wrong in ([*names, "watts"], [*names, names[-1]], [names[1], names[0], *names[2:]], [""]):
+            path.write_text("\n".join([",".join(wrong), *rows, ""]))
+            (aside,) = set_aside_damaged_tables(tmp_path, [record])
+            assert aside.name.startswith(f"{name}.damaged")
+
+
+def test_a_word_that_may_be_empty_is_no_missing_one(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """Else a run without `lr_steps` would be another one than that of an older table, which has no such column."""
+    record = make_done(make_job(small_corpus))
+    write_tables(tmp_path, [record])
+    (row,) = table_rows(load_results(tmp_path))
+    drop_columns(tmp_path / "runs.csv")
+    (before,) = table_rows(load_results(tmp_path))
+    assert (row["lr_steps"], row["reason"]) == ("", "")
+    assert {name: row[name] for name in COLUMNS} == {name: before[name] for name in COLUMNS}

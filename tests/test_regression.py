@@ -22,7 +22,7 @@ from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import write_tables
 from gluon_rnn.regression.comparison import Comparison, Point, compare
-from tests.test_records import epoch, make_done, make_job
+from tests.test_records import drop_columns, epoch, make_done, make_job
 
 _run_ids = itertools.count()
 
@@ -537,3 +537,80 @@ def test_the_order_of_rows_does_not_matter(points: list[tuple[list[float], list[
     one, other = compare(baseline, candidate), compare(baseline.iloc[order], candidate.iloc[order[::-1]])
     assert sorted(one.points, key=lambda point: point.label) == sorted(other.points, key=lambda point: point.label)
     assert (one.verdict, one.overall) == (other.verdict, other.overall)
+
+
+# Where an accuracy was measured
+
+
+def classified(loss: float, **columns: Any) -> dict[str, Any]:
+    """A run whose results are read by cross-entropy and accuracy."""
+    return run(math.exp(loss), **{"objective": "tagging", "valid_accuracy": 0.9, "test_accuracy": 0.8, **columns})
+
+
+@pytest.mark.parametrize(
+    ("candidate", "two_sided", "verdict"),
+    [
+        (0.176 + 0.0197, False, "held"),
+        # The floor of 0.05 units of perplexity would let pass another 0.02 nats.
+        (0.176 + 0.0199, False, "regressed"),
+        (0.1, False, "held"),
+        (0.176 - 0.0197, True, "held"),
+        (0.176 - 0.0199, True, "regressed"),
+    ],
+)
+def test_a_small_loss_is_held_to_nats_without_a_floor(candidate: float, two_sided: bool, verdict: str) -> None:
+    comparison = compare(table(classified(0.176)), table(classified(candidate)), two_sided=two_sided)
+    point = only(comparison)
+    (change,) = point.changes
+    assert (comparison.verdict, change.quantity) == (verdict, "valid_loss")
+    assert (change.baseline, change.candidate) == pytest.approx((0.176, candidate))
+    assert change.change == pytest.approx(candidate - 0.176)
+    assert (change.threshold, change.smallest) == pytest.approx((math.log(1.02), math.log(1.02)))
+    assert point.test_accuracy == (0.8, 0.8)
+
+
+def test_an_accuracy_decides_nothing() -> None:
+    worse = classified(0.176, valid_accuracy=0.1, test_accuracy=0.0)
+    assert compare(table(classified(0.176)), table(worse), two_sided=True).verdict == "held"
+
+
+@pytest.mark.parametrize("value", [1.01, -0.01])
+def test_an_accuracy_that_nothing_measures_is_damage(value: float) -> None:
+    with pytest.raises(UserError, match="test_accuracy"):
+        compare(table(classified(0.176)), table(classified(0.176, test_accuracy=value)))
+
+
+def test_all_points_together_are_read_in_nats_where_each_is() -> None:
+    def both(kind: Any, losses: Sequence[float]) -> list[dict[str, Any]]:
+        return [kind(loss, seed=seed, cell="gru") for seed, loss in enumerate(losses)]
+
+    spoken = [run(math.exp(0.3), seed=seed) for seed in (0, 1)]
+    tagged = [classified(0.3, seed=seed) for seed in (0, 1)]
+    other = both(classified, [0.2, 0.2])
+    alike, mixed = (compare(table(*side, *other), table(*side, *other)).overall for side in (tagged, spoken))
+    assert alike is not None
+    assert mixed is not None
+    assert (alike.quantity, alike.baseline, alike.threshold) == ("valid_loss", pytest.approx(0.25), math.log1p(0.02))
+    assert (mixed.quantity, mixed.baseline) == ("valid_perplexity", pytest.approx(math.exp(0.25)))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"objective": "next_token"}, {"level": "character"}, {"lower": True}, {"min_freq": 5}, {"embedding": "glove.txt"}],
+)
+def test_what_a_task_is_made_of_takes_part_and_older_tables_have_its_defaults(setting: dict[str, Any]) -> None:
+    defaults = {"objective": "language_model", "level": "word", "lower": False, "min_freq": 1, "embedding": "random"}
+    before = table(run())
+    assert compare(before, table(run() | defaults)).verdict == "held"
+    other = compare(before, table(run() | defaults | setting))
+    assert other.verdict == "not compared"
+    assert {*setting} <= {*other.reason.partition("they differ in ")[2].split(", ")}
+
+
+def test_a_table_of_the_version_before_is_compared_with_one_of_now(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    for name in ("now", "then"):
+        (tmp_path / name).mkdir()
+        write_tables(tmp_path / name, [make_done(make_job(small_corpus), [epoch(1, 3.0, 3.5)])])
+    drop_columns(tmp_path / "then" / "runs.csv")
+    assert compare(tmp_path / "then", tmp_path / "now").verdict == "held"
+    assert compare(tmp_path / "now", tmp_path / "then").verdict == "held"

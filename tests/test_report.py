@@ -18,8 +18,10 @@ import pytest
 from gluon_rnn import cli, columns, load_results, write_report
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
-from gluon_rnn.metrics import EpochResult
+from gluon_rnn.metrics import Confusion, EpochResult, Prediction
+from gluon_rnn.printable import printable
 from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, RunRecord, describe, describe_epoch, write_tables
+from gluon_rnn.report.answers import confusion_tables
 from gluon_rnn.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
 from gluon_rnn.report.document import compose
 from gluon_rnn.report.plots import to_svg
@@ -36,16 +38,18 @@ from gluon_rnn.report.points import (
 from gluon_rnn.report.reading import Row, read_folders
 from gluon_rnn.report.rendering import to_html
 from tests.test_cli import environment
-from tests.test_records import epoch, keep, make_done, make_job
+from tests.test_records import as_before, drop_columns, epoch, keep, make_done, make_job
 
 HOSTILE = '</script><img src=x onerror="window.ran=1"><script>window.ran=1</script>|`x`**b**$y$ [a](http://h) & \\|'
+
+PPL = "valid_perplexity"
+
+SETTINGS = ("cell", "bptt", "hidden_size", "seed", "clip", "objective", "level", "lower", "min_freq")
 
 
 def make(corpus: CorpusFiles, name: str, **columns: Any) -> RunRecord:
     """A row called `name`; settings and results alike by their columns' names."""
-    settings = {
-        key: columns.pop(key) for key in list(columns) if key in ("cell", "bptt", "hidden_size", "seed", "clip")
-    }
+    settings = {key: columns.pop(key) for key in list(columns) if key in SETTINGS}
     record = make_done(make_job(corpus, run_id=name, **settings))
     loss = columns.get("valid_perplexity")
     return record.model_copy(update={"epochs_run": 0 if loss is None else 1, **columns})
@@ -58,7 +62,14 @@ def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **colu
 
 def points(*records: RunRecord) -> list[Point]:
     rows = [Row("grid", record) for record in records]
-    return ranked(points_of(rows, places_of(rows)))
+    return ranked(points_of(rows, places_of(rows)), PPL)
+
+
+def labelled(corpus: CorpusFiles, name: str, loss: float, accuracy: float, speed: float, **columns: Any) -> RunRecord:
+    """A run of which an accuracy was measured."""
+    results = {"valid_loss": loss, "test_loss": loss + 0.01, "valid_accuracy": accuracy, "test_accuracy": accuracy / 2}
+    perplexities = {"test_perplexity": math.exp(loss + 0.01)}
+    return good(corpus, name, math.exp(loss), speed, **{**results, **perplexities, **columns})
 
 
 def document_of(folder: Path, *records: RunRecord) -> Document:
@@ -168,13 +179,13 @@ def test_the_front_holds_whom_none_beats(small_corpus: CorpusFiles) -> None:
         good(small_corpus, "h", 90.0, math.nan, bptt=8),
         good(small_corpus, "i", 10.0, 999.0, bptt=9, status="diverged"),
     )
-    front = pareto_front(found)
+    front = pareto_front(found, PPL)
     assert [point.settings["bptt"] for point in front] == [1, 2, 3]
-    middle = compromise(front)
+    middle = compromise(front, PPL)
     assert middle is not None
     assert middle.settings["bptt"] == 2
-    assert compromise(front[:2]) is None
-    assert pareto_front([]) == []
+    assert compromise(front[:2], PPL) is None
+    assert pareto_front([], PPL) == []
 
 
 def test_the_compromise_weighs_ratios(small_corpus: CorpusFiles) -> None:
@@ -185,9 +196,10 @@ def test_the_compromise_weighs_ratios(small_corpus: CorpusFiles) -> None:
             good(small_corpus, "b", 100 * 2**1.5, 800.0, bptt=2),
             good(small_corpus, "c", 200.0, 400.0, bptt=3),
             good(small_corpus, "d", 100.0, 100.0, bptt=4),
-        )
+        ),
+        PPL,
     )
-    middle = compromise(front)
+    middle = compromise(front, PPL)
     assert middle is not None
     assert [point.settings["bptt"] for point in front] == [1, 2, 3, 4]
     # hypot(1.5, 1) / 4 = 0.45 for b, hypot(1, 2) / 4 = 0.56 for c.
@@ -201,10 +213,10 @@ def test_the_fastest_within_five_per_cent(small_corpus: CorpusFiles) -> None:
         good(small_corpus, "c", 103.0, 15.0, bptt=3),
         good(small_corpus, "d", 105.1, 30.0, bptt=4),
     )
-    best = fastest_within(found, 0.05)
+    best = fastest_within(found, 0.05, PPL)
     assert best is not None
     assert best.settings["bptt"] == 2
-    assert fastest_within([], 0.05) is None
+    assert fastest_within([], 0.05, PPL) is None
 
 
 # What is said
@@ -218,7 +230,7 @@ def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) 
         good(small_corpus, "c", 150.0, 3000.0, cell="rnn_tanh"),
         good(small_corpus, "d", 160.0, 1500.0, cell="rnn_relu"),
     )
-    choices = dict(section(document, "Corpus small").choices)
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
     assert choices["Best perplexity"].startswith(
         "cell=lstm: validation perplexity 100.00, test 99.00, at 1,000 tokens/s, 500 MB and 20 s a run. One seed"
     )
@@ -250,7 +262,7 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
     ]
     document = document_of(tmp_path / "grid", *records)
     # 102 +- 4.3027 * 2 / sqrt(3)
-    text = dict(section(document, "Corpus small").choices)["Best perplexity"]
+    text = dict(section(document, "Corpus small, words, language_model").choices)["Best perplexity"]
     assert (
         "The 95% interval of its mean over 3 seeds is 97.03 to 106.97; the means of 2 other points lie below its end."
         in text
@@ -343,7 +355,7 @@ def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
     ranking = section(document, "Ranking")
     assert column(ranking, "place") == ["A", "C", "C", "D", "B", "B"]
     assert column(ranking, "valid ppl") == [80.0, 81.0, 82.0, 90.0, 100.0, 120.0]
-    choices = dict(section(document, "Corpus small").choices)
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
     assert "cell=gru on A" in choices["Best perplexity"]
     assert choices["Fastest within 5% of the best on B"].startswith("cell=lstm on B: validation perplexity 100.00")
     assert {title for title in choices if "front" in title} == {f"Pareto front on {letter}" for letter in "ABCD"}
@@ -382,22 +394,58 @@ def test_corpora_are_apart_and_so_are_parts_of_one(tmp_path: Path, small_corpus:
     assert "several corpora" in " ".join(section(document, "Before you compare").notes)
 
 
+@pytest.mark.parametrize(
+    ("other", "heading"),
+    [
+        ({"objective": "next_token"}, "Corpus small, words, next_token"),
+        ({"level": "character"}, "Corpus small, characters, language_model"),
+        ({"lower": True}, "Corpus small, words, lower case, language_model"),
+        ({"min_freq": 5}, "Corpus small, words, seen 5 times or more, language_model"),
+    ],
+)
+def test_losses_of_different_things_are_never_in_one_ranking(
+    tmp_path: Path, small_corpus: CorpusFiles, other: dict[str, Any], heading: str
+) -> None:
+    """Neither is what they are of an axis within a ranking."""
+    document = document_of(
+        tmp_path / "grid",
+        good(small_corpus, "a", 100.0, 10.0, cell="lstm"),
+        good(small_corpus, "b", 5.0, 10.0, cell="lstm", **other),
+        good(small_corpus, "c", 6.0, 10.0, cell="gru", **other),
+    )
+    rankings = [column(s, "valid ppl") for s in document.sections if s.heading == "Ranking"]
+    assert sorted(rankings) == [[5.0, 6.0], [100.0]]
+    assert {s.heading for s in document.sections if s.heading.startswith("Corpus ")} == {
+        "Corpus small, words, language_model",
+        heading,
+    }
+    assert not {"objective", "level", "lower", "min_freq"} & {
+        c.name for s in document.sections for table in s.tables for c in table.columns
+    }
+
+
 def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     alike = document_of(
         tmp_path / "a", good(small_corpus, "a", 100.0, 10.0), good(small_corpus, "b", 90.0, 1.0, bptt=7)
     )
-    assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small").notes
+    assert "Every run: 1 epoch of the whole text." in section(alike, "Corpus small, words, language_model").notes
     assert "epochs_run" not in [c.name for c in section(alike, "Ranking").tables[0].columns]
     failed = make(small_corpus, "c", bptt=9, status="failed", reason="x")
     some = document_of(tmp_path / "c", good(small_corpus, "a", 100.0, 10.0), failed)
-    assert "Every run that ended well: 1 epoch of the whole text." in section(some, "Corpus small").notes
+    assert (
+        "Every run that ended well: 1 epoch of the whole text."
+        in section(some, "Corpus small, words, language_model").notes
+    )
     assert column(section(some, "Ranking"), "epochs_run") == ["1", "0"]
     unlike = document_of(
         tmp_path / "b",
         good(small_corpus, "a", 100.0, 10.0, epochs_run=3),
         good(small_corpus, "b", 90.0, 1.0, bptt=7, max_train_tokens=300),
     )
-    assert any("The runs differ in epochs finished" in note for note in section(unlike, "Corpus small").notes)
+    assert any(
+        "The runs differ in epochs finished" in note
+        for note in section(unlike, "Corpus small, words, language_model").notes
+    )
     assert column(section(unlike, "Ranking"), "epochs_run") == ["1", "3"]
     assert column(section(unlike, "Ranking"), "max_train_tokens") == [300, None]
 
@@ -412,9 +460,12 @@ def test_throughput_runs_rank_by_speed(tmp_path: Path, small_corpus: CorpusFiles
     document = document_of(tmp_path / "grid", *records)
     assert column(section(document, "Ranking"), "tokens/s") == [904.0, 903.0, 504.0, 503.0]
     assert "valid ppl" not in [c.name for c in section(document, "Ranking").tables[0].columns]
-    ((title, text),) = section(document, "Corpus small").choices
+    ((title, text),) = section(document, "Corpus small, words, language_model").choices
     assert (title, text.partition(",")[0]) == ("Fastest", "cell=lstm bptt=9: at 904 tokens/s")
-    assert any("a throughput run of 5 timed steps" in note for note in section(document, "Corpus small").notes)
+    assert any(
+        "a throughput run of 5 timed steps" in note
+        for note in section(document, "Corpus small, words, language_model").notes
+    )
     assert [plot.title for plot in section(document, "cell and bptt").plots] == ["Tokens/s", "Peak MB"]
     write_report(tmp_path / "grid")
 
@@ -449,7 +500,7 @@ def test_nothing_to_choose_from_is_said(tmp_path: Path, small_corpus: CorpusFile
         make(small_corpus, "a", cell="gru", status="failed", tokens_per_second=None, wall_seconds=None),
         make(small_corpus, "b", status="diverged", train_perplexity=math.inf),
     )
-    part = section(document, "Corpus small")
+    part = section(document, "Corpus small, words, language_model")
     assert part.choices == ()
     assert part.notes[0].startswith("No point ended well")
     assert column(section(document, "Ranking"), "status") == ["diverged", "failed"]
@@ -470,7 +521,140 @@ def test_published_figures_stand_beside_wikitext_2_only(
         assert ["LSTM 650, tied, dropout 0.5", "published: GluonNLP 0.10 model zoo", "not stated", 91.30, 85.82] in rows
 
 
+# What was answered
+
+
+def test_where_an_accuracy_was_measured_cross_entropy_ranks_and_is_drawn(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    """The better accuracy does not win. A failed run has none, and changes nothing."""
+    history = (epoch(1, 0.9, 0.9, (0.5, 0.5)), epoch(2, 0.6, 0.61, (0.6, 0.3)))
+    task = {"objective": "tagging"}
+    document = document_of(
+        tmp_path / "grid",
+        labelled(small_corpus, "a", 0.6, 0.6, 10.0, cell="lstm", bptt=5, history=history, **task),
+        labelled(small_corpus, "b", 0.62, 0.9, 20.0, cell="gru", bptt=5, **task),
+        labelled(small_corpus, "c", 0.7, 0.8, 15.0, cell="lstm", bptt=9, **task),
+        make(small_corpus, "d", cell="gru", bptt=9, status="failed", **task),
+    )
+    choices = dict(section(document, "Corpus small, words, tagging").choices)
+    assert choices["Best cross-entropy"].startswith(
+        "cell=lstm bptt=5: validation cross-entropy 0.6000, accuracy 60.00 %, test cross-entropy 0.6100, accuracy "
+        "30.00 %, at 10 tokens/s"
+    )
+    # 5 % of the cross-entropy, not of the perplexity, which 0.64 would be within, too.
+    assert choices["Fastest within 5% of the best"].startswith("cell=gru bptt=5: validation cross-entropy 0.6200")
+    ranking = section(document, "Ranking")
+    assert ranking.notes[0] == "Best first, by validation cross-entropy."
+    assert column(ranking, "valid loss") == [0.6, 0.62, 0.7, None]
+    assert column(ranking, "valid acc. %") == [60.0, 90.0, 80.0, None]
+    assert column(ranking, "test acc. %") == [30.0, 45.0, 40.0, None]
+    assert [c.digits for c in ranking.tables[0].columns if c.name in ("valid loss", "valid acc. %")] == [4, 2]
+    (trade,) = section(document, "Cross-entropy against throughput").plots
+    assert isinstance(trade, Scatter)
+    assert trade.loss == "validation cross-entropy (nats)"
+    assert [point[:3] for point in trade.front] == [(20.0, 0.62, 2), (10.0, 0.6, 1)]
+    losses, accuracies, *_ = section(document, "cell and bptt").plots
+    assert isinstance(losses, HeatMap)
+    assert isinstance(accuracies, HeatMap)
+    assert (losses.title, losses.lower_is_better) == ("Validation cross-entropy, nats", True)
+    assert (accuracies.title, accuracies.lower_is_better) == ("Validation accuracy, %", False)
+    assert (losses.cells[1, 0], accuracies.cells[1, 0]) == ((0.6, "0.6000"), (60.0, "60.00"))
+    (curves,) = section(document, "Learning curves").plots
+    assert isinstance(curves, Curves)
+    assert (curves.loss, curves.lines[0][1]) == ("validation cross-entropy (nats)", [((1, 0.9), (2, 0.6))])
+    assert "ppl" not in str([table.columns for s in document.sections for table in s.tables])
+    page = to_html(document)
+    assert "validation cross-entropy (nats)" in page
+    assert "perplexity" not in re.sub(r'title="[^"]*"', "", page)
+
+
+def test_seeds_of_accuracies_are_in_per_cent(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    seeds = [labelled(small_corpus, f"{n}", 0.5 + n / 10, 0.7 + n / 10, 10.0, seed=n) for n in (0, 1, 2)]
+    table = section(document_of(tmp_path / "grid", *seeds), "Over seeds").tables[0]
+    names = [c.name for c in table.columns]
+    start = names.index("valid acc. % mean")
+    half = 4.302653 * 10 / math.sqrt(3)
+    assert table.rows[0][start : start + 4] == pytest.approx([80.0, 10.0, 80 - half, 80 + half])
+    assert table.rows[0][names.index("valid loss mean")] == pytest.approx(0.6)
+
+
+def test_the_best_points_confusion_has_totals_recall_and_precision(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """By hand: of 10 true a 8 are found, of 9 taken for a 8 are right; nothing is c."""
+    confusion = Confusion(("a", "b", "c"), ((8, 2, 0), (1, 4, 0), (0, 0, 0)))
+    other = Confusion(("a",), ((1,),))
+    document = document_of(
+        tmp_path / "grid",
+        labelled(small_corpus, "x", 0.6, 0.6, 10.0, cell="lstm", seed=1, confusion=confusion, test_loss=None),
+        labelled(small_corpus, "y", 0.6, 0.6, 10.0, cell="lstm", seed=2, confusion=other),
+        labelled(small_corpus, "z", 0.7, 0.9, 10.0, cell="gru", confusion=other),
+    )
+    found = section(document, "What was taken for what")
+    assert found.notes[0] == "Of no. 1 in the ranking (cell=lstm, seed 1), on validation."
+    (table,) = found.tables
+    assert [c.name for c in table.columns] == ["true", "a", "b", "c", "total", "recall %", "precision %"]
+    assert table.rows[:3] == [
+        ["a", 8, 2, 0, 10, 80.0, pytest.approx(800 / 9)],
+        ["b", 1, 4, 0, 5, 80.0, pytest.approx(400 / 6)],
+        ["c", 0, 0, 0, 0, None, None],
+    ]
+    assert table.rows[3] == ["all", 9, 6, 0, 15, 80.0, None]
+
+
+def test_of_many_labels_the_most_confused_pairs_are_shown() -> None:
+    """Label n occurs 1,000 - n times, and is taken for the next n times; the last for the first."""
+    size = 44
+    rows = [[0] * size for _ in range(size)]
+    for n in range(size):
+        rows[n][n] = 1000 - 2 * n
+        rows[n][(n + 1) % size] = n
+    confusion = Confusion(tuple(f"T{n}" for n in range(size)), tuple(map(tuple, rows)))
+    (note,), (pairs, single) = confusion_tables(confusion)
+    assert "20 of the 43 that occurred" in note
+    assert "20 of 44" in note
+    wrong = sum(range(size))
+    assert pairs.rows[0] == ["T43", "T0", 43, pytest.approx(4300 / 957), pytest.approx(4300 / wrong)]
+    assert [row[2] for row in pairs.rows] == list(range(43, 23, -1))
+    assert single.rows[0] == ["T0", 1000, 100.0, pytest.approx(100_000 / 1043)]
+    assert single.rows[2] == ["T2", 998, pytest.approx(99_600 / 998), pytest.approx(99_600 / 997)]
+    assert [row[0] for row in single.rows] == [f"T{n}" for n in range(20)]
+    _, tables = confusion_tables(Confusion(confusion.labels[:12], tuple(row[:12] for row in confusion.counts[:12])))
+    assert len(tables) == 1
+
+
+def test_predictions_stand_beside_the_truth_cut_to_a_length(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    predictions = tuple(Prediction("long " * 99, f"t{n}", "line\nend\u202e") for n in range(12))
+    document = document_of(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, predictions=predictions))
+    found = section(document, "Predictions beside the truth")
+    assert found.notes == ["Of no. 1 in the ranking (cell=lstm bptt=5 hidden_size=8), on validation.", found.notes[1]]
+    assert found.notes[1] == "The first 10 of 12, cut to 200 characters."
+    assert column(found, "truth") == [f"t{n}" for n in range(10)]
+    assert column(found, "text")[0] == ("long " * 40) + "…"
+    assert column(found, "predicted")[0] == r"line\nend\u202e"
+    assert [c.wide for c in found.tables[0].columns] == [True, False, False]
+
+
 # Whatever folders hold
+
+
+def test_results_of_the_version_before_have_the_same_report(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """From their records, and from their tables alone."""
+    history = (epoch(1, 4.6, 4.7), epoch(2, 4.5))
+    records = [good(small_corpus, name, 100.0, 10.0, cell=name, history=history) for name in ("lstm", "gru")]
+    now = tmp_path / "now" / "grid"
+    for record in records:
+        keep(now, record, history)
+    write_tables(now, records)
+    shutil.copytree(now, tmp_path / "then" / "grid")
+    for directory in (tmp_path / "then" / "grid" / "runs").iterdir():
+        as_before(directory)
+    (tmp_path / "bare" / "grid").mkdir(parents=True)
+    for name in ("runs.csv", "epochs.csv"):
+        drop_columns(Path(shutil.copy(now / name, tmp_path / "bare" / "grid")))
+    pages = [to_html(compose(read_folders([tmp_path / when / "grid"]))) for when in ("now", "then", "bare")]
+    assert "Learning curves" in pages[0]
+    assert "no. 1" in pages[0]
+    assert pages[0] == pages[1] == pages[2]
 
 
 def test_a_lone_run_has_a_report(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -480,16 +664,19 @@ def test_a_lone_run_has_a_report(tmp_path: Path, small_corpus: CorpusFiles) -> N
 
 
 def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    records = [good(small_corpus, "a", 100.0, 10.0, cell="gru", clip=None), good(small_corpus, "b", 90.0, math.inf)]
+    history = (epoch(1, 4.6), epoch(2, 4.5, 4.4))
+    records = [
+        good(small_corpus, "a", 100.0, 10.0, cell="gru", clip=None, history=history),
+        good(small_corpus, "b", 90.0, math.inf, history=history),
+    ]
     for record in records:
-        keep(tmp_path / "whole", record, [epoch(1, 4.6), epoch(2, 4.5)])
+        keep(tmp_path / "whole", record)
     write_tables(tmp_path / "whole", records)
     (tmp_path / "bare").mkdir()
     for name in ("runs.csv", "epochs.csv"):
         shutil.copy(tmp_path / "whole" / name, tmp_path / "bare")
     whole, bare = (read_folders([tmp_path / name]) for name in ("whole", "bare"))
     assert [row.record.model_dump() for row in bare.rows] == [row.record.model_dump() for row in whole.rows]
-    assert [row.curve for row in bare.rows] == [row.curve for row in whole.rows]
     assert to_html(compose(bare)).replace("bare", "whole") == to_html(compose(whole))
 
     frame = load_results(tmp_path / "bare")
@@ -499,14 +686,14 @@ def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path,
     older = read_folders([tmp_path / "bare"])
     assert [row.record.precision for row in older.rows] == ["float32", "float32"]
     assert [(row.record.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
-    assert older.notes == ("no learning curves of epochs.csv: it has no column 'valid_perplexity'",)
+    assert older.notes == ("no learning curves of epochs.csv: it has no column learning_rate",)
     write_report(tmp_path / "bare")
 
 
 def test_records_alone_are_enough(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path, good(small_corpus, "a", 100.0, 10.0), [epoch(1, 4.0), epoch(2, 3.0)])
     (row,) = read_folders([tmp_path]).rows
-    assert row.curve == ((1, math.exp(4.0)), (2, math.exp(3.0)))
+    assert row.record.history == (epoch(1, 4.0), epoch(2, 3.0))
 
 
 def test_a_damaged_record_is_named_without_this_machines_folders(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -660,6 +847,42 @@ def hostile_everywhere(folder: Path, corpus: CorpusFiles) -> Path:
     return sweep
 
 
+def hostile_answers(folder: Path, corpus: CorpusFiles) -> Path:
+    """Records whose labels, few or many, and texts are `PAYLOADS`."""
+    sweep = folder / "answers"
+    labels = tuple(PAYLOADS)
+    predictions = tuple(Prediction(a, b, c) for a, b, c in zip(labels, labels[1:], labels[2:], strict=False))
+    for name, size, first in (("few", 3, 0), ("more", 12, 4), ("many", len(labels), 0)):
+        counts = tuple(tuple(1 + row + place for place in range(size)) for row in range(size))
+        answers = {
+            "confusion": Confusion(labels[first : first + size], counts),
+            "predictions": (*predictions[first:], *predictions),
+        }
+        keep(sweep, labelled(corpus, name, 0.5, 0.5, 10.0, dataset=name, **answers))
+    return sweep
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_what_was_answered_is_text(tmp_path: Path, small_corpus: CorpusFiles, form: str) -> None:
+    from markdown_it import MarkdownIt
+
+    text = write_report(hostile_answers(tmp_path, small_corpus)).with_suffix(f".{form}").read_text(encoding="utf-8")
+    page = Page(text if form == "html" else MarkdownIt("commonmark").enable("table").render(text))
+    names = [name for name, _ in page.elements]
+    assert names.count("script") == (form == "html")
+    assert not {"img", "a", "b", "em", "iframe", "object", "form"} & set(names)
+    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+    said = " ".join(page.text.split())
+    for payload in PAYLOADS:
+        # Among the texts whole, among the labels their beginnings.
+        assert printable(payload) in said, payload
+        assert said.count(printable(payload[:40])) > 4, payload
+    if form == "md":
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            assert len({line.count("|") for line in table.splitlines()}) == 1
+        assert "$" not in text
+
+
 def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     page = Page(write_report(hostile(tmp_path, small_corpus)).read_text(encoding="utf-8"))
     names = [name for name, _ in page.elements]
@@ -673,9 +896,9 @@ def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusF
 
 def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
     name = r"$\frac{$ & <b>"
-    svg = to_svg(Scatter(name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
+    svg = to_svg(Scatter(name, name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
     page = Page(svg)
-    assert page.text.count(name) == 2
+    assert page.text.count(name) == 3
     assert [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"] == [name]
     assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
 

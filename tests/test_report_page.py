@@ -12,7 +12,7 @@ import pytest
 from gluon_rnn import write_report
 from gluon_rnn.corpora import CorpusFiles
 from tests.test_records import epoch, keep
-from tests.test_report import PAYLOADS, good, hostile, hostile_everywhere, make
+from tests.test_report import PAYLOADS, good, hostile, hostile_answers, hostile_everywhere, make
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -196,6 +196,23 @@ def test_nothing_runs_wherever_it_stands(browser: Browser, tmp_path: Path, small
     # Of the best-ranked points, whose names are in the plots.
     assert sum(payload[:12] in drawn for payload in PAYLOADS) >= 8
     assert "no learning curves of runs/r0/epochs.csv" in said
+
+
+def test_nothing_that_was_answered_runs_and_a_phone_shows_it(
+    browser: Browser, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    path = write_report(hostile_answers(tmp_path, small_corpus))
+    visit = Visit(browser, path, viewport={"width": 375, "height": 700})
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 375
+    for place in visit.page.locator("section:has(td.wide) th button").all()[:3]:
+        place.click()
+    assert visit.page.evaluate("window.ran") is None
+    assert visit.requests == [path.as_uri()]
+    assert visit.troubles == []
+    assert visit.page.locator("img, iframe, a, script").count() == 1
+    # Sentences are not squeezed to a word a line; their table scrolls instead.
+    texts = visit.page.locator("section:has(h3:text-is('Predictions beside the truth')) td.wide")
+    assert min(text.bounding_box()["width"] for text in texts.all()) >= 240  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -292,8 +292,11 @@ def test_a_run_has_its_settings_its_outcome_and_its_origin(
 
 
 def test_a_tracker_is_not_told_the_users_folders(place: TensorBoard | Mlflow, tmp_path: Path, job: Job) -> None:
-    other = job.model_copy(update={"run_id": "f" * 12, "config": small_config(dataset="/home/me/other")})
-    run_whole(track(place), make_plan(tmp_path / "grid", [job, other]), job, HISTORY)
+    vectors = Path("/home/me/glove.txt")
+    config = small_config(dataset="/home/me/other", embedding=str(vectors), tie_weights=False)
+    other = job.model_copy(update={"run_id": "f" * 12, "config": config, "vectors": vectors})
+    run_whole(track(place), make_plan(tmp_path / "grid", [job, other]), other, HISTORY)
+    assert place.settings(other.run_id)["embedding"] == "glove.txt"
     assert all(b"home" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any("home" in path.name for path in tmp_path.rglob("*"))
 
@@ -720,3 +723,12 @@ print(json.dumps([asked, mlflow.telemetry.get_telemetry_client() is None]))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=shell, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == [[], True]
+
+
+def test_accuracies_are_sent_where_they_were_measured(place: TensorBoard | Mlflow, plan: Plan, job: Job) -> None:
+    history = [epoch(1, 0.7, 0.8, (0.625, 0.5)), epoch(2, 0.9, None, (0.5, None))]  # type: ignore[arg-type]
+    run_whole(track(place), plan, job, history)
+    curves = place.curves(job.run_id)
+    assert curves["valid/accuracy"] == [(1, 0.625), (2, 0.5)]
+    assert curves["test/accuracy"] == [(1, 0.5)]
+    assert [value for _, value in curves["final/valid_accuracy"]] == [0.625]

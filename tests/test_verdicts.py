@@ -17,7 +17,7 @@ from gluon_rnn.regression.changes import Limits
 from gluon_rnn.regression.comparison import compare, not_compared
 from gluon_rnn.regression.verdicts import as_json, as_junit, as_markdown, as_text
 from tests.test_cli import CHECKOUT, environment
-from tests.test_regression import WORSE, repeats, run, table, worsened
+from tests.test_regression import WORSE, classified, repeats, run, table, worsened
 
 SAME = [run(100.0, tokens_per_second=1000.0), run(200.0, cell="gru", tokens_per_second=500.0)]
 #: The LSTM is worse by a tenth, the GRU was measured elsewhere, and there is a plain RNN.
@@ -54,6 +54,25 @@ def test_the_table_says_for_each_point_what_was_found_and_could_have_been() -> N
     assert lines[-1] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
 
 
+def test_where_an_accuracy_was_measured_all_is_said_in_nats() -> None:
+    before, after = classified(0.176), classified(0.205, test_accuracy=0.7625)
+    comparison = compare(table(before), table(after), two_sided=True)
+    lines = as_text(comparison).splitlines()
+    loss, test, accuracy = (cells(line) for line in lines[3:6])
+    assert loss[1:] == [
+        *("valid loss", "1", "0.1760", "0.2050", "+0.0290 nats", "±0.0198 nats", "+0.0198 nats"),
+        "regressed: validation loss +0.0290 nats",
+    ]
+    assert test == ["test loss", "0.0760", "0.1050", "+0.0290 nats"]
+    assert accuracy == ["test accuracy", "80.00 %", "76.25 %", "-3.75 points"]
+    for text in (as_junit(comparison), as_markdown(comparison), lines[-1]):
+        assert "validation loss +0.0290 nats" in text
+        assert "perplexity" not in text
+    (point,) = json.loads(as_json(comparison))["points"]
+    assert point["test_accuracy"] == [0.8, 0.7625]
+    assert (point["changes"][0]["quantity"], point["changes"][0]["baseline"]) == ("valid_loss", pytest.approx(0.176))
+
+
 def test_several_seeds_show_what_they_could_find_on_either_side() -> None:
     before = [*worsened([0, 0, 0]), *worsened([0, 0, 0], cell="gru")]
     after = [*worsened(WORSE), *worsened([0, 0.01, 0.02], cell="gru")]
@@ -78,7 +97,7 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
     assert (content["schema_version"], content["verdict"], content["new"]) == (1, "regressed", ["cell=rnn_tanh"])
     assert content["limits"] == {"perplexity": 0.02, "throughput": 0.1, "floor": 0.05, "two_sided": False}
     lstm, gru, failed = content["points"]
-    assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity"]
+    assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity", "test_accuracy"]
     assert (lstm["settings"]["cell"], lstm["settings"]["dataset_sha1"]) == ("lstm", "d" * 40)
     assert (lstm["verdict"], gru["verdict"], failed["verdict"]) == ("regressed", "held", "not compared")
     assert lstm["changes"][0] == {

@@ -9,12 +9,19 @@ from statistics import fmean
 from typing import Literal
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.measures import measures_of
 from gluon_rnn.metrics import perplexity as perplexity_of
 from gluon_rnn.regression.pairing import Row
 from gluon_rnn.regression.significance import Finding, Sample
 
 Verdict = Literal["held", "regressed", "not compared"]
-Quantity = Literal["valid_perplexity", "tokens_per_second"]
+Quantity = Literal["valid_perplexity", "valid_loss", "tokens_per_second"]
+
+_NAMES = {
+    "valid_perplexity": "validation perplexity",
+    "valid_loss": "validation loss",
+    "tokens_per_second": "tokens/s",
+}
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,11 @@ class Limits:
     """What a comparison lets pass.
 
     Attributes:
-        perplexity: rise of the validation perplexity, as a fraction.
+        perplexity: rise of the validation perplexity, as a fraction; its logarithm, 0.02 nats of 2 %, is what a
+            cross-entropy may rise by.
         throughput: loss of tokens a second, as a fraction.
-        floor: units of perplexity; a smaller change does not count, however large a fraction it is.
+        floor: units of perplexity; a smaller change does not count, however large a fraction it is. Results that have
+            an accuracy have no floor: near perplexity 1, where they lie, it would be most of their loss.
         two_sided: whether a perplexity that fell by as much (in nats) is refused, too. A faster run never is.
     """
 
@@ -46,11 +55,12 @@ class Change:
     """One quantity, baseline beside candidate.
 
     Attributes:
-        quantity: what it is; of a perplexity more is worse, of a speed less.
+        quantity: what it is; of a speed less is worse, else more. Where an accuracy was measured it is the validation
+            loss in nats a target, elsewhere its perplexity.
         pairs: how many pairs of runs, one a seed (pairs of points, where it is that of all points together).
-        baseline: their geometric mean in the baseline.
+        baseline: their geometric mean in the baseline; of losses the mean.
         candidate: and in the candidate.
-        change: candidate / baseline - 1.
+        change: candidate / baseline - 1; of losses candidate - baseline, as for what follows.
         threshold: the change beyond which it is worse; None where it could not be compared.
         smallest: the smallest change for the worse that this comparison would have found 9 times in 10. The threshold
             itself for a single pair, whose spread is not known, and for pairs that changed by one and the same.
@@ -77,7 +87,7 @@ class Measured:
 
     Attributes:
         quantity: what it is.
-        logarithms: of it, a pair of runs a pair, the baseline's first.
+        logarithms: of it, a pair of runs a pair, the baseline's first; a loss is one already.
         reason: why the pairs cannot be compared; empty where they can.
     """
 
@@ -88,7 +98,7 @@ class Measured:
     @property
     def _worse(self) -> int:
         """The sign of a change for the worse."""
-        return 1 if self.quantity == "valid_perplexity" else -1
+        return -1 if self.quantity == "tokens_per_second" else 1
 
     @property
     def means(self) -> tuple[float, float]:
@@ -101,6 +111,8 @@ class Measured:
         differences = tuple(self._worse * (after - before) for before, after in self.logarithms)
         if self.quantity == "tokens_per_second":
             return Sample(differences, -math.log1p(-limits.throughput))
+        if self.quantity == "valid_loss":
+            return Sample(differences, math.log1p(limits.perplexity), limits.two_sided)
         # The floor is a fraction of the lower one, so that it is the same change from here to there and back.
         floor = limits.floor / perplexity_of(min(self.means))
         return Sample(differences, math.log1p(max(limits.perplexity, floor)), limits.two_sided)
@@ -108,20 +120,22 @@ class Measured:
     def change(self, limits: Limits, finding: Finding | None) -> Change:
         """The change, as `finding` has judged it; None where it is not compared."""
         before, after = self.means
+        in_nats = self.quantity == "valid_loss"
+        difference = float if in_nats else _fraction
         shown = Change(
             self.quantity,
             len(self.logarithms),
-            baseline=perplexity_of(before),
-            candidate=perplexity_of(after),
-            change=_fraction(after - before),
+            baseline=before if in_nats else perplexity_of(before),
+            candidate=after if in_nats else perplexity_of(after),
+            change=difference(after - before),
             reason=self.reason,
         )
         if finding is None:
             return shown
         return replace(
             shown,
-            threshold=_fraction(self._worse * self.sample(limits).threshold),
-            smallest=_fraction(self._worse * finding.smallest),
+            threshold=difference(self._worse * self.sample(limits).threshold),
+            smallest=difference(self._worse * finding.smallest),
             p_value=finding.p_value,
             verdict="regressed" if finding.changed else "held",
         )
@@ -133,7 +147,7 @@ def _fraction(nats: float) -> float:
 
 
 def measure(pairs: Sequence[tuple[Row, Row]], *, repeated: bool) -> list[Measured]:
-    """What pairs of runs have measured on both sides: the validation perplexity, and the speed if on one machine.
+    """What pairs of runs have measured on both sides: the validation loss, and the speed if on one machine.
 
     Args:
         pairs: of runs that ended well.
@@ -143,13 +157,19 @@ def measure(pairs: Sequence[tuple[Row, Row]], *, repeated: bool) -> list[Measure
     lone = "is left of one seed alone" if repeated else ""
     found = []
     if losses := paired(pairs, "valid_loss"):
-        found.append(Measured("valid_perplexity", losses, lone if len(losses) == 1 else ""))
+        kind: Quantity = "valid_loss" if has_accuracy(pairs) else "valid_perplexity"
+        found.append(Measured(kind, losses, lone if len(losses) == 1 else ""))
     if speeds := paired([pair for pair in pairs if _same_machine(*pair)], "tokens_per_second"):
         found.append(Measured("tokens_per_second", _logarithms(speeds), lone if len(speeds) == 1 else ""))
     elif speeds := paired(pairs, "tokens_per_second"):
         reason = "not measured on the same machine with as many threads"
         found.append(Measured("tokens_per_second", _logarithms(speeds), reason))
     return found
+
+
+def has_accuracy(pairs: Iterable[tuple[Row, Row]]) -> bool:
+    """Whether pairs of runs are read by cross-entropy and accuracy, not by perplexity."""
+    return measures_of(row["valid_accuracy"] for pair in pairs for row in pair).valid_accuracy is not None
 
 
 def paired(pairs: Iterable[tuple[Row, Row]], column: str) -> list[tuple[float, float]]:
@@ -168,8 +188,14 @@ def _same_machine(before: Row, after: Row) -> bool:
 
 def in_words(change: Change) -> str:
     """``validation perplexity +5.3 %``, or why that says nothing."""
-    name = "validation perplexity" if change.quantity == "valid_perplexity" else "tokens/s"
-    return f"{name} {change.reason or percent(change.change)}"
+    return f"{_NAMES[change.quantity]} {change.reason or amount(change, change.change)}"
+
+
+def amount(change: Change, value: float | None) -> str:
+    """A `value` of its change, threshold or smallest: ``+5.30 %``, of losses ``+0.0522 nats``; nothing of None."""
+    if change.quantity != "valid_loss" or value is None:
+        return percent(value)
+    return f"{value:+,.4f} nats" if math.isfinite(value) else "infinite"
 
 
 def percent(fraction: float | None) -> str:

@@ -2,7 +2,7 @@
 
 What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And whoever
 changes code until a gate lets it pass chooses by what the gate looks at, which must therefore not be the test text: its
-perplexities are shown and decide nothing.
+losses and accuracies are shown and decide nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gluon_rnn.metrics import perplexity as perplexity_of
-from gluon_rnn.regression.changes import Change, Limits, Measured, Verdict, in_words, measure, paired
+from gluon_rnn.regression.changes import Change, Limits, Measured, Quantity, Verdict, in_words, measure, paired
 from gluon_rnn.regression.pairing import Match, Row, differing_fields, match_runs
 from gluon_rnn.regression.significance import judge
 
@@ -34,6 +34,7 @@ class Point:
         reasons: of the verdict, and what else there is to know, such as a seed that failed.
         changes: its quantities.
         test_perplexity: baseline's and candidate's over the same runs; decides nothing.
+        test_accuracy: likewise, where it was measured.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Point:
     reasons: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     test_perplexity: tuple[float, float] | None = None
+    test_accuracy: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Comparison:
         limits: what was let pass.
         points: every one of the baseline, in its order.
         new: labels of the points that only the candidate has.
-        overall: the validation perplexity of all points that have several seeds, each a repeat of the others: a change
+        overall: the validation loss of all points that have several seeds, each a repeat of the others: a change
             too small to be told from chance at any of them may show in all. None where there are fewer than two.
     """
 
@@ -161,10 +163,10 @@ def _outcome(row: Row) -> str:
 def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
     """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
     measured = [measure(meeting.pairs, repeated=len(meeting.match.before) > 1) for meeting in meetings]
-    repeated = [
-        m.means for found in measured for m in found if m.quantity == "valid_perplexity" and len(m.logarithms) > 1
-    ]
-    together = [Measured("valid_perplexity", sorted(repeated))] if len(repeated) > 1 else []
+    repeated = [m for found in measured for m in found if m.quantity != "tokens_per_second" and len(m.logarithms) > 1]
+    # Nats are nats; only where all are read as such are they shown so, without a floor.
+    kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
+    together = [Measured(kind, sorted(m.means for m in repeated))] if len(repeated) > 1 else []
     compared = [m for found in (*measured, together) for m in found if not m.reason]
     findings = iter(judge([m.sample(limits) for m in compared]))
 
@@ -178,17 +180,22 @@ def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, 
 def _point(meeting: _Meeting, changes: tuple[Change, ...]) -> Point:
     faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
     held = any(change.verdict == "held" for change in changes) or (meeting.settled and not changes)
-    tests = paired(meeting.pairs, "test_loss")
+    losses, accuracies = (_means(paired(meeting.pairs, column)) for column in ("test_loss", "test_accuracy"))
     unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
-    before, after = ([pair[side] for pair in tests] for side in (0, 1))
     return Point(
         meeting.match.label,
         meeting.match.settings,
         "regressed" if faults else "held" if held else "not compared",
         (*faults, *meeting.remarks, *unmeasured, *(in_words(change) for change in changes if change.reason)),
         changes,
-        (perplexity_of(fmean(before)), perplexity_of(fmean(after))) if tests else None,
+        (perplexity_of(losses[0]), perplexity_of(losses[1])) if losses else None,
+        accuracies,
     )
+
+
+def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Of the baseline's and of the candidate's; None of no pairs."""
+    return (fmean(before for before, _ in pairs), fmean(after for _, after in pairs)) if pairs else None
 
 
 def _verdict(points: Sequence[Point], overall: Change | None, new: Sequence[str]) -> tuple[Verdict, str]:

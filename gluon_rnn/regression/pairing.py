@@ -21,8 +21,12 @@ _Points = dict[_Key, dict[int, Row]]
 
 #: Where a run happens and what is printed of it; and the seed, by which the repeats of one point are told apart.
 _NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
-#: Nats a token and tokens a second that can be reckoned with; beside them a loss is infinite after a divergence.
-_MEASURABLE = {"valid_loss": (-700.0, 1e100), "test_loss": (-700.0, 1e100), "tokens_per_second": (1e-100, 1e100)}
+#: What can be reckoned with, of losses in nats a target; beside that a loss is infinite after a divergence.
+_MEASURABLE = {
+    **dict.fromkeys(("valid_loss", "test_loss"), (-700.0, 1e100)),
+    **dict.fromkeys(("valid_accuracy", "test_accuracy"), (0.0, 1.0)),
+    "tokens_per_second": (1e-100, 1e100),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
 
 def _key(row: Row, *, by_threads: bool) -> _Key:
     settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
-    if settings["embed_size"] is None:
+    if settings["embed_size"] is None and settings["embedding"] == "random":
         settings["embed_size"] = settings["hidden_size"]
     settings |= {"device": unnumbered(str(row["device"])), "dataset_sha1": row["dataset_sha1"]}
     if by_threads:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.printable import printable
-from gluon_rnn.regression.changes import Change, Limits, percent
+from gluon_rnn.regression.changes import Change, Limits, Quantity, amount, percent
 from gluon_rnn.regression.comparison import Comparison, Point, compare
 from gluon_rnn.regression.significance import ALPHA, POWER
 
@@ -82,9 +82,9 @@ def as_json(comparison: Comparison) -> str:
     """The comparison for programs; everything is there, a number that is infinite or not known as null.
 
     ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
-    ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes`` and
-    ``test_perplexity`` (null, or baseline's and candidate's); ``new``, a list of labels; ``overall``, null or a change.
-    A change has the attributes of `Change`.
+    ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes``,
+    ``test_perplexity`` and ``test_accuracy`` (null, or baseline's and candidate's); ``new``, a list of labels;
+    ``overall``, null or a change. A change has the attributes of `Change`.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
     return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
@@ -99,7 +99,8 @@ def as_junit(comparison: Comparison) -> str:
         (point.label, point.verdict, "; ".join(point.reasons)) for point in comparison.points
     ]
     if comparison.overall:
-        cases.append(("all points together", comparison.overall.verdict, percent(comparison.overall.change)))
+        overall = comparison.overall
+        cases.append(("all points together", overall.verdict, amount(overall, overall.change)))
     if comparison.verdict == "not compared":
         cases.append(("comparison", "error", comparison.reason))
     tags = {"regressed": "failure", "not compared": "skipped", "error": "error"}
@@ -141,25 +142,38 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
         yield ("all points together", *_figures(comparison.overall, comparison), comparison.overall.verdict)
 
 
+#: What a quantity is called in a table, and its digits after the point.
+_SHOWN: dict[Quantity, tuple[str, int]] = {
+    "valid_perplexity": ("valid ppl", 2),
+    "valid_loss": ("valid loss", 4),
+    "tokens_per_second": ("tokens/s", 0),
+}
+
+
 def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
-    is_perplexity = change.quantity == "valid_perplexity"
-    digits = 2 if is_perplexity else 0
-    threshold = percent(change.threshold)
+    name, digits = _SHOWN[change.quantity]
+    threshold = amount(change, change.threshold)
+    both_sides = comparison.limits.two_sided and change.quantity != "tokens_per_second"
     return (
-        "valid ppl" if is_perplexity else "tokens/s",
+        name,
         str(change.pairs),
         f"{change.baseline:,.{digits}f}",
         f"{change.candidate:,.{digits}f}",
-        percent(change.change),
-        threshold.replace("+", "±") if is_perplexity and comparison.limits.two_sided else threshold,
-        percent(change.smallest),
+        amount(change, change.change),
+        threshold.replace("+", "±") if both_sides else threshold,
+        amount(change, change.smallest),
     )
 
 
 def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
-    if point.test_perplexity:
+    if point.test_perplexity and not point.test_accuracy:
         before, after = point.test_perplexity
         yield "test ppl", "", f"{before:,.2f}", f"{after:,.2f}", percent(after / before - 1), "", ""
+    elif point.test_perplexity and point.test_accuracy:
+        before, after = map(math.log, point.test_perplexity)
+        yield "test loss", "", f"{before:,.4f}", f"{after:,.4f}", f"{after - before:+,.4f} nats", "", ""
+        before, after = (100 * share for share in point.test_accuracy)
+        yield "test accuracy", "", f"{before:.2f} %", f"{after:.2f} %", f"{after - before:+.2f} points", "", ""
 
 
 def _notes(comparison: Comparison) -> list[str]:

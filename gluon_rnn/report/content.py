@@ -15,11 +15,13 @@ class Column:
         name: its heading.
         meaning: for whoever asks.
         digits: after the point, of numbers; None: a setting or words, shown as they are.
+        wide: whether it holds sentences, which a narrow page must not squeeze.
     """
 
     name: str
     meaning: str = ""
     digits: int | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,28 +51,31 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Perplexity against throughput.
+    """A loss against throughput.
 
     Attributes:
-        points: (tokens/s, perplexity, number in the ranking).
+        loss: what it is, with its unit.
+        points: (tokens/s, loss, number in the ranking).
         front: those of the Pareto front, with their names, fastest first.
     """
 
     title: str
+    loss: str
     points: Sequence[tuple[float, float, int]]
     front: Sequence[tuple[float, float, int, str]]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Perplexity after each epoch.
+    """A loss after each epoch.
 
     Attributes:
-        lines: the name of a point, and for each of its seeds the (epoch, perplexity) pairs; nameless
-            ones are drawn faintly.
+        loss: what it is, with its unit.
+        lines: the name of a point, and for each of its seeds the (epoch, loss) pairs; nameless ones are drawn faintly.
     """
 
     title: str
+    loss: str
     lines: Sequence[tuple[str, Sequence[Sequence[tuple[int, float]]]]]
 
 

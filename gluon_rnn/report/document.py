@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 from gluon_rnn.config import unnumbered
+from gluon_rnn.measures import Measure, measures_of, scored_on
 from gluon_rnn.records import RunRecord, describe
+from gluon_rnn.report.answers import confusion_tables, prediction_table
 from gluon_rnn.report.content import (
     Bars,
     Column,
@@ -35,35 +38,39 @@ from gluon_rnn.report.points import (
     ranked,
     varying,
 )
-from gluon_rnn.report.published import PUBLISHED
+from gluon_rnn.report.published import PUBLISHED, PUBLISHED_OF
 from gluon_rnn.report.reading import Findings, Row
 
-#: How much worse a perplexity may be for the sake of speed: about what a seed changes.
+#: How much worse a loss may be for the sake of speed: about what a seed changes.
 TOLERANCE = 0.05
+#: What everything is read by, whatever its loss is.
+_SPEED = Measure("tokens_per_second", "speed", "tokens/s", "at", 0)
+_STEP = Measure("step_ms_p50", "time of a step", "ms/step", "at", 1)
+_MEMORY = Measure("peak_mb", "memory", "peak MB", "at", 0)
+_SECONDS = Measure("wall_seconds", "time", "seconds", "in", 0)
 #: Curves and bars that can still be told apart.
 _NAMED_CURVES = 8
 _BARS = 30
 
 
 def compose(findings: Findings) -> Document:
-    """The report of `findings`: a part for each corpus, whose perplexities compare, and one on machines.
+    """The report of `findings`: a part for each group of runs whose losses compare, and one on machines.
 
-    Within a corpus runs of different machines, devices or thread counts are ranked in one table, which names the place
+    Within a group runs of different machines, devices or thread counts are ranked in one table, which names the place
     of each; they are never averaged, and speeds are set against each other within a place only.
     """
     places = places_of(findings.rows)
-    corpora: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in findings.rows:
-        # What is scored decides a perplexity as much as what it is scored on.
-        key = (row.record.dataset, row.record.dataset_sha1, row.record.max_eval_tokens)
-        corpora.setdefault(key, []).append(row)
+        groups.setdefault(scored_on(row.record), []).append(row)
     sections: list[Section] = []
-    for key in sorted(corpora, key=lambda key: tuple(map(str, key))):
-        sections += _Corpus(corpora[key], places).sections()
+    for key in sorted(groups, key=lambda key: tuple(map(str, key))):
+        sections += _Group(groups[key], places).sections()
     notes = list(findings.notes)
-    if len(corpora) > 1:
+    if len(groups) > 1:
         notes.append(
-            "There are several corpora, or parts of one that were scored: a perplexity compares within one only."
+            "There are several corpora, parts of one, ways to take its text apart, or objectives: a loss, or a "
+            "perplexity, compares within one only."
         )
     if len(places) > 1:
         notes.append(
@@ -84,24 +91,26 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{_count(len(rows), 'run')} ({said}){when}."
 
 
-class _Corpus:
-    """The part of a report on the rows of one corpus."""
+class _Group:
+    """The part of a report on rows whose losses are of one and the same."""
 
     def __init__(self, rows: Sequence[Row], places: Sequence[Place]) -> None:
         self.record = rows[0].record
-        self.points = ranked(points_of(rows, places))
+        self.measures = measures_of(row.record.valid_accuracy for row in rows)
+        self.loss = self.measures.loss
+        self.points = ranked(points_of(rows, places), self.loss.column)
         self.names = varying(self.points)
         letters = {point.place.letter for point in self.points}
         self.places = [place for place in places if place.letter in letters]
         self.axes = axes(self.points, self.names)
         self.numbers = {id(point): number for number, point in enumerate(self.points, 1)}
-        self.scored = any(point.mean("valid_perplexity") is not None for point in self.points)
+        self.scored = any(point.mean(self.loss.column) is not None for point in self.points)
         self.seeded = any(len(point.rows) > 1 for point in self.points)
 
     def sections(self) -> list[Section]:
         """All of them that have something to say."""
         found = [self._choice(), self._ranking(), self._trade(), *self._maps(), self._curves(), self._seeds()]
-        found += [self._time(), self._failures(), self._published()]
+        found += [self._confusion(), self._predictions(), self._time(), self._failures(), self._published()]
         return [section for section in found if section]
 
     def label(self, point: Point) -> str:
@@ -122,9 +131,18 @@ class _Corpus:
         where = [Column("place", "machine, device and threads; see the end")] if len(self.places) > 1 else []
         return [*where, *(Column(name, _meaning(name)) for name in names or self.names)]
 
+    @property
+    def axis(self) -> str:
+        """What stands at an axis of losses."""
+        return f"validation {self.loss.name}" + (f" ({self.loss.unit})" if self.loss.unit else "")
+
+    def measured(self, measures: Iterable[Measure]) -> list[Measure]:
+        """Those of `measures` that any point has."""
+        return [item for item in measures if any(point.mean(item.column) is not None for point in self.points)]
+
     def _choice(self) -> Section:
         record = self.record
-        heading = f"Corpus {record.dataset or 'unknown'}"
+        heading = f"Corpus {record.dataset or 'unknown'}, {_taken_as(record)}"
         notes = [self._training()]
         if record.max_eval_tokens:
             notes.append(f"Scored on the first {record.max_eval_tokens:,} tokens of validation and test only.")
@@ -134,22 +152,24 @@ class _Corpus:
             return Section(heading, level=2, notes=notes)
         choices = []
         best = good[0]
-        if best.mean("valid_perplexity") is not None:
-            choices.append(("Best perplexity", f"{self._costs(best)}.{self._certainty(best)}"))
+        if best.mean(self.loss.column) is not None:
+            choices.append((f"Best {self.loss.name}", f"{self._costs(best)}.{self._certainty(best)}"))
         for place in self.places:
             here = [point for point in good if point.place is place]
             on = self.on(place)
-            if front := pareto_front(here):
-                middle = compromise(front)
-                text = f"Beaten by none in both perplexity and speed: {len(front)} of {_count(len(here), 'point')}, "
+            if front := pareto_front(here, self.loss.column):
+                middle = compromise(front, self.loss.column)
+                text = (
+                    f"Beaten by none in both {self.loss.name} and speed: {len(front)} of {_count(len(here), 'point')}, "
+                )
                 text += "fastest first: "
                 text += "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in front) + "."
                 choices.append((f"Pareto front{on}", text))
                 if middle:
                     choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}."))
-            fastest = fastest_within(here, TOLERANCE)
+            fastest = fastest_within(here, TOLERANCE, self.loss.column)
             if fastest:
-                text = "The point of the best perplexity" if fastest is best else self._costs(fastest)
+                text = f"The point of the best {self.loss.name}" if fastest is best else self._costs(fastest)
                 choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
             elif here and not self.scored:
                 fastest = max(here, key=lambda point: point.mean("tokens_per_second") or 0.0)
@@ -159,9 +179,9 @@ class _Corpus:
     def _costs(self, point: Point) -> str:
         """``cell=gru: validation perplexity 100.00, test 90.00, at 1,000 tokens/s, 500 MB and 30 s a run``."""
         results = [
-            f"{words} {figure(value, 2)}"
-            for words, name in (("validation perplexity", "valid_perplexity"), ("test", "test_perplexity"))
-            if (value := point.mean(name)) is not None
+            f"{measure.words} {measure.written(value)}"
+            for measure in self.measures.all
+            if (value := point.mean(measure.column)) is not None
         ]
         costs = [
             f"{figure(value, 0)} {unit}"
@@ -172,20 +192,20 @@ class _Corpus:
         return f"{self.label(point)}: {', '.join(parts)}"
 
     def _certainty(self, best: Point) -> str:
-        found = best.spread("valid_perplexity")
+        found = best.spread(self.loss.column)
         if found is None or found.low is None or found.high is None:
             return (
-                " One seed stands behind it: seeds alone move a perplexity by several per cent, so small differences "
-                "decide nothing."
+                f" One seed stands behind it: seeds alone move a {self.loss.name} by several per cent, so small "
+                "differences decide nothing."
             )
         others = [
             point
             for point in self.points
-            if point is not best and point.ok and (mean := point.mean("valid_perplexity")) and mean <= found.high
+            if point is not best and point.ok and (mean := point.mean(self.loss.column)) and mean <= found.high
         ]
         return (
-            f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {figure(found.low, 2)} to "
-            f"{figure(found.high, 2)}; "
+            f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {self.loss.written(found.low)} to "
+            f"{self.loss.written(found.high)}; "
             + (
                 f"the means of {_count(len(others), 'other point')} lie below its end."
                 if others
@@ -203,7 +223,7 @@ class _Corpus:
         if len(known) > 1:
             return (
                 "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
-                "compare perplexities between rows that agree in them."
+                "compare results between rows that agree in them."
             )
         return f"{whose}: {self._amount(records[0])}."
 
@@ -221,20 +241,12 @@ class _Corpus:
             if name not in self.names
             and len({getattr(row.record, name) for point in self.points for row in point.rows}) > 1
         ]
-        measures = (
-            ("valid ppl", "valid_perplexity", 2),
-            ("test ppl", "test_perplexity", 2),
-            ("tokens/s", "tokens_per_second", 0),
-            ("ms/step", "step_ms_p50", 1),
-            ("peak MB", "peak_mb", 0),
-            ("seconds", "wall_seconds", 0),
-        )
-        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
+        shown = self.measured((*self.measures.all, _SPEED, _STEP, _MEMORY, _SECONDS))
         columns = [
             Column("no.", "place in the ranking", 0),
             *self.setting_columns(),
             *(Column(name, _meaning(name)) for name in amounts),
-            *(Column(name, _meaning(column), digits) for name, column, digits in shown),
+            *(Column(measure.title, _meaning(measure.column), measure.digits) for measure in shown),
             *([Column("seeds", "runs that the figures are means over", 0)] if self.seeded else []),
             Column("status", _meaning("status")),
         ]
@@ -242,10 +254,10 @@ class _Corpus:
         def cells(point: Point) -> list[Any]:
             ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
             seeds = [len(point.counted)] if self.seeded else []
-            means = [point.mean(column) for _, column, _ in shown]
+            means = [_mean(point, measure) for measure in shown]
             return [self.numbers[id(point)], *self.settings(point), *ran, *means, *seeds, point.status]
 
-        by = "validation perplexity" if self.scored else "tokens/s"
+        by = f"validation {self.loss.name}" if self.scored else "tokens/s"
         notes = [f"Best first, by {by}" + (", each a mean over seeds." if self.seeded else ".")]
         if any(not point.ok for point in self.points):
             notes.append("Points of which a run went wrong come last, with what their good runs, or else all, came to.")
@@ -255,17 +267,19 @@ class _Corpus:
         return Section("Ranking", notes=notes, tables=tables)
 
     def _trade(self) -> Section | None:
+        title = f"{self.loss.name.capitalize()} against throughput"
         plots, rows = [], []
         for place in self.places:
-            here = comparable(point for point in self.points if point.place is place)
-            front = pareto_front(here)
+            here = comparable((point for point in self.points if point.place is place), self.loss.column)
+            front = pareto_front(here, self.loss.column)
             if len(here) < 2:
                 continue
             on = self.on(place)
-            spots = {id(p): (p.mean("tokens_per_second") or 0.0, p.mean("valid_perplexity") or 0.0) for p in here}
+            spots = {id(p): (p.mean("tokens_per_second") or 0.0, p.mean(self.loss.column) or 0.0) for p in here}
             plots.append(
                 Scatter(
-                    f"Perplexity against throughput{on}",
+                    f"{title}{on}",
+                    self.axis,
                     [(*spots[id(point)], self.numbers[id(point)]) for point in here],
                     [(*spots[id(p)], self.numbers[id(p)], p.label(self.names)) for p in front],
                 )
@@ -274,9 +288,11 @@ class _Corpus:
         if not plots:
             return None
         columns = [Column("no.", "place in the ranking", 0), *self.setting_columns()]
-        columns += [Column("valid ppl", digits=2), Column("tokens/s", digits=0), Column("peak MB", digits=0)]
-        note = "On the line: the Pareto front, the points that no other beats in perplexity without being slower."
-        return Section("Perplexity against throughput", notes=[note], plots=plots, tables=[Table(columns, rows)])
+        columns += [Column(measure.title, digits=measure.digits) for measure in (self.loss, _SPEED, _MEMORY)]
+        note = (
+            f"On the line: the Pareto front, the points that no other beats in {self.loss.name} without being slower."
+        )
+        return Section(title, notes=[note], plots=plots, tables=[Table(columns, rows)])
 
     def _maps(self) -> list[Section]:
         """One for each pair of axes."""
@@ -284,12 +300,9 @@ class _Corpus:
 
     def _pair(self, first: str, second: str) -> Section:
         others = [name for name in self.names if name not in (first, second)]
-        measures = (
-            ("Validation perplexity", "valid_perplexity", 2, True),
-            ("Tokens/s", "tokens_per_second", 0, False),
-            ("Peak MB", "peak_mb", 0, True),
-        )
-        shown = [item for item in measures if any(p.mean(item[1]) is not None for p in self.points)]
+        titles = {m: f"Validation {m.name}" + f", {m.unit}" * bool(m.unit) for m in self.measures.valid}
+        titles |= {_SPEED: "Tokens/s", _MEMORY: "Peak MB"}
+        shown = self.measured(titles)
         plots: list[HeatMap] = []
         rows: list[list[Any]] = []
         for place in self.places:
@@ -300,20 +313,21 @@ class _Corpus:
             for point in here:
                 best.setdefault((down.index(point.settings[first]), across.index(point.settings[second])), point)
             on = self.on(place)
-            for title, name, digits, lower_is_better in shown:
+            for measure in shown:
                 cells: dict[tuple[int, int], tuple[float | None, str]] = {
-                    spot: (value, figure(value, digits)) if p.ok and value is not None else (None, p.status)
+                    spot: (value, figure(value, measure.digits)) if p.ok and value is not None else (None, p.status)
                     for spot, p in best.items()
-                    for value in [p.mean(name)]
+                    for value in [_mean(p, measure)]
                 }
+                title, lower_is_better = titles[measure] + on, measure in (self.loss, _MEMORY)
                 plots.append(
-                    HeatMap(title + on, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
+                    HeatMap(title, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
                 )
             for _, point in sorted(best.items(), key=lambda item: item[0]):
-                means = [point.mean(name) for _, name, _, _ in shown]
+                means = [_mean(point, measure) for measure in shown]
                 rows.append([*self.settings(point, (first, second)), *means, point.label(others)])
         columns = self.setting_columns((first, second))
-        columns += [Column(title, _meaning(name), digits) for title, name, digits, _ in shown]
+        columns += [Column(titles[measure], _meaning(measure.column), measure.digits) for measure in shown]
         notes = []
         if others:
             columns.append(Column("with", "the other settings of the point shown"))
@@ -324,7 +338,7 @@ class _Corpus:
         return Section(f"{first} and {second}", notes=notes, plots=plots, tables=[Table(columns, rows)])
 
     def _curves(self) -> Section | None:
-        lines = [(point, [row.curve for row in point.rows if len(row.curve) > 1]) for point in self.points]
+        lines = [(point, [c for row in point.rows if len(c := self.curve(row.record)) > 1]) for point in self.points]
         lines = [(point, curves) for point, curves in lines if curves]
         if not lines:
             return None
@@ -332,22 +346,24 @@ class _Corpus:
             (self.label(point) if number < _NAMED_CURVES else "", curves)
             for number, (point, curves) in enumerate(lines)
         ]
-        notes = ["Validation perplexity after each epoch" + (", a line for each seed." if self.seeded else ".")]
+        notes = [f"Validation {self.loss.name} after each epoch" + (", a line for each seed." if self.seeded else ".")]
         if len(lines) > _NAMED_CURVES:
             notes.append(f"The {_NAMED_CURVES} best-ranked points are named, the others are faint.")
-        return Section("Learning curves", notes=notes, plots=[Curves("Learning curves", named)])
+        return Section("Learning curves", notes=notes, plots=[Curves("Learning curves", self.axis, named)])
+
+    def curve(self, record: RunRecord) -> tuple[tuple[int, float], ...]:
+        """(epoch, validation loss) after each epoch that has one."""
+        found = ((epoch.epoch, getattr(epoch, self.loss.column)) for epoch in record.history)
+        return tuple(sorted((n, value) for n, value in found if None not in (n, value) and math.isfinite(value)))
 
     def _seeds(self) -> Section | None:
         if not self.seeded:
             return None
-        measures = (
-            ("valid ppl", "valid_perplexity", 2),
-            ("test ppl", "test_perplexity", 2),
-            ("tokens/s", "tokens_per_second", 0),
-        )
+        measures = (*self.measures.all, _SPEED)
         columns = [*self.setting_columns(), Column("seeds", "runs that ended well", 0)]
-        for title, name, digits in measures:
-            columns.append(Column(f"{title} mean", _meaning(name), digits))
+        for measure in measures:
+            title, digits = measure.title, measure.digits
+            columns.append(Column(f"{title} mean", _meaning(measure.column), digits))
             columns.append(Column("sd", f"standard deviation (n - 1) of {title}", digits))
             columns.append(Column(f"{CONFIDENCE:.0%} low", f"of the mean of {title}", digits))
             columns.append(Column(f"{CONFIDENCE:.0%} high", f"of the mean of {title}", digits))
@@ -357,9 +373,10 @@ class _Corpus:
             if len(good) < 2:
                 continue
             cells: list[Any] = [*self.settings(point), len(good)]
-            for _, name, _ in measures:
-                s = point.spread(name)
-                cells += [s.mean, s.deviation, s.low, s.high] if s else [None] * 4
+            for measure in measures:
+                s = point.spread(measure.column)
+                found = (s.mean, s.deviation, s.low, s.high) if s else (None,) * 4
+                cells += [None if value is None else measure.figure(value) for value in found]
             rows.append(cells)
         if not rows:
             return None
@@ -368,6 +385,28 @@ class _Corpus:
             "that ended well. Two points whose intervals overlap widely are not told apart by these runs."
         )
         return Section("Over seeds", notes=[note], tables=[Table(columns, rows)])
+
+    def _confusion(self) -> Section | None:
+        for record, whose in self.answers():
+            if record.confusion:
+                notes, tables = confusion_tables(record.confusion)
+                return Section("What was taken for what", notes=[whose, *notes], tables=tables)
+        return None
+
+    def _predictions(self) -> Section | None:
+        for record, whose in self.answers():
+            if record.predictions:
+                notes, table = prediction_table(record.predictions)
+                return Section("Predictions beside the truth", notes=[whose, *notes], tables=[table])
+        return None
+
+    def answers(self) -> Iterator[tuple[RunRecord, str]]:
+        """The best-ranked point's runs, by seed, and a sentence on whose answers those of one are."""
+        best = self.points[0]
+        for record in best.counted:
+            split = "validation" if record.test_loss is None else "test"
+            seed = f", seed {record.seed}" if len(best.rows) > 1 else ""
+            yield record, f"Of no. 1 in the ranking ({self.label(best)}{seed}), on {split}."
 
     def _time(self) -> Section | None:
         runs, resumed = [], False
@@ -438,7 +477,7 @@ class _Corpus:
         return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
 
     def _published(self) -> Section | None:
-        if self.record.dataset != "wikitext-2" or not self.scored:
+        if not self.scored or any(getattr(self.record, name) != value for name, value in PUBLISHED_OF.items()):
             return None
         best: dict[tuple[Any, Any], Point] = {}
         for point in self.points:
@@ -496,6 +535,19 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     if differ:
         notes.append(f"The runs differ in {_listed(differ)}, which can move speeds and the last bits of a result.")
     return Section("Machines and versions", level=2, notes=notes, tables=[Table(columns, found)])
+
+
+def _taken_as(record: RunRecord) -> str:
+    """``characters, next_token``: what a text was taken apart into, and what was asked of it."""
+    parts = [f"{record.level}s", *["lower case"] * bool(record.lower)]
+    parts += [f"seen {record.min_freq:,} times or more"] * (record.min_freq > 1)
+    return ", ".join([*parts, record.objective])
+
+
+def _mean(point: Point, measure: Measure) -> float | None:
+    """Over seeds, as people read it."""
+    value = point.mean(measure.column)
+    return None if value is None else measure.figure(value)
 
 
 def _network(point: Point) -> str:

@@ -120,7 +120,7 @@ def _scatter(plot: Scatter) -> Figure:
     _scale(axes.xaxis, [speed for speed, *_ in plot.points])
     axes.margins(0.08, 0.1)
     axes.set_xlabel("training tokens/s")
-    axes.set_ylabel("validation perplexity")
+    axes.set_ylabel(plot.loss)
     axes.set_title(plot.title, fontsize=10)
     names = [f"{number}  {_short(name)}" for _, _, number, name in plot.front]
     axes.annotate(
@@ -149,7 +149,7 @@ def _curves(plot: Curves) -> Figure:
     _scale(axes.yaxis, [loss for _, loss in every])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation perplexity")
+    axes.set_ylabel(plot.loss)
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.14), frameon=False, fontsize=9, handlelength=4)
     return figure
 
@@ -178,7 +178,7 @@ def _bars(plot: Bars) -> Figure:
 
 def _scale(axis: Any, values: list[float]) -> None:
     """Plain figures on `axis`; a logarithm where they range widely, as after a divergence."""
-    if max(values) > 5 * min(values):
+    if max(values) > 5 * min(values) > 0:
         axis._set_axes_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())

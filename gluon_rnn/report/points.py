@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from gluon_rnn.config import RunConfig, unnumbered, varying_fields
+from gluon_rnn.measures import SCORED_ON
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.reading import Row
 
 CONFIDENCE = 0.95
 
-#: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what makes a corpus.
-_NO_SETTING = frozenset({"dataset", "max_eval_tokens", "seed", "device", "threads", "log_interval"})
+#: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what is scored.
+_NO_SETTING = frozenset({"seed", "device", "threads", "log_interval", *SCORED_ON})
 
 _LARGEST = 1e300
 
@@ -184,8 +185,8 @@ def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def ranked(points: Iterable[Point]) -> list[Point]:
-    """Best first: by mean validation perplexity, or by tokens/s where nothing was evaluated.
+def ranked(points: Iterable[Point], loss: str) -> list[Point]:
+    """Best first: by the mean of the validation `loss`, a column, or by tokens/s where nothing was evaluated.
 
     Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong come after those
     that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
@@ -194,43 +195,42 @@ def ranked(points: Iterable[Point]) -> list[Point]:
     def key(point: Point) -> tuple[int, float, float, str]:
         statuses = {row.record.status for row in point.rows}
         order = 0 if statuses == {"ok"} else 1 if "ok" in statuses else 2 if "diverged" in statuses else 3
-        loss, speed = point.mean("valid_perplexity"), point.mean("tokens_per_second")
-        return order, math.inf if loss is None else loss, -(speed or 0.0), f"{point.place.letter} {point.settings}"
+        found, speed = point.mean(loss), point.mean("tokens_per_second")
+        return order, math.inf if found is None else found, -(speed or 0.0), f"{point.place.letter} {point.settings}"
 
     return sorted(points, key=key)
 
 
-def comparable(points: Iterable[Point]) -> list[Point]:
-    """The points whose perplexity and speed can both be put on an axis."""
+def comparable(points: Iterable[Point], loss: str) -> list[Point]:
+    """The points whose `loss` and speed can both be put on an axis, be it one of logarithms."""
     return [
         point
         for point in points
-        if point.ok
-        and all(0 < (point.mean(name) or 0) < math.inf for name in ("valid_perplexity", "tokens_per_second"))
+        if point.ok and all(0 < (point.mean(name) or 0) < math.inf for name in (loss, "tokens_per_second"))
     ]
 
 
-def pareto_front(points: Iterable[Point]) -> list[Point]:
-    """The `comparable` points of one place that no other beats in perplexity without being slower; fastest first."""
+def pareto_front(points: Iterable[Point], loss: str) -> list[Point]:
+    """The `comparable` points of one place that no other beats in `loss` without being slower; fastest first."""
     front: list[Point] = []
     least = math.inf
-    found = [(_known(p, "tokens_per_second"), _known(p, "valid_perplexity"), p) for p in comparable(points)]
-    for _, loss, point in sorted(found, key=lambda item: (-item[0], item[1])):
-        if loss < least:
-            least = loss
+    found = [(_known(p, "tokens_per_second"), _known(p, loss), p) for p in comparable(points, loss)]
+    for _, value, point in sorted(found, key=lambda item: (-item[0], item[1])):
+        if value < least:
+            least = value
             front.append(point)
     return front
 
 
-def compromise(front: Sequence[Point]) -> Point | None:
-    """The point of a Pareto front that is nearest to having both its best perplexity and its best throughput.
+def compromise(front: Sequence[Point], loss: str) -> Point | None:
+    """The point of a Pareto front that is nearest to having both its best `loss` and its best throughput.
 
     Both are taken as logarithms and scaled to 0 .. 1 over the front, so that neither unit decides. None of a front of
     fewer than three points, which has no middle.
     """
     if len(front) < 3:
         return None
-    losses = [math.log(_known(point, "valid_perplexity")) for point in front]
+    losses = [math.log(_known(point, loss)) for point in front]
     speeds = [math.log(_known(point, "tokens_per_second")) for point in front]
 
     def distance(number: int) -> float:
@@ -242,14 +242,14 @@ def compromise(front: Sequence[Point]) -> Point | None:
     return front[min(range(len(front)), key=distance)]
 
 
-def fastest_within(points: Iterable[Point], share: float) -> Point | None:
-    """The fastest of the `comparable` points whose perplexity is at most `share` above the lowest of them."""
-    found = comparable(points)
+def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | None:
+    """The fastest of the `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    found = comparable(points, loss)
     if not found:
         return None
-    bound = (1 + share) * min(_known(point, "valid_perplexity") for point in found)
+    bound = (1 + share) * min(_known(point, loss) for point in found)
     return max(
-        (point for point in found if _known(point, "valid_perplexity") <= bound),
+        (point for point in found if _known(point, loss) <= bound),
         key=lambda point: _known(point, "tokens_per_second"),
     )
 

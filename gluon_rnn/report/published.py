@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+#: What they are of.
+PUBLISHED_OF: dict[str, Any] = {
+    "dataset": "wikitext-2",
+    "objective": "language_model",
+    "level": "word",
+    "lower": False,
+    "min_freq": 1,
+}
 #: Model, source, training, validation, test.
 PUBLISHED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("LSTM 200, tied, dropout 0.2", "GluonNLP 0.10 model zoo", "NT-ASGD, 750 epochs, best 35", 108.17, 102.49),

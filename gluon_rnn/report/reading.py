@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.records import RUN_ID, RunRecord, load_epochs, load_results, read_records, table_rows, without_paths
+from gluon_rnn.metrics import EpochResult
+from gluon_rnn.records import (
+    EPOCH_COLUMNS,
+    RUN_ID,
+    RunRecord,
+    load_epochs,
+    load_results,
+    read_records,
+    table_rows,
+    without_paths,
+)
 
+#: Columns of every ``epochs.csv``, whichever version wrote it.
+_ALWAYS_MEASURED = [item.name for item in fields(EpochResult) if item.default is MISSING]
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
 _LOG_TAIL_BYTES = 16_384
@@ -28,13 +39,11 @@ class Row:
     Attributes:
         folder: of results, as a short name that tells it from the others.
         record: what came of it; a column that its table lacks is at its default, or empty.
-        curve: (epoch, validation perplexity) after each epoch.
         log: the last lines of its log, where it went wrong and the log is still there.
     """
 
     folder: str
     record: RunRecord
-    curve: tuple[tuple[int, float], ...] = ()
     log: str = ""
 
 
@@ -63,16 +72,15 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     seen: set[tuple[Any, ...]] = set()
     twice = 0
     for directory, name in zip(directories, names, strict=True):
-        records, damaged = _records(directory)
+        records, damaged = _records(directory, notes)
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
-        curves = _curves(directory, notes)
         for record in sorted(records, key=lambda record: record.run_id):
             identity = (record.run_id, record.machine_id, record.started_at, record.wall_seconds)
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
                 log = "" if record.status == "ok" else _log_tail(directory, record.run_id)
-                rows.append(Row(name, record, curves.get(record.run_id, ()), log))
+                rows.append(Row(name, record, log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
     return Findings(tuple(names), tuple(rows), tuple(notes))
@@ -87,50 +95,47 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
     return [path.name if str(path) == common else path.relative_to(common).as_posix() for path in paths]
 
 
-def _records(directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
+def _records(directory: Path, notes: list[str]) -> tuple[list[RunRecord], dict[Path, str]]:
     if not os.path.isdir(directory):
         raise UserError(f"{directory} is no folder of results; name one such as results/quick")
     records, damaged = read_records(directory)
     if not records and (directory / "runs.csv").exists():
-        records = list(_tabulated(directory))
+        records = list(_tabulated(directory, notes))
     if not records:
         raise UserError(f"there are no runs in {directory}; run a sweep first, or name a folder such as results/quick")
     return records, damaged
 
 
-def _tabulated(directory: Path) -> Iterator[RunRecord]:
+def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
     """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
+    histories = _histories(directory, notes)
     words = {
         name
         for name, info in RunRecord.model_fields.items()
         if str in (info.annotation, *map(type, get_args(info.annotation)))
     }
     for row in table_rows(load_results(directory)):
-        yield RunRecord.model_construct(None, **row | {name: "" for name in words if row[name] is None})
+        known = row | {name: "" for name in words if row[name] is None}
+        yield RunRecord.model_construct(None, **known | {"history": histories.get(row["run_id"], ())})
 
 
-def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.isna(value))
-
-
-def _curves(directory: Path, notes: list[str]) -> dict[str, tuple[tuple[int, float], ...]]:
-    """Validation perplexities by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own."""
+def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult, ...]]:
+    """Epochs by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own; None for an empty cell."""
     whole = directory / "epochs.csv"
-    found: dict[str, list[tuple[int, float]]] = {}
+    found: dict[str, list[EpochResult]] = {}
     for path in [whole] if whole.exists() else sorted(directory.glob("runs/*/epochs.csv")):
         try:
             frame = load_epochs(path)
-            columns = [frame[name].tolist() for name in ("run_id", "epoch", "valid_perplexity")]
-        except (UserError, KeyError) as error:
-            reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
-            notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(reason)}")
+            for name in _ALWAYS_MEASURED:
+                if name not in frame:
+                    raise UserError(f"it has no column {name}")
+        except UserError as error:
+            notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(str(error))}")
             continue
-        for run_id, epoch, perplexity in zip(*columns, strict=True):
-            if not _is_missing(epoch) and math.isfinite(perplexity):
-                found.setdefault(str(run_id), []).append((int(epoch), float(perplexity)))
-    return {run_id: tuple(sorted(points)) for run_id, points in found.items()}
+        for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+            known: Any = {name: row[name] for name in EPOCH_COLUMNS if name in row}
+            found.setdefault(str(known.pop("run_id")), []).append(EpochResult(**known))
+    return {run_id: tuple(history) for run_id, history in found.items()}
 
 
 def _log_tail(directory: Path, run_id: str) -> str:
