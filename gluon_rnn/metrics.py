@@ -150,7 +150,7 @@ class EpochResult:
     seconds: Annotated[float, Field(description="seconds of training, evaluation left out")]
     valid_accuracy: Annotated[
         float | None,
-        Field(description="share of validation's targets that were the likeliest; empty for a language model"),
+        Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, measured as test_loss is")] = None
 

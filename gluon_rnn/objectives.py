@@ -35,7 +35,7 @@ class Objective:
         classes: of targets, by id.
         labelled: whether the targets are labels, not tokens of the text.
         carries_state: whether a batch goes on where the one before it ended.
-        counts_correct: whether the likeliest target is looked for: of a language model's large vocabulary it is not.
+        counts_correct: whether the likeliest target is looked for: among a language model's many words it is not.
         train_tokens: read in one epoch.
         train_sequences: that they are cut into.
     """
@@ -87,7 +87,7 @@ def _language_model(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Con
         classes=corpus.vocab.idx_to_token,
         labelled=False,
         carries_state=True,
-        counts_correct=False,
+        counts_correct=config.level == "character",
         train_tokens=sum(window.tokens for window in windows),
         train_sequences=len(windows) * config.batch_size,
     )

@@ -33,6 +33,7 @@ from gluon_rnn.metrics import (
     Prediction,
     Progress,
     perplexity,
+    sequences_per_second,
     step_milliseconds,
     tokens_per_second,
 )
@@ -168,7 +169,7 @@ class RunRecord(RunConfig):
     test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")] = None
     valid_accuracy: Annotated[
         float | None,
-        Field(description="share of validation's targets that were the likeliest; empty for a language model"),
+        Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, at best_epoch")] = None
     train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
@@ -311,7 +312,7 @@ def make_record(
         valid_tokens_scored=progress.valid_tokens_scored,
         test_tokens_scored=progress.test_tokens_scored,
         tokens_per_second=speed,
-        sequences_per_second=_sequences_per_second(progress, speed),
+        sequences_per_second=sequences_per_second(progress, speed),
         step_ms_p50=step_milliseconds(progress.laps, 50),
         step_ms_p95=step_milliseconds(progress.laps, 95),
         train_seconds=progress.train_seconds,
@@ -327,12 +328,6 @@ def make_record(
         predictions=progress.predictions,
         confusion=progress.confusion,
     )
-
-
-def _sequences_per_second(progress: Progress, speed: float | None) -> float | None:
-    if not speed or not progress.train_tokens or not progress.train_sequences:
-        return None
-    return speed * progress.train_sequences / progress.train_tokens
 
 
 #: The folders of an absolute path, which holds spaces only where it is quoted.
