@@ -18,7 +18,7 @@ CORE = [
     "filelock>=3.30",
     "platformdirs>=4",
     "nvidia-ml-py>=12",
-    # Tokens and stop words of tweets. Others would make other runs: gluon_rnn/corpora/airline_tweets.py knows them.
+    # Tokens and stop words of tweets. Others would make other runs: gluon_rnn/corpora/airline_tweets.py would refuse.
     "nltk>=3.9",
     "stop-words==2018.7.23",  # the next release, of 2025, has eight times the words and needs Python 3.11
     # Reports and gates; imported where they are made, never by a worker.

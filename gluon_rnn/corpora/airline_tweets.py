@@ -2,14 +2,13 @@
 
 Collected by CrowdFlower (Figure Eight) and published on Kaggle, which asks for a login, as Tweets.csv of 15 columns
 (3,421,431 bytes). The public copies below serve those very bytes: their Git blobs were compared; the addresses
-themselves could not be tried where this was written. Of the columns five are kept, as the course notebook does that
-brought this corpus here: `FILES` names the file that is made of them, which is also taken where it lies. Whoever has
-Kaggle's may put that there.
+themselves could not be tried where this was written. Of the columns five are kept: `FILES` names the file that is made
+of them, which is also taken where it lies. Whoever has Kaggle's may put that there.
 
 How the tweets are read:
 
 * tokens in lower case by NLTK's ``TweetTokenizer``, without the 174 English stop words of ``stop-words`` 2018.7.23 (the
-  1,333 of its later release hold "great", "sorry" and "late", which would take the mood out with the noise);
+  1,333 of its later release hold "great", "best" and "sorry", which would take the mood out with the noise);
 * no tweet is left empty by that, since each names an airline;
 * 30 % are test and of the rest 30 % validation, at random with each class's share kept, by GluonNLP's
   ``train_valid_split``. The seed is the corpus's own, not the run's: every run scores the same tweets.

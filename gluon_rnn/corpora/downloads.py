@@ -49,8 +49,8 @@ def fetch_first(
     such source), and a short reason for the URL of each source that failed.
 
     ``names`` are the files to take from archives. ``restore`` makes of a file that is served in another form what it
-    should be. ``scratch`` is a folder for unfinished files; it is left as it was
-    found. Proxies are those of the environment (``https_proxy`` and so on).
+    should be. ``scratch`` is a folder for unfinished files; it is left as it was found. Proxies are those of the
+    environment (``https_proxy`` and so on).
     """
     failed: dict[str, str] = {}
     for source in sources:

@@ -9,8 +9,8 @@ usual order of models within a minute of training:
   all topics stand between the words of a topic, so a bigram model loses the thread where a recurrent one can hold it.
 
 For classification and tagging it is a language of the same grammar with fewer words, which mean different things: any
-may be a noun, a verb or an adjective, so that a tag is told by what stands around a word, but not always; and the topics
-have all of them, each with other favourites, so that a sentence's topic can be made out, but not always.
+may be a noun, a verb or an adjective, so that a tag is told by what stands around a word, but not always; and the
+topics have all of them, each with other favourites, so that a sentence's topic can be made out, but not always.
 
 All chance comes from numpy's ``RandomState(seed).random_sample()``, whose stream numpy froze for good (NEP 19,
 "Random Number Generator Policy"). The rest is integers, sums, products and quotients: no platform's ``pow`` or
@@ -69,8 +69,8 @@ def generate(objective: str = "language_model") -> dict[str, bytes]:
 class _Language:
     """Words and grammar. ``uniform`` gives the next random number in [0, 1).
 
-    ``shared`` is how many words the topics and classes have in common; None: none. Then half of what describes a noun is
-    another noun, which nothing around it tells from an adjective.
+    ``shared`` is how many words the topics and classes have in common; None: none. If they have any, half of what
+    describes a noun is another noun, which nothing around it tells from an adjective.
     """
 
     def __init__(self, uniform: Callable[[], float], *, topics: int = TOPICS, shared: int | None = None) -> None:

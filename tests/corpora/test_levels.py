@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gluon_rnn.config import configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.content import cut, describe
-from gluon_rnn.corpora.encoded import Corpus, cache_directory
+from gluon_rnn.corpora.encoded import Corpus, Reading, restore
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.sweep import _check_fit
@@ -58,13 +59,15 @@ def test_rare_tokens_are_unknown_and_padding_has_an_id(tmp_path: Path) -> None:
 
 
 def test_each_way_of_reading_is_kept_for_itself(tmp_path: Path) -> None:
-    place = folder(tmp_path, "A b a\nb a c\n")
-    for level in ("word", "character"):
-        files = find_corpus(place, level=level)
-        for settings in ({}, {"lower": True}, {"min_freq": 2}, {"padding": True}):
-            sizes = {len(load_corpus(files, level=level, **settings).vocab) for _ in "ab"}  # type: ignore[arg-type]
-            assert len(sizes) == 1
-    assert len(list(cache_directory().glob("corpus-*"))) == 8
+    files = find_corpus(folder(tmp_path, "A b a\n"))
+    read = load_corpus(files)
+    reading = Reading("language_model", "word", lower=False, min_freq=1, padding=False)
+    kept = restore(files, reading)
+    assert kept is not None
+    assert tokens(kept) == tokens(read)
+    others: list[dict[str, Any]] = [{"objective": "next_token"}, {"level": "character"}, {"lower": True}]
+    for other in [*others, {"min_freq": 2}, {"padding": True}]:
+        assert restore(files, reading._replace(**other)) is None
 
 
 @pytest.mark.parametrize(
