@@ -221,7 +221,7 @@ def test_sentences_are_not_squeezed_on_a_phone(browser: Browser, tmp_path: Path,
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     texts = page.locator("section:has(h3:text-is('Predictions beside the truth')) td").all()
     assert len(texts) == 3
-    assert min((text.bounding_box() or {"width": 0})["width"] for text in texts) >= 240
+    assert min((text.bounding_box() or {"width": 0})["width"] for text in texts) >= 176
 
 
 @pytest.mark.parametrize(
