@@ -11,6 +11,7 @@ import pytest
 
 from gluon_rnn import write_report
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.metrics import Prediction
 from tests.test_records import epoch, keep
 from tests.test_report import PAYLOADS, good, hostile, hostile_answers, hostile_everywhere, make
 
@@ -210,9 +211,17 @@ def test_nothing_that_was_answered_runs_and_a_phone_shows_it(
     assert visit.requests == [path.as_uri()]
     assert visit.troubles == []
     assert visit.page.locator("img, iframe, a, script").count() == 1
-    # Sentences are not squeezed to a word a line; their table scrolls instead.
-    texts = visit.page.locator("section:has(h3:text-is('Predictions beside the truth')) td.wide")
-    assert min(text.bounding_box()["width"] for text in texts.all()) >= 240  # type: ignore[index]
+
+
+def test_sentences_are_not_squeezed_on_a_phone(browser: Browser, tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """Their table scrolls instead."""
+    said = Prediction(*("a word or two " * 9, "DT NN CC CD " * 9, "DT NN CC NN " * 9))
+    keep(tmp_path, good(small_corpus, "a", 100.0, 10.0, predictions=(said,)))
+    page = Visit(browser, write_report(tmp_path), viewport={"width": 375, "height": 700}).page
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    texts = page.locator("section:has(h3:text-is('Predictions beside the truth')) td").all()
+    assert len(texts) == 3
+    assert min((text.bounding_box() or {"width": 0})["width"] for text in texts) >= 176
 
 
 @pytest.mark.parametrize(
