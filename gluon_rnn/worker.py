@@ -19,9 +19,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import seal, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, sequences_per_second, tokens_per_second
-from gluon_rnn.records import Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
+from gluon_rnn.records import VOCABULARY, Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
             f"BLAS {blas_in_use()}"
         )
+        # The corpus may be gone when its parameters are used.
+        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
         log = _Log(job, directory, progress)
         try:
             fit(

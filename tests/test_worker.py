@@ -127,9 +127,12 @@ def test_a_failure_is_a_record_with_its_reason_and_a_log(
 @pytest.mark.parametrize(
     ("error", "left"),
     [
-        (None, ["best.params", "config.json", "epochs.csv", "record.json"]),
-        (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json"]),
-        (ValueError("why"), ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json"]),
+        (None, ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
+        (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
+        (
+            ValueError("why"),
+            ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json", "vocabulary.json"],
+        ),
     ],
 )
 def test_a_checkpoint_stays_until_the_run_has_its_record(
