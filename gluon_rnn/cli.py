@@ -486,6 +486,7 @@ def _generate(options: argparse.Namespace) -> int:
         input=json.dumps({"run": str(options.directory), **request}),
         stdout=subprocess.PIPE,
         text=True,
+        errors="replace",
         # One thread: how many there are decides the last bits of the logits, and so now and then a word.
         env=process_environment("cpu", 1),
         # Ctrl-C reaches this process alone, which then ends that one.

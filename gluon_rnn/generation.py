@@ -169,7 +169,8 @@ class _Text:
             level = self._config.level
             named = f"{', '.join(map(quoted, unknown[:_NAMED]))}{', ...' if len(unknown) > _NAMED else ''}"
             if self._vocab.unknown_token is None:
-                raise UserError(f"this run knows no {level} {named}; it knows {quoted(' '.join(sorted(known)))}")
+                there = ("" if level == "character" else " ").join(sorted(known.keys() - {self._vocab.padding_token}))
+                raise UserError(f"this run knows no {level} {named}; it knows {quoted(there)}")
             print(
                 printable(f"read as {self._vocab.unknown_token}, being no {level} of this run's: {named}"),
                 file=sys.stderr,

@@ -90,9 +90,9 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
             f"BLAS {blas_in_use()}"
         )
-        # The corpus may be gone when its parameters are used.
-        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
         log = _Log(job, directory, progress)
+        # The corpus may be gone when the parameters are used.
+        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
         try:
             fit(
                 config,
