@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,7 @@ from gluon_rnn.printable import printable
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
+from gluon_rnn.runtime import process_environment
 from gluon_rnn.sweep import Display, Plan, plan_sweep, read_points, run_sweep
 
 QUICK = "quick"
@@ -163,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--output", type=_path, metavar="DIR", help="where to write it (default: the first DIR)")
     report.set_defaults(run=_report)
 
+    _add_generate(commands)
     doctor = commands.add_parser(
         "doctor",
         help="say whether this machine will work",
@@ -227,6 +231,33 @@ def _add_promote(commands: Any) -> None:
         "--incomplete", action="store_true", help="even though runs failed or are missing, which cannot be compared"
     )
     promote.set_defaults(run=_promote)
+
+
+def _add_generate(commands: Any) -> None:
+    generate = commands.add_parser(
+        "generate",
+        help="write text with a run's model",
+        description="Print a prompt and what a run's model says follows it. The run's directory is enough; while it "
+        "trains, its best epoch so far is used. A model of next tokens reads the last bptt tokens each time.",
+        argument_default=argparse.SUPPRESS,
+    )
+    generate.add_argument("directory", type=_path, metavar="RUN", help="a run's, such as results/quick/runs/RUN_ID")
+    generate.add_argument(
+        "--prompt",
+        required=True,
+        metavar="TEXT",
+        help="read as the run's corpus was, unknown words as <unk>; empty: begin after <eos>",
+    )
+    generate.add_argument(
+        "--tokens", type=int, required=True, metavar="N", help="words or characters to follow, up to 100,000"
+    )
+    generate.add_argument(
+        "--temperature", type=float, metavar="T", help="below 1 the likely gets likelier, above 1 less so (default: 1)"
+    )
+    generate.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest only (default: all)")
+    generate.add_argument("--seed", type=int, metavar="S", help="of the draws; same seed, same text (default: 0)")
+    generate.add_argument("--greedy", action="store_true", help="take the likeliest token each time")
+    generate.set_defaults(run=_generate)
 
 
 def _settings_help() -> str:
@@ -441,6 +472,38 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     _say(str(write_report(options.directories, options.output)))
+    return 0
+
+
+@_stops_alike()
+def _generate(options: argparse.Namespace) -> int:
+    names = ("prompt", "tokens", "temperature", "top_k", "seed", "greedy")
+    request = {name: value for name, value in vars(options).items() if name in names}
+    idle = [f"--{name.replace('_', '-')}" for name in ("temperature", "top_k", "seed") if name in request]
+    if idle and "greedy" in request:
+        raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_rnn.generation"],
+        input=json.dumps({"run": str(options.directory), **request}),
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # One thread: how many there are decides the last bits of the logits, and so now and then a word.
+        env=process_environment("cpu", 1),
+        # Ctrl-C reaches this process alone, which then ends that one.
+        start_new_session=True,
+        check=False,
+    )
+    try:
+        # Before it a user's own cell may have said something.
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+        raise UserError(f"MXNet ended with {ended} over {options.directory}; see gluon-rnn doctor") from None
+    if "error" in answer:
+        raise UserError(answer["error"])
+    for line in answer["text"].split("\n"):
+        _say(line)
     return 0
 
 

@@ -1,9 +1,9 @@
 """Run directories to tables and back.
 
 ``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json``
-(where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``best.params`` and, once it has ended,
-``record.json``, which alone says what came of it. The sweep's ``runs.csv`` and ``epochs.csv`` are views of those
-records, rebuilt from them and never edited.
+(where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``vocabulary.json``, ``best.params`` and, once it
+has ended, ``record.json``, which alone says what came of it. The sweep's ``runs.csv`` and ``epochs.csv`` are views of
+those records, rebuilt from them and never edited.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ SCHEMA_VERSION = 2
 
 #: The folder of a run's checkpoint, until it has ended.
 CHECKPOINT = "checkpoint"
+#: GluonNLP's JSON of the vocabulary that a run's parameters are of, sealed.
+VOCABULARY = "vocabulary.json"
 
 Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
 #: A run that ended so is finished; the others are made again by ``--rerun-failed``.

@@ -19,9 +19,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import seal, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, sequences_per_second, tokens_per_second
-from gluon_rnn.records import Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
+from gluon_rnn.records import VOCABULARY, Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
             _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
         log = _Log(job, directory, progress)
+        # The corpus may be gone when the parameters are used.
+        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
         try:
             fit(
                 config,

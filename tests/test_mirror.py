@@ -46,6 +46,7 @@ def test_a_run_is_the_same_there_at_every_step_and_nothing_is_told_twice(here: P
             log.write(f"epoch {epoch}\n")
         (here / "config.json").write_text("of the node alone")
         save(here, epoch)
+        write_atomically(here / "vocabulary.json", f"words {epoch}")
         write_atomically(here / "epochs.csv", f"row {epoch}")
         write_atomically(here / "progress.json", f"at {epoch}")
         change = mirror.changes()

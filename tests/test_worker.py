@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gluonnlp
 import mxnet as mx
 import pytest
 
 from gluon_rnn import training, worker
 from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.corpora.encoded import Corpus
+from gluon_rnn.files import unseal
 from gluon_rnn.metrics import LossTotal, Progress
 from gluon_rnn.records import RunRecord, load_epochs, read_progress, read_record
 from tests.test_records import epoch, make_job
@@ -127,9 +130,12 @@ def test_a_failure_is_a_record_with_its_reason_and_a_log(
 @pytest.mark.parametrize(
     ("error", "left"),
     [
-        (None, ["best.params", "config.json", "epochs.csv", "record.json"]),
-        (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json"]),
-        (ValueError("why"), ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json"]),
+        (None, ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
+        (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
+        (
+            ValueError("why"),
+            ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json", "vocabulary.json"],
+        ),
     ],
 )
 def test_a_checkpoint_stays_until_the_run_has_its_record(
@@ -209,6 +215,18 @@ def test_a_worker_dies_with_the_sweep_that_died_before_it_was_ready(tmp_path: Pa
     assert done.returncode == 1
     assert done.stderr == "the sweep that started this run is gone\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json"]
+
+
+def test_the_vocabulary_is_kept_before_the_first_step(run: Callable[..., RunRecord], tmp_path: Path) -> None:
+    kept: list[list[str]] = []
+
+    def fit(config: object, corpus: Corpus, **others: object) -> None:
+        content = unseal((tmp_path / "vocabulary.json").read_bytes())
+        kept.append(gluonnlp.Vocab.from_json(content["vocabulary"]).idx_to_token)
+        assert kept == [corpus.vocab.idx_to_token]
+
+    assert run(fit, code=0).status == "ok"
+    assert {"<unk>", "<eos>", "cat", "house"} < set(kept[0])
 
 
 def test_a_record_is_json_that_anything_reads(run: Callable[..., RunRecord], tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_rnn.files import write_atomically
-from gluon_rnn.records import CHECKPOINT
+from gluon_rnn.records import CHECKPOINT, VOCABULARY
 
 _STATE = f"{CHECKPOINT}/state.json"
 _BEST = "best.params"
 #: Besides the checkpoint and the log; a run without the last is not done.
-_TABLES = ("epochs.csv", "progress.json", "record.json")
+_OTHERS = (VOCABULARY, "epochs.csv", "progress.json", "record.json")
 #: What a run that has ended has no more.
 _PASSING = (CHECKPOINT, "progress.json")
 
@@ -78,7 +78,7 @@ class Mirror:
         if (files or ended) and self._is_new(_BEST):
             # Before the checkpoint that counts on it.
             files = self._read(_BEST) | files
-        for name in _TABLES if ended else _TABLES[:-1]:
+        for name in _OTHERS if ended else _OTHERS[:-1]:
             if self._is_new(name):
                 files |= self._read(name)
         gone = tuple(name for name in _PASSING if ended and not (self._directory / name).exists())
