@@ -295,7 +295,7 @@ def _read_model(directory: Path, config: RunConfig, vocab_size: int) -> Sequence
 def main() -> int:
     """Answer the request on standard input, the arguments of `generate` as JSON, by a line of JSON: text or error."""
     try:
-        answer = {"text": generate(**json.load(sys.stdin))}
+        answer = {"text": generate(**json.loads(sys.stdin.read()))}
     except UserError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))

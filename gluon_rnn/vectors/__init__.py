@@ -15,7 +15,6 @@ from gluon_rnn.corpora import DATA_VARIABLE
 from gluon_rnn.corpora.folder import expand
 from gluon_rnn.errors import UserError
 from gluon_rnn.printable import quoted
-from gluon_rnn.vectors import published, text
 
 __all__ = ["MADE_HERE", "FoundVectors", "find_vectors"]
 
@@ -51,6 +50,9 @@ def find_vectors(
     """
     if embedding in MADE_HERE:
         return None
+    # They read with NumPy, which a sweep that needs no vectors does not wait for.
+    from gluon_rnn.vectors import published, text
+
     if path := _existing(embedding, data_dir):
         size, sha1 = text.measure(path)
         return FoundVectors(path.name, path, sha1, size)

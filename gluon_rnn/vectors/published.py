@@ -1,12 +1,13 @@
 """The vectors that GluonNLP knows by name: which there are, where they are kept and fetched, what is in their files.
 
-A file is an archive of NumPy's, as ``gluonnlp.embedding.TokenEmbedding.serialize`` writes it. Its words are a pickle,
-so only the files whose SHA-1 GluonNLP pins are read.
+A file is an archive of NumPy's, as ``gluonnlp.embedding.TokenEmbedding.serialize`` writes it. Its words are a pickle:
+only files whose SHA-1 GluonNLP pins are read, and of their pickle nothing but an array.
 """
 
 from __future__ import annotations
 
 import ast
+import codecs
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from pickle import Unpickler
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -121,8 +123,12 @@ def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
     unknown words, GluonNLP has put zeros there: they are not taken for one.
     """
     wanted = set(words)
-    with np.load(path, allow_pickle=True) as archive:
-        there, unknown = archive["idx_to_token"].tolist(), str(archive["unknown_token"])
+    with np.load(path, allow_pickle=False) as archive:
+        unknown = str(archive["unknown_token"])
+    with zipfile.ZipFile(path) as archive, archive.open("idx_to_token.npy") as file:
+        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        there = _Words(file).load().tolist()
     found: dict[str, Vector] = {}
     with _matrix(path) as (file, size):
         for word in there:
@@ -130,6 +136,25 @@ def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
             if word in wanted and (word != unknown or vector.any()):
                 found[word] = vector
     return found
+
+
+class _Words(Unpickler):
+    """Reads an array of words, which GluonNLP's archives hold as a pickle, and nothing else that a pickle can do."""
+
+    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): np.core.multiarray._reconstruct,  # type: ignore[attr-defined]
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        # Of bytes, in the protocol that NumPy wrote before 1.17.
+        ("_codecs", "encode"): codecs.encode,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the names that an array needs."""
+        try:
+            return self._ALLOWED[module, name]
+        except KeyError:
+            raise ValueError(f"words that ask for {module}.{name}") from None
 
 
 @contextmanager

@@ -55,9 +55,14 @@ def dangers(source: str) -> Iterator[str]:
                 yield ast.unparse(node)
 
 
+#: Where an array of words comes as a pickle, and is read by an unpickler that knows nothing else.
+ALLOWED = {"gluon_rnn/vectors/published.py": ["from pickle import Unpickler", "_Words(file).load()"]}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_no_code_runs_what_it_reads(path: Path) -> None:
-    assert list(dangers(path.read_text(encoding="utf-8"))) == []
+    allowed = ALLOWED.get(path.relative_to(CHECKOUT).as_posix(), [])
+    assert sorted(dangers(path.read_text(encoding="utf-8"))) == sorted(allowed)
 
 
 @pytest.mark.parametrize(

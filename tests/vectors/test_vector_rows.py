@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import gluonnlp
 import numpy as np
@@ -93,6 +98,38 @@ def archive(folder: Path, vectors: dict[str, list[float]], *, unknown: str | Non
         unknown_token=unknown, idx_to_token=list(vectors), idx_to_vec=nd.array(list(vectors.values()))
     ).serialize(str(path))
     return FoundVectors("glove:some", path, sha1_of_file(path), published.measure(path))
+
+
+class Bomb:
+    def __init__(self, call: Any, *arguments: Any) -> None:
+        self._does = (call, arguments)
+
+    def __reduce__(self) -> Any:
+        return self._does
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_words_of_an_archive_can_be_words_only(tmp_path: Path, protocol: int) -> None:
+    found = archive(tmp_path, {"cat": [1, 8, 0.1], "the": [3, 4, 1e-9]})
+    with zipfile.ZipFile(found.path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+
+    def rewritten(words: Any) -> None:
+        pickled = pickle.dumps(words, protocol=protocol)
+        with zipfile.ZipFile(found.path, "w") as whole:
+            for name, content in members.items():
+                whole.writestr(name, header.getvalue() + pickled if name == "idx_to_token.npy" else content)
+
+    rewritten(np.array(["<unk>", "cat", "the"], dtype=object))
+    assert sorted(published.rows(found.path, ["cat", "the"])) == ["cat", "the"]
+    mark = tmp_path / "mark"
+    for bomb in (Bomb(os.mkdir, str(mark)), Bomb(eval, f"__import__('os').mkdir({str(mark)!r})")):
+        rewritten(np.array(["<unk>", "cat", bomb], dtype=object))
+        with pytest.raises(ValueError, match=r"words that ask for \w+\.(mkdir|eval)"):
+            published.rows(found.path, ["cat"])
+    assert not mark.exists()
 
 
 def test_an_archive_has_the_rows_that_gluonnlp_reads(tmp_path: Path) -> None:
