@@ -94,7 +94,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
             max_eval_tokens=config.max_eval_tokens,
         )
         _say(
-            f"{job.run_id}: {config.objective}, {config.cell}, hidden {config.hidden_size}, {job.corpus.dataset} "
+            f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, {config.objective} of {job.corpus.dataset} "
             f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
             f"BLAS {blas_in_use()}"
         )
