@@ -437,6 +437,15 @@ def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, smal
         in section(some, "Corpus small, words, language_model").notes
     )
     assert column(section(some, "Ranking"), "epochs_run") == ["1", "0"]
+    # Runs that end by themselves are meant to differ.
+    stopping = {"epochs": 9, "early_stopping": 2}
+    stopped = document_of(
+        tmp_path / "d",
+        good(small_corpus, "a", 100.0, 10.0, epochs_run=3, **stopping),
+        good(small_corpus, "b", 90.0, 1.0, epochs_run=5, bptt=7, **stopping),
+    )
+    said = section(stopped, "Corpus small, words, language_model").notes
+    assert "Every run: up to 9 epochs, ended by 2 without a new best, of the whole text." in said
     unlike = document_of(
         tmp_path / "b",
         good(small_corpus, "a", 100.0, 10.0, epochs_run=3),

@@ -179,6 +179,19 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
         assert resumed.steps == whole.steps
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("adamax", 0.05), ("ftml", 0.01), ("ftrl", 0.5), ("signum", 0.01), ("lamb", 0.05)]
+)
+def test_the_other_optimizers_learn_and_resume_to_the_same_bits(
+    small: Corpus, tmp_path: Path, optimizer: str, rate: float
+) -> None:
+    config = small_config(epochs=2, optimizer=optimizer, learning_rate=rate, hidden_size=8)
+    whole = run(config, small)
+    run(config, small, tmp_path, stop_after=1)
+    assert losses(run(config, small, tmp_path)) == losses(whole)
+    assert whole.history[1].train_loss < whole.history[0].train_loss
+
+
 def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameters(
     small: Corpus, tmp_path: Path
 ) -> None:

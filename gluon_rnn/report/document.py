@@ -219,7 +219,7 @@ class _Group:
         good = [record for record in records if record.status == "ok"]
         whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
         records = good or records
-        known = {(record.epochs_run, record.max_train_tokens, record.max_steps) for record in records}
+        known = {(self._epochs(record), record.max_train_tokens, record.max_steps) for record in records}
         if len(known) > 1:
             return (
                 "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
@@ -232,7 +232,13 @@ class _Group:
         if record.max_steps:
             return f"a throughput run of {record.max_steps:,} timed steps, nothing evaluated"
         text = "the first " + f"{record.max_train_tokens:,} tokens" if record.max_train_tokens else "the whole text"
-        return f"{_count(record.epochs_run, 'epoch')} of {text}"
+        return f"{_Group._epochs(record)} of {text}"
+
+    @staticmethod
+    def _epochs(record: RunRecord) -> str:
+        if record.early_stopping is None:
+            return _count(record.epochs_run, "epoch")
+        return f"up to {_count(record.epochs, 'epoch')}, ended by {record.early_stopping} without a new best,"
 
     def _ranking(self) -> Section:
         amounts = [
