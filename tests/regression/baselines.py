@@ -108,7 +108,12 @@ def table(name: str) -> Path:
 
 def kept_rows(name: str) -> dict[str, dict[str, Any]]:
     """The rows of that table, by run id."""
-    return {row["run_id"]: row for row in table_rows(load_results(table(name)))}
+    return _rows(table(name))
+
+
+@cache
+def _rows(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["run_id"]: row for row in table_rows(load_results(path))}
 
 
 def make_job(config: RunConfig) -> tuple[Job, Corpus]:
