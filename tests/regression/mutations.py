@@ -444,7 +444,7 @@ def _changes(mutation: Mutation, name: str) -> dict[str, dict[str, float]]:
 
 def _figures(changes: Mapping[str, float]) -> list[str]:
     """Those of the three perplexities, and the largest of what else is kept."""
-    first = [f"{changes[column]:+.2%}" if column in changes else "" for column in COMPARED[:3]]
+    first = [f"{changes[column]:+.2%}".replace("+nan%", "none") if column in changes else "" for column in COMPARED[:3]]
     other = max(COMPARED[3:], key=lambda column: abs(changes.get(column, 0)))
     return [*first, f"{other} {changes[other]:+.1%}" if changes.get(other) else ""]
 
@@ -455,5 +455,5 @@ if __name__ == "__main__":
     for mutation, name, label in CAUGHT_BY:
         changes = _changes(mutation, name)
         seen = [of for of, run in changes.items() if any(not abs(change) <= TOLERANCE[name] for change in run.values())]
-        figures = " | ".join([label, *_figures(changes[label]), f"{len(seen)} of {len(changes)}"])
+        figures = " | ".join([f"{name}: {label}", *_figures(changes[label]), f"{len(seen)} of {len(changes)}"])
         print(f"| {mutation.__name__} | {figures} |", flush=True)

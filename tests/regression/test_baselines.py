@@ -85,6 +85,13 @@ def test_a_run_that_is_not_in_the_table_or_diverged_fails(kept: RunRecord) -> No
             compare("synthetic", kept.model_copy(update=change))
 
 
+@pytest.mark.parametrize("column", ["valid_accuracy", "words_without_vector"])
+def test_a_figure_that_was_not_measured_fails(kept: RunRecord, column: str) -> None:
+    assert getattr(kept, column) is None
+    with pytest.raises(AssertionError, match=f"{column} nan -> 1"):
+        compare("synthetic", kept.model_copy(update={column: 1}))
+
+
 def test_rounding_leaves_no_trace_in_a_renewed_table(
     kept: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
