@@ -1,28 +1,28 @@
 """The recipe broken on purpose, one defect at a time.
 
-``python -m tests.regression.mutations`` measures each with every run and prints the table of README.md.
+``python -m tests.regression.mutations`` measures each with every run of a sweep and prints the table of README.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 import pytest
 from mxnet import autograd
 
 from gluon_rnn import objectives, training
 from gluon_rnn.batches import Batch, Share
-from gluon_rnn.cells import FusedTanhRNN, GRUCell, LSTMCell, RNNCell
+from gluon_rnn.cells import CharLoopCell, FusedTanhRNN, GRUCell, LSTMCell, RNNCell
 from gluon_rnn.metrics import Progress
-from gluon_rnn.models import Body
-from gluon_rnn.records import load_results
-from tests.regression.baselines import TOLERANCE, measure, points, table
+from gluon_rnn.models import Body, SequenceModel
+from gluon_rnn.vectors import text
+from tests.regression import baselines
+from tests.regression.baselines import COMPARED, TOLERANCE, kept_rows, measure, points
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -214,6 +214,145 @@ def rnn_of_another_activation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FusedTanhRNN, "mode", "rnn_relu")
 
 
+# Of the reference systems
+
+
+def tail_dropped_in_spite_of_keeping(patch: pytest.MonkeyPatch) -> None:
+    def lay_out(lay_out: Any, config: Any, *arguments: Any, **options: Any) -> Any:
+        return lay_out(config.model_copy(update={"last_batch": "discard"}), *arguments, **options)
+
+    _wrap(patch, "lay_out", lay_out)
+
+
+def padding_counted_in_training(patch: pytest.MonkeyPatch) -> None:
+    """Its targets have gradients, and enter the loss; that is still divided by the number of those that count."""
+
+    def backpropagate(backpropagate: Any, model: Any, share: Any, *arguments: Any, **options: Any) -> Any:
+        return backpropagate(model, share._replace(weights=None), *arguments, **options)
+
+    _wrap(patch, "backpropagate", backpropagate)
+
+
+def not_lowered(patch: pytest.MonkeyPatch) -> None:
+    _wrap(patch, "_corpus", lambda read, **reading: read(**{**reading, "lower": False}), baselines)
+
+
+def rare_words_kept(patch: pytest.MonkeyPatch) -> None:
+    _wrap(patch, "_corpus", lambda read, **reading: read(**{**reading, "min_freq": 1}), baselines)
+
+
+def frozen_embedding_trained(patch: pytest.MonkeyPatch) -> None:
+    _configure(patch, train_embedding=True)
+
+
+def words_without_vector_left_zero(patch: pytest.MonkeyPatch) -> None:
+    def load(load: Any, found: Any, vocab: Any, **options: Any) -> Any:
+        vectors, missing = load(found, vocab, **options)
+        known = text.rows(found.path, found.size, vocab.idx_to_token)
+        vectors[[word not in known for word in vocab.idx_to_token]] = 0
+        return vectors, missing
+
+    _wrap(patch, "load_vectors", load, baselines)
+
+
+def lengths_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Padding is read as words, and the backward direction begins with it."""
+
+    def read(read: Any, model: Any, share: Any, state: Any) -> Any:
+        return read(model, share._replace(lengths=None), state)
+
+    _wrap(patch, "read", read, SequenceModel)
+
+
+def backward_layer_reads_forward(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mx.sym, "SequenceReverse", lambda sequences, *lengths, **options: sequences)
+
+
+def memory_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
+    """Only an LSTM's h enters the decoder; what stands for c is zero."""
+
+    def read(read: Any, model: Any, *arguments: Any) -> Any:
+        outputs, states = read(model, *arguments)
+        half = outputs.shape[2] // len(states)
+        kept = mx.nd.arange(outputs.shape[2]) < half
+        return mx.nd.broadcast_mul(outputs, kept.reshape((1, 1, -1))), states
+
+    _wrap(patch, "read", read, SequenceModel)
+
+
+def accuracy_counted_over_padding(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "_counted", lambda share: np.ones(share.targets.shape, dtype=bool))
+
+
+def sequences_not_shuffled(patch: pytest.MonkeyPatch) -> None:
+    _wrap(
+        patch,
+        "FixedBucketSampler",
+        lambda sampler, *arguments, shuffle: sampler(*arguments, shuffle=False),
+        objectives,
+    )
+
+
+def windows_not_shuffled(patch: pytest.MonkeyPatch) -> None:
+    # The windows that are held out are drawn from a RandomState of their own.
+    patch.setattr(np.random, "permutation", lambda starts: starts)
+
+
+def early_stopping_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "is_finished", lambda progress, config: len(progress.history) >= config.epochs)
+
+
+def learning_rates_steps_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "parse_steps", lambda steps: [])
+
+
+def windows_targets_shifted(patch: pytest.MonkeyPatch) -> None:
+    """The next but one character is asked for, in training and in evaluation."""
+
+    def windows(windows: Any, ids: Any, *arguments: Any, **options: Any) -> Any:
+        pairs = zip(windows(ids, *arguments, **options), windows(np.roll(ids, -1), *arguments, **options), strict=True)
+        return [replace(now, shares=[now.shares[0]._replace(targets=later.shares[0].targets)]) for now, later in pairs]
+
+    _wrap(patch, "token_windows", windows, objectives)
+
+
+def stride_ignored(patch: pytest.MonkeyPatch) -> None:
+    def lay_out(lay_out: Any, config: Any, *arguments: Any, **options: Any) -> Any:
+        return lay_out(config.model_copy(update={"stride": 1}), *arguments, **options)
+
+    _wrap(patch, "lay_out", lay_out)
+
+
+def held_out_windows_trained_on(patch: pytest.MonkeyPatch) -> None:
+    def lay_out(lay_out: Any, config: Any, corpus: Any, *arguments: Any, **options: Any) -> Any:
+        whole = lay_out(config, replace(corpus, valid=corpus.train, test=corpus.train), *arguments, **options)
+        return replace(lay_out(config, corpus, *arguments, **options), training=whole.training)
+
+    _wrap(patch, "lay_out", lay_out)
+
+
+def state_carried_between_windows(patch: pytest.MonkeyPatch) -> None:
+    """From one batch of windows to the next in training, where both are of one size."""
+    before: list[Any] = []
+
+    def backpropagate(backpropagate: Any, model: Any, share: Any, state: Any, **options: Any) -> Any:
+        fits = [part.shape for part in before] == [part.shape for part in state]
+        loss, before[:] = backpropagate(model, share, before if fits else state, **options)
+        return loss, list(before)
+
+    _wrap(patch, "backpropagate", backpropagate)
+
+
+def char_loop_adds_no_state(patch: pytest.MonkeyPatch) -> None:
+    """h' = tanh(W_h2h relu(W_i2h x + b_i2h) + b_h2h): the state is lost."""
+
+    def step(cell: CharLoopCell, F: Any, projected: Any, states: Any, recurrent: Any) -> Any:
+        hidden = F.tanh(recurrent(0 * states[0] + F.relu(projected)))
+        return hidden, [hidden]
+
+    patch.setattr(CharLoopCell, "step", step)
+
+
 def _wrap(patch: pytest.MonkeyPatch, name: str, wrapper: Callable[..., Any], module: Any = training) -> None:
     """Let `module` call `wrapper` with the function of that `name` before its arguments."""
     original = getattr(module, name)
@@ -234,57 +373,87 @@ def _configure(patch: pytest.MonkeyPatch, **settings: Any) -> None:
     )
 
 
-#: (mutation, cell, whether tied): what the tests run. README.md says by how much each is off, and what does not see it.
-CAUGHT_BY: list[tuple[Mutation, str, bool]] = [
-    (clip_left_out, "lstm", True),
-    (clipped_one_by_one, "gru", False),
-    (update_applied_twice, "rnn_tanh", False),
-    (loss_summed, "gru", False),
-    (state_not_carried_in_training, "lstm", False),
-    (state_not_carried_in_evaluation, "gru", True),
-    (learning_rate_not_decayed, "lstm", True),
-    (learning_rate_decayed_an_epoch_late, "rnn_relu", True),
-    (training_targets_shifted, "rnn_tanh", False),
-    (evaluation_targets_shifted, "rnn_tanh", False),
-    (padding_counted_in_evaluation, "gru", True),
-    (tail_left_out_of_evaluation, "rnn_tanh", False),
-    (dropout_on_in_evaluation, "lstm", True),
-    (dropout_off_in_training, "gru", False),
-    (dropout_missing_between_layers, "lstm", False),
-    (embedding_not_tied, "rnn_tanh", True),
-    (decoders_share_of_a_tied_gradient_lost, "gru", True),
-    (same_dropout_in_every_epoch, "rnn_tanh", True),
-    (best_epoch_is_the_last, "rnn_relu", False),
-    (windows_in_another_order, "gru", False),
-    (initialised_otherwise, "gru", True),
-    (gru_resets_before_the_product, "custom_gru", False),
-    (lstm_never_forgets, "custom_lstm", True),
-    (rnn_of_another_activation, "custom_rnn", True),
+#: (mutation, sweep, label of the run): what the tests run. README.md says by how much each is off, and what does not
+#: see it.
+CAUGHT_BY: list[tuple[Mutation, str, str]] = [
+    (clip_left_out, "synthetic", "lstm tied"),
+    (clipped_one_by_one, "synthetic", "gru untied"),
+    (update_applied_twice, "synthetic", "rnn_tanh untied"),
+    (loss_summed, "synthetic", "gru untied"),
+    (state_not_carried_in_training, "synthetic", "lstm untied"),
+    (state_not_carried_in_evaluation, "synthetic", "gru tied"),
+    (learning_rate_not_decayed, "synthetic", "lstm tied"),
+    (learning_rate_decayed_an_epoch_late, "synthetic", "rnn_relu tied"),
+    (training_targets_shifted, "synthetic", "rnn_tanh untied"),
+    (evaluation_targets_shifted, "synthetic", "rnn_tanh untied"),
+    (padding_counted_in_evaluation, "synthetic", "gru tied"),
+    (tail_left_out_of_evaluation, "synthetic", "rnn_tanh untied"),
+    (dropout_on_in_evaluation, "synthetic", "lstm tied"),
+    (dropout_off_in_training, "synthetic", "gru untied"),
+    (dropout_missing_between_layers, "synthetic", "lstm untied"),
+    (embedding_not_tied, "synthetic", "rnn_tanh tied"),
+    (decoders_share_of_a_tied_gradient_lost, "synthetic", "gru tied"),
+    (same_dropout_in_every_epoch, "synthetic", "rnn_tanh tied"),
+    (best_epoch_is_the_last, "synthetic", "rnn_relu untied"),
+    (windows_in_another_order, "synthetic", "gru untied"),
+    (initialised_otherwise, "synthetic", "gru tied"),
+    (gru_resets_before_the_product, "synthetic", "custom_gru untied"),
+    (lstm_never_forgets, "synthetic", "custom_lstm tied"),
+    (rnn_of_another_activation, "synthetic", "custom_rnn tied"),
+    (tail_dropped_in_spite_of_keeping, "embeddings", "trained"),
+    (not_lowered, "embeddings", "frozen"),
+    (frozen_embedding_trained, "embeddings", "frozen"),
+    (words_without_vector_left_zero, "embeddings", "frozen"),
+    (state_not_carried_in_training, "hihello", "by character random rnn_tanh"),
+    (lengths_ignored, "labels", "classification gru"),
+    (memory_left_out_of_the_last_states, "labels", "classification lstm"),
+    (sequences_not_shuffled, "labels", "classification gru"),
+    (early_stopping_ignored, "labels", "classification lstm"),
+    (rare_words_kept, "labels", "classification gru"),
+    (backward_layer_reads_forward, "labels", "tagging gru"),
+    (padding_counted_in_training, "labels", "tagging gru"),
+    (accuracy_counted_over_padding, "labels", "tagging gru"),
+    (learning_rates_steps_ignored, "characters", "eight rnn_tanh"),
+    (windows_targets_shifted, "characters", "eight rnn_tanh"),
+    (windows_not_shuffled, "characters", "eight rnn_tanh"),
+    (held_out_windows_trained_on, "characters", "eight rnn_tanh"),
+    (state_carried_between_windows, "characters", "three char_loop"),
+    (stride_ignored, "characters", "three char_loop"),
+    (char_loop_adds_no_state, "characters", "three char_loop"),
 ]
 
 
-def _changes(mutation: Mutation) -> dict[tuple[str, bool], list[float]]:
-    """By how much `mutation` moves the perplexities of training, validation and test of each run, relatively."""
-    found = {}
-    kept = load_results(table("synthetic")).set_index("run_id")
-    for config in points("synthetic"):
+def _changes(mutation: Mutation, name: str) -> dict[str, dict[str, float]]:
+    """By how much `mutation` moves what is kept of each run of sweep `name`, relatively; not a number where it was
+    measured and is not, or the other way round.
+    """
+    found, kept = {}, kept_rows(name)
+    for label, config in points(name).items():
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
             record = measure(config)
-        was = kept.loc[record.run_id]
-        found[config.cell, config.tie_weights] = [
-            (getattr(record, name) or math.nan) / was[name] - 1
-            for name in ("train_perplexity", "valid_perplexity", "test_perplexity")
-        ]
+        was = kept[record.run_id]
+        found[label] = {
+            column: math.nan if None in (was[column], is_now) else is_now / was[column] - 1
+            for column in COMPARED
+            for is_now in [getattr(record, column)]
+            if (was[column], is_now) != (None, None)
+        }
     return found
 
 
+def _figures(changes: Mapping[str, float]) -> list[str]:
+    """Those of the three perplexities, and the largest of what else is kept."""
+    first = [f"{changes[column]:+.2%}".replace("+nan%", "none") if column in changes else "" for column in COMPARED[:3]]
+    other = max(COMPARED[3:], key=lambda column: abs(changes.get(column, 0)))
+    return [*first, f"{other} {changes[other]:+.1%}" if changes.get(other) else ""]
+
+
 if __name__ == "__main__":
-    print("| broken recipe | run of the test | training | validation | test | seen by |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for mutation, runs in groupby(CAUGHT_BY, key=itemgetter(0)):
-        changes = _changes(mutation)
-        seen = sum(any(not abs(change) <= TOLERANCE["synthetic"] for change in of_run) for of_run in changes.values())
-        for _, cell, tied in runs:
-            moved = " | ".join(f"{change:+.2%}" for change in changes[cell, tied])
-            print(f"| {mutation.__name__} | {cell} {'tied' if tied else 'untied'} | {moved} | {seen} |", flush=True)
+    print("| broken recipe | run of the test | training | validation | test | else | seen by |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for mutation, name, label in CAUGHT_BY:
+        changes = _changes(mutation, name)
+        seen = [of for of, run in changes.items() if any(not abs(change) <= TOLERANCE[name] for change in run.values())]
+        figures = " | ".join([f"{name}: {label}", *_figures(changes[label]), f"{len(seen)} of {len(changes)}"])
+        print(f"| {mutation.__name__} | {figures} |", flush=True)
