@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -143,7 +144,10 @@ def _labelled(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context],
 
     def batches(split: Sequences, batch_size: int, *, shuffle: bool) -> Sequence[Sequence[int]]:
         # Made anew each time: a sampler that goes on from the order before would not be that of a resumed run.
-        return list(FixedBucketSampler(split.lengths.tolist(), batch_size, shuffle=shuffle))
+        with warnings.catch_warnings():
+            # Of buckets that no sequence falls into, which GluonNLP leaves out.
+            warnings.filterwarnings("ignore", "Some buckets are empty")
+            return list(FixedBucketSampler(split.lengths.tolist(), batch_size, shuffle=shuffle))
 
     def score(split: Sequences) -> list[Batch]:
         if not scored:
