@@ -16,7 +16,6 @@ from tests.faults.trials import (
     at_write,
     damaged,
     jumping_clock,
-    killed,
     killed_over_a_hanging_worker,
     may_mount,
     small_disk,
@@ -45,14 +44,12 @@ GENERATOR = random.Random(5)
     "befall",
     [
         pytest.param(killed_over_a_hanging_worker, id="the sweep is killed"),
-        pytest.param(killed("both", 0.6), id="all is killed"),
         pytest.param(at_write("worker", "kill", MID_WRITE), id="workers are killed in a write"),
         pytest.param(at_write("sweep", "kill", 20), id="the sweep is killed in a write"),
         pytest.param(at_write("worker", "full", MID_WRITE), id="the disk fills up"),
         pytest.param(
             small_disk, id="a real disk is full", marks=pytest.mark.skipif(not may_mount(), reason="mounts a disk")
         ),
-        pytest.param(at_write("sweep", "readonly", 12), id="the disk becomes read-only"),
         pytest.param(at_write("worker", "stop", 12, "--stall-timeout", "3"), id="workers are stopped"),
         pytest.param(at_write("worker", "starve", 1), id="memory runs out"),
         pytest.param(damaged("results/tiny/runs/*/record.json", GENERATOR, cut=False), id="a record is damaged"),
