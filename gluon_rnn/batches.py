@@ -11,9 +11,7 @@ import mxnet as mx
 import numpy as np
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 
-from gluon_rnn.corpora.encoded import Sequences
-
-Ids = np.ndarray[Any, Any]
+from gluon_rnn.corpora.encoded import Ids, Sequences
 
 
 class _Encoded:
@@ -155,7 +153,6 @@ def sequence_batches(
         order: which of them are in each batch.
     """
     ends = np.cumsum(sequences.lengths)
-    tags = len(sequences.labels) != len(sequences.lengths)
     batches = []
     for group in order:
         lengths = sequences.lengths[np.asarray(group)]
@@ -163,7 +160,7 @@ def sequence_batches(
         inside = steps < lengths  # (steps, columns)
         places = np.where(inside, (ends[np.asarray(group)] - lengths) + steps, 0)
         inputs = np.where(inside, sequences.tokens[places], 0)
-        if tags:
+        if sequences.tagged:
             labels = np.where(inside, sequences.labels[places], 0)
             batches.append(_shared(inputs, labels, inside, lengths, contexts=contexts))
         else:

@@ -10,9 +10,9 @@ import mxnet as mx
 import numpy as np
 from gluonnlp.data import FixedBucketSampler
 
-from gluon_rnn.batches import Batch, Ids, columns, sequence_batches, token_windows, training_windows
+from gluon_rnn.batches import Batch, columns, sequence_batches, token_windows, training_windows
 from gluon_rnn.config import LABELLED, RunConfig
-from gluon_rnn.corpora.encoded import Corpus, Sequences
+from gluon_rnn.corpora.encoded import Corpus, Ids, Sequences
 
 #: Of the windows of a corpus without splits, held out at random, as in fast.ai's lesson on characters (2018, lesson 6).
 HELD_OUT = 0.2

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from gluon_rnn.config import LABELLED
 from gluon_rnn.corpora import folder, known, published, synthetic
-from gluon_rnn.corpora.content import LABELLED_OBJECTIVES, CorpusFiles, check_place, describe
+from gluon_rnn.corpora.content import CorpusFiles, check_place, describe
 from gluon_rnn.corpora.downloads import Timeouts
 from gluon_rnn.corpora.labelled import describe_labelled
 from gluon_rnn.corpora.published import Published
@@ -70,7 +71,7 @@ def find_corpus(
 
 def _check_kind(dataset: str, objective: str, level: str) -> None:
     """Refuse what a corpus that is known by name has not, and characters of labelled words."""
-    if level == "character" and objective in LABELLED_OBJECTIVES:
+    if level == "character" and objective in LABELLED:
         raise UserError(f"level=character is of texts, and objective={objective} reads words; leave level out")
     if dataset in known.PUBLISHED or dataset in known.BUILT_IN:
         its = known.objectives(dataset)
@@ -106,7 +107,7 @@ def _published(
 
 def _measured(name: str, place: Path | None, contents: dict[str, bytes], objective: str, level: str) -> CorpusFiles:
     files = folder.FILES if place else {}
-    if objective in LABELLED_OBJECTIVES:
+    if objective in LABELLED:
         return describe_labelled(name, place, contents, files=files, objective=objective)
     return describe(name, place, contents, files=files, objective=objective, level=level)
 

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from gluon_rnn.config import LABELLED, Objective
 from gluon_rnn.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -14,9 +16,8 @@ SPLITS = ("train", "valid", "test")
 TEXT = "text"
 UNKNOWN, EOS = "<unk>", "<eos>"  # GluonNLP's names; its Vocab of words holds both whether or not the text does
 
-#: The objectives whose targets are the text's own tokens, and those whose targets are labels.
-TEXT_OBJECTIVES = ("language_model", "next_token")
-LABELLED_OBJECTIVES = ("classification", "tagging")
+#: The objectives whose targets are the text's own tokens.
+TEXT_OBJECTIVES = tuple(objective for objective in get_args(Objective) if objective not in LABELLED)
 
 
 @dataclass(frozen=True)

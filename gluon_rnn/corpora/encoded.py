@@ -35,6 +35,11 @@ class Sequences:
     labels: Ids
     """Ids of the labels: (sequences,) for classification, flat like ``tokens`` for tagging."""
 
+    @property
+    def tagged(self) -> bool:
+        """Whether each token has a label, or each sequence is one token, and both are the same."""
+        return len(self.labels) == len(self.tokens)
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -69,8 +74,7 @@ def shortened(split: Any, most_tokens: int | None) -> Any:
     ends = np.cumsum(split.lengths)
     count = max(1, int(np.searchsorted(ends, most_tokens, side="right")))
     end = int(ends[count - 1])
-    tagged = len(split.labels) == len(split.tokens)  # or each sequence is one token, and both are the same
-    return Sequences(split.tokens[:end], split.lengths[:count], split.labels[: end if tagged else count])
+    return Sequences(split.tokens[:end], split.lengths[:count], split.labels[: end if split.tagged else count])
 
 
 def cache_directory() -> Path:

@@ -13,10 +13,10 @@ from typing import Any
 import gluonnlp
 import numpy as np
 
+from gluon_rnn.config import LABELLED
 from gluon_rnn.corpora import encoded, folder, known
 from gluon_rnn.corpora.content import (
     EOS,
-    LABELLED_OBJECTIVES,
     SPLITS,
     TEXT,
     UNKNOWN,
@@ -64,7 +64,7 @@ def load_corpus(
     reading = Reading(objective, level, lower, min_freq, padding)
     corpus = encoded.restore(files, reading)
     if corpus is None:
-        corpus = (_read_labelled if objective in LABELLED_OBJECTIVES else _read_text)(files, reading)
+        corpus = (_read_labelled if objective in LABELLED else _read_text)(files, reading)
         encoded.keep(files, reading, corpus)
     return replace(
         corpus,
@@ -97,7 +97,7 @@ def _text_files(files: CorpusFiles, objective: str) -> Iterator[dict[str, Path]]
     """The file of each part, verified; those of a built-in corpus are there meanwhile."""
     if files.folder is None:
         contents = known.generate(files.dataset, objective)
-        if objective not in LABELLED_OBJECTIVES and content_sha1(map(sha1_of, contents.values())) != files.sha1:
+        if objective not in LABELLED and content_sha1(map(sha1_of, contents.values())) != files.sha1:
             raise RuntimeError(f"the built-in {files.dataset} of this version is not the one that was found")
         with TemporaryDirectory() as scratch:
             paths = {split: Path(scratch, name) for split, name in folder.FILES.items()}

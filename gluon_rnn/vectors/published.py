@@ -126,8 +126,7 @@ def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
     with np.load(path, allow_pickle=False) as archive:
         unknown = str(archive["unknown_token"])
     with zipfile.ZipFile(path) as archive, archive.open("idx_to_token.npy") as file:
-        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-        np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        _header(file)
         there = _Words(file).load().tolist()
     found: dict[str, Vector] = {}
     with _matrix(path) as (file, size):
@@ -157,12 +156,19 @@ class _Words(Unpickler):
             raise ValueError(f"words that ask for {module}.{name}") from None
 
 
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies by columns, and kind of the array that follows in `file`."""
+    np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]]
+    found = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+    return found
+
+
 @contextmanager
 def _matrix(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """The float32 numbers of all vectors, one after the other, and how many there are in each."""
     with zipfile.ZipFile(path) as archive, archive.open("idx_to_vec.npy") as file:
-        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-        (_, size), by_columns, kind = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        (_, size), by_columns, kind = _header(file)
         if by_columns or kind != np.float32:
             raise ValueError(f"{path.name} holds no rows of float32 numbers")
         yield file, size
