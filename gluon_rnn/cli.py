@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--results", type=_path, default=Path("results"), metavar="DIR", help="where results go (default: results)"
     )
+    sweep.add_argument("--name", help="of the sweep's folder there (default: the sweep's own name)")
     sweep.add_argument(
         "--data-dir", type=_path, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
     )
@@ -354,7 +355,9 @@ def _executor(options: argparse.Namespace) -> Iterator[RayExecutor | None]:
 def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
     sweep = load_sweep(options.sweep or _quick_sweep())
     sweep = sweep.with_arguments(
-        _pairs("--set", options.set), {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()}
+        _pairs("--set", options.set),
+        {k: v.split(",") if v else [] for k, v in _pairs("--axis", options.axis).items()},
+        name=options.name,
     )
     console = make_console()
     plan = plan_sweep(

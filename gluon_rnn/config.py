@@ -517,26 +517,30 @@ class Sweep:
     overrides: Sequence[Override] = ()
     pinned: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_arguments(self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> Sweep:
-        """This sweep under a command line's ``--set`` (`pinned`) and ``--axis`` (`axes`).
+    def with_arguments(
+        self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], *, name: str | None = None
+    ) -> Sweep:
+        """This sweep under a command line's ``--set`` (`pinned`), ``--axis`` (`axes`) and ``--name``.
 
         A pinned field loses its axis; an axis given here replaces the sweep's own of that field. Either way the command
         line wins over the sweep's overrides of that field.
 
         Raises:
-            UserError: a field is unknown, a value is not of its type, an axis is empty, or a field is given both ways.
+            UserError: a field is unknown, a value is not of its type, an axis is empty, a field is given both ways, or
+                no folder can have the name.
         """
-        for name in pinned:
-            if name in axes:
-                raise UserError(f"{name} is given both to --set and to --axis; keep one of them")
-        pinned = {name: coerce(name, value) for name, value in pinned.items()}
-        axes = {name: _axis(name, values) for name, values in axes.items()}
+        for key in pinned:
+            if key in axes:
+                raise UserError(f"{key} is given both to --set and to --axis; keep one of them")
+        pinned = {key: coerce(key, value) for key, value in pinned.items()}
+        axes = {key: _axis(key, values) for key, values in axes.items()}
         said = {*pinned, *axes}
         return replace(
             self,
-            axes={**{name: values for name, values in self.axes.items() if name not in pinned}, **axes},
+            name=self.name if name is None else _folder_name(name),
+            axes={**{key: values for key, values in self.axes.items() if key not in pinned}, **axes},
             overrides=tuple(
-                Override(item.when, {name: value for name, value in item.settings.items() if name not in said})
+                Override(item.when, {key: value for key, value in item.settings.items() if key not in said})
                 for item in self.overrides
             ),
             pinned={**self.pinned, **pinned},
@@ -589,12 +593,8 @@ def load_sweep(path: Path) -> Sweep:
             raise UserError(
                 f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; there are {', '.join(known)}"
             )
-    name = content.get("name", path.stem)
-    if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
-        raise UserError(
-            f"{path}: name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so"
-        )
     try:
+        name = _folder_name(content.get("name", path.stem))
         overrides = content.get("overrides") or ()
         if not isinstance(overrides, list | tuple):
             raise UserError("overrides must be a list of 'when: {field: value}' and 'set: {field: value}'")
@@ -621,6 +621,12 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
         if len(node.value) > _MOST_KEYS:
             raise yaml.YAMLError(f"a mapping has more than {_MOST_KEYS} keys")
+
+
+def _folder_name(name: Any) -> str:
+    if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
+        raise UserError(f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so")
+    return name
 
 
 def _mapping(value: Any, otherwise: str) -> dict[Any, Any]:

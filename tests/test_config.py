@@ -161,6 +161,15 @@ def test_later_wins(tmp_path: Path) -> None:
     assert [(p.bptt, p.learning_rate, p.batch_size) for p in swept.points()] == [(35, 6, 7), (35, 8, 7)]
 
 
+def test_a_sweep_under_another_name_has_the_same_points() -> None:
+    sweep = Sweep("s", axes={"bptt": [20, 35]})
+    assert sweep.with_arguments({}, {}).name == "s"
+    renamed = sweep.with_arguments({}, {}, name="s-cpu")
+    assert (renamed.name, renamed.points()) == ("s-cpu", sweep.points())
+    with pytest.raises(UserError, match=r"^name '\.\./up' must be letters"):
+        sweep.with_arguments({}, {}, name="../up")
+
+
 def test_an_override_sees_defaults() -> None:
     sweep = Sweep("s").with_arguments({}, {"seed": ["0"]})
     assert len(sweep.points()) == 1
@@ -216,13 +225,16 @@ def test_a_field_given_both_ways_is_refused() -> None:
         Sweep("s").with_arguments({"bptt": "1"}, {"bptt": ["2"]})
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "benchmarks").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_the_sweeps_of_the_project_are_valid(path: Path) -> None:
-    sweep = load_sweep(path)
-    assert sweep.name == path.stem
-    assert sweep.points()
+def test_the_sweeps_of_the_project_are_valid() -> None:
+    sweeps = {path: load_sweep(path) for path in (Path(__file__).parents[1] / "benchmarks").rglob("*.yaml")}
+    assert len(sweeps) > 10
+    # Those of one name would share a folder.
+    assert len({sweep.name for sweep in sweeps.values()}) == len(sweeps)
+    for path, sweep in sweeps.items():
+        assert sweep.points(), path
+        kind = path.parent.name
+        if kind != "reference":
+            assert sweep.name == path.stem + ("-cpu" if kind == "cpu" else "")
 
 
 def test_the_full_grid() -> None:
