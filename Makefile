@@ -29,7 +29,7 @@ help:
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
 	@echo 'make check     layout, lint and types'
 	@echo 'make format    mend the layout and what lint can mend'
-	@echo 'make columns   renew results/README.md from the descriptions in the code'
+	@echo 'make columns   renew results/columns.md from the descriptions in the code'
 	@echo 'make lock      remake requirements/*.txt; UPGRADE=--upgrade for the newest releases'
 	@echo 'make clean     remove .venv, caches and build leftovers; results and data stay'
 
@@ -69,7 +69,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 columns: $(INSTALLED)
-	@$(BIN)/python -m gluon_rnn.columns >results/README.md
+	@$(BIN)/python -m gluon_rnn.columns >results/columns.md
 
 # One resolution for Python 3.10 and 3.11 and for both architectures; the other files take over the versions of cpu.txt.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --generate-hashes \
