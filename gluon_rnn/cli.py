@@ -165,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
         "directories", nargs="+", type=_path, metavar="DIR", help="a sweep's folder, such as results/quick"
     )
     report.add_argument("--output", type=_path, metavar="DIR", help="where to write it (default: the first DIR)")
+    report.add_argument(
+        "--plots", action="store_true", help="write each plot to plots/*.svg there, too, and show it in report.md"
+    )
     report.set_defaults(run=_report)
 
     _add_generate(commands)
@@ -474,7 +477,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    _say(str(write_report(options.directories, options.output)))
+    _say(str(write_report(options.directories, options.output, plots=options.plots)))
     return 0
 
 

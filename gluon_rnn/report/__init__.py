@@ -8,7 +8,9 @@ from pathlib import Path
 from gluon_rnn.errors import UserError
 
 
-def write_report(directories: Path | str | Sequence[Path | str], output: Path | str | None = None) -> Path:
+def write_report(
+    directories: Path | str | Sequence[Path | str], output: Path | str | None = None, *, plots: bool = False
+) -> Path:
     """Write ``report.md`` and ``report.html`` of one or several folders of results.
 
     Equal rows give equal bytes, on any machine and at any time. The page is one file and asks no network for anything.
@@ -16,6 +18,7 @@ def write_report(directories: Path | str | Sequence[Path | str], output: Path | 
     Args:
         directories: a sweep's folder, or several; each holds ``runs/`` with records, or at least ``runs.csv``.
         output: the folder to write to, made if need be; None: the first of `directories`.
+        plots: whether each plot becomes a file of its own, too, ``plots/*.svg``, which ``report.md`` then shows.
 
     Returns:
         The path of ``report.html``.
@@ -27,16 +30,19 @@ def write_report(directories: Path | str | Sequence[Path | str], output: Path | 
     from gluon_rnn.files import write_atomically
     from gluon_rnn.report.document import compose
     from gluon_rnn.report.reading import read_folders
-    from gluon_rnn.report.rendering import to_html, to_markdown
+    from gluon_rnn.report.rendering import to_html, to_markdown, to_pictures
 
     folders = [Path(item) for item in ([directories] if isinstance(directories, Path | str) else directories)]
     if not folders:
         raise UserError("no folder of results is given; name one such as results/quick")
     document = compose(read_folders(folders))
-    page, text = to_html(document), to_markdown(document)
+    pictures = {f"plots/{name}": svg for name, svg in to_pictures(document).items()} if plots else {}
+    page, text = to_html(document), to_markdown(document, tuple(pictures))
     target = folders[0] if output is None else Path(output)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        (target / "plots" if pictures else target).mkdir(parents=True, exist_ok=True)
+        for address, svg in pictures.items():
+            write_atomically(target / address, svg)
         write_atomically(target / "report.md", text)
         write_atomically(target / "report.html", page)
     except OSError as error:

@@ -59,6 +59,11 @@ def to_svg(plot: Plot, prefix: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(plot.title)}" ', 1)
 
 
+def to_picture(plot: Plot) -> str:
+    """`plot` as an SVG file of its own, black on white: a page that shows it as an image lends it no colours."""
+    return to_svg(plot, "p").replace("<svg ", '<svg style="color: #000; background: #fff" ', 1)
+
+
 def _adapt(tag: str, prefix: str) -> str:
     tag = tag.replace(_INK, "currentColor")
     return re.sub(r"""(\bid="|url\(#|href="#)""", rf"\g<1>{prefix}-", tag)

@@ -7,6 +7,8 @@ import hashlib
 import html
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import count
 from typing import Any
@@ -23,12 +25,12 @@ _MARKUP = re.compile(r"[\\`*\[\]|~$@]|\b_\B|\B_\b|:(?=//)")
 
 def to_html(document: Document) -> str:
     """One file that asks for nothing: style, script and plots are in it, and its policy forbids everything else."""
-    # Of plots that this module made itself; their text is escaped by matplotlib.
     from gluon_rnn.report.plots import to_svg
 
     numbers = count(1)
 
     def draw(plot: Plot) -> Markup:
+        # Of this suite's own making; its text is escaped by matplotlib.
         return Markup(to_svg(plot, f"p{next(numbers)}"))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -60,21 +62,47 @@ def _raw(value: Any) -> str:
     return "" if isinstance(value, str | bool) or value is None or math.isnan(value) else repr(value)
 
 
-def to_markdown(document: Document) -> str:
-    """Tables and sentences as GitHub shows them; the plots are in the page."""
+def to_pictures(document: Document) -> dict[str, str]:
+    """Every plot as an SVG file by that file's name, in the document's order."""
+    from gluon_rnn.report.plots import to_picture
+
+    plots = [(section, plot) for section in document.sections for plot in section.plots]
+    seen: Counter[str] = Counter()
+    pictures = {}
+    for section, plot in plots:
+        # "Perplexity against throughput" is the heading and the title, "Tokens/s" is there for each pair of axes.
+        words = plot.title if plot.title.startswith(section.heading) else f"{section.heading} {plot.title}"
+        name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+        seen[name] += 1
+        again = f"-{seen[name]}" * (seen[name] > 1)
+        pictures[f"{name}{again}.svg"] = to_picture(plot)
+    return pictures
+
+
+def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
+    """Tables and sentences as GitHub shows them.
+
+    Args:
+        pictures: the addresses of the document's plots, in its order, to be shown; none: they are in the page alone.
+    """
     lines = [
         f"# {_escaped(document.title)}",
         "",
         _escaped(document.summary),
-        "Plots are in `report.html` beside this file.",
+        "The same as a page, with tables that sort, is `report.html` beside this file."
+        if pictures
+        else "Plots are in `report.html` beside this file.",
         "",
     ]
+    addresses = iter(pictures)
     for section in document.sections:
         lines += [f"{'#' * section.level} {_escaped(section.heading)}", ""]
         lines += [f"- **{_escaped(title)}:** {_escaped(text)}" for title, text in section.choices]
         lines += [""] * bool(section.choices)
         for note in section.notes:
             lines += [_escaped(note), ""]
+        for plot, address in zip(section.plots, addresses, strict=False):
+            lines += [f"![{_escaped(plot.title)}]({address})", ""]
         for table in section.tables:
             lines += [*_markdown_table(table), ""]
         for title, text in section.logs:
