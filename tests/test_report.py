@@ -12,6 +12,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import pytest
 
@@ -154,16 +155,31 @@ def test_a_point_is_the_mean_of_its_good_seeds_and_ranks_below_those_without_bad
         good(small_corpus, "e", 116.0, 10.0, cell="rnn_tanh", seed=0),
     )
     assert cells(found) == ["lstm", "rnn_tanh", "gru"]
-    assert [point.mean("valid_perplexity") for point in found] == [115.0, 116.0, 50.0]
-    assert [point.mean("tokens_per_second") for point in found] == [15.0, 10.0, 99.0]
+    assert [point.average("valid_perplexity") for point in found] == [115.0, 116.0, 50.0]
+    assert [point.average("tokens_per_second") for point in found] == [15.0, 10.0, 99.0]
     assert [point.status for point in found] == ["ok", "ok", "1 ok, 1 diverged"]
+
+
+def test_a_run_that_something_slowed_moves_no_speed_but_losses_count_alike(small_corpus: CorpusFiles) -> None:
+    (point,) = points(
+        *(
+            good(small_corpus, str(seed), perplexity, speed, seed=seed, step_ms_p50=1000 / speed, peak_rss_mb=memory)
+            for seed, (perplexity, speed, memory) in enumerate(
+                [(90.0, 20.0, 300.0), (96.0, 4.0, 330.0), (99.0, 25.0, 300.0)]
+            )
+        )
+    )
+    assert point.average("tokens_per_second") == 20.0
+    assert point.average("step_ms_p50") == 50.0
+    assert point.average("valid_perplexity") == 95.0
+    assert point.average("peak_mb") == 310.0
 
 
 def test_runs_alike_in_all_but_their_name_are_not_averaged(small_corpus: CorpusFiles) -> None:
     older = good(small_corpus, "b", 100.0, 1.0, cell="m:Own", started_at="2024-01-01T00:00:00+00:00")
     newer = good(small_corpus, "a", 50.0, 1.0, cell="m:Own", started_at="2024-01-02T00:00:00+00:00")
     found = points(newer, older)
-    assert [(p.mean("valid_perplexity"), p.settings["version"]) for p in found] == [(50.0, 2), (100.0, 1)]
+    assert [(p.average("valid_perplexity"), p.settings["version"]) for p in found] == [(50.0, 2), (100.0, 1)]
 
 
 def test_the_front_holds_whom_none_beats(small_corpus: CorpusFiles) -> None:
@@ -981,7 +997,51 @@ def test_the_command_prints_where_the_report_is(
     assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == ["report.html", "report.md"]
 
 
-# results/README.md
+def test_plots_become_files_that_the_markdown_shows_in_their_places(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        good(small_corpus, f"{cell}{bptt}", 100.0 + bptt, 10.0 + bptt, cell=cell, bptt=bptt)
+        for cell in ("lstm", "gru")
+        for bptt in (20, 35)
+    ]
+    for record in records:
+        keep(tmp_path / "grid", record)
+    assert cli.main(["report", str(tmp_path / "grid"), "--plots"]) == 0
+    text = (tmp_path / "grid" / "report.md").read_text()
+    assert text.count("![") == len(list((tmp_path / "grid" / "plots").iterdir())) == 5
+    headings: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        if found := re.fullmatch(r"!\[.+\]\((plots/[a-z0-9-]+\.svg)\)", line):
+            headings.setdefault(heading, []).append(found[1])
+    assert headings == {
+        "Perplexity against throughput": ["plots/perplexity-against-throughput.svg"],
+        "cell and bptt": [
+            f"plots/cell-and-bptt-{what}.svg" for what in ("validation-perplexity", "tokens-s", "peak-mb")
+        ],
+        "Where the time went": ["plots/where-the-time-went-seconds-by-run-numbered-as-in-the-ranking.svg"],
+    }
+    for path in (tmp_path / "grid" / "plots").iterdir():
+        root = ElementTree.fromstring(path.read_bytes())
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        # The page's colours are not there to be taken over.
+        assert root.attrib["style"] == "color: #000; background: #fff"
+
+
+def test_plots_of_one_title_are_files_of_their_own(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    for tokens in (100, 200):
+        for n in range(2):
+            name = f"{tokens}{n}"
+            keep(
+                tmp_path / "grid",
+                good(small_corpus, name, 100.0 + n, 10.0 + n, bptt=20 + n, max_eval_tokens=tokens),
+            )
+    write_report(tmp_path / "grid", plots=True)
+    names = {path.name for path in (tmp_path / "grid" / "plots").glob("perplexity*")}
+    assert names == {"perplexity-against-throughput.svg", "perplexity-against-throughput-2.svg"}
+
+
+# results/columns.md
 
 
 def test_every_column_says_what_it_is() -> None:
@@ -994,8 +1054,8 @@ def test_every_column_says_what_it_is() -> None:
     assert set(EPOCH_COLUMNS) == {"run_id", *EpochResult.__dataclass_fields__}
 
 
-def test_the_readme_of_results_is_what_the_code_says() -> None:
-    path = Path(__file__).parents[1] / "results" / "README.md"
-    assert path.read_text(encoding="utf-8") == columns.results_readme(), "run: make columns"
+def test_the_columns_file_of_results_is_what_the_code_says() -> None:
+    path = Path(__file__).parents[1] / "results" / "columns.md"
+    assert path.read_text(encoding="utf-8") == columns.columns_file(), "run: make columns"
     for name in (*COLUMNS, *EPOCH_COLUMNS):
         assert f"\n| `{name}` | " in path.read_text(encoding="utf-8")

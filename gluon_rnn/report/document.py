@@ -104,7 +104,7 @@ class _Group:
         self.places = [place for place in places if place.letter in letters]
         self.axes = axes(self.points, self.names)
         self.numbers = {id(point): number for number, point in enumerate(self.points, 1)}
-        self.scored = any(point.mean(self.loss.column) is not None for point in self.points)
+        self.scored = any(point.average(self.loss.column) is not None for point in self.points)
         self.seeded = any(len(point.rows) > 1 for point in self.points)
 
     def sections(self) -> list[Section]:
@@ -138,7 +138,7 @@ class _Group:
 
     def measured(self, measures: Iterable[Measure]) -> list[Measure]:
         """Those of `measures` that any point has."""
-        return [item for item in measures if any(point.mean(item.column) is not None for point in self.points)]
+        return [item for item in measures if any(point.average(item.column) is not None for point in self.points)]
 
     def _choice(self) -> Section:
         record = self.record
@@ -152,7 +152,7 @@ class _Group:
             return Section(heading, level=2, notes=notes)
         choices = []
         best = good[0]
-        if best.mean(self.loss.column) is not None:
+        if best.average(self.loss.column) is not None:
             choices.append((f"Best {self.loss.name}", f"{self._costs(best)}.{self._certainty(best)}"))
         for place in self.places:
             here = [point for point in good if point.place is place]
@@ -172,7 +172,7 @@ class _Group:
                 text = f"The point of the best {self.loss.name}" if fastest is best else self._costs(fastest)
                 choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
             elif here and not self.scored:
-                fastest = max(here, key=lambda point: point.mean("tokens_per_second") or 0.0)
+                fastest = max(here, key=lambda point: point.average("tokens_per_second") or 0.0)
                 choices.append((f"Fastest{on}", f"{self._costs(fastest)}. Nothing was evaluated."))
         return Section(heading, level=2, choices=choices, notes=notes)
 
@@ -181,12 +181,12 @@ class _Group:
         results = [
             f"{measure.words} {measure.written(value)}"
             for measure in self.measures.all
-            if (value := point.mean(measure.column)) is not None
+            if (value := point.average(measure.column)) is not None
         ]
         costs = [
             f"{figure(value, 0)} {unit}"
             for unit, name in (("tokens/s", "tokens_per_second"), ("MB", "peak_mb"), ("s a run", "wall_seconds"))
-            if (value := point.mean(name)) is not None
+            if (value := point.average(name)) is not None
         ]
         parts = [", ".join(results)] * bool(results) + ["at " + _listed(costs)] * bool(costs)
         return f"{self.label(point)}: {', '.join(parts)}"
@@ -201,7 +201,7 @@ class _Group:
         others = [
             point
             for point in self.points
-            if point is not best and point.ok and (mean := point.mean(self.loss.column)) and mean <= found.high
+            if point is not best and point.ok and (mean := point.average(self.loss.column)) and mean <= found.high
         ]
         return (
             f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {self.loss.written(found.low)} to "
@@ -253,18 +253,23 @@ class _Group:
             *self.setting_columns(),
             *(Column(name, _meaning(name)) for name in amounts),
             *(Column(measure.title, _meaning(measure.column), measure.digits) for measure in shown),
-            *([Column("seeds", "runs that the figures are means over", 0)] if self.seeded else []),
+            *([Column("seeds", "runs that the figures are averages of", 0)] if self.seeded else []),
             Column("status", _meaning("status")),
         ]
 
         def cells(point: Point) -> list[Any]:
             ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
             seeds = [len(point.counted)] if self.seeded else []
-            means = [_mean(point, measure) for measure in shown]
-            return [self.numbers[id(point)], *self.settings(point), *ran, *means, *seeds, point.status]
+            averages = [_average(point, measure) for measure in shown]
+            return [self.numbers[id(point)], *self.settings(point), *ran, *averages, *seeds, point.status]
 
         by = f"validation {self.loss.name}" if self.scored else "tokens/s"
-        notes = [f"Best first, by {by}" + (", each a mean over seeds." if self.seeded else ".")]
+        notes = [f"Best first, by {by}."]
+        if self.seeded:
+            notes.append(
+                "Speeds and times are medians over seeds, since whatever else a machine did only slowed a run; other "
+                "figures are means."
+            )
         if any(not point.ok for point in self.points):
             notes.append("Points of which a run went wrong come last, with what their good runs, or else all, came to.")
         # Speeds of two places do not compare, so they cannot be ranked in one table.
@@ -281,7 +286,7 @@ class _Group:
             if len(here) < 2:
                 continue
             on = self.on(place)
-            spots = {id(p): (p.mean("tokens_per_second") or 0.0, p.mean(self.loss.column) or 0.0) for p in here}
+            spots = {id(p): (p.average("tokens_per_second") or 0.0, p.average(self.loss.column) or 0.0) for p in here}
             plots.append(
                 Scatter(
                     f"{title}{on}",
@@ -290,7 +295,7 @@ class _Group:
                     [(*spots[id(p)], self.numbers[id(p)], p.label(self.names)) for p in front],
                 )
             )
-            rows += [[self.numbers[id(p)], *self.settings(p), *spots[id(p)][::-1], p.mean("peak_mb")] for p in front]
+            rows += [[self.numbers[id(p)], *self.settings(p), *spots[id(p)][::-1], p.average("peak_mb")] for p in front]
         if not plots:
             return None
         columns = [Column("no.", "place in the ranking", 0), *self.setting_columns()]
@@ -323,15 +328,15 @@ class _Group:
                 cells: dict[tuple[int, int], tuple[float | None, str]] = {
                     spot: (value, figure(value, measure.digits)) if p.ok and value is not None else (None, p.status)
                     for spot, p in best.items()
-                    for value in [_mean(p, measure)]
+                    for value in [_average(p, measure)]
                 }
                 title, lower_is_better = titles[measure] + on, measure in (self.loss, _MEMORY)
                 plots.append(
                     HeatMap(title, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better)
                 )
             for _, point in sorted(best.items(), key=lambda item: item[0]):
-                means = [_mean(point, measure) for measure in shown]
-                rows.append([*self.settings(point, (first, second)), *means, point.label(others)])
+                averages = [_average(point, measure) for measure in shown]
+                rows.append([*self.settings(point, (first, second)), *averages, point.label(others)])
         columns = self.setting_columns((first, second))
         columns += [Column(titles[measure], _meaning(measure.column), measure.digits) for measure in shown]
         notes = []
@@ -487,7 +492,7 @@ class _Group:
             return None
         best: dict[tuple[Any, Any], Point] = {}
         for point in self.points:
-            if point.ok and point.mean("valid_perplexity") is not None:
+            if point.ok and point.average("valid_perplexity") is not None:
                 best.setdefault((point.settings["cell"], point.settings["hidden_size"]), point)
         if not best:
             return None
@@ -496,8 +501,8 @@ class _Group:
                 f"{_network(p)} (no. {self.numbers[id(p)]})",
                 "measured here",
                 self._amount(p.counted[0]),
-                p.mean("valid_perplexity"),
-                p.mean("test_perplexity"),
+                p.average("valid_perplexity"),
+                p.average("test_perplexity"),
             ]
             for p in best.values()
         ]
@@ -550,9 +555,9 @@ def _taken_as(record: RunRecord) -> str:
     return ", ".join([*parts, record.objective])
 
 
-def _mean(point: Point, measure: Measure) -> float | None:
+def _average(point: Point, measure: Measure) -> float | None:
     """Over seeds, as people read it."""
-    value = point.mean(measure.column)
+    value = point.average(measure.column)
     return None if value is None else measure.figure(value)
 
 

@@ -20,6 +20,9 @@ CONFIDENCE = 0.95
 #: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what is scored.
 _NO_SETTING = frozenset({"seed", "device", "threads", "log_interval", *SCORED_ON})
 
+#: What else a machine does slows some runs, some of them by half, and speeds none up.
+TIMED = frozenset({"tokens_per_second", "step_ms_p50", "wall_seconds"})
+
 _LARGEST = 1e300
 
 
@@ -109,10 +112,10 @@ class Point:
         """Of a `quantity` over the seeds."""
         return spread(self.values(name))
 
-    def mean(self, name: str) -> float | None:
-        """Of a `quantity` over the seeds."""
+    def average(self, name: str) -> float | None:
+        """Of a `quantity` over the seeds: the mean, but the median of `TIMED` ones."""
         values = self.values(name)
-        return statistics.fmean(values) if values else None
+        return (statistics.median if name in TIMED else statistics.fmean)(values) if values else None
 
     @property
     def ok(self) -> bool:
@@ -195,7 +198,7 @@ def ranked(points: Iterable[Point], loss: str) -> list[Point]:
     def key(point: Point) -> tuple[int, float, float, str]:
         statuses = {row.record.status for row in point.rows}
         order = 0 if statuses == {"ok"} else 1 if "ok" in statuses else 2 if "diverged" in statuses else 3
-        found, speed = point.mean(loss), point.mean("tokens_per_second")
+        found, speed = point.average(loss), point.average("tokens_per_second")
         return order, math.inf if found is None else found, -(speed or 0.0), f"{point.place.letter} {point.settings}"
 
     return sorted(points, key=key)
@@ -206,7 +209,7 @@ def comparable(points: Iterable[Point], loss: str) -> list[Point]:
     return [
         point
         for point in points
-        if point.ok and all(0 < (point.mean(name) or 0) < math.inf for name in (loss, "tokens_per_second"))
+        if point.ok and all(0 < (point.average(name) or 0) < math.inf for name in (loss, "tokens_per_second"))
     ]
 
 
@@ -255,6 +258,6 @@ def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | 
 
 
 def _known(point: Point, name: str) -> float:
-    value = point.mean(name)
+    value = point.average(name)
     assert value is not None
     return value
