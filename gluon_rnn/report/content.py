@@ -67,16 +67,17 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Curves:
-    """A loss after each epoch.
+    """A loss over epochs.
 
     Attributes:
         loss: what it is, with its unit.
-        lines: the name of a point, and for each of its seeds the (epoch, loss) pairs; nameless ones are drawn faintly.
+        lines: the name of a point, and for each of its seeds the (epochs done, loss) pairs; nameless ones are drawn
+            faintly.
     """
 
     title: str
     loss: str
-    lines: Sequence[tuple[str, Sequence[Sequence[tuple[int, float]]]]]
+    lines: Sequence[tuple[str, Sequence[Sequence[tuple[float, float]]]]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""System A's training beside the perplexities that GluonNLP's notebook printed of its own.
+
+    python scripts/run_sweep.py benchmarks/notebook.yaml
+    .venv/bin/python benchmarks/notebook_curve.py results/notebook
+
+Writes README.md and curve.svg beside the sweep's tables, from the run's log, which stays on the machine that trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
+from gluon_rnn.records import RunRecord, read_records
+from gluon_rnn.report.content import Curves
+from gluon_rnn.report.plots import to_picture
+
+#: Perplexity of the 200 batches up to this one. The notebook's cell had been run before: this is a second epoch.
+NOTEBOOK = dict(
+    zip(
+        range(200, 2601, 200),
+        (235.91, 233.75, 197.20, 199.86, 193.16, 191.98, 191.44, 203.73, 178.75, 182.49, 165.54, 171.94, 174.19),
+        strict=True,
+    )
+)
+ITS_EPOCH = 2
+_INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss [\d.]+, perplexity ([\d.]+)")
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="the sweep's folder")
+    directory = parser.parse_args().directory
+    try:
+        record, log = read_run(directory)
+        curves, batches = printed_perplexities(log)
+    except (UserError, OSError) as error:
+        parser.error(str(error))
+    write_atomically(directory / "curve.svg", to_picture(plot(curves, batches)))
+    write_atomically(directory / "README.md", page(directory.resolve().name, record, curves))
+
+
+def read_run(directory: Path) -> tuple[RunRecord, str]:
+    """The record and the log of the one run of ``standard_lstm_lm_200`` in `directory`."""
+    records = [record for record in read_records(directory)[0] if record.model == "standard_lstm_lm_200"]
+    if len(records) != 1 or records[0].epochs_run < ITS_EPOCH:
+        raise UserError(f"{directory} holds no single run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
+    return records[0], (directory / "runs" / records[0].run_id / "log.txt").read_text()
+
+
+def printed_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:
+    """By epoch and batch the perplexity since the line before, and the batches of an epoch; of an epoch begun twice, by
+    a run that was resumed, the last.
+    """
+    curves: dict[int, dict[int, float]] = {}
+    batches = 0
+    for found in _INTERVAL.finditer(log):
+        curves.setdefault(int(found[1]), {})[int(found[2])] = float(found[4])
+        batches = int(found[3])
+    if set(curves.get(ITS_EPOCH, ())) < set(NOTEBOOK):
+        raise UserError("the log lacks some of the notebook's batches; train with log_interval=200")
+    return curves, batches
+
+
+def plot(curves: Mapping[int, Mapping[int, float]], batches: int) -> Curves:
+    """Both, the notebook's in the place of the second epoch."""
+
+    def placed(epoch: int, curve: Mapping[int, float]) -> list[tuple[float, float]]:
+        return [(epoch - 1 + batch / batches, value) for batch, value in curve.items()]
+
+    ours = [item for epoch in sorted(curves) for item in placed(epoch, curves[epoch])]
+    lines = [("the notebook, on a GPU of 2019", [placed(ITS_EPOCH, NOTEBOOK)]), ("this suite", [ours])]
+    return Curves("System A", "training perplexity of 200 batches", lines)
+
+
+def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]) -> str:
+    """``README.md``: the epochs, the curves and how far apart they are.
+
+    Args:
+        name: of the sweep's folder.
+    """
+    apart = {batch: curves[ITS_EPOCH][batch] / value - 1 for batch, value in NOTEBOOK.items()}
+    epochs = [
+        [
+            row.epoch,
+            f"{row.learning_rate:g}",
+            *map(_figure, (math.exp(row.train_loss), row.valid_perplexity, row.test_perplexity)),
+            f"{row.seconds / 60:.1f}",
+        ]
+        for row in record.history
+    ]
+    batches = [
+        [batch, _figure(value), *(_figure(curve.get(batch)) for curve in curves.values()), f"{apart[batch]:+.1%}"]
+        for batch, value in NOTEBOOK.items()
+    ]
+    lines = [
+        "# System A: the notebook of GluonNLP's word language model",
+        "",
+        "`standard_lstm_lm_200` on the whole WikiText-2 (bptt 35, batch 20, SGD at learning rate 20, gradients clipped "
+        f"to 0.25), on {record.device_name}, {record.threads} threads. More is in [report.md](report.md). Made by",
+        "",
+        "```",
+        f"python scripts/run_sweep.py benchmarks/notebook.yaml --name {name}",
+        f".venv/bin/python benchmarks/notebook_curve.py results/{name}",
+        "```",
+        "",
+        *_table(["epoch", "learning rate", "train ppl", "valid ppl", "test ppl", "minutes"], epochs),
+        "",
+        "Perplexity over each 200 batches, as both print it. The notebook's is of a second epoch: its cell had been "
+        f"run before. Ours of that epoch is within {max(map(abs, apart.values())):.1%} of it.",
+        "",
+        *_table(["batch", "notebook", *(f"epoch {epoch}" for epoch in curves), f"epoch {ITS_EPOCH} apart"], batches),
+        "",
+        "![Training perplexity of the notebook and of this suite](curve.svg)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (names, ["---:"] * len(names), *rows)]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}"
+
+
+if __name__ == "__main__":
+    main()
