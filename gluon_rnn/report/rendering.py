@@ -70,8 +70,8 @@ def to_pictures(document: Document) -> dict[str, str]:
     seen: Counter[str] = Counter()
     pictures = {}
     for section, plot in plots:
-        # "Perplexity against throughput" is the heading and the title, "Tokens/s" is there for each pair of axes.
-        words = plot.title if plot.title.startswith(section.heading) else f"{section.heading} {plot.title}"
+        # "Tokens/s" is there for each pair of axes.
+        words = section.heading if len(section.plots) == 1 else f"{section.heading} {plot.title}"
         name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
         seen[name] += 1
         again = f"-{seen[name]}" * (seen[name] > 1)
