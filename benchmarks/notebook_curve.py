@@ -9,13 +9,13 @@ Writes README.md and curve.svg beside the sweep's tables, from the run's log, wh
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord, read_records
 from gluon_rnn.report.content import Curves
 from gluon_rnn.report.plots import to_picture
@@ -63,7 +63,7 @@ def printed_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:
     for found in _INTERVAL.finditer(log):
         curves.setdefault(int(found[1]), {})[int(found[2])] = float(found[4])
         batches = int(found[3])
-    if set(curves.get(ITS_EPOCH, ())) < set(NOTEBOOK):
+    if set(NOTEBOOK) - set(curves.get(ITS_EPOCH, ())):
         raise UserError("the log lacks some of the notebook's batches; train with log_interval=200")
     return curves, batches
 
@@ -90,7 +90,7 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
         [
             row.epoch,
             f"{row.learning_rate:g}",
-            *map(_figure, (math.exp(row.train_loss), row.valid_perplexity, row.test_perplexity)),
+            *map(_figure, (perplexity(row.train_loss), row.valid_perplexity, row.test_perplexity)),
             f"{row.seconds / 60:.1f}",
         ]
         for row in record.history
