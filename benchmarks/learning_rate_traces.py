@@ -1,0 +1,127 @@
+"""What each learning rate did to each cell, as two Markdown tables.
+
+    python scripts/run_sweep.py benchmarks/cpu/learning-rate.yaml --jobs 2
+    .venv/bin/python benchmarks/learning_rate_traces.py results/learning-rate-cpu
+
+The first has the validation perplexities, the best rate of each cell in bold. The second follows the runs at one rate:
+their training perplexities on the way, and the share of the last layer's units that end beyond 0.99 of their range,
+where tanh passes on less than 2 % of a gradient. These come from logs and parameters, which stay where they were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_rnn.corpora import find_corpus
+from gluon_rnn.corpora.loading import load_corpus
+from gluon_rnn.models import build_model
+from gluon_rnn.objectives import lay_out
+from gluon_rnn.records import RunRecord, read_records
+
+_INTERVAL = re.compile(r"\[epoch 1 batch (\d+)/\d+\] loss \S+, perplexity ([\d.]+|inf)")
+_FAR = 0.99
+#: Of validation, to see the units at.
+_TOKENS = 20_001
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="the sweep's folder")
+    parser.add_argument("--rate", type=float, default=20.0, help="the one to follow (default: 20)")
+    options = parser.parse_args()
+    records = sorted(read_records(options.directory)[0], key=lambda record: (record.learning_rate, record.seed))
+    by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
+    print("\n".join(perplexities(by_cell)), end="\n\n")
+    followed = [record for found in by_cell.values() for record in found if record.learning_rate == options.rate]
+    print("\n".join(traces(followed, options.directory)))
+
+
+def _cells(records: Sequence[RunRecord]) -> list[str]:
+    """As they rank by their best."""
+    best = {record.cell: min(_valid(other) for other in records if other.cell == record.cell) for record in records}
+    return sorted(best, key=lambda cell: best[cell])
+
+
+def _valid(record: RunRecord) -> float:
+    return float("inf") if record.valid_perplexity is None else record.valid_perplexity
+
+
+def perplexities(by_cell: dict[str, list[RunRecord]]) -> list[str]:
+    """A row for each cell and rate: the runs' validation perplexities by seed, their mean, the best in bold."""
+    seeds = sorted({record.seed for found in by_cell.values() for record in found})
+    rows = []
+    for cell, found in by_cell.items():
+        means = {
+            rate: statistics.fmean(_valid(record) for record in found if record.learning_rate == rate)
+            for rate in dict.fromkeys(record.learning_rate for record in found)
+        }
+        best = min(means, key=lambda rate: means[rate])
+        for rate, mean in means.items():
+            runs = [_figure(record) for record in found if record.learning_rate == rate]
+            bold = "**" * (rate == best)
+            rows.append([cell, f"{bold}{rate:g}{bold}", *runs, f"{bold}{_written(mean)}{bold}"])
+    return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
+
+
+def _figure(record: RunRecord) -> str:
+    return str(record.reason) if record.status == "diverged" else _written(_valid(record))
+
+
+def _written(perplexity: float) -> str:
+    return f"{perplexity:,.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"
+
+
+def traces(records: Sequence[RunRecord], directory: Path) -> list[str]:
+    """A row for each run: training perplexity at each line of its log, validation's, and units beyond `_FAR`."""
+    logs = {
+        record.run_id: {
+            int(found[1]): float(found[2])
+            for found in _INTERVAL.finditer((directory / "runs" / record.run_id / "log.txt").read_text())
+        }
+        for record in records
+    }
+    steps = sorted({step for log in logs.values() for step in log})
+    rows = [
+        [
+            record.cell,
+            record.seed,
+            *(_written(logs[record.run_id][step]) if step in logs[record.run_id] else "" for step in steps),
+            _figure(record),
+            far_units(record, directory),
+        ]
+        for record in records
+    ]
+    return _table(["cell", "seed", *(f"batch {step}" for step in steps), "validation", f"units beyond {_FAR}"], rows)
+
+
+def far_units(record: RunRecord, directory: Path) -> str:
+    """How many of a run's outputs on validation are beyond `_FAR` in size; nothing of a run without parameters."""
+    parameters = directory / "runs" / record.run_id / "best.params"
+    if not parameters.exists():
+        return ""
+    files = find_corpus(record.dataset, objective=record.objective, level=record.level)
+    corpus = load_corpus(files, max_eval_tokens=_TOKENS)
+    objective = lay_out(record, corpus, [mx.cpu()])
+    model = build_model(record, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
+    model.load_parameters(str(parameters), ctx=mx.cpu())
+    state = model.begin_state(record.eval_batch_size, mx.cpu())
+    shares = []
+    for batch in objective.valid:
+        outputs, state = model.read(batch.shares[0], state)
+        shares.append(float((outputs.abs() > _FAR).mean().asscalar()))
+    return f"{statistics.fmean(shares):.0%}"
+
+
+def _table(names: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (names, ["---", *["---:"] * (len(names) - 1)], *rows)]
+
+
+if __name__ == "__main__":
+    main()
