@@ -1,37 +1,40 @@
-"""What each learning rate did to each cell, as two Markdown tables.
+"""What each learning rate did to each cell, as Markdown tables.
 
     python scripts/run_sweep.py benchmarks/cpu/learning-rate.yaml --jobs 2
     .venv/bin/python benchmarks/learning_rate_traces.py results/learning-rate-cpu
 
 The first has the validation perplexities, the best rate of each cell in bold. The second follows the runs at one rate:
 their training perplexities on the way, and the share of the last layer's units that end beyond 0.99 of their range,
-where tanh passes on less than 2 % of a gradient. These come from logs and parameters, which stay where they were made.
+where tanh passes on less than 2 % of a gradient. The third looks into the runs that score worse without dropout than
+they trained with it: text is scored in columns side by side, each from a state of zeros, and a column's mean state may
+point where the best column's does, or away from it. Logs and parameters, the sources, stay where they were made.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 
 from gluon_rnn.corpora import find_corpus
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.models import build_model
 from gluon_rnn.objectives import lay_out
 from gluon_rnn.records import RunRecord, read_records
+from gluon_rnn.step import log_probabilities
 
 _INTERVAL = re.compile(r"\[epoch 1 batch (\d+)/\d+\] loss \S+, perplexity ([\d.]+|inf)")
 _FAR = 0.99
-#: Of validation, to see the units at.
-_TOKENS = 20_001
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="the sweep's folder")
     parser.add_argument("--rate", type=float, default=20.0, help="the one to follow (default: 20)")
@@ -40,7 +43,14 @@ def main() -> None:
     by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
     print("\n".join(perplexities(by_cell)), end="\n\n")
     followed = [record for found in by_cell.values() for record in found if record.learning_rate == options.rate]
-    print("\n".join(traces(followed, options.directory)))
+    print("\n".join(traces(followed, options.directory)), end="\n\n")
+    worse = [
+        record
+        for found in by_cell.values()
+        for record in found
+        if record.status == "ok" and _valid(record) > (record.train_perplexity or math.inf)
+    ]
+    print("\n".join(sides(worse, options.directory)))
 
 
 def _cells(records: Sequence[RunRecord]) -> list[str]:
@@ -103,20 +113,52 @@ def traces(records: Sequence[RunRecord], directory: Path) -> list[str]:
 
 def far_units(record: RunRecord, directory: Path) -> str:
     """How many of a run's outputs on validation are beyond `_FAR` in size; nothing of a run without parameters."""
-    parameters = directory / "runs" / record.run_id / "best.params"
-    if not parameters.exists():
+    if not (directory / "runs" / record.run_id / "best.params").exists():
         return ""
+    outputs, _ = scored(record, directory)
+    return f"{np.mean(np.abs(outputs) > _FAR):.0%}"
+
+
+def sides(records: Sequence[RunRecord], directory: Path) -> list[str]:
+    """A row for each run: its columns on the best one's side and on the other, and their nats a token."""
+    rows = []
+    for record in records:
+        outputs, losses = scored(record, directory)
+        nats, states = losses.mean(axis=0), outputs.mean(axis=0)  # (columns,), (columns, units)
+        same = states @ states[nats.argmin()] > 0
+        rows.append(
+            [
+                record.cell,
+                f"{record.learning_rate:g}",
+                record.seed,
+                _written(record.train_perplexity or math.nan),
+                _figure(record),
+                same.sum(),
+                f"{nats[same].mean():.2f}",
+                (~same).sum(),
+                f"{nats[~same].mean():.2f}" if (~same).any() else "",
+            ]
+        )
+    names = ["cell", "learning rate", "seed", "training", "validation", "columns as the best", "nats", "away", "nats"]
+    return _table(names, rows)
+
+
+def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The last layer's outputs on validation, (steps, columns, units), and each target's nats, (steps, columns)."""
     files = find_corpus(record.dataset, objective=record.objective, level=record.level)
-    corpus = load_corpus(files, max_eval_tokens=_TOKENS)
-    objective = lay_out(record, corpus, [mx.cpu()])
+    objective = lay_out(record, load_corpus(files, max_eval_tokens=record.max_eval_tokens), [mx.cpu()])
     model = build_model(record, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
-    model.load_parameters(str(parameters), ctx=mx.cpu())
+    model.load_parameters(str(directory / "runs" / record.run_id / "best.params"), ctx=mx.cpu())
+    weight, bias = (parameter.data() for parameter in (model.decoder[0].weight, model.decoder[0].bias))
     state = model.begin_state(record.eval_batch_size, mx.cpu())
-    shares = []
-    for batch in objective.valid:
-        outputs, state = model.read(batch.shares[0], state)
-        shares.append(float((outputs.abs() > _FAR).mean().asscalar()))
-    return f"{statistics.fmean(shares):.0%}"
+    outputs, losses = [], []
+    for batch in objective.valid[:-1]:  # the last has columns' ends, which count for nothing
+        targets = batch.shares[0].targets
+        units, state = model.read(batch.shares[0], state)
+        nats = -mx.nd.pick(log_probabilities(units.reshape((-3, 0)), weight, bias), targets.reshape((-1,)))
+        outputs.append(units.asnumpy())
+        losses.append(nats.reshape(targets.shape).asnumpy())
+    return np.concatenate(outputs), np.concatenate(losses)
 
 
 def _table(names: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
