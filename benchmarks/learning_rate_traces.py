@@ -60,7 +60,7 @@ def _cells(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _valid(record: RunRecord) -> float:
-    return float("inf") if record.valid_perplexity is None else record.valid_perplexity
+    return math.inf if record.valid_perplexity is None else record.valid_perplexity
 
 
 def perplexities(by_cell: dict[str, list[RunRecord]]) -> list[str]:
