@@ -3,7 +3,7 @@
     python scripts/run_sweep.py benchmarks/cpu/learning-rate.yaml --jobs 2
     .venv/bin/python benchmarks/learning_rate_traces.py results/learning-rate-cpu
 
-The first has the validation perplexities, the best rate of each cell in bold. The second follows the runs at one rate:
+The first has the validation perplexities and marks the best rate of each cell. The second follows the runs at one rate:
 their training perplexities on the way, and the share of the last layer's units that end beyond 0.99 of their range,
 where tanh passes on less than 2 % of a gradient. The third looks into the runs that score worse without dropout than
 they trained with it: text is scored in columns side by side, each from a state of zeros, and a column's mean state may
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
+import os
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,9 +28,12 @@ from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.models import build_model
 from gluon_rnn.objectives import lay_out
 from gluon_rnn.records import RunRecord, read_records
+from gluon_rnn.report.content import Column, Table
+from gluon_rnn.report.rendering import markdown_table
+from gluon_rnn.runtime import process_environment
 from gluon_rnn.step import log_probabilities
+from run_logs import interval_perplexities
 
-_INTERVAL = re.compile(r"\[epoch 1 batch (\d+)/\d+\] loss \S+, perplexity ([\d.]+|inf)")
 _FAR = 0.99
 
 
@@ -39,18 +43,21 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="the sweep's folder")
     parser.add_argument("--rate", type=float, default=20.0, help="the one to follow (default: 20)")
     options = parser.parse_args()
+    environment = process_environment("cpu", len(os.sched_getaffinity(0)))
+    if environment != dict(os.environ):  # it must stand before MXNet is imported, or scoring takes four times as long
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     records = sorted(read_records(options.directory)[0], key=lambda record: (record.learning_rate, record.seed))
     by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
-    print("\n".join(perplexities(by_cell)), end="\n\n")
+    print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")
     followed = [record for found in by_cell.values() for record in found if record.learning_rate == options.rate]
-    print("\n".join(traces(followed, options.directory)), end="\n\n")
+    print("\n".join(markdown_table(traces(followed, options.directory))), end="\n\n")
     worse = [
         record
         for found in by_cell.values()
         for record in found
         if record.status == "ok" and _valid(record) > (record.train_perplexity or math.inf)
     ]
-    print("\n".join(sides(worse, options.directory)))
+    print("\n".join(markdown_table(sides(worse, options.directory))))
 
 
 def _cells(records: Sequence[RunRecord]) -> list[str]:
@@ -63,8 +70,8 @@ def _valid(record: RunRecord) -> float:
     return math.inf if record.valid_perplexity is None else record.valid_perplexity
 
 
-def perplexities(by_cell: dict[str, list[RunRecord]]) -> list[str]:
-    """A row for each cell and rate: the runs' validation perplexities by seed, their mean, the best in bold."""
+def perplexities(by_cell: dict[str, list[RunRecord]]) -> Table:
+    """A row for each cell and rate: the runs' validation perplexities by seed, their mean, and which is the best."""
     seeds = sorted({record.seed for found in by_cell.values() for record in found})
     rows = []
     for cell, found in by_cell.items():
@@ -75,9 +82,8 @@ def perplexities(by_cell: dict[str, list[RunRecord]]) -> list[str]:
         best = min(means, key=lambda rate: means[rate])
         for rate, mean in means.items():
             runs = [_figure(record) for record in found if record.learning_rate == rate]
-            bold = "**" * (rate == best)
-            rows.append([cell, f"{bold}{rate:g}{bold}", *runs, f"{bold}{_written(mean)}{bold}"])
-    return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
+            rows.append([cell, f"{rate:g}", *runs, _written(mean), "best" * (rate == best)])
+    return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean", "of the cell"], rows)
 
 
 def _figure(record: RunRecord) -> str:
@@ -88,13 +94,10 @@ def _written(perplexity: float) -> str:
     return f"{perplexity:,.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"
 
 
-def traces(records: Sequence[RunRecord], directory: Path) -> list[str]:
+def traces(records: Sequence[RunRecord], directory: Path) -> Table:
     """A row for each run: training perplexity at each line of its log, validation's, and units beyond `_FAR`."""
     logs = {
-        record.run_id: {
-            int(found[1]): float(found[2])
-            for found in _INTERVAL.finditer((directory / "runs" / record.run_id / "log.txt").read_text())
-        }
+        record.run_id: interval_perplexities((directory / "runs" / record.run_id / "log.txt").read_text())[0].get(1, {})
         for record in records
     }
     steps = sorted({step for log in logs.values() for step in log})
@@ -119,7 +122,7 @@ def far_units(record: RunRecord, directory: Path) -> str:
     return f"{np.mean(np.abs(outputs) > _FAR):.0%}"
 
 
-def sides(records: Sequence[RunRecord], directory: Path) -> list[str]:
+def sides(records: Sequence[RunRecord], directory: Path) -> Table:
     """A row for each run: its columns on the best one's side and on the other, and their nats a token."""
     rows = []
     for record in records:
@@ -161,8 +164,8 @@ def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(outputs), np.concatenate(losses)
 
 
-def _table(names: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (names, ["---", *["---:"] * (len(names) - 1)], *rows)]
+def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    return Table([Column(name) for name in names], rows)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,17 @@ Writes README.md and curve.svg beside the sweep's tables, from the run's log, wh
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord, read_records
-from gluon_rnn.report.content import Curves
+from gluon_rnn.report.content import Column, Curves, Table
 from gluon_rnn.report.plots import to_picture
+from gluon_rnn.report.rendering import markdown_table
+from run_logs import interval_perplexities
 
 #: Perplexity of the 200 batches up to this one. The notebook's cell had been run before: this is a second epoch.
 NOTEBOOK = dict(
@@ -29,7 +30,6 @@ NOTEBOOK = dict(
     )
 )
 ITS_EPOCH = 2
-_INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss [\d.]+, perplexity ([\d.]+)")
 
 
 def main() -> None:
@@ -39,7 +39,9 @@ def main() -> None:
     directory = parser.parse_args().directory
     try:
         record, log = read_run(directory)
-        curves, batches = printed_perplexities(log)
+        curves, batches = interval_perplexities(log)
+        if set(NOTEBOOK) - set(curves.get(ITS_EPOCH, ())):
+            raise UserError("the log lacks some of the notebook's batches; train with log_interval=200")
     except (UserError, OSError) as error:
         parser.error(str(error))
     write_atomically(directory / "curve.svg", to_picture(plot(curves, batches)))
@@ -52,20 +54,6 @@ def read_run(directory: Path) -> tuple[RunRecord, str]:
     if len(records) != 1 or records[0].epochs_run < ITS_EPOCH:
         raise UserError(f"{directory} holds no single run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
     return records[0], (directory / "runs" / records[0].run_id / "log.txt").read_text()
-
-
-def printed_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:
-    """By epoch and batch the perplexity since the line before, and the batches of an epoch; of an epoch begun twice, by
-    a run that was resumed, the last.
-    """
-    curves: dict[int, dict[int, float]] = {}
-    batches = 0
-    for found in _INTERVAL.finditer(log):
-        curves.setdefault(int(found[1]), {})[int(found[2])] = float(found[4])
-        batches = int(found[3])
-    if set(NOTEBOOK) - set(curves.get(ITS_EPOCH, ())):
-        raise UserError("the log lacks some of the notebook's batches; train with log_interval=200")
-    return curves, batches
 
 
 def plot(curves: Mapping[int, Mapping[int, float]], batches: int) -> Curves:
@@ -86,19 +74,32 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
         name: of the sweep's folder.
     """
     apart = {batch: curves[ITS_EPOCH][batch] / value - 1 for batch, value in NOTEBOOK.items()}
-    epochs = [
+    epochs = Table(
         [
-            row.epoch,
-            f"{row.learning_rate:g}",
-            *map(_figure, (perplexity(row.train_loss), row.valid_perplexity, row.test_perplexity)),
-            f"{row.seconds / 60:.1f}",
-        ]
-        for row in record.history
-    ]
-    batches = [
-        [batch, _figure(value), *(_figure(curve.get(batch)) for curve in curves.values()), f"{apart[batch]:+.1%}"]
-        for batch, value in NOTEBOOK.items()
-    ]
+            *(Column("epoch", digits=0), Column("learning rate")),
+            *(Column(name, digits=2) for name in ("train ppl", "valid ppl", "test ppl")),
+            Column("minutes", digits=1),
+        ],
+        [
+            [
+                *(row.epoch, f"{row.learning_rate:g}"),
+                *(perplexity(row.train_loss), row.valid_perplexity, row.test_perplexity),
+                row.seconds / 60,
+            ]
+            for row in record.history
+        ],
+    )
+    batches = Table(
+        [
+            Column("batch", digits=0),
+            *(Column(name, digits=2) for name in ("notebook", *(f"epoch {epoch}" for epoch in curves))),
+            Column(f"epoch {ITS_EPOCH} apart, %", digits=1),
+        ],
+        [
+            [batch, value, *(curve.get(batch) for curve in curves.values()), 100 * apart[batch]]
+            for batch, value in NOTEBOOK.items()
+        ],
+    )
     lines = [
         "# System A: the notebook of GluonNLP's word language model",
         "",
@@ -110,25 +111,17 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
         f".venv/bin/python benchmarks/notebook_curve.py results/{name}",
         "```",
         "",
-        *_table(["epoch", "learning rate", "train ppl", "valid ppl", "test ppl", "minutes"], epochs),
+        *markdown_table(epochs),
         "",
         "Perplexity over each 200 batches, as both print it. The notebook's is of a second epoch: its cell had been "
         f"run before. Ours of that epoch is within {max(map(abs, apart.values())):.1%} of it.",
         "",
-        *_table(["batch", "notebook", *(f"epoch {epoch}" for epoch in curves), f"epoch {ITS_EPOCH} apart"], batches),
+        *markdown_table(batches),
         "",
         "![Training perplexity of the notebook and of this suite](curve.svg)",
         "",
     ]
     return "\n".join(lines)
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (names, ["---:"] * len(names), *rows)]
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:,.2f}"
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
         for plot, address in zip(section.plots, addresses, strict=False):
             lines += [f"![{_escaped(plot.title)}]({address})", ""]
         for table in section.tables:
-            lines += [*_markdown_table(table), ""]
+            lines += [*markdown_table(table), ""]
         for title, text in section.logs:
             lines += [
                 f"<details><summary>{html.escape(title)}</summary>",
@@ -117,7 +117,9 @@ def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _markdown_table(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """The lines of `table`, numbers on the right."""
+
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(cells)} |"
 

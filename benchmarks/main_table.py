@@ -1,0 +1,160 @@
+"""Perplexities of the whole WikiText-2 and, beside them, speeds that were measured with nothing else running.
+
+    .venv/bin/python benchmarks/main_table.py results/wikitext2-cpu results/notebook-cpu --speeds results/throughput-cpu
+
+Writes README.md and pareto.svg into the first folder. A long run may share its machine, and then its own speed says
+nothing; so each run takes the speed, memory and threads of that point of ``--speeds`` which is the same network in the
+same windows. Runs that trained for longer than the others stand there as they were after as many epochs: a run's first
+epochs are those of a run that ends there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
+from gluon_rnn.metrics import perplexity
+from gluon_rnn.records import RunRecord
+from gluon_rnn.report.content import Column, Scatter, Table
+from gluon_rnn.report.plots import to_picture
+from gluon_rnn.report.points import Point, comparable, pareto_front, places_of, points_of, ranked
+from gluon_rnn.report.reading import Row, read_folders
+from gluon_rnn.report.rendering import markdown_table
+
+#: What makes a network and its batches, and so its speed.
+_NETWORK = (
+    *("cell", "bidirectional", "hidden_size", "embed_size", "num_layers", "tie_weights", "dropout", "precision"),
+    *("vocab_size", "bptt", "batch_size", "optimizer"),
+)
+_NAMES = ("cell", "bptt", "learning_rate")
+_LOSS = "valid_perplexity"
+_SCORES = ("valid_loss", "valid_perplexity", "test_loss", "test_perplexity")
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directories", type=Path, nargs="+", metavar="directory", help="folders of trained runs")
+    parser.add_argument("--speeds", type=Path, required=True, help="the folder of the runs that were timed")
+    options = parser.parse_args()
+    try:
+        found = read_folders(options.directories)
+        timed = read_folders([options.speeds])
+        points = joined([row.record for row in found.rows], points_of(timed.rows, places_of(timed.rows)))
+    except UserError as error:
+        parser.error(str(error))
+    write_atomically(options.directories[0] / "pareto.svg", to_picture(plot(points)))
+    write_atomically(options.directories[0] / "README.md", page(options.directories, options.speeds, points))
+
+
+def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
+    """The points of `records` with the speeds of `timed`, best first.
+
+    Raises:
+        UserError: a run did not end well, or not exactly one timed point is of its network.
+    """
+    epochs = min(record.epochs_run for record in records)
+    rows = []
+    for record in records:
+        label = " ".join(f"{name}={getattr(record, name)}" for name in _NAMES)
+        if record.status != "ok":
+            raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
+        same = [point for point in timed if all(_field(point, name) == getattr(record, name) for name in _NETWORK)]
+        if len(same) != 1:
+            raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
+        rows.append(Row("", with_speed(after(record, epochs), same[0])))
+    return ranked(points_of(rows, places_of(rows)), _LOSS)
+
+
+def _field(point: Point, name: str) -> object:
+    return getattr(point.rows[0].record, name)
+
+
+def after(record: RunRecord, epochs: int) -> RunRecord:
+    """`record` as it was after so many `epochs`."""
+    best = min(record.history[:epochs], key=lambda row: row.valid_loss)
+    return record.model_copy(
+        update={
+            **{name: getattr(best, name) for name in _SCORES},
+            "best_epoch": best.epoch,
+            "train_perplexity": perplexity(record.history[epochs - 1].train_loss),
+            **dict.fromkeys(("epochs", "epochs_run"), epochs),
+            "model": "rnn_lm",  # another name stands for settings that the record holds as well
+        }
+    )
+
+
+def with_speed(record: RunRecord, timed: Point) -> RunRecord:
+    """`record` as if it had run where `timed` did, as fast as the median of its repeats."""
+    place = timed.place
+    return record.model_copy(
+        update={
+            **{name: timed.average(name) for name in ("tokens_per_second", "step_ms_p50")},
+            "peak_rss_mb": timed.average("peak_rss_mb"),
+            **{name: getattr(place, name) for name in ("machine_id", "device_name", "threads")},
+            "device": _field(timed, "device"),
+        }
+    )
+
+
+def plot(points: Sequence[Point]) -> Scatter:
+    """Perplexity against speed, numbered as in the table."""
+
+    def spot(point: Point) -> tuple[float, float, int]:
+        return point.values("tokens_per_second")[0], point.values(_LOSS)[0], points.index(point) + 1
+
+    front = [(*spot(point), point.label(_NAMES)) for point in pareto_front(points, _LOSS)]
+    every = [spot(point) for point in comparable(points, _LOSS)]
+    return Scatter("WikiText-2: perplexity against throughput", "validation perplexity", every, front)
+
+
+def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> str:
+    """``README.md``: the table, best first, the plot, and where its figures come from."""
+    records = [point.rows[0].record for point in points]
+    columns = [
+        *(Column("no.", digits=0), Column("cell"), Column("bptt", digits=0), Column("learning rate", digits=1)),
+        *(Column("epochs", digits=0), Column("valid ppl", digits=2), Column("test ppl", digits=2)),
+        *(Column("tokens/s", digits=0), Column("ms/step", digits=1), Column("peak MB", digits=0)),
+    ]
+    rows = [
+        [
+            *(number, record.cell, record.bptt, record.learning_rate, record.epochs_run),
+            *(record.valid_perplexity, record.test_perplexity),
+            *(record.tokens_per_second, record.step_ms_p50, record.peak_rss_mb),
+        ]
+        for number, record in enumerate(records, 1)
+    ]
+    names = " ".join(f"results/{directory.resolve().name}" for directory in directories)
+    timed = speeds.resolve().name
+    first = records[0]
+    lines = [
+        "# The cells on the whole WikiText-2",
+        "",
+        f"Layers: {first.num_layers} of {first.hidden_size} units; embedding and decoder tied, dropout "
+        f"{first.dropout:g}, batch {first.batch_size}, SGD clipped to {first.clip:g}, {first.precision}, vocabulary "
+        f"{first.vocab_size:,}. Learning rates are those chosen in [learning-rate-cpu](../learning-rate-cpu/README.md) "
+        "and, for the LSTM, GluonNLP's 20 as well. Perplexities are of every token of validation and test, test at "
+        "the best epoch of validation.",
+        "",
+        *markdown_table(Table(columns, rows)),
+        "",
+        "![Perplexity against throughput, with the Pareto front](pareto.svg)",
+        "",
+        f"Speeds and memory are medians of [{timed}](../{timed}/report.md): {first.device_name}, {first.threads} "
+        "threads, nothing else running. The runs of this table shared the machine with one another, one thread each, "
+        "so the speeds in [report.md](report.md) compare with nothing. Made by",
+        "",
+        "```",
+        "python scripts/run_sweep.py benchmarks/cpu/wikitext2.yaml --jobs 2",
+        f".venv/bin/python benchmarks/main_table.py {names} --speeds results/{timed}",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
