@@ -82,8 +82,8 @@ def perplexities(by_cell: dict[str, list[RunRecord]]) -> Table:
         best = min(means, key=lambda rate: means[rate])
         for rate, mean in means.items():
             runs = [_figure(record) for record in found if record.learning_rate == rate]
-            rows.append([cell, f"{rate:g}", *runs, _written(mean), "best" * (rate == best)])
-    return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean", "of the cell"], rows)
+            rows.append([cell, f"{rate:g}" + " (best)" * (rate == best), *runs, _written(mean)])
+    return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
 
 
 def _figure(record: RunRecord) -> str:
