@@ -143,9 +143,10 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         "",
         "![Perplexity against throughput, with the Pareto front](pareto.svg)",
         "",
-        f"Speeds and memory are medians of [{timed}](../{timed}/report.md): {first.device_name}, {first.threads} "
-        "threads, nothing else running. The runs of this table shared the machine with one another, one thread each, "
-        "so the speeds in [report.md](report.md) compare with nothing. Made by",
+        f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
+        f"({first.device_name}, {first.threads} threads); a few per cent between two of them are within their range. "
+        "The runs of this table were made beside other work, on one thread or two, so the speeds in "
+        "[report.md](report.md) compare with nothing. Made by",
         "",
         "```",
         "python scripts/run_sweep.py benchmarks/cpu/wikitext2.yaml --jobs 2",
