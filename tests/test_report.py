@@ -928,6 +928,15 @@ def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
     assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
 
 
+@pytest.mark.parametrize(("others", "numbered"), [(1, 1), (12, 12), (13, 0)])
+def test_few_points_have_their_numbers_in_the_plot(others: int, numbered: int) -> None:
+    points = [(1.0 + place, 2.0, 90_001 + place) for place in range(1 + others)]
+    page = Page(to_svg(Scatter("title", "loss", points, [(*points[0], "name")]), "p1"))
+    assert {number for *_, number in points if str(number) in page.text} == {
+        number for *_, number in points[: 1 + numbered]
+    }
+
+
 def test_the_page_asks_for_nothing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path, good(small_corpus, "a", 100.0, 10.0))
     text = write_report(tmp_path).read_text(encoding="utf-8")

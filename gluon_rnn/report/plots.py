@@ -38,6 +38,8 @@ _SETTINGS = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _LABEL_CHARACTERS = 60
+#: Points beside the Pareto front whose numbers can still be told apart.
+_NUMBERED = 12
 
 
 def to_svg(plot: Plot, prefix: str) -> str:
@@ -113,9 +115,11 @@ def _heat_map(plot: HeatMap) -> Figure:
 def _scatter(plot: Scatter) -> Figure:
     figure, axes = _new(5.0, 3.2)
     front = {number for _, _, number, _ in plot.front}
-    others = [(speed, loss) for speed, loss, number in plot.points if number not in front]
-    if others:
-        axes.plot(*zip(*others, strict=True), "o", color=_FAINT, markerfacecolor="none", linestyle="none")
+    others = [point for point in plot.points if point[2] not in front]
+    for speed, loss, number in others:
+        axes.plot(speed, loss, "o", color=_FAINT, markerfacecolor="none")
+        if len(others) <= _NUMBERED:
+            axes.annotate(str(number), (speed, loss), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     axes.plot(
         [speed for speed, *_ in plot.front], [loss for _, loss, *_ in plot.front], "D-", color=_COLOURS[1], markersize=7
     )
