@@ -116,10 +116,11 @@ def _scatter(plot: Scatter) -> Figure:
     figure, axes = _new(5.0, 3.2)
     front = {number for _, _, number, _ in plot.front}
     others = [point for point in plot.points if point[2] not in front]
-    for speed, loss, number in others:
-        axes.plot(speed, loss, "o", color=_FAINT, markerfacecolor="none")
-        if len(others) <= _NUMBERED:
-            axes.annotate(str(number), (speed, loss), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    spots = [(speed, loss) for speed, loss, _ in others]
+    if spots:
+        axes.plot(*zip(*spots, strict=True), "o", color=_FAINT, markerfacecolor="none", linestyle="none")
+    for speed, loss, number in others if len(others) <= _NUMBERED else ():
+        axes.annotate(str(number), (speed, loss), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     axes.plot(
         [speed for speed, *_ in plot.front], [loss for _, loss, *_ in plot.front], "D-", color=_COLOURS[1], markersize=7
     )
