@@ -30,7 +30,7 @@ from gluon_rnn.objectives import lay_out
 from gluon_rnn.records import RunRecord, read_records
 from gluon_rnn.report.content import Column, Table
 from gluon_rnn.report.rendering import markdown_table
-from gluon_rnn.runtime import process_environment
+from gluon_rnn.runtime import describe_machine, process_environment
 from gluon_rnn.step import log_probabilities
 from run_logs import interval_perplexities
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="the sweep's folder")
     parser.add_argument("--rate", type=float, default=20.0, help="the one to follow (default: 20)")
     options = parser.parse_args()
-    environment = process_environment("cpu", len(os.sched_getaffinity(0)))
+    environment = process_environment("cpu", describe_machine().cores)
     if environment != dict(os.environ):  # it must stand before MXNet is imported, or scoring takes four times as long
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     records = sorted(read_records(options.directory)[0], key=lambda record: (record.learning_rate, record.seed))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
-from gluon_rnn.metrics import perplexity
+from gluon_rnn.metrics import Progress, perplexity
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.content import Column, Scatter, Table
 from gluon_rnn.report.plots import to_picture
@@ -75,7 +75,8 @@ def _field(point: Point, name: str) -> object:
 
 def after(record: RunRecord, epochs: int) -> RunRecord:
     """`record` as it was after so many `epochs`."""
-    best = min(record.history[:epochs], key=lambda row: row.valid_loss)
+    best = Progress(history=list(record.history[:epochs])).best
+    assert best is not None
     return record.model_copy(
         update={
             **{name: getattr(best, name) for name in _SCORES},
