@@ -18,9 +18,10 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import Progress, perplexity
 from gluon_rnn.records import RunRecord
-from gluon_rnn.report.content import Column, Scatter, Table
+from gluon_rnn.report.content import Column, Table
+from gluon_rnn.report.document import trade_off
 from gluon_rnn.report.plots import to_picture
-from gluon_rnn.report.points import Point, comparable, pareto_front, places_of, points_of, ranked
+from gluon_rnn.report.points import Point, places_of, points_of, ranked
 from gluon_rnn.report.reading import Row, read_folders
 from gluon_rnn.report.rendering import markdown_table
 
@@ -46,7 +47,9 @@ def main() -> None:
         points = joined([row.record for row in found.rows], points_of(timed.rows, places_of(timed.rows)))
     except UserError as error:
         parser.error(str(error))
-    write_atomically(options.directories[0] / "pareto.svg", to_picture(plot(points)))
+    title = "WikiText-2: perplexity against throughput"
+    plot = trade_off(title, "validation perplexity", dict(enumerate(points, 1)), loss=_LOSS, names=_NAMES)
+    write_atomically(options.directories[0] / "pareto.svg", to_picture(plot))
     write_atomically(options.directories[0] / "README.md", page(options.directories, options.speeds, points))
 
 
@@ -54,7 +57,7 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
     """The points of `records` with the speeds of `timed`, best first.
 
     Raises:
-        UserError: a run did not end well, or not exactly one timed point is of its network.
+        UserError: a run did not end well or was not evaluated, or not exactly one timed point is of its network.
     """
     epochs = min(record.epochs_run for record in records)
     rows = []
@@ -62,6 +65,8 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
         label = " ".join(f"{name}={getattr(record, name)}" for name in _NAMES)
         if record.status != "ok":
             raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
+        if record.valid_perplexity is None:
+            raise UserError(f"the run {label} was not evaluated; name folders of runs over whole epochs")
         same = [point for point in timed if all(_field(point, name) == getattr(record, name) for name in _NETWORK)]
         if len(same) != 1:
             raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
@@ -101,22 +106,11 @@ def with_speed(record: RunRecord, timed: Point) -> RunRecord:
     )
 
 
-def plot(points: Sequence[Point]) -> Scatter:
-    """Perplexity against speed, numbered as in the table."""
-
-    def spot(point: Point) -> tuple[float, float, int]:
-        return point.values("tokens_per_second")[0], point.values(_LOSS)[0], points.index(point) + 1
-
-    front = [(*spot(point), point.label(_NAMES)) for point in pareto_front(points, _LOSS)]
-    every = [spot(point) for point in comparable(points, _LOSS)]
-    return Scatter("WikiText-2: perplexity against throughput", "validation perplexity", every, front)
-
-
 def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> str:
     """``README.md``: the table, best first, the plot, and where its figures come from."""
     records = [point.rows[0].record for point in points]
     columns = [
-        *(Column("no.", digits=0), Column("cell"), Column("bptt", digits=0), Column("learning rate", digits=1)),
+        *(Column("no.", digits=0), Column("cell"), Column("bptt", digits=0), Column("learning rate", digits=2)),
         *(Column("epochs", digits=0), Column("valid ppl", digits=2), Column("test ppl", digits=2)),
         *(Column("tokens/s", digits=0), Column("ms/step", digits=1), Column("peak MB", digits=0)),
     ]

@@ -48,9 +48,9 @@ def test_perplexities_stand_beside_the_medians_of_the_same_network(
     run(monkeypatch, ours, longer, "--speeds", speeds)
     text = (ours / "README.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
-        "| 1 | lstm | 5 | 20.0 | 2 | 9.49 | 9.03 | 1,000 | 1,000.0 | 500 |",
-        "| 2 | lstm | 5 | 40.0 | 2 | 9.97 | 8.17 | 1,000 | 1,000.0 | 500 |",
-        "| 3 | gru | 5 | 5.0 | 2 | 20.09 | 18.17 | 1,250 | 800.0 | 500 |",
+        "| 1 | lstm | 5 | 20.00 | 2 | 9.49 | 9.03 | 1,000 | 1,000.0 | 500 |",
+        "| 2 | lstm | 5 | 40.00 | 2 | 9.97 | 8.17 | 1,000 | 1,000.0 | 500 |",
+        "| 3 | gru | 5 | 5.00 | 2 | 20.09 | 18.17 | 1,250 | 800.0 | 500 |",
     ]
     assert "a processor, 8 threads" in text
     assert "main_table.py results/ours results/longer --speeds results/speeds" in text
@@ -60,9 +60,10 @@ def test_perplexities_stand_beside_the_medians_of_the_same_network(
     assert "learning_rate=40.0" not in picture  # no faster than the one at 20, and worse
 
 
-@pytest.mark.parametrize(("cell", "status", "words"), [
-    ("gru", "ok", "0 timed points are of the network of cell=gru"),
-    ("lstm", "diverged", "learning_rate=20.0 is diverged; finish it"),
+@pytest.mark.parametrize(("cell", "status", "history", "words"), [
+    ("gru", "ok", [epoch(1, 2.5, 2.4)], "0 timed points are of the network of cell=gru"),
+    ("lstm", "diverged", [epoch(1, 2.5, 2.4)], "learning_rate=20.0 is diverged; finish it"),
+    ("lstm", "ok", [], "learning_rate=20.0 was not evaluated"),
 ])  # fmt: skip
 def test_a_run_without_a_place_in_the_table_is_one_line(
     tmp_path: Path,
@@ -71,9 +72,10 @@ def test_a_run_without_a_place_in_the_table_is_one_line(
     capsys: pytest.CaptureFixture[str],
     cell: str,
     status: str,
+    history: list[EpochResult],
     words: str,
 ) -> None:
-    record = make_done(make_job(small_corpus, cell=cell, learning_rate=20), [epoch(1, 2.5, 2.4)], status=status)
+    record = make_done(make_job(small_corpus, cell=cell, learning_rate=20), history, status=status)
     keep(tmp_path / "ours", record)
     timed(tmp_path / "speeds", small_corpus, "lstm", [1000])
     with pytest.raises(SystemExit) as caught:

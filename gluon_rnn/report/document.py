@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -281,21 +281,13 @@ class _Group:
         title = f"{self.loss.name.capitalize()} against throughput"
         plots, rows = [], []
         for place in self.places:
-            here = comparable((point for point in self.points if point.place is place), self.loss.column)
-            front = pareto_front(here, self.loss.column)
-            if len(here) < 2:
+            here = {self.numbers[id(point)]: point for point in self.points if point.place is place}
+            plot = trade_off(title + self.on(place), self.axis, here, loss=self.loss.column, names=self.names)
+            if len(plot.points) < 2:
                 continue
-            on = self.on(place)
-            spots = {id(p): (p.average("tokens_per_second") or 0.0, p.average(self.loss.column) or 0.0) for p in here}
-            plots.append(
-                Scatter(
-                    f"{title}{on}",
-                    self.axis,
-                    [(*spots[id(point)], self.numbers[id(point)]) for point in here],
-                    [(*spots[id(p)], self.numbers[id(p)], p.label(self.names)) for p in front],
-                )
-            )
-            rows += [[self.numbers[id(p)], *self.settings(p), *spots[id(p)][::-1], p.average("peak_mb")] for p in front]
+            plots.append(plot)
+            for speed, loss, number, _ in plot.front:
+                rows.append([number, *self.settings(here[number]), loss, speed, here[number].average("peak_mb")])
         if not plots:
             return None
         columns = [Column("no.", "place in the ranking", 0), *self.setting_columns()]
@@ -520,6 +512,24 @@ class _Group:
             "and size."
         )
         return Section("Beside published perplexities", notes=[note], tables=[Table(columns, rows)])
+
+
+def trade_off(title: str, axis: str, points: Mapping[int, Point], *, loss: str, names: Sequence[str]) -> Scatter:
+    """The `comparable` points of one place and their Pareto front.
+
+    Args:
+        axis: what stands at the axis of losses.
+        points: by their number in the ranking.
+        loss: the column that is read.
+        names: the settings that the front's points are called by.
+    """
+
+    def spot(point: Point) -> tuple[float, float, int]:
+        return point.average("tokens_per_second") or 0.0, point.average(loss) or 0.0, numbers[id(point)]
+
+    numbers = {id(point): number for number, point in points.items()}
+    front = [(*spot(point), point.label(names)) for point in pareto_front(points.values(), loss)]
+    return Scatter(title, axis, [spot(point) for point in comparable(points.values(), loss)], front)
 
 
 def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
