@@ -616,6 +616,19 @@ def load_sweep(path: Path) -> Sweep:
 class _Loader(yaml.SafeLoader):
     """YAML's plain data, never an object of Python's."""
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping whose keys differ, as YAML 1.2 asks; PyYAML 6 would take the last of equal ones and say nothing."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(f"{quoted(key.value)} is there twice, in lines {lines[key.value]} and {line}")
+            lines[key.value] = line
+        return node
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put what the merge keys of a mapping name in their place, as long as that is no bomb."""
         super().flatten_mapping(node)

@@ -201,6 +201,8 @@ def test_an_override_sees_defaults() -> None:
         ("overrides: [3]", "an override is a mapping"),
         ("overrides: [{when: {cel: gru}, set: {bptt: 2}}]", "unknown setting 'cel'; did you mean 'cell'?"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("axes: {bptt: [1]}\nset: {}\naxes: {cell: [gru]}", "not valid YAML: 'axes' is there twice, in lines 1 and 3"),
+        ("set:\n  bptt: 20\n  bptt: 35", "'bptt' is there twice, in lines 2 and 3"),
     ],
 )
 def test_wrong_sweep_files_are_one_line_that_names_the_file(tmp_path: Path, text: str, message: str) -> None:
@@ -210,6 +212,21 @@ def test_wrong_sweep_files_are_one_line_that_names_the_file(tmp_path: Path, text
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_mapping_merges_it_may_say_anew(tmp_path: Path) -> None:
+    text = """
+    overrides:
+      - &gru {when: {cell: gru}, set: &small {bptt: 20, epochs: 2}}
+      - {<<: *gru, set: &smaller {<<: *small, bptt: 5}}
+      - {when: {cell: lstm}, set: {<<: *smaller, epochs: 3}}
+    """
+    found = [(dict(item.when), dict(item.settings)) for item in load_sweep(sweep_file(tmp_path, text)).overrides]
+    assert found == [
+        ({"cell": "gru"}, {"bptt": 20, "epochs": 2}),
+        ({"cell": "gru"}, {"bptt": 5, "epochs": 2}),
+        ({"cell": "lstm"}, {"bptt": 5, "epochs": 3}),
+    ]
 
 
 def test_unreadable_sweep_files(tmp_path: Path) -> None:

@@ -244,12 +244,6 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
     assert "longer than 262,144 bytes" in (refused("sweep", "/dev/zero") or "")
 
 
-def test_the_last_of_two_equal_keys_counts(tmp_path: Path) -> None:
-    """YAML's parser does not tell them apart; what is run is at least what is printed and recorded."""
-    (tmp_path / "x.yaml").write_text("set: {bptt: 5}\nset: {bptt: 6}\n")
-    assert load_sweep(tmp_path / "x.yaml").settings == {"bptt": 6}
-
-
 def test_too_many_points_are_refused_at_once(corpus: Path) -> None:
     axes = ", ".join(f"{name}: [{', '.join(map(str, range(1, 101)))}]" for name in ("bptt", "seed", "epochs", "steps"))
     text = f"set: {{dataset: corpus}}\naxes: {{{axes}}}\n".replace("steps", "max_steps")
