@@ -108,31 +108,34 @@ def with_speed(record: RunRecord, timed: Point) -> RunRecord:
 
 def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> str:
     """``README.md``: the table, best first, the plot, and where its figures come from."""
-    records = [point.rows[0].record for point in points]
     columns = [
-        *(Column("no.", digits=0), Column("cell"), Column("bptt", digits=0), Column("learning rate", digits=2)),
-        *(Column("epochs", digits=0), Column("valid ppl", digits=2), Column("test ppl", digits=2)),
+        *(Column("no.", digits=0), Column("cell"), Column("parameters", digits=0)),
+        *(Column("bptt", digits=0), Column("learning rate", digits=2), Column("epochs", digits=0)),
+        *(Column("seeds", digits=0), Column("valid ppl", digits=2), Column("test ppl", digits=2)),
         *(Column("tokens/s", digits=0), Column("ms/step", digits=1), Column("peak MB", digits=0)),
     ]
+    measures = ("valid_perplexity", "test_perplexity", "tokens_per_second", "step_ms_p50", "peak_rss_mb")
     rows = [
         [
-            *(number, record.cell, record.bptt, record.learning_rate, record.epochs_run),
-            *(record.valid_perplexity, record.test_perplexity),
-            *(record.tokens_per_second, record.step_ms_p50, record.peak_rss_mb),
+            *(number, record.cell, record.parameters, record.bptt, record.learning_rate, record.epochs_run),
+            *(len(point.rows), *map(point.average, measures)),
         ]
-        for number, record in enumerate(records, 1)
+        for number, point in enumerate(points, 1)
+        for record in [point.rows[0].record]
     ]
-    names = " ".join(f"results/{directory.resolve().name}" for directory in directories)
-    timed = speeds.resolve().name
-    first = records[0]
+    names = " ".join(f"results/{_name(directory)}" for directory in directories)
+    timed = _name(speeds)
+    first = points[0].rows[0].record
+    others = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, directories[1:]))
+    cut = f" Some rows are the first {first.epochs_run} epochs of the runs in {others}." if others else ""
     lines = [
         "# The cells on the whole WikiText-2",
         "",
         f"Layers: {first.num_layers} of {first.hidden_size} units; embedding and decoder tied, dropout "
         f"{first.dropout:g}, batch {first.batch_size}, SGD clipped to {first.clip:g}, {first.precision}, vocabulary "
         f"{first.vocab_size:,}. Learning rates are those chosen in [learning-rate-cpu](../learning-rate-cpu/README.md) "
-        "and, for the LSTM, GluonNLP's 20 as well. Perplexities are of every token of validation and test, test at "
-        "the best epoch of validation.",
+        "and half of each. Perplexities are of every token of validation and test, test at the best epoch of "
+        f"validation, means over seeds.{cut}",
         "",
         *markdown_table(Table(columns, rows)),
         "",
@@ -150,6 +153,10 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         "",
     ]
     return "\n".join(lines)
+
+
+def _name(directory: Path) -> str:
+    return directory.resolve().name
 
 
 if __name__ == "__main__":
