@@ -262,7 +262,12 @@ def read_points(directory: Path) -> list[dict[str, str]]:
         if not all(RUN_ID.fullmatch(point["run_id"]) for point in points):
             raise ValueError("a run_id that no folder has")
         return points
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, FileNotFoundError) and (directory / "runs.csv").exists():
+            raise UserError(
+                f"{directory} has results, but not the points that were planned (sweep.json is not committed); see "
+                "runs.csv, or start the sweep again"
+            ) from None
         raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
 
 

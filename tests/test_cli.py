@@ -583,6 +583,15 @@ def test_status_of_no_sweep_is_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_status_of_results_whose_plan_was_not_committed_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs.csv").touch()
+    assert cli.main(["status", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} has results, but not the points that were planned" in line
+
+
 # Dry
 
 
