@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from filelock import lock_descriptor
@@ -30,6 +29,7 @@ from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.files import read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
+from gluon_rnn.own_cells import source_file
 from gluon_rnn.printable import printable
 from gluon_rnn.records import (
     FINISHED,
@@ -167,7 +167,7 @@ def plan_sweep(
         _check_fit(config, corpus)
         content = {"corpus": corpus.sha1}
         if config.cell not in FUSED_CELLS + CUSTOM_CELLS:
-            content["cell"] = hashlib.sha1(_cell_source(config.cell).read_bytes()).hexdigest()
+            content["cell"] = hashlib.sha1(source_file(config.cell).read_bytes()).hexdigest()
         found = vectors[config.embedding]
         if config.embedding != "random":
             content["embedding"] = found.sha1 if found else config.embedding
@@ -440,21 +440,6 @@ def _check_windows(config: RunConfig, corpus: CorpusFiles) -> None:
                 f"the {split} text of {corpus.dataset} has {min(tokens, most or tokens)} tokens, and a window of "
                 f"bptt={config.bptt} and the token after it needs {config.bptt + 1}; lower bptt or give more text"
             )
-
-
-def _cell_source(cell: str) -> Path:
-    """The file that defines a user's own cell, found without importing it, which would import MXNet."""
-    module = cell.partition(":")[0]
-    name, spec, path = "", None, [os.getcwd(), *sys.path]
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, path)
-        if spec is None:
-            break
-        path = list(spec.submodule_search_locations or ())
-    if spec is None or spec.origin is None:
-        raise UserError(f"cell {cell}: there is no module {module} in this folder or on Python's path; set PYTHONPATH")
-    return Path(spec.origin)
 
 
 def _check_writable(directory: Path) -> None:

@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +29,7 @@ from gluon_rnn.executors import Ended
 from gluon_rnn.executors.local import STALL_SECONDS, prepare
 from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.executors.node import Update, run_here
+from gluon_rnn.own_cells import source_files
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import RECORDED_VARIABLES, Machine, default_threads, describe_machine, library_versions
 from gluon_rnn.vectors.copies import read_file
@@ -229,7 +229,8 @@ class RayExecutor:
             )
             # In a list they are not fetched before they are asked for.
             data = [stored[job.corpus.sha1], files[job.vectors]]
-            return task.remote(job, start, data, _own_modules(job.config.cell), self._timeouts)
+            cell = job.config.cell
+            return task.remote(job, start, data, source_files(cell) if ":" in cell else {}, self._timeouts)
 
         return submit
 
@@ -443,21 +444,3 @@ def _describe_nodes(ray: Any) -> tuple[Node, ...]:
 def _describe() -> tuple[Machine, dict[str, str]]:
     """What a node says of itself; a task that asks for no GPU may be shown none."""
     return describe_machine(environ={}), library_versions()
-
-
-def _own_modules(cell: str) -> dict[str, bytes]:
-    """The files of the module or the package that defines a user's own cell, by path relative to Python's."""
-    module, own, _ = cell.partition(":")
-    if not own:
-        return {}
-    spec = PathFinder.find_spec(module.partition(".")[0], [os.getcwd(), *sys.path])
-    if spec is None:
-        raise UserError(f"cell {cell}: there is no module {module} in this folder or on Python's path; set PYTHONPATH")
-    if not spec.submodule_search_locations:
-        path = Path(str(spec.origin))
-        return {path.name: path.read_bytes()}
-    return {
-        str(path.relative_to(Path(folder).parent)): path.read_bytes()
-        for folder in spec.submodule_search_locations
-        for path in sorted(Path(folder).rglob("*.py"))
-    }
