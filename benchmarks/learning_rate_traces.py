@@ -25,6 +25,7 @@ import numpy as np
 
 from gluon_rnn.corpora import find_corpus
 from gluon_rnn.corpora.loading import load_corpus
+from gluon_rnn.errors import UserError
 from gluon_rnn.models import build_model
 from gluon_rnn.objectives import lay_out
 from gluon_rnn.records import RunRecord, read_records
@@ -32,7 +33,7 @@ from gluon_rnn.report.content import Column, Table
 from gluon_rnn.report.rendering import markdown_table
 from gluon_rnn.runtime import describe_machine, process_environment
 from gluon_rnn.step import log_probabilities
-from run_logs import interval_perplexities
+from run_logs import interval_perplexities, read_log
 
 _FAR = 0.99
 
@@ -47,17 +48,22 @@ def main() -> None:
     if environment != dict(os.environ):  # it must stand before MXNet is imported, or scoring takes four times as long
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     records = sorted(read_records(options.directory)[0], key=lambda record: (record.learning_rate, record.seed))
+    if not records:
+        parser.error(f"{options.directory} holds no runs")
     by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
     print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")
     followed = [record for found in by_cell.values() for record in found if record.learning_rate == options.rate]
-    print("\n".join(markdown_table(traces(followed, options.directory))), end="\n\n")
     worse = [
         record
         for found in by_cell.values()
         for record in found
         if record.status == "ok" and _valid(record) > (record.train_perplexity or math.inf)
     ]
-    print("\n".join(markdown_table(sides(worse, options.directory))))
+    try:
+        print("\n".join(markdown_table(traces(followed, options.directory))), end="\n\n")
+        print("\n".join(markdown_table(sides(worse, options.directory))))
+    except UserError as error:
+        parser.error(str(error))
 
 
 def _cells(records: Sequence[RunRecord]) -> list[str]:
@@ -97,8 +103,7 @@ def _written(perplexity: float) -> str:
 def traces(records: Sequence[RunRecord], directory: Path) -> Table:
     """A row for each run: training perplexity at each line of its log, validation's, and units beyond `_FAR`."""
     logs = {
-        record.run_id: interval_perplexities((directory / "runs" / record.run_id / "log.txt").read_text())[0].get(1, {})
-        for record in records
+        record.run_id: interval_perplexities(read_log(directory, record.run_id))[0].get(1, {}) for record in records
     }
     steps = sorted({step for log in logs.values() for step in log})
     rows = [

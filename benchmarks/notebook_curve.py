@@ -20,7 +20,7 @@ from gluon_rnn.records import RunRecord, read_records
 from gluon_rnn.report.content import Column, Curves, Table
 from gluon_rnn.report.plots import to_picture
 from gluon_rnn.report.rendering import markdown_table
-from run_logs import interval_perplexities
+from run_logs import interval_perplexities, read_log
 
 #: Perplexity of the 200 batches up to this one. The notebook's cell had been run before: this is a second epoch.
 NOTEBOOK = dict(
@@ -43,7 +43,7 @@ def main() -> None:
         curves, batches = interval_perplexities(log)
         if set(NOTEBOOK) - set(curves.get(ITS_EPOCH, ())):
             raise UserError("the log lacks some of the notebook's batches; train with log_interval=200")
-    except (UserError, OSError) as error:
+    except UserError as error:
         parser.error(str(error))
     write_atomically(directory / "curve.svg", to_picture(plot(curves[ITS_EPOCH], batches)))
     write_atomically(directory / "README.md", page(directory.resolve().name, record, curves))
@@ -54,7 +54,7 @@ def read_run(directory: Path) -> tuple[RunRecord, str]:
     records = [record for record in read_records(directory)[0] if record.model == "standard_lstm_lm_200"]
     if len(records) != 1 or records[0].epochs_run < ITS_EPOCH:
         raise UserError(f"{directory} holds no single run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
-    return records[0], (directory / "runs" / records[0].run_id / "log.txt").read_text()
+    return records[0], read_log(directory, records[0].run_id)
 
 
 def plot(curve: Mapping[int, float], batches: int) -> Curves:

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from gluon_rnn.errors import UserError
 
 #: The line that `gluon_rnn.worker` writes at each log interval.
 _INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss \S+, perplexity ([\d.]+|inf)")
+
+
+def read_log(directory: Path, run_id: str) -> str:
+    """The log of a run in a sweep's `directory`.
+
+    Raises:
+        UserError: it is not there, or cannot be read.
+    """
+    path = directory / "runs" / run_id / "log.txt"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is not here: logs stay on the machine that trained; run the sweep under another --name"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def interval_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:

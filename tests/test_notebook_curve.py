@@ -69,3 +69,16 @@ def test_a_log_without_the_notebooks_batches_is_one_line(
     assert caught.value.code == 2
     assert "the log lacks some of the notebook's batches" in capsys.readouterr().err
     assert not (tmp_path / "README.md").exists()
+
+
+def test_a_record_whose_log_stayed_elsewhere_is_one_line(
+    tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, small_corpus, "")
+    log = tmp_path / "runs" / "0123456789ab" / "log.txt"
+    log.unlink()
+    monkeypatch.setattr(sys, "argv", ["notebook_curve.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        notebook_curve.main()
+    assert caught.value.code == 2
+    assert f"{log} is not here: logs stay on the machine that trained" in capsys.readouterr().err
