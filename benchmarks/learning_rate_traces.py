@@ -28,8 +28,9 @@ from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.errors import UserError
 from gluon_rnn.models import build_model
 from gluon_rnn.objectives import lay_out
-from gluon_rnn.records import RunRecord, read_records
+from gluon_rnn.records import RunRecord
 from gluon_rnn.report.content import Column, Table
+from gluon_rnn.report.reading import read_folders
 from gluon_rnn.report.rendering import markdown_table
 from gluon_rnn.runtime import describe_machine, process_environment
 from gluon_rnn.step import log_probabilities
@@ -47,23 +48,31 @@ def main() -> None:
     environment = process_environment("cpu", describe_machine().cores)
     if environment != dict(os.environ):  # it must stand before MXNet is imported, or scoring takes four times as long
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
-    records = sorted(read_records(options.directory)[0], key=lambda record: (record.learning_rate, record.seed))
-    if not records:
-        parser.error(f"{options.directory} holds no runs")
+    try:
+        show(options.directory, options.rate)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def show(directory: Path, rate: float) -> None:
+    """Print the tables of the sweep in `directory`, the second of the runs at `rate`.
+
+    Raises:
+        UserError: it holds no runs, or their logs are not there.
+    """
+    records = [row.record for row in read_folders([directory]).rows]
+    records.sort(key=lambda record: (record.learning_rate, record.seed))
     by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
     print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")
-    followed = [record for found in by_cell.values() for record in found if record.learning_rate == options.rate]
+    followed = [record for found in by_cell.values() for record in found if record.learning_rate == rate]
     worse = [
         record
         for found in by_cell.values()
         for record in found
         if record.status == "ok" and _valid(record) > (record.train_perplexity or math.inf)
     ]
-    try:
-        print("\n".join(markdown_table(traces(followed, options.directory))), end="\n\n")
-        print("\n".join(markdown_table(sides(worse, options.directory))))
-    except UserError as error:
-        parser.error(str(error))
+    print("\n".join(markdown_table(traces(followed, directory))), end="\n\n")
+    print("\n".join(markdown_table(sides(worse, directory))))
 
 
 def _cells(records: Sequence[RunRecord]) -> list[str]:

@@ -128,7 +128,7 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
     timed = _name(speeds)
     first = points[0].rows[0].record
     others = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, directories[1:]))
-    cut = f" Some rows are the first {first.epochs_run} epochs of the runs in {others}." if others else ""
+    cut = f" Counted, too, are the first {first.epochs_run} epochs of the runs in {others}." if others else ""
     lines = [
         "# The cells on the whole WikiText-2",
         "",

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import read_whole
 
 #: The line that `gluon_rnn.worker` writes at each log interval.
 _INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss \S+, perplexity ([\d.]+|inf)")
@@ -19,13 +20,13 @@ def read_log(directory: Path, run_id: str) -> str:
     """
     path = directory / "runs" / run_id / "log.txt"
     try:
-        return path.read_text()
+        return read_whole(path).decode(errors="replace")
     except FileNotFoundError:
         raise UserError(
             f"{path} is not here: logs stay on the machine that trained; run the sweep under another --name"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def interval_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:

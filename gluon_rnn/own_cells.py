@@ -10,6 +10,11 @@ from pathlib import Path
 from gluon_rnn.errors import UserError
 
 
+def is_own(cell: str) -> bool:
+    """Whether `cell`, a `RunConfig`'s, is a user's own."""
+    return ":" in cell
+
+
 def source_file(cell: str) -> Path:
     """The file that defines `cell`.
 

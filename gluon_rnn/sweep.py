@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, RunConfig, Sweep, configure, run_id, varying_fields
+from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError
@@ -29,7 +29,7 @@ from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.files import read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
-from gluon_rnn.own_cells import source_file
+from gluon_rnn.own_cells import is_own, source_file
 from gluon_rnn.printable import printable
 from gluon_rnn.records import (
     FINISHED,
@@ -166,7 +166,7 @@ def plan_sweep(
         corpus = corpora[_corpus_of(config)]
         _check_fit(config, corpus)
         content = {"corpus": corpus.sha1}
-        if config.cell not in FUSED_CELLS + CUSTOM_CELLS:
+        if is_own(config.cell):
             content["cell"] = hashlib.sha1(source_file(config.cell).read_bytes()).hexdigest()
         found = vectors[config.embedding]
         if config.embedding != "random":

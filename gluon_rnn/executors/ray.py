@@ -29,7 +29,7 @@ from gluon_rnn.executors import Ended
 from gluon_rnn.executors.local import STALL_SECONDS, prepare
 from gluon_rnn.executors.mirror import Change, Mirror
 from gluon_rnn.executors.node import Update, run_here
-from gluon_rnn.own_cells import source_files
+from gluon_rnn.own_cells import is_own, source_files
 from gluon_rnn.records import Job
 from gluon_rnn.runtime import RECORDED_VARIABLES, Machine, default_threads, describe_machine, library_versions
 from gluon_rnn.vectors.copies import read_file
@@ -230,7 +230,7 @@ class RayExecutor:
             # In a list they are not fetched before they are asked for.
             data = [stored[job.corpus.sha1], files[job.vectors]]
             cell = job.config.cell
-            return task.remote(job, start, data, source_files(cell) if ":" in cell else {}, self._timeouts)
+            return task.remote(job, start, data, source_files(cell) if is_own(cell) else {}, self._timeouts)
 
         return submit
 
