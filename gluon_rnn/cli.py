@@ -187,7 +187,8 @@ def _add_check_regression(commands: Any) -> None:
         help="say whether results held against a baseline",
         description="Hold the results of CANDIDATE against BASELINE's: each a sweep's folder or its runs.csv. Points "
         "are matched by configuration and paired by seed. What several seeds show is told from chance by a t-test, "
-        "corrected for the number of points; with one seed the tolerance alone decides.",
+        "corrected for the number of points; with one seed the tolerance alone decides. Speeds are shown and decide "
+        "nothing unless --throughput is given.",
         epilog="exit status: 0 held, 1 regressed, 2 could not compare",
     )
     check.add_argument("baseline", type=_path, metavar="BASELINE", help="what to hold against")
@@ -204,7 +205,9 @@ def _add_check_regression(commands: Any) -> None:
         type=_tolerance,
         default=Limits.throughput,
         metavar="X",
-        help=f"how much slower a run may be, on the same machine (default: {Limits.throughput:.0%}%)",
+        help="let speeds decide, too: how much slower a run may be, on the same machine. They are compared between "
+        "sittings an hour or more apart, of which each side needs two; without those the exit status is 2 (default: "
+        "speeds decide nothing)",
     )
     check.add_argument(
         "--floor",

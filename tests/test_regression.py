@@ -268,17 +268,50 @@ def test_a_sweeps_folder_its_table_and_its_frame_are_alike(tmp_path: Path, small
 # Speed
 
 
-def test_a_run_that_is_too_slow_is_a_regression_on_the_same_machine() -> None:
-    baseline = table(run(tokens_per_second=1000.0))
-    for speed, verdict in ((901.0, "held"), (899.0, "regressed"), (5000.0, "held")):
-        comparison = compare(baseline, table(run(tokens_per_second=speed)), two_sided=True)
-        assert comparison.verdict == verdict
-        speed_change = only(comparison).changes[1]
-        assert (speed_change.baseline, speed_change.candidate) == pytest.approx((1000.0, speed))
-        assert (speed_change.threshold, speed_change.smallest) == pytest.approx((-0.1, -0.1))
-        assert speed_change.change == pytest.approx(speed / 1000 - 1)
-    assert compare(baseline, table(run(tokens_per_second=799.0)), throughput=0.2).verdict == "regressed"
-    assert compare(baseline, table(run(tokens_per_second=801.0)), throughput=0.2).verdict == "held"
+def timed(*speeds: float, apart: bool = True, **columns: Any) -> list[dict[str, Any]]:
+    """A run for each seed, in a sitting of its own or all in one."""
+    days = range(1, len(speeds) + 1) if apart else [1] * len(speeds)
+    return [
+        run(seed=seed, tokens_per_second=speed, started_at=f"2026-01-{day:02}T00:00:00+00:00", **columns)
+        for seed, (speed, day) in enumerate(zip(speeds, days, strict=True))
+    ]
+
+
+def test_a_speed_decides_nothing_unless_it_is_told_to() -> None:
+    baseline, slow = table(*timed(990.0, 1000.0, 1010.0)), table(*timed(690.0, 700.0, 710.0))
+    shown, asked, again = compare(baseline, slow), compare(baseline, slow, throughput=0.1), compare(baseline, baseline)
+    assert [(c.verdict, only(c).verdict) for c in (shown, asked)] == [("held", "held"), ("regressed", "regressed")]
+    assert [only(c).changes[1].verdict for c in (shown, asked, again)] == ["slower", "regressed", "held"]
+    assert only(asked).reasons == ("tokens/s -30.00 %",)
+    change = only(asked).changes[1]
+    assert (change.threshold, change.sittings, change.pairs) == (pytest.approx(-0.1), (3, 3), 3)
+    assert (change.baseline, change.candidate) == pytest.approx((1000, 700), rel=1e-4)
+    assert compare(baseline, slow, throughput=0.4).verdict == "held"
+
+
+def test_repeats_of_one_sitting_cannot_say_what_the_machine_did() -> None:
+    """Half the speed at every seed: the code, or the hour."""
+    sides = [table(*timed(*speeds, apart=False)) for speeds in ((990.0, 1000.0, 1010.0), (495.0, 500.0, 505.0))]
+    shown, asked = (compare(*sides, throughput=throughput) for throughput in (None, 0.1))
+    assert [only(c).changes[1].verdict for c in (shown, asked)] == ["undecided", "not compared"]
+    assert only(shown).changes[1].change == pytest.approx(-0.5)
+    assert (shown.verdict, asked.verdict) == ("held", "not compared")
+    assert asked.reason == "could not compare: tokens/s not measured in two sittings or more on each side"
+    # A slow candidate of one sitting, however well the baseline is known.
+    assert compare(table(*timed(990.0, 1000.0, 1010.0)), sides[1], throughput=0.1).verdict == "not compared"
+    # A regression of anything else is one all the same.
+    worse = table(*(row | {"valid_loss": 9.0} for row in timed(1000.0, 1000.0, 1000.0, apart=False)))
+    assert compare(sides[0], worse, throughput=0.1).verdict == "regressed"
+
+
+def test_who_asks_about_a_speed_is_not_told_that_it_held_where_none_was_measured() -> None:
+    bare = table(run())
+    assert compare(bare, bare).verdict == "held"
+    comparison = compare(bare, bare, throughput=0.1)
+    assert (comparison.verdict, comparison.reason) == (
+        "not compared",
+        "could not compare: tokens/s not measured on both sides",
+    )
 
 
 @pytest.mark.parametrize("other", [{"machine_id": "n"}, {"threads": 1}, {"machine_id": None}])
@@ -296,9 +329,12 @@ def test_a_machine_without_a_name_is_not_the_same_machine() -> None:
 
 
 def test_of_a_throughput_run_only_the_speed_counts() -> None:
-    fast, slow = (run(None, max_steps=100, tokens_per_second=speed) for speed in (1000.0, 899.0))
-    assert compare(table(fast), table(fast)).verdict == "held"
-    assert compare(table(fast), table(slow)).verdict == "regressed"
+    kept, lost = (timed(speed, speed - 1, ppl=None, max_steps=100) for speed in (1000.0, 700.0))
+    assert compare(table(*kept), table(*kept), throughput=0.1).verdict == "held"
+    assert compare(table(*kept), table(*lost), throughput=0.1).verdict == "regressed"
+    advisory = compare(table(*kept), table(*lost))
+    assert (advisory.verdict, advisory.reason) == ("held", "held: 1 of 1 points; speeds decide nothing")
+    fast, slow = kept[0], lost[0]
     elsewhere = compare(table(fast), table(slow | {"machine_id": "n"}))
     assert (elsewhere.verdict, only(elsewhere).verdict) == ("not compared", "not compared")
     untimed = compare(table(fast), table(slow | {"tokens_per_second": None}))
@@ -310,7 +346,7 @@ def test_seeds_that_ran_on_another_machine_are_left_out_of_the_speed() -> None:
     after = [run(seed=seed, tokens_per_second=990.0) for seed in (0, 1)]
     after.append(run(seed=2, tokens_per_second=10.0, machine_id="n"))
     speed = only(compare(table(*before), table(*after))).changes[1]
-    assert (speed.pairs, speed.change, speed.verdict) == (2, pytest.approx(-0.01), "held")
+    assert (speed.pairs, speed.change, speed.verdict) == (2, pytest.approx(-0.01), "undecided")
 
 
 # Several seeds: chance is counted in
@@ -394,20 +430,36 @@ def test_repeats_that_agree_to_the_bit_are_certain() -> None:
     assert (tolerated.verdict, tolerated.p_value) == ("held", 1.0)
 
 
-def test_the_speeds_of_several_seeds_are_tested_in_the_same_family() -> None:
-    before = [row | {"tokens_per_second": 1000.0} for row in worsened([0, 0, 0])]
-    slower = [0.82, 0.80, 0.78]
-    after = [
-        row | {"tokens_per_second": 1000 * speed} for row, speed in zip(worsened([0, 0.01, 0]), slower, strict=True)
-    ]
-    comparison = compare(table(*before), table(*after))
-    losses = [-math.log(speed) for speed in slower]
-    t = (statistics.mean(losses) + math.log(0.9)) * math.sqrt(3) / statistics.stdev(losses)
-    p = (1 - t / math.sqrt(t * t + 2)) / 2
-    speed = only(comparison).changes[1]
+def test_speeds_that_decide_are_tested_in_the_family_of_the_losses_and_others_in_their_own() -> None:
+    losses = [row["valid_loss"] for row in worsened([0, 0.01, 0])]
+    before = timed(1000.0, 1010.0, 990.0)
+    after = [row | {"valid_loss": loss} for row, loss in zip(timed(820.0, 800.0, 780.0), losses, strict=True)]
+    asked, shown = (compare(table(*before), table(*after), throughput=throughput) for throughput in (0.1, None))
+    here, there = ([math.log(row["tokens_per_second"]) for row in side] for side in (before, after))
+    p = stats.ttest_ind(here, [speed - math.log(0.9) for speed in there], alternative="greater").pvalue
+    speed = only(asked).changes[1]
     assert (speed.verdict, speed.p_value) == ("regressed", pytest.approx(2 * p))
+    assert only(shown).changes[1].p_value == pytest.approx(p)
+    # What decides nothing costs what decides no power.
+    assert (
+        only(shown).changes[0]
+        == only(compare(table(*before), table(*after).drop(columns="tokens_per_second"))).changes[0]
+    )
     assert speed.smallest is not None
     assert -1 < speed.smallest < -0.1
+
+
+def test_a_change_that_is_neither_shown_nor_excluded_is_undecided() -> None:
+    before = [*worsened([0, 0]), *worsened([0, 0], cell="gru")]
+    after = [*worsened([-0.05, 0.06]), *worsened([0.001, 0.0011], cell="gru")]
+    comparison = compare(table(*before), table(*after))
+    lstm, gru = (point.changes[0] for point in comparison.points)
+    assert (lstm.verdict, gru.verdict) == ("undecided", "held")
+    assert lstm.smallest is not None
+    assert lstm.smallest > 0.5
+    # No regression: the gate stays open, as before.
+    assert [point.verdict for point in comparison.points] == ["held", "held"]
+    assert (comparison.verdict, comparison.reason) == ("held", "held: 2 of 2 points; 1 undecided")
 
 
 # How often chance alone closes the gate, and how often it stays open for what it claims to find

@@ -45,11 +45,14 @@ def test_the_table_says_for_each_point_what_was_found_and_could_have_been() -> N
     assert head[7:] == ["could find", "verdict"]
     regressed = "regressed: validation perplexity +10.00 %"
     assert lstm == ["cell=lstm", "valid ppl", "1", "100.00", "110.00", "+10.00 %", "+2.00 %", "+2.00 %", regressed]
-    assert speed == ["tokens/s", "1", "1,000", "990", "-1.00 %", "-10.00 %", "-10.00 %"]
+    # One sitting on each side.
+    assert speed == ["tokens/s", "1", "1,000", "990", "-1.00 %", "undecided"]
     assert test == ["test ppl", "90.48", "99.53", "+10.00 %"]
     assert gru[:3] + gru[5:8] == ["cell=gru", "valid ppl", "1", "+0.00 %", "+2.00 %", "+2.00 %"]
     assert gru[8].startswith("held: tokens/s not measured on the same machine")
-    assert elsewhere == ["tokens/s", "1", "500", "5,000", "+900.00 %"]
+    assert elsewhere == ["tokens/s", "1", "500", "5,000", "+900.00 %", "not compared"]
+    assert "tokens/s decides nothing unless --throughput says what it may lose; by 10%: undecided at 1." in lines
+    assert any(line.startswith("Speeds of one sitting cannot tell slower code from a machine") for line in lines)
     assert "new: cell=rnn_tanh" in lines
     assert lines[-1] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
 
@@ -78,14 +81,19 @@ def test_several_seeds_show_what_they_could_find_on_either_side() -> None:
     after = [*worsened(WORSE), *worsened([0, 0.01, 0.02], cell="gru")]
     comparison = compare(table(*before), table(*after), two_sided=True)
     lines = as_text(comparison).splitlines()
-    for line, change in ((lines[3], comparison.points[0].changes[0]), (lines[-3], comparison.overall)):
+    (overall,) = [line for line in lines if line.startswith(" all points together   valid ppl       2")]
+    for line, change in ((lines[3], comparison.points[0].changes[0]), (overall, comparison.overall)):
         assert change is not None
         assert change.smallest is not None
         assert "±2.00 %" in line
         shown = "over +1,000 %" if change.smallest > 10 else f"{100 * change.smallest:+.2f} %"
         assert f"  {shown}  " in line
-    assert lines[-3].startswith(" all points together   valid ppl       2")
-    assert "A single pair" not in lines[-2]
+    assert "A single pair" not in "".join(lines)
+    # What could only be found had it been enormous is no success.
+    gru = next(line for line in lines if line.startswith(" cell=gru"))
+    assert cells(gru)[-1] == "undecided"
+    assert any(line.startswith("Undecided: the repeats show neither") for line in lines)
+    assert lines[-1].endswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +12.75 %")
 
 
 def test_json_holds_everything_and_no_number_that_is_none() -> None:
@@ -95,7 +103,7 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
         *("schema_version", "alpha", "power", "verdict", "reason", "limits", "points", "new", "overall")
     ]
     assert (content["schema_version"], content["verdict"], content["new"]) == (1, "regressed", ["cell=rnn_tanh"])
-    assert content["limits"] == {"perplexity": 0.02, "throughput": 0.1, "floor": 0.05, "two_sided": False}
+    assert content["limits"] == {"perplexity": 0.02, "throughput": None, "floor": 0.05, "two_sided": False}
     lstm, gru, failed = content["points"]
     assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity", "test_accuracy"]
     assert (lstm["settings"]["cell"], lstm["settings"]["dataset_sha1"]) == ("lstm", "d" * 40)
@@ -111,7 +119,9 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
         "p_value": None,
         "verdict": "regressed",
         "reason": "",
+        "sittings": None,
     }
+    assert lstm["changes"][1]["sittings"] == [1, 1]
     assert gru["changes"][1]["threshold"] is None
     assert failed["changes"] == []
 
@@ -197,7 +207,8 @@ def test_the_assertion_shows_the_table(tmp_path: Path) -> None:
         (OTHER, [], 1),
         (OTHER, ["--perplexity", "10.1%"], 0),
         (OTHER, ["--perplexity", "0.101"], 0),
-        (OTHER, ["--perplexity", "0.101", "--throughput", "0.5%"], 1),
+        (OTHER, ["--perplexity", "0.101", "--throughput", "0.5%"], 2),
+        (OTHER, ["--throughput", "0.5%"], 1),
         (OTHER, ["--floor", "11"], 0),
         ([SAME[0] | {"valid_loss": 4.0}, SAME[1]], [], 0),
         ([SAME[0] | {"valid_loss": 4.0}, SAME[1]], ["--two-sided"], 1),

@@ -12,15 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gluon_rnn.metrics import perplexity as perplexity_of
-from gluon_rnn.regression.changes import Change, Limits, Measured, Quantity, Verdict, in_words, measure, paired
+from gluon_rnn.regression.changes import Change, Limits, Measured, Quantity, in_words, measure, paired
 from gluon_rnn.regression.pairing import Match, Row, differing_fields, match_runs
 from gluon_rnn.regression.significance import judge
+from gluon_rnn.regression.sittings import sittings_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What a gate makes of a point, and of all: whether it stays open, closes, or has nothing to go by.
+Verdict = Literal["held", "regressed", "not compared"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Point:
     Attributes:
         label: what tells it from the others, as ``cell=gru bptt=35``.
         settings: the fields that it was matched by.
-        verdict: regressed if anything of it has; not compared if nothing could be.
+        verdict: regressed if anything of it has that decides; not compared if nothing could be; else held, also where
+            its changes are undecided.
         reasons: of the verdict, and what else there is to know, such as a seed that failed.
         changes: its quantities.
         test_perplexity: baseline's and candidate's over the same runs; decides nothing.
@@ -52,6 +57,7 @@ class Comparison:
 
     Attributes:
         verdict: regressed if a point has, or all points together; held if none has and at least one was compared.
+            Not compared, too, where speeds were to decide and none could be judged.
         reason: of the verdict, in one line.
         limits: what was let pass.
         points: every one of the baseline, in its order.
@@ -73,14 +79,16 @@ def compare(
     candidate: Path | str | pd.DataFrame,
     *,
     perplexity: float = Limits.perplexity,
-    throughput: float = Limits.throughput,
+    throughput: float | None = Limits.throughput,
     floor: float = Limits.floor,
     two_sided: bool = Limits.two_sided,
 ) -> Comparison:
     """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
 
     What several seeds show is told from chance, over all points together, by `judge`. With one
-    seed the threshold alone decides: that is for runs that come out alike when nothing has changed.
+    seed the threshold alone decides: that is for runs that come out alike when nothing has changed. Speeds are shown
+    and decide nothing unless `throughput` says what they may lose; then they are judged by their sittings, of which
+    each side needs two or more (see `significance.Sittings`).
 
     Args:
         baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
@@ -100,7 +108,7 @@ def compare(
         return not_compared(f"no configuration is in both; they differ in {fields}", limits)
     points, overall = _judged([_meet(match, limits) for match in matches if match.before], limits)
     new = tuple(match.label for match in matches if not match.before)
-    verdict, reason = _verdict(points, overall, new)
+    verdict, reason = _verdict(points, overall, new, limits)
     return Comparison(verdict, reason, limits, points, new, overall)
 
 
@@ -162,31 +170,48 @@ def _outcome(row: Row) -> str:
 
 def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
     """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
-    measured = [measure(meeting.pairs, repeated=len(meeting.match.before) > 1) for meeting in meetings]
-    repeated = [m for found in measured for m in found if m.quantity != "tokens_per_second" and len(m.logarithms) > 1]
+    sittings = (
+        sittings_of(row for meeting in meetings for row in meeting.match.before.values()),
+        sittings_of(row for meeting in meetings for row in meeting.match.after.values()),
+    )
+    measured = [measure(meeting.pairs, sittings, repeated=len(meeting.match.before) > 1) for meeting in meetings]
+    repeated = [m for found in measured for m in found if m.quantity != "tokens_per_second" and m.pairs > 1]
     # Nats are nats; only where all are read as such are they shown so, without a floor.
     kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
-    together = [Measured(kind, sorted(m.means for m in repeated))] if len(repeated) > 1 else []
+    together = []
+    if len(repeated) > 1:
+        before, after = zip(*sorted(m.means for m in repeated), strict=True)
+        together = [Measured(kind, len(repeated), before, after)]
     compared = [m for found in (*measured, together) for m in found if not m.reason]
-    findings = iter(judge([m.sample(limits) for m in compared]))
+    # What decides nothing must not make what decides harder to find.
+    deciding = [m for m in compared if limits.decides(m.quantity)]
+    shown = [m for m in compared if not limits.decides(m.quantity)]
+    findings = {
+        id(m): finding
+        for family in (deciding, shown)
+        for m, finding in zip(family, judge([m.sample(limits) for m in family]), strict=True)
+    }
 
     def changes(found: Iterable[Measured]) -> tuple[Change, ...]:
-        return tuple(m.change(limits, None if m.reason else next(findings)) for m in found)
+        return tuple(m.change(limits, findings.get(id(m))) for m in found)
 
-    points = tuple(_point(meeting, changes(found)) for meeting, found in zip(meetings, measured, strict=True))
+    points = tuple(_point(meeting, changes(found), limits) for meeting, found in zip(meetings, measured, strict=True))
     return points, next(iter(changes(together)), None)
 
 
-def _point(meeting: _Meeting, changes: tuple[Change, ...]) -> Point:
+def _point(meeting: _Meeting, changes: tuple[Change, ...], limits: Limits) -> Point:
     faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
-    held = any(change.verdict == "held" for change in changes) or (meeting.settled and not changes)
+    # Where speeds are all there is and decide nothing, it is enough that the runs ended well.
+    deciding = [change for change in changes if limits.decides(change.quantity)] or changes
+    held = any(change.verdict != "not compared" for change in deciding) or (meeting.settled and not changes)
     losses, accuracies = (_means(paired(meeting.pairs, column)) for column in ("test_loss", "test_accuracy"))
     unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
+    left_out = [in_words(change) for change in changes if change.verdict == "not compared"]
     return Point(
         meeting.match.label,
         meeting.match.settings,
         "regressed" if faults else "held" if held else "not compared",
-        (*faults, *meeting.remarks, *unmeasured, *(in_words(change) for change in changes if change.reason)),
+        (*faults, *meeting.remarks, *unmeasured, *left_out),
         changes,
         (perplexity_of(losses[0]), perplexity_of(losses[1])) if losses else None,
         accuracies,
@@ -198,7 +223,9 @@ def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
     return (fmean(before for before, _ in pairs), fmean(after for _, after in pairs)) if pairs else None
 
 
-def _verdict(points: Sequence[Point], overall: Change | None, new: Sequence[str]) -> tuple[Verdict, str]:
+def _verdict(
+    points: Sequence[Point], overall: Change | None, new: Sequence[str], limits: Limits
+) -> tuple[Verdict, str]:
     def told(verdict: Verdict) -> list[str]:
         return [f"{point.label}: {', '.join(point.reasons)}" for point in points if point.verdict == verdict]
 
@@ -208,7 +235,16 @@ def _verdict(points: Sequence[Point], overall: Change | None, new: Sequence[str]
         return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", together, *regressed])
     if regressed:
         return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", *regressed])
+    timed = [change for point in points for change in point.changes if change.quantity == "tokens_per_second"]
+    if limits.throughput is not None and all(change.verdict == "not compared" for change in timed):
+        # Who asks whether it is slower must not be told that it held because nobody can say.
+        left_out = [*dict.fromkeys(map(in_words, timed))] or left_out or ["tokens/s not measured on both sides"]
+        held = []
     if not held:
         return "not compared", f"could not compare: {'; '.join(left_out)}"
     said = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
+    undecided = sum(any(c.verdict == "undecided" and limits.decides(c.quantity) for c in p.changes) for p in points)
+    said += [f"{undecided} undecided"] * bool(undecided)
+    if timed and len(timed) == sum(len(point.changes) for point in points) and limits.throughput is None:
+        said.append("speeds decide nothing")
     return "held", "; ".join([*said, *([f"{len(new)} new"] if new else [])])

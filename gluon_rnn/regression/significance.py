@@ -1,9 +1,15 @@
 """What chance can do: whether repeats show a change beyond a threshold, and how small a change they could have shown.
 
-A sample is what repeats of one thing changed by, in nats. The question is not whether it changed at all (with enough
-repeats everything has) but whether it changed by more than is tolerated: a one-sample t-test of the differences, whose
-hypothesis is that their true mean lies within the threshold ("minimum-effect test": Murphy and Myors, Journal of
-Applied Psychology 84 (1999), 234). So a change that is tolerated alarms no more often than none.
+The question is not whether something changed at all (with enough repeats everything has) but whether it changed by more
+than is tolerated: a t-test whose hypothesis is that the true change lies within the threshold ("minimum-effect test":
+Murphy and Myors, Journal of Applied Psychology 84 (1999), 234). So a change that is tolerated alarms no more often than
+none. There are two kinds of samples:
+
+- `Sample`, of losses: the repeats are paired by their seed, and their differences are independent of each other.
+- `Sittings`, of speeds: a machine that is slow for an hour slows all that is measured in that hour. Repeats within one
+  sitting share this, however many they are, and say nothing about it ("pseudoreplication": Hurlbert, Ecological
+  Monographs 54 (1984), 187). The unit of replication is the highest level at which there is noise (Kalibera and Jones,
+  Rigorous benchmarking in reasonable time, ISMM 2013), and that is the sitting.
 """
 
 from __future__ import annotations
@@ -12,7 +18,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
+from typing import Any
 
 #: How often all samples together may raise an alarm although none has changed by more than its threshold.
 ALPHA = 0.05
@@ -51,9 +58,106 @@ class Sample:
         return (abs(self.mean) if self.two_sided else self.mean) > self.threshold + _ROUNDING
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether there is a spread to be known."""
+        return len(self.differences) > 1
+
+    @property
     def is_constant(self) -> bool:
         """Whether the repeats agree to the bit, which leaves nothing to chance."""
         return max(self.differences) - min(self.differences) <= _ROUNDING
+
+    def p_value(self) -> float:
+        """How often chance alone would show as much, were the true change as large as is tolerated."""
+        if self.is_constant:
+            return 0.0 if self.beyond else 1.0
+        worse = self._chance(self.threshold, "greater")
+        return min(1.0, 2 * min(worse, self._chance(-self.threshold, "less"))) if self.two_sided else worse
+
+    def is_within(self) -> bool:
+        """Whether the repeats show that the true change is tolerated, either way if both count (Schuirmann's test)."""
+        if not self.is_repeated or self.is_constant:
+            return not self.beyond
+        upper = self._chance(self.threshold, "less") < ALPHA
+        return upper and (not self.two_sided or self._chance(-self.threshold, "greater") < ALPHA)
+
+    def smallest(self, alpha: float) -> float:
+        """Nats that would have been found nine times in ten at the level `alpha`, which is corrected."""
+        if self.is_constant:
+            return self.threshold
+        effect = smallest_effect(len(self.differences), alpha / 2 if self.two_sided else alpha)
+        return self.threshold + effect * stdev(self.differences)
+
+    def _chance(self, mean: float, alternative: str) -> float:
+        from scipy import stats
+
+        return float(stats.ttest_1samp(self.differences, mean, alternative=alternative).pvalue)
+
+
+@dataclass(frozen=True)
+class Sittings:
+    """What one thing was measured at in several sittings of each side, which nothing pairs.
+
+    Student's two-sample test with a common variance: both sides are measured on the same machine, so that what it does
+    of its own is the same. Each side needs two sittings, or one slow hour would pass for slower code.
+
+    Attributes:
+        before: nats, one for each sitting of the baseline, more being worse.
+        after: and of the candidate.
+        threshold: nats that a change may have.
+    """
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    threshold: float
+
+    @property
+    def mean(self) -> float:
+        """Nats of the change."""
+        return fmean(self.after) - fmean(self.before)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the change, as it is, lies beyond the threshold."""
+        return self.mean > self.threshold + _ROUNDING
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether both sides were measured in several sittings."""
+        return min(len(self.before), len(self.after)) > 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the sittings of each side agree to the bit."""
+        return all(max(side) - min(side) <= _ROUNDING for side in (self.before, self.after))
+
+    def p_value(self) -> float:
+        """How often chance alone would show as much, were the true change as large as is tolerated."""
+        if self.is_constant:
+            return 0.0 if self.beyond else 1.0
+        return float(sittings_p_value(self.before, self.after, self.threshold))
+
+    def is_within(self) -> bool:
+        """Whether the sittings show that the true change is tolerated."""
+        return self.is_repeated and self.p_value() > 1 - ALPHA
+
+    def smallest(self, alpha: float) -> float:
+        """Nats that would have been found nine times in ten at the level `alpha`, which is corrected."""
+        counts = [len(self.before), len(self.after)]
+        freedom = sum(counts) - 2
+        squares = sum(
+            (count - 1) * variance(side) for count, side in zip(counts, (self.before, self.after), strict=True)
+        )
+        error = math.sqrt(squares / freedom * sum(1 / count for count in counts))
+        return self.threshold + _smallest_ratio(freedom, alpha) * error
+
+
+def sittings_p_value(before: Any, after: Any, threshold: float) -> Any:
+    """Of `Sittings`; of arrays, whose last axis is the sittings, one for each of the others."""
+    import numpy as np
+    from scipy import stats
+
+    return stats.ttest_ind(after, np.add(before, threshold), axis=-1, alternative="greater").pvalue
 
 
 @dataclass(frozen=True)
@@ -62,55 +166,44 @@ class Finding:
 
     Attributes:
         changed: beyond the threshold, and not by chance.
-        p_value: of the test, corrected for the number of samples; None for a single difference, which has no spread:
-            there the threshold alone decides.
+        within: not beyond the threshold, and not by chance. What is neither is undecided.
+        p_value: of the test, corrected for the number of samples; None where there is no spread. Of a single
+            difference the threshold alone then decides; of a single sitting nothing does.
         smallest: nats of the smallest change that would have been found nine times in ten, threshold included.
     """
 
     changed: bool
+    within: bool
     p_value: float | None
     smallest: float
 
 
-def judge(samples: Sequence[Sample]) -> list[Finding]:
+def judge(samples: Sequence[Sample | Sittings]) -> list[Finding]:
     """What each of `samples` shows, in their order.
 
-    Those of several differences are tested together, corrected by Holm's method: whatever their spreads and however
+    Those that are repeated are tested together, corrected by Holm's method: whatever their spreads and however
     they hang together, one of them or more is wrongly found changed in at most `ALPHA` of all calls.
     """
     from statsmodels.stats.multitest import multipletests
 
-    tested = [place for place, sample in enumerate(samples) if len(sample.differences) > 1]
-    findings = [Finding(sample.beyond, None, sample.threshold) for sample in samples]
+    tested = [place for place, sample in enumerate(samples) if sample.is_repeated]
+    findings = [_untested(sample) for sample in samples]
     if tested:
-        rejected, p_values, _, _ = multipletests([_p_value(samples[p]) for p in tested], ALPHA, method="holm")
+        rejected, p_values, _, _ = multipletests([samples[p].p_value() for p in tested], ALPHA, method="holm")
         for place, changed, p_value in zip(tested, rejected, p_values, strict=True):
-            findings[place] = Finding(bool(changed), float(p_value), _smallest(samples[place], ALPHA / len(tested)))
+            sample = samples[place]
+            smallest = sample.smallest(ALPHA / len(tested))
+            findings[place] = Finding(bool(changed), sample.is_within(), float(p_value), smallest)
     return findings
 
 
-def _p_value(sample: Sample) -> float:
-    """How often chance alone would show as much, were the true change as large as is tolerated."""
-    from scipy import stats
-
-    if sample.is_constant:
-        return 0.0 if sample.beyond else 1.0
-    worse = stats.ttest_1samp(sample.differences, sample.threshold, alternative="greater").pvalue
-    if not sample.two_sided:
-        return float(worse)
-    better = stats.ttest_1samp(sample.differences, -sample.threshold, alternative="less").pvalue
-    return float(min(1.0, 2 * min(worse, better)))
+def _untested(sample: Sample | Sittings) -> Finding:
+    """What a sample without a spread shows."""
+    if isinstance(sample, Sittings):
+        return Finding(False, False, None, math.inf)
+    return Finding(sample.beyond, sample.is_within(), None, sample.threshold)
 
 
-def _smallest(sample: Sample, alpha: float) -> float:
-    """Nats, at the level `alpha`, which is corrected."""
-    if sample.is_constant:
-        return sample.threshold
-    effect = smallest_effect(len(sample.differences), alpha / 2 if sample.two_sided else alpha)
-    return sample.threshold + effect * stdev(sample.differences)
-
-
-@cache
 def smallest_effect(repeats: int, alpha: float) -> float:
     """The effect that a one-sided one-sample t-test at level `alpha` finds with a probability of `POWER` or a bit more.
 
@@ -119,15 +212,22 @@ def smallest_effect(repeats: int, alpha: float) -> float:
         alpha: the level, correction included.
 
     Returns:
-        The excess of the mean over the threshold, in standard deviations as a sample of this size shows them. A few
-        repeats show them badly, so that the power is averaged over what another sample of the same size and of the same
-        true spread may show ("assurance": O'Hagan et al., Pharmaceutical Statistics 4 (2005), 187). Were the estimate
-        taken for the truth, what three to five repeats claim would be found 7 or 8 times in 10.
+        The excess of the mean over the threshold, in standard deviations as a sample of this size shows them.
+    """
+    return _smallest_ratio(repeats - 1, alpha) / math.sqrt(repeats)
+
+
+@cache
+def _smallest_ratio(freedom: int, alpha: float) -> float:
+    """The same of any one-sided t-test of so many degrees of freedom, in standard errors as a sample shows them.
+
+    A few repeats show them badly, so that the power is averaged over what another sample of the same size and of the
+    same true spread may show ("assurance": O'Hagan et al., Pharmaceutical Statistics 4 (2005), 187). Were the estimate
+    taken for the truth, what three to five repeats claim would be found 7 or 8 times in 10.
     """
     import numpy as np
     from scipy import optimize, special, stats
 
-    freedom = repeats - 1
     critical = stats.t.isf(alpha, freedom)
     # Estimated over true spread: the middles of equally likely slices of its distribution.
     ratios = np.sqrt(stats.chi2.ppf((np.arange(_SLICES) + 0.5) / _SLICES, freedom) / freedom)
@@ -140,4 +240,4 @@ def smallest_effect(repeats: int, alpha: float) -> float:
     enough = critical
     while lack(enough) > 0:
         enough *= 2
-    return float(optimize.brentq(lack, 0.0, enough)) / math.sqrt(repeats)
+    return float(optimize.brentq(lack, 0.0, enough))

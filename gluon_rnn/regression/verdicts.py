@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from xml.etree import ElementTree
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.printable import printable
-from gluon_rnn.regression.changes import Change, Limits, Quantity, amount, percent
+from gluon_rnn.regression.changes import SLOWER, Change, Limits, Quantity, amount, percent
 from gluon_rnn.regression.comparison import Comparison, Point, compare
 from gluon_rnn.regression.significance import ALPHA, POWER
 
@@ -38,7 +39,7 @@ def assert_no_regression(
     candidate: Path | str | pd.DataFrame,
     *,
     perplexity: float = Limits.perplexity,
-    throughput: float = Limits.throughput,
+    throughput: float | None = Limits.throughput,
     floor: float = Limits.floor,
     two_sided: bool = Limits.two_sided,
 ) -> None:
@@ -84,7 +85,8 @@ def as_json(comparison: Comparison) -> str:
     ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
     ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes``,
     ``test_perplexity`` and ``test_accuracy`` (null, or baseline's and candidate's); ``new``, a list of labels;
-    ``overall``, null or a change. A change has the attributes of `Change`.
+    ``overall``, null or a change. A change has the attributes of `Change`. The verdict of a change says what was shown,
+    those of points and of the whole what the gate makes of it. A ``throughput`` limit of null decides nothing.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
     return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
@@ -132,14 +134,22 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    """A point's verdict stands beside its first quantity."""
+    """A point's verdict and its reasons stand in its first row, the verdicts of its other quantities beside them."""
     for point in comparison.points:
-        verdict = ": ".join([point.verdict, *([", ".join(point.reasons)] if point.reasons else [])])
         figures = [*(_figures(change, comparison) for change in point.changes), *_test_figures(point)]
+        verdicts = [_in_short(point), *(change.verdict for change in point.changes[1:])]
         for place, row in enumerate(figures or [("",) * 7]):
-            yield (point.label, *row, verdict) if place == 0 else ("", *row, "")
+            yield "" if place else point.label, *row, verdicts[place] if place < len(verdicts) else ""
     if comparison.overall:
         yield ("all points together", *_figures(comparison.overall, comparison), comparison.overall.verdict)
+
+
+def _in_short(point: Point) -> str:
+    """Its verdict and the reasons. A gate stays open where nothing was shown; that is not called a success."""
+    judged: str = point.verdict
+    if judged == "held" and point.changes and point.changes[0].verdict != "not compared":
+        judged = point.changes[0].verdict
+    return ": ".join([judged, *[", ".join(point.reasons)] * bool(point.reasons)])
 
 
 #: What a quantity is called in a table, and its digits after the point.
@@ -178,7 +188,26 @@ def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
 
 def _notes(comparison: Comparison) -> list[str]:
     notes = [f"new: {label}" for label in comparison.new]
-    if any(change.p_value is None and not change.reason for point in comparison.points for change in point.changes):
+    changes = [change for point in comparison.points for change in point.changes]
+    overall = [comparison.overall] if comparison.overall else []
+    timed = [
+        change for change in changes if change.quantity == "tokens_per_second" and change.verdict != "not compared"
+    ]
+    if timed and comparison.limits.throughput is None:
+        counts = Counter(change.verdict for change in timed)
+        found = ", ".join(f"{word} at {counts[word]}" for word in ("slower", "undecided", "held") if counts[word])
+        notes.append(f"tokens/s decides nothing unless --throughput says what it may lose; by {SLOWER:.0%}: {found}.")
+    if any(change.quantity == "tokens_per_second" and min(change.sittings or (2,)) < 2 for change in changes):
+        notes.append(
+            "Speeds of one sitting cannot tell slower code from a machine that was slow for that hour; measure seeds "
+            "in two sittings or more on each side, an hour apart."
+        )
+    if any(change.verdict == "undecided" and not change.reason for change in (*changes, *overall)):
+        notes.append(
+            "Undecided: the repeats show neither that a change is within its threshold nor that it is beyond it. One "
+            "as large as they could find is found 9 times in 10; more seeds make that smaller."
+        )
+    if any(change.p_value is None and not change.reason for change in changes):
         notes.append(
             "A single pair has no spread, so the threshold alone decides; several seeds (--axis seed=0,1,2,3,4) tell a "
             "change from chance."
