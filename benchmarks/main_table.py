@@ -5,22 +5,24 @@ r"""Perplexities of the whole WikiText-2 and, beside them, speeds that were meas
 
 Writes README.md and pareto.svg into the first folder. A long run may share its machine, and then its own speed says
 nothing; so each run takes the speed, memory and threads of that point of ``--speeds`` which is the same network in the
-same windows. Runs that trained for longer than the others stand there as they were after as many epochs: a run's first
-epochs are those of a run that ends there.
+same windows, with the spread of its repeats. Runs that trained for longer than the others stand there as they were
+after as many epochs: a run's first epochs are those of a run that ends there.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import Progress, perplexity
 from gluon_rnn.records import RunRecord
+from gluon_rnn.report.chances import front_of
 from gluon_rnn.report.content import Column, Table
-from gluon_rnn.report.document import trade_off
+from gluon_rnn.report.document import range_of, trade_off
 from gluon_rnn.report.plots import to_picture
 from gluon_rnn.report.points import Point, places_of, points_of, ranked
 from gluon_rnn.report.reading import Row, read_folders
@@ -62,6 +64,7 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
     """
     epochs = min(record.epochs_run for record in records)
     rows = []
+    repeats = {}
     for record in records:
         label = " ".join(f"{name}={getattr(record, name)}" for name in _NAMES)
         if record.status != "ok":
@@ -72,7 +75,9 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
         if len(same) != 1:
             raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
         rows.append(Row("", with_speed(after(record, epochs), same[0])))
-    return ranked(points_of(rows, places_of(rows)), _LOSS)
+        repeats[record.run_id] = same[0].counted
+    points = points_of(rows, places_of(rows))
+    return ranked([replace(point, timed=repeats[point.rows[0].record.run_id]) for point in points], _LOSS)
 
 
 def _field(point: Point, name: str) -> object:
@@ -112,14 +117,18 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
     columns = [
         *(Column("no.", digits=0), Column("cell"), Column("parameters", digits=0)),
         *(Column("bptt", digits=0), Column("learning rate", digits=2), Column("epochs", digits=0)),
-        *(Column("seeds", digits=0), Column("valid ppl", digits=2), Column("test ppl", digits=2)),
-        *(Column("tokens/s", digits=0), Column("ms/step", digits=1), Column("peak MB", digits=0)),
+        *(Column("seeds", digits=0), Column("valid ppl", digits=2), Column("range")),
+        *(Column("test ppl", digits=2), Column("tokens/s", digits=0), Column("range")),
+        *(Column("ms/step", digits=1), Column("peak MB", digits=0), Column("on the front")),
     ]
-    measures = ("valid_perplexity", "test_perplexity", "tokens_per_second", "step_ms_p50", "peak_rss_mb")
+    front = front_of(points, _LOSS)
     rows = [
         [
             *(number, record.cell, record.parameters, record.bptt, record.learning_rate, record.epochs_run),
-            *(len(point.rows), *map(point.average, measures)),
+            *(len(point.rows), point.average(_LOSS), range_of(point, _LOSS, 2), point.average("test_perplexity")),
+            *(point.average("tokens_per_second"), range_of(point, "tokens_per_second", 0)),
+            *(point.average("step_ms_p50"), point.average("peak_rss_mb")),
+            "yes" if point in front.sure else "undecided" if point in front.undecided else "no",
         ]
         for number, point in enumerate(points, 1)
         for record in [point.rows[0].record]
@@ -143,7 +152,9 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         "![Perplexity against throughput, with the Pareto front](pareto.svg)",
         "",
         f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
-        f"({first.device_name}, {first.threads} threads); a few per cent between two of them are within their range. "
+        f"({first.device_name}, {first.threads} threads); ranges are from the lowest to the highest. A point is on the "
+        "front where no other is probably better in both perplexity and speed, and undecided where the repeats do not "
+        "say: see gluon_rnn/report/chances.py. "
         "The runs of this table were made beside other work, on one thread or two, so the speeds in "
         "[report.md](report.md) compare with nothing. Made by",
         "",

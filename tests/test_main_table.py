@@ -49,9 +49,9 @@ def test_perplexities_stand_beside_the_medians_of_the_same_network(
     run(monkeypatch, ours, longer, "--speeds", speeds)
     text = (ours / "README.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
-        "| 1 | lstm | 99 | 5 | 20.00 | 2 | 1 | 9.49 | 9.03 | 1,000 | 1,000.0 | 500 |",
-        "| 2 | lstm | 99 | 5 | 40.00 | 2 | 1 | 9.97 | 8.17 | 1,000 | 1,000.0 | 500 |",
-        "| 3 | gru | 99 | 5 | 5.00 | 2 | 2 | 13.74 | 12.78 | 1,250 | 800.0 | 500 |",
+        "| 1 | lstm | 99 | 5 | 20.00 | 2 | 1 | 9.49 | - | 9.03 | 1,000 | 900 to 4,000 | 1,000.0 | 500 | undecided |",
+        "| 2 | lstm | 99 | 5 | 40.00 | 2 | 1 | 9.97 | - | 8.17 | 1,000 | 900 to 4,000 | 1,000.0 | 500 | undecided |",
+        "| 3 | gru | 99 | 5 | 5.00 | 2 | 2 | 13.74 | 7.39 to 20.09 | 12.78 | 1,250 | - | 800.0 | 500 | undecided |",
     ]
     assert "a processor, 8 threads" in text
     assert "the first 2 epochs of the runs in [longer](../longer/README.md)." in text
@@ -59,7 +59,10 @@ def test_perplexities_stand_beside_the_medians_of_the_same_network(
     picture = "".join(ElementTree.parse(ours / "pareto.svg").getroot().itertext())
     assert "cell=gru bptt=5 learning_rate=5.0" in picture
     assert "learning_rate=20.0" in picture
-    assert "learning_rate=40.0" not in picture  # no faster than the one at 20, and worse
+    # With seeds of the GRU at 7.39 and 20.09 nobody knows which is best; by value 40 is no faster than 20, and worse.
+    assert "learning_rate=40.0" in picture
+    assert "Pareto front:" not in picture
+    assert "On the front or undecided" in picture
 
 
 @pytest.mark.parametrize(("cell", "status", "history", "words"), [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -57,12 +57,16 @@ class Scatter:
         loss: what it is, with its unit.
         points: (tokens/s, loss, number in the ranking).
         front: those of the Pareto front, with their names, fastest first.
+        undecided: likewise those that may be on it.
+        ranges: (lowest, highest tokens/s, lowest, highest loss) over the seeds, by number, of points with several.
     """
 
     title: str
     loss: str
     points: Sequence[tuple[float, float, int]]
     front: Sequence[tuple[float, float, int, str]]
+    undecided: Sequence[tuple[float, float, int, str]] = ()
+    ranges: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from gluon_rnn.config import unnumbered
 from gluon_rnn.measures import Measure, measures_of, scored_on
 from gluon_rnn.records import RunRecord, describe
 from gluon_rnn.report.answers import confusion_tables, prediction_table
+from gluon_rnn.report.chances import Front, front_of, rivals_of
 from gluon_rnn.report.content import (
     Bars,
     Column,
@@ -37,6 +38,7 @@ from gluon_rnn.report.points import (
     quantity,
     ranked,
     varying,
+    within,
 )
 from gluon_rnn.report.published import PUBLISHED, PUBLISHED_OF
 from gluon_rnn.report.reading import Findings, Row
@@ -157,24 +159,49 @@ class _Group:
         for place in self.places:
             here = [point for point in good if point.place is place]
             on = self.on(place)
-            if front := pareto_front(here, self.loss.column):
-                middle = compromise(front, self.loss.column)
-                text = (
-                    f"Beaten by none in both {self.loss.name} and speed: {len(front)} of {_count(len(here), 'point')}, "
-                )
-                text += "fastest first: "
-                text += "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in front) + "."
-                choices.append((f"Pareto front{on}", text))
-                if middle:
-                    choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}."))
+            front = front_of(here, self.loss.column)
+            if front.sure or front.undecided:
+                choices.append((f"Pareto front{on}", self._front(front, len(here))))
+                if middle := compromise(pareto_front(here, self.loss.column), self.loss.column):
+                    doubt = " Whether it is on the front is undecided." * (middle not in front.sure)
+                    choices.append((f"Best compromise on the front{on}", f"{self._costs(middle)}.{doubt}"))
             fastest = fastest_within(here, TOLERANCE, self.loss.column)
             if fastest:
                 text = f"The point of the best {self.loss.name}" if fastest is best else self._costs(fastest)
-                choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", f"{text}."))
+                text += f".{self._as_fast(fastest, within(here, TOLERANCE, self.loss.column))}"
+                choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", text))
             elif here and not self.scored:
                 fastest = max(here, key=lambda point: point.average("tokens_per_second") or 0.0)
-                choices.append((f"Fastest{on}", f"{self._costs(fastest)}. Nothing was evaluated."))
+                text = f"{self._costs(fastest)}. Nothing was evaluated.{self._as_fast(fastest, here)}"
+                choices.append((f"Fastest{on}", text))
         return Section(heading, level=2, choices=choices, notes=notes)
+
+    def _front(self, front: Front, count: int) -> str:
+        """Who is on it, and of whom that is not known."""
+
+        def named(points: Sequence[Point]) -> str:
+            return "; ".join(f"{point.label(self.names)} (no. {self.numbers[id(point)]})" for point in points) + "."
+
+        among = f"of {_count(count, 'point')}"
+        known = f"no other is better in both {self.loss.name} and speed"
+        parts = [f"By value alone, since no point has several seeds: {known}: "] * (not front.spread_known)
+        parts += [f"Beyond chance {known}: "] * (front.spread_known and bool(front.sure))
+        if front.sure:
+            parts.append(f"{len(front.sure)} {among}, fastest first: {named(front.sure)}")
+        if front.undecided:
+            parts.append(
+                " " * bool(front.sure) + f"Undecided: {len(front.undecided)} {among}: {named(front.undecided)}"
+            )
+        return "".join(parts)
+
+    def _as_fast(self, fastest: Point, others: Sequence[Point]) -> str:
+        """Which of `others`, among them `fastest`, chance may have kept from being as fast."""
+        rivals = rivals_of(fastest, others, _SPEED.column)
+        return f" Undecided: by chance {self._listed(rivals)} may be as fast." if rivals else ""
+
+    def _listed(self, points: Sequence[Point]) -> str:
+        """``no. 2, 3 and 4``."""
+        return f"no. {_listed([str(self.numbers[id(point)]) for point in points])}"
 
     def _costs(self, point: Point) -> str:
         """``cell=gru: validation perplexity 100.00, test 90.00, at 1,000 tokens/s, 500 MB and 30 s a run``."""
@@ -194,24 +221,19 @@ class _Group:
     def _certainty(self, best: Point) -> str:
         found = best.spread(self.loss.column)
         if found is None or found.low is None or found.high is None:
-            return (
-                f" One seed stands behind it: seeds alone move a {self.loss.name} by several per cent, so small "
-                "differences decide nothing."
+            said = (
+                f" Based on one seed: seeds alone move a {self.loss.name} by several per cent, so small differences "
+                "decide nothing."
             )
-        others = [
-            point
-            for point in self.points
-            if point is not best and point.ok and (mean := point.average(self.loss.column)) and mean <= found.high
-        ]
-        return (
-            f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is {self.loss.written(found.low)} to "
-            f"{self.loss.written(found.high)}; "
-            + (
-                f"the means of {_count(len(others), 'other point')} lie below its end."
-                if others
-                else "all other means are above it."
+        else:
+            said = (
+                f" The {CONFIDENCE:.0%} interval of its mean over {found.count} seeds is "
+                f"{self.loss.written(found.low)} to {self.loss.written(found.high)}."
             )
-        )
+        rivals = rivals_of(best, [point for point in self.points if point.ok], self.loss.column)
+        if rivals:
+            return f"{said} Undecided: by chance {self._listed(rivals)} may be as good."
+        return said if rivals is None else f"{said} All other points are worse beyond chance."
 
     def _training(self) -> str:
         """How long and on how much all were trained, or that they differ in it."""
@@ -248,11 +270,13 @@ class _Group:
             and len({getattr(row.record, name) for point in self.points for row in point.rows}) > 1
         ]
         shown = self.measured((*self.measures.all, _SPEED, _STEP, _MEMORY, _SECONDS))
+        ranged = [measure for measure in (self.loss, _SPEED) if self.seeded and measure in shown]
         columns = [
             Column("no.", "place in the ranking", 0),
             *self.setting_columns(),
             *(Column(name, _meaning(name)) for name in amounts),
             *(Column(measure.title, _meaning(measure.column), measure.digits) for measure in shown),
+            *(Column(f"{m.title} range", f"lowest to highest {m.title} of the seeds") for m in ranged),
             *([Column("seeds", "runs that the figures are averages of", 0)] if self.seeded else []),
             Column("status", _meaning("status")),
         ]
@@ -261,14 +285,15 @@ class _Group:
             ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
             seeds = [len(point.counted)] if self.seeded else []
             averages = [_average(point, measure) for measure in shown]
-            return [self.numbers[id(point)], *self.settings(point), *ran, *averages, *seeds, point.status]
+            ranges = [range_of(point, measure.column, measure.digits) for measure in ranged]
+            return [self.numbers[id(point)], *self.settings(point), *ran, *averages, *ranges, *seeds, point.status]
 
         by = f"validation {self.loss.name}" if self.scored else "tokens/s"
         notes = [f"Best first, by {by}."]
         if self.seeded:
             notes.append(
                 "Speeds and times are medians over seeds, since whatever else a machine did only slowed a run; other "
-                "figures are means."
+                "figures are means. Ranges are from the lowest to the highest seed."
             )
         if any(not point.ok for point in self.points):
             notes.append("Points of which a run went wrong come last, with what their good runs, or else all, came to.")
@@ -286,16 +311,25 @@ class _Group:
             if len(plot.points) < 2:
                 continue
             plots.append(plot)
-            for speed, loss, number, _ in plot.front:
-                rows.append([number, *self.settings(here[number]), loss, speed, here[number].average("peak_mb")])
+            for word, spots in (("yes", plot.front), ("undecided", plot.undecided)):
+                for speed, loss, number, _ in spots:
+                    figures = [loss, speed, here[number].average("peak_mb")]
+                    rows.append([number, *self.settings(here[number]), *figures, word])
         if not plots:
             return None
         columns = [Column("no.", "place in the ranking", 0), *self.setting_columns()]
         columns += [Column(measure.title, digits=measure.digits) for measure in (self.loss, _SPEED, _MEMORY)]
-        note = (
+        columns.append(Column("on the front"))
+        notes = [
             f"On the line: the Pareto front, the points that no other beats in {self.loss.name} without being slower."
-        )
-        return Section(title, notes=[note], plots=plots, tables=[Table(columns, rows)])
+        ]
+        if any(plot.ranges for plot in plots):
+            notes.append(
+                "Bars are ranges over seeds. A point is on the front where, by t-tests of the logarithms, no other is "
+                f"at least as good in both with a probability above {1 - CONFIDENCE:.0%}, and beaten where one is with "
+                f"{CONFIDENCE:.0%}. What lies between is undecided; more seeds decide it."
+            )
+        return Section(title, notes=notes, plots=plots, tables=[Table(columns, rows)])
 
     def _maps(self) -> list[Section]:
         """One for each pair of axes."""
@@ -385,7 +419,8 @@ class _Group:
             return None
         note = (
             "Mean, standard deviation (n - 1) and Student's two-sided confidence interval of the mean, over the seeds "
-            "that ended well. Two points whose intervals overlap widely are not told apart by these runs."
+            "that ended well; of a perplexity that of the loss, of a speed that of its logarithm. Two points whose "
+            "intervals overlap widely are not told apart by these runs."
         )
         return Section("Over seeds", notes=[note], tables=[Table(columns, rows)])
 
@@ -528,8 +563,16 @@ def trade_off(title: str, axis: str, points: Mapping[int, Point], *, loss: str, 
         return point.average("tokens_per_second") or 0.0, point.average(loss) or 0.0, numbers[id(point)]
 
     numbers = {id(point): number for number, point in points.items()}
-    front = [(*spot(point), point.label(names)) for point in pareto_front(points.values(), loss)]
-    return Scatter(title, axis, [spot(point) for point in comparable(points.values(), loss)], front)
+    front = front_of(points.values(), loss)
+    sure, undecided = ([(*spot(p), p.label(names)) for p in found] for found in (front.sure, front.undecided))
+    shown = comparable(points.values(), loss)
+    measured = {numbers[id(point)]: (point.values("tokens_per_second"), point.values(loss)) for point in shown}
+    ranges = {
+        number: (min(speeds), max(speeds), min(losses), max(losses))
+        for number, (speeds, losses) in measured.items()
+        if max(len(speeds), len(losses)) > 1
+    }
+    return Scatter(title, axis, [spot(point) for point in shown], sure, undecided, ranges)
 
 
 def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
@@ -569,6 +612,12 @@ def _average(point: Point, measure: Measure) -> float | None:
     """Over seeds, as people read it."""
     value = point.average(measure.column)
     return None if value is None else measure.figure(value)
+
+
+def range_of(point: Point, column: str, digits: int) -> str:
+    """``97.03 to 106.97``: the lowest and the highest of several seeds; ``-`` of one."""
+    values = point.values(column)
+    return f"{figure(min(values), digits)} to {figure(max(values), digits)}" if len(values) > 1 else "-"
 
 
 def _network(point: Point) -> str:

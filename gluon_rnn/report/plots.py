@@ -6,11 +6,12 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -114,7 +115,7 @@ def _heat_map(plot: HeatMap) -> Figure:
 
 def _scatter(plot: Scatter) -> Figure:
     figure, axes = _new(5.0, 3.2)
-    front = {number for _, _, number, _ in plot.front}
+    front = {number for _, _, number, _ in (*plot.front, *plot.undecided)}
     others = [point for point in plot.points if point[2] not in front]
     spots = [(speed, loss) for speed, loss, _ in others]
     if spots:
@@ -124,7 +125,15 @@ def _scatter(plot: Scatter) -> Figure:
     axes.plot(
         [speed for speed, *_ in plot.front], [loss for _, loss, *_ in plot.front], "D-", color=_COLOURS[1], markersize=7
     )
-    for speed, loss, number, _ in plot.front:
+    axes.plot(
+        *([spot[axis] for spot in plot.undecided] for axis in (0, 1)),
+        "D",
+        color=_COLOURS[1],
+        markerfacecolor="none",
+        markersize=7,
+    )
+    _bars_of_ranges(axes, plot)
+    for speed, loss, number, _ in (*plot.front, *plot.undecided):
         axes.annotate(str(number), (speed, loss), (6, -12), textcoords="offset points", fontweight="bold")
     _scale(axes.yaxis, [loss for _, loss, _ in plot.points])
     _scale(axes.xaxis, [speed for speed, *_ in plot.points])
@@ -132,11 +141,26 @@ def _scatter(plot: Scatter) -> Figure:
     axes.set_xlabel("training tokens/s")
     axes.set_ylabel(plot.loss)
     axes.set_title(plot.title, fontsize=10)
-    names = [f"{number}  {_short(name)}" for _, _, number, name in plot.front]
-    axes.annotate(
-        "Pareto front:\n" + "\n".join(names), (0, 0), (0, -42), "axes fraction", "offset points", va="top", fontsize=9
-    )
+    named = [("Pareto front:", plot.front), ("On the front or undecided (open):", plot.undecided)]
+    lines = [line for title, spots in named if spots for line in (title, *_names(spots))]
+    axes.annotate("\n".join(lines), (0, 0), (0, -42), "axes fraction", "offset points", va="top", fontsize=9)
     return figure
+
+
+def _bars_of_ranges(axes: Any, plot: Scatter) -> None:
+    """A cross over the range of each point's seeds; one artist, however many they are."""
+    crosses = []
+    for speed, loss, number in plot.points:
+        if number in plot.ranges:
+            slowest, fastest, lowest, highest = plot.ranges[number]
+            crosses += [[(slowest, loss), (fastest, loss)], [(speed, lowest), (speed, highest)]]
+    axes.add_collection(LineCollection(crosses, colors=_FAINT, linewidths=0.8, zorder=1))
+
+
+def _names(spots: Sequence[tuple[float, float, int, str]]) -> list[str]:
+    """A line for each of the first few."""
+    lines = [f"{number}  {_short(name)}" for _, _, number, name in spots[:_NUMBERED]]
+    return lines + [f"and {len(spots) - _NUMBERED} more"] * (len(spots) > _NUMBERED)
 
 
 def _curves(plot: Curves) -> Figure:

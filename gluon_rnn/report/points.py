@@ -12,6 +12,7 @@ from typing import Any
 
 from gluon_rnn.config import RunConfig, unnumbered, varying_fields
 from gluon_rnn.measures import SCORED_ON
+from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.reading import Row
 
@@ -22,6 +23,11 @@ _NO_SETTING = frozenset({"seed", "device", "threads", "log_interval", *SCORED_ON
 
 #: What else a machine does slows some runs, some of them by half, and speeds none up.
 TIMED = frozenset({"tokens_per_second", "step_ms_p50", "wall_seconds"})
+
+#: Ratios tell these apart, so their intervals are those of their logarithms: of a perplexity, of the loss.
+LOGARITHMIC = frozenset({"valid_perplexity", "test_perplexity", "tokens_per_second"})
+#: What a run costs, which other runs of the same network may have been timed for.
+_COSTS = TIMED | {"peak_mb", "peak_rss_mb", "peak_gpu_mb"}
 
 _LARGEST = 1e300
 
@@ -58,8 +64,8 @@ class Place:
 class Spread:
     """A sample's size, mean, standard deviation (n - 1) and the two-sided `CONFIDENCE` interval of the mean.
 
-    The interval is Student's, mean ± t(n - 1) * deviation / sqrt(n). It and the deviation are None for a lone value and
-    where a value is infinite.
+    The interval is Student's, mean ± t(n - 1) * deviation / sqrt(n); where ratios count, that of the logarithms,
+    exponentiated. It and the deviation are None for a lone value and where a value is infinite.
     """
 
     count: int
@@ -69,8 +75,13 @@ class Spread:
     high: float | None = None
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """The `Spread` of `values`; None of none."""
+def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | None:
+    """The `Spread` of `values`; None of none.
+
+    Args:
+        values: of each seed.
+        logarithmic: whether ratios count; all values are above 0 then.
+    """
     if not values:
         return None
     mean = statistics.fmean(values)
@@ -79,8 +90,10 @@ def spread(values: Sequence[float]) -> Spread | None:
     from scipy.stats import t
 
     deviation = statistics.stdev(values)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return Spread(len(values), mean, deviation, mean - half, mean + half)
+    taken = [math.log(value) for value in values] if logarithmic else values
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(taken) / math.sqrt(len(values))
+    ends = (statistics.fmean(taken) - half, statistics.fmean(taken) + half)
+    return Spread(len(values), mean, deviation, *(map(perplexity, ends) if logarithmic else ends))
 
 
 @dataclass(frozen=True)
@@ -92,11 +105,13 @@ class Point:
             ``version``, which counts runs that agree in all but their run_id, as when an own cell's source changed.
         place: where it ran.
         rows: its runs, by seed.
+        timed: the runs that its speeds and memory come from, where those are not its own.
     """
 
     settings: Mapping[str, Any]
     place: Place
     rows: tuple[Row, ...]
+    timed: tuple[RunRecord, ...] = ()
 
     @cached_property
     def counted(self) -> tuple[RunRecord, ...]:
@@ -106,11 +121,13 @@ class Point:
 
     def values(self, name: str) -> list[float]:
         """A `quantity` of each seed that has one."""
-        return [value for record in self.counted if (value := quantity(record, name)) is not None]
+        records = self.timed if self.timed and name in _COSTS else self.counted
+        return [value for record in records if (value := quantity(record, name)) is not None]
 
     def spread(self, name: str) -> Spread | None:
         """Of a `quantity` over the seeds."""
-        return spread(self.values(name))
+        values = self.values(name)
+        return spread(values, logarithmic=name in LOGARITHMIC and all(value > 0 for value in values))
 
     def average(self, name: str) -> float | None:
         """Of a `quantity` over the seeds: the mean, but the median of `TIMED` ones."""
@@ -207,17 +224,24 @@ def ranked(points: Iterable[Point], loss: str) -> list[Point]:
 def comparable(points: Iterable[Point], loss: str) -> list[Point]:
     """The points whose `loss` and speed can both be put on an axis, be it one of logarithms."""
     return [
-        point
-        for point in points
-        if point.ok and all(0 < (point.average(name) or 0) < math.inf for name in (loss, "tokens_per_second"))
+        point for point in points if point.ok and all(is_positive(point, name) for name in (loss, "tokens_per_second"))
     ]
 
 
+def is_positive(point: Point, name: str) -> bool:
+    """Whether all its seeds have a positive, finite number there, of which there is a logarithm."""
+    values = point.values(name)
+    return bool(values) and all(0 < value < math.inf for value in values)
+
+
 def pareto_front(points: Iterable[Point], loss: str) -> list[Point]:
-    """The `comparable` points of one place that no other beats in `loss` without being slower; fastest first."""
+    """The `comparable` points of one place that no other beats in `loss` without being slower; fastest first.
+
+    By their averages; what chance may have to do with it is `chances.front_of`'s business.
+    """
     front: list[Point] = []
     least = math.inf
-    found = [(_known(p, "tokens_per_second"), _known(p, loss), p) for p in comparable(points, loss)]
+    found = [(known(p, "tokens_per_second"), known(p, loss), p) for p in comparable(points, loss)]
     for _, value, point in sorted(found, key=lambda item: (-item[0], item[1])):
         if value < least:
             least = value
@@ -233,8 +257,8 @@ def compromise(front: Sequence[Point], loss: str) -> Point | None:
     """
     if len(front) < 3:
         return None
-    losses = [math.log(_known(point, loss)) for point in front]
-    speeds = [math.log(_known(point, "tokens_per_second")) for point in front]
+    losses = [math.log(known(point, loss)) for point in front]
+    speeds = [math.log(known(point, "tokens_per_second")) for point in front]
 
     def distance(number: int) -> float:
         return math.hypot(
@@ -247,17 +271,18 @@ def compromise(front: Sequence[Point], loss: str) -> Point | None:
 
 def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | None:
     """The fastest of the `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    return max(within(points, share, loss), key=lambda point: known(point, "tokens_per_second"), default=None)
+
+
+def within(points: Iterable[Point], share: float, loss: str) -> list[Point]:
+    """The `comparable` points whose `loss` is at most `share` above the lowest of them."""
     found = comparable(points, loss)
-    if not found:
-        return None
-    bound = (1 + share) * min(_known(point, loss) for point in found)
-    return max(
-        (point for point in found if _known(point, loss) <= bound),
-        key=lambda point: _known(point, "tokens_per_second"),
-    )
+    bound = (1 + share) * min((known(point, loss) for point in found), default=0.0)
+    return [point for point in found if known(point, loss) <= bound]
 
 
-def _known(point: Point, name: str) -> float:
+def known(point: Point, name: str) -> float:
+    """Its average, of a point that has one."""
     value = point.average(name)
     assert value is not None
     return value
