@@ -32,7 +32,7 @@ def windows(found: tuple[Point, ...] | list[Point]) -> list[int]:
 
 
 def test_two_repeated_points_are_compared_by_student(small_corpus: CorpusFiles) -> None:
-    """Losses of 0 and 0.2 beside 0.3 and 0.5: t = 0.3 / 0.1414, two degrees of freedom; P(T < t) by its formula."""
+    """Losses of 1.0 and 1.2 beside 1.3 and 1.5: t = 0.3 / 0.1414, two degrees of freedom; P(T < t) by its formula."""
     (first,), (second,) = (
         seeds(small_corpus, bptt, *((math.exp(loss), 10.0) for loss in losses))
         for bptt, losses in ((1, (1.0, 1.2)), (2, (1.3, 1.5)))
