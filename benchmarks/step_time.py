@@ -29,13 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gluon_rnn.runtime import (
-    Machine,
-    default_threads,
-    describe_machine,
-    lacks_for_bfloat16,
-    process_environment,
-)
+from gluon_rnn.blas import BLAS_VARIABLE, installed, mkl_library
+from gluon_rnn.runtime import Machine, default_threads, describe_machine, process_environment
 
 VOCABULARY = 33_278  # WikiText-2's
 DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
@@ -47,17 +42,17 @@ TITLES = {
     "suite-from-scratch": "this suite, the cell from scratch",
     "suite-bfloat16": "this suite, precision=bfloat16",
 }
-#: What ``--environment`` leaves out of, or changes in, the environment that `process_environment` chooses.
-CHANGES: dict[str, tuple[str, dict[str, str | None]]] = {
-    "all": ("the suite's environment", {}),
-    "mkl": ("without MKL: MXNet's own OpenBLAS", {"LD_PRELOAD": None}),
-    "pages": ("without huge pages and the heap that keeps its blocks", {"GLIBC_TUNABLES": None}),
-    "spin": ("OpenMP's idle threads spin", {"OMP_WAIT_POLICY": "active"}),
-    "one": ("one thread", {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
-    "off": (
-        "GLUON_RNN_TUNING=off: the threads alone",
-        dict.fromkeys(("LD_PRELOAD", "GLIBC_TUNABLES", "OMP_WAIT_POLICY")),
-    ),
+#: What ``--environment`` leaves out of, or changes in, the environment that `process_environment` chooses: settings to
+#: build on, and settings that replace its own (None: unset).
+CHANGES: dict[str, tuple[str, dict[str, str], dict[str, str | None]]] = {
+    "all": ("the suite's environment", {}, {}),
+    **{library.name: (f"{BLAS_VARIABLE}={library.name}", {BLAS_VARIABLE: library.name}, {}) for library in installed()},
+    "pages": ("without huge pages and the heap that keeps its blocks", {}, {"GLIBC_TUNABLES": None}),
+    "sleep": ("idle threads sleep at once", {"OMP_WAIT_POLICY": "passive"}, {}),
+    "spin": ("idle threads spin", {"OMP_WAIT_POLICY": "active"}, {}),
+    "timeout": ("OpenBLAS's threads spin as long as it likes", {}, {"OPENBLAS_THREAD_TIMEOUT": None}),
+    "one": ("one thread", {}, dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")),
+    "off": ("GLUON_RNN_TUNING=off: the threads alone", {"GLUON_RNN_TUNING": "off"}, {}),
 }
 FROM_SCRATCH = {"lstm": "custom_lstm", "gru": "custom_gru", "rnn_tanh": "custom_rnn"}
 #: What a user of MXNet has not set.
@@ -252,11 +247,14 @@ def serve(options: argparse.Namespace) -> None:
 def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
     """The process of a contender, in the environment that its users have; of a change, the suite's with that change."""
     plain = {key: value for key, value in os.environ.items() if not key.startswith(TUNED)}
-    tuned = process_environment("cpu", options.threads, environ=plain)
     if name in CHANGES:
-        environment = {key: value for key, value in {**tuned, **CHANGES[name][1]}.items() if value is not None}
+        _, built_on, replaced = CHANGES[name]
+        tuned = process_environment("cpu", options.threads, environ={**plain, **built_on})
+        environment = {key: value for key, value in {**tuned, **replaced}.items() if value is not None}
+    elif name == "ceilings" or name.startswith("suite"):
+        environment = process_environment("cpu", options.threads, environ=plain)
     else:
-        environment = tuned if name == "ceilings" or name.startswith("suite") else plain
+        environment = plain
     work = ("hidden_size", "cell", "bptt", "batch_size", "threads")
     arguments = [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in work]
     command = [sys.executable, __file__, "--serve", "suite" if name in CHANGES else name, *arguments]
@@ -337,9 +335,9 @@ def main() -> None:
 def contenders(options: argparse.Namespace) -> list[str]:
     """All that can run here; why another cannot goes to standard error."""
     names = [name for name in TITLES if options.cell in FROM_SCRATCH or name != "suite-from-scratch"]
-    if lack := lacks_for_bfloat16():
+    if mkl_library() is None:
         names.remove("suite-bfloat16")
-        print(f"bfloat16 is left out: it needs {lack}", file=sys.stderr)
+        print("MKL is not installed: bfloat16 is left out", file=sys.stderr)
     if importlib.util.find_spec("torch") is None:
         names = [name for name in names if not name.startswith("pytorch")]
         print("torch is not installed (it comes with the extra bench): PyTorch is left out", file=sys.stderr)
@@ -356,7 +354,7 @@ def table(
     """The medians as Markdown; ratios and shares are medians of those of each round."""
     gemm, copy = (statistics.median(each) for each in zip(*rates, strict=True))
     gflop, moved = arithmetic_gflop(options), gigabytes_moved(options)
-    titles = {**TITLES, **{name: title for name, (title, _) in CHANGES.items()}}
+    titles = {**TITLES, **{name: title for name, (title, *_) in CHANGES.items()}}
     base = next(iter(seconds))
     lines = [
         f"{options.cell}, hidden {options.hidden_size}, bptt {options.bptt}, batch {options.batch_size}, vocabulary "

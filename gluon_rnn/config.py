@@ -63,7 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 MODELS = (*dict.fromkeys(_NETWORKS.values()), *PRESETS)
 
 Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "adamax", "ftml", "ftrl", "signum", "lamb"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Level = Literal["word", "character"]
 LastBatch = Literal["discard", "keep"]
 Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
@@ -180,7 +180,10 @@ class RunConfig(BaseModel):
     ] = 1
     precision: Annotated[
         Precision,
-        Field(description="of the decoder's products in training: float32, or bfloat16 on a CPU that computes with it"),
+        Field(
+            description="of the products in training: float32; tf32, on a GPU of compute capability 8.0 or newer; or "
+            "bfloat16, of the decoder's, on a CPU where that is faster"
+        ),
     ] = "float32"
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = 20.0

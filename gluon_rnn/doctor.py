@@ -14,12 +14,12 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gluon_rnn import runtime
+from gluon_rnn import blas, runtime
 from gluon_rnn.errors import UserError
 from gluon_rnn.printable import printable
 
@@ -107,6 +107,7 @@ def diagnose(
     machine: runtime.Machine | None = None,
     worker: Worker | None = None,
     driver: Driver | None = None,
+    measured: Sequence[blas.Measured] | None = None,
     version_of: Callable[[str], str | None] = runtime.version_of,
 ) -> list[Check]:
     """Check all that a run needs; it takes some 5 seconds, starts one process and downloads nothing.
@@ -118,9 +119,12 @@ def diagnose(
         machine: default: this one.
         worker: default: what `ask_worker` says.
         driver: default: what NVML says.
+        measured: what each BLAS does. Default: they are timed now, and the verdict is kept for all runs to come.
         version_of: gives the installed version of a distribution, None if it is missing.
     """
     machine = machine or runtime.describe_machine(environ=environ)
+    if measured is None:
+        measured = runtime.measure_libraries(machine.cores, environ=environ, anew=True)
     worker = worker or ask_worker(runtime.process_environment("cpu", machine.cores, environ=environ))
     driver = driver or find_driver()
     distributions = [name for name in ("mxnet", "mxnet-cu112") if version_of(name)]
@@ -132,7 +136,8 @@ def diagnose(
         check_gluonnlp(worker),
         *([check_cuda_libraries(worker)] if "mxnet-cu112" in distributions else []),
         *check_gpus(machine, driver, "mxnet-cu112" in distributions),
-        check_blas(worker, machine, environ),
+        check_blas(worker, machine, environ, measured),
+        check_bfloat16(measured),
         check_threads(machine),
         check_huge_pages(environ),
         check_results(results_dir),
@@ -262,17 +267,33 @@ def check_gpus(machine: runtime.Machine, driver: Driver | None, cuda_build: bool
     return checks
 
 
-def check_blas(worker: Worker, machine: runtime.Machine, environ: Mapping[str, str]) -> Check:
-    """Which library multiplies matrices, and how fast; OpenBLAS's Prescott kernel is its fallback of 2004."""
-    text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
+def check_blas(
+    worker: Worker, machine: runtime.Machine, environ: Mapping[str, str], measured: Sequence[blas.Measured]
+) -> Check:
+    """Which library multiplies matrices, and what each was measured to do."""
     if worker.mxnet is None:
         return Check("BLAS", "problem", "not tried, as MXNet does not import", "mend MXNet first")
+    text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
     if not runtime.tuning_wanted(environ):
         return Check("BLAS", "ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")
-    if machine.architecture == "x86_64" and "mkl" not in worker.blas:
-        mend = "make install, in a folder whose name has neither spaces nor colons, to have MKL preloaded"
+    rates = ", ".join(
+        f"{each.name} {each.error}" if each.float32 is None else f"{each.name} {each.float32:.0f}" for each in measured
+    )
+    text = f"{text}; measured in a decoder's products: {rates}"
+    if wanted := environ.get(blas.BLAS_VARIABLE):
+        return Check("BLAS", "ok", f"{text} ({blas.BLAS_VARIABLE}={wanted})")
+    if blas.is_busy(measured):
+        return Check("BLAS", "warning", f"{text}, beside other work", "make doctor again when the machine is idle")
+    if len(measured) == 1:
+        mend = "make install, in a folder whose name has neither spaces nor colons, to have faster ones preloaded"
         return Check("BLAS", "warning", text, mend)
     return Check("BLAS", "ok", text)
+
+
+def check_bfloat16(measured: Sequence[blas.Measured]) -> Check:
+    """Whether ``precision=bfloat16`` is offered here."""
+    lack = blas.lacks_for_bfloat16(measured)
+    return Check("bfloat16", "ok", f"not offered: it needs {lack}" if lack else "offered on the CPU")
 
 
 def check_threads(machine: runtime.Machine) -> Check:

@@ -11,7 +11,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from gluon_rnn.runtime import mkl_library
+from gluon_rnn.blas import mkl_library
 
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet 1.9.1's name for it
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # <mkl_cblas.h>
@@ -90,5 +90,7 @@ def _mkl() -> ctypes.CDLL:
 
 PRECISIONS = {
     "float32": Precision(lambda array: array, float32_product),
+    # The same call: whether a GPU may round its factors is settled when the process starts.
+    "tf32": Precision(lambda array: array, float32_product),
     "bfloat16": Precision(lambda array: mx.nd.amp_cast(array, dtype=_BFLOAT16), bfloat16_product),
 }

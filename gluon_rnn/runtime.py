@@ -21,12 +21,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gluon_rnn import blas
+
 #: Set to ``off``, this variable leaves a worker's environment alone but for its threads and its device.
 TUNING_VARIABLE = "GLUON_RNN_TUNING"
 
 #: Environment variables that can change a run's speed or bits: `recorded_environment` reports those that are set.
 RECORDED_VARIABLES = (
     TUNING_VARIABLE,
+    blas.BLAS_VARIABLE,
     "CUBLAS_WORKSPACE_CONFIG",
     "GLIBC_TUNABLES",
     "GOMP_SPINCOUNT",
@@ -36,11 +39,12 @@ RECORDED_VARIABLES = (
     "MKL_NUM_THREADS",
     "MKL_THREADING_LAYER",
     "MXNET_OPTIMIZER_AGGREGATION_SIZE",
-    "NVIDIA_TF32_OVERRIDE",  # TF32 matrix products on Ampere unless it is 0
+    "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
     "OMP_PROC_BIND",
     "OMP_WAIT_POLICY",
     "OPENBLAS_CORETYPE",
+    "OPENBLAS_THREAD_TIMEOUT",
 )
 
 #: What MXNet 1.9.1, CUDA and Python say when an allocation fails.
@@ -115,55 +119,72 @@ class Machine:
     python: str
 
 
-def process_environment(device: str, threads: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def process_environment(
+    device: str, threads: int, *, precision: str = "float32", environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Build the whole environment in which a worker process must start.
+
+    The first call on a machine measures which BLAS is fastest there, in under a second: see `gluon_rnn.blas`.
 
     Args:
         device: ``cpu``, or ``gpu:`` followed by a GPU's UUID or by its index in PCI order, or by several of them,
             separated by commas, in the order in which the worker is to count them.
         threads: CPU threads of the worker, at least 1.
+        precision: of the run. Unless it is ``tf32``, no product is made in TF32.
         environ: the environment to build on. ``GLUON_RNN_TUNING=off`` in it leaves out everything but the threads, the
             device's variables and Python's hash seed. Settings that it holds already are kept beside the ones added.
 
     Raises:
         ValueError: `device` is none of these, or `threads` is below 1.
+        UserError: ``GLUON_RNN_BLAS`` names no library that is here.
     """
     kind, _, gpus = device.partition(":")
     if (kind, bool(gpus)) not in (("cpu", False), ("gpu", True)) or threads < 1:
         raise ValueError(f"no environment for device {device!r} and {threads} threads")
-    environment = dict(environ)
-    # MXNet takes half of an x86 machine's cores unless told: 0.74 s a step with one thread of two, 0.43 s with both.
-    # The number also decides the bits of a matrix product, so it is always said.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        environment[name] = str(threads)
+    environment = _with_threads(threads, environ)
     environment["PYTHONHASHSEED"] = "0"  # the order of a set must not reach a result
     # Without the PCI order CUDA counts the fastest GPU first, and NVML does not. A CPU run sees no GPU and so holds no
     # memory of one.
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     environment["CUDA_VISIBLE_DEVICES"] = gpus
+    if kind == "gpu":
+        # MXNet 1.9.1 lets cuBLAS and cuDNN round the factors of a float32 product to TF32's ten bits wherever the GPU
+        # can (Ampere and newer); NVIDIA's libraries obey this variable before their caller.
+        environment.pop("NVIDIA_TF32_OVERRIDE", None)
+        if precision != "tf32":
+            environment["NVIDIA_TF32_OVERRIDE"] = "0"
     # MXNet's CUDA build looks for its libraries beside itself, whatever the device; the wheels put them elsewhere.
-    _prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
+    blas.prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
     if tuning_wanted(environ):
-        # GNU OpenMP's idle threads spin, at the cost of whoever has work. Beside a busy process on two cores a step of
-        # LSTM 200 took 1.75 s, and 0.66 s with threads that sleep; one of a small model 0.13 to 1.3 s, and 0.02 s.
-        # Alone, sleeping costs: 190 ms for 160 ms, and 24 ms for 19 ms where a step is that short. A run that has the
-        # machine to itself may set OMP_WAIT_POLICY=active. Spinning for a while (GOMP_SPINCOUNT) has both faults: at
-        # 10,000 turns the steps took 183 and 19 ms alone, and 1.3 and 3 times as long as asleep beside a busy process.
-        environment.setdefault("OMP_WAIT_POLICY", "passive")
         if kind == "cpu":
             # MXNet updates four parameters in one operator, which spares a GPU launches and costs a CPU time: 43 ms a
             # step for LSTM 200's, 19 ms one by one. The numbers are the same.
             environment.setdefault("MXNET_OPTIMIZER_AGGREGATION_SIZE", "1")
-        mkl = mkl_library()
-        if mkl is not None:
-            # MXNet carries OpenBLAS 0.3.13, which falls back to a kernel of 2004 on a processor it does not know:
-            # 37 GFLOP/s, against 284 with the MKL that answers in its place. GNU is the OpenMP that MXNet is linked to;
+        if blas.mkl_library():
+            # For products in bfloat16, whichever library makes the others. GNU is the OpenMP that MXNet is linked to;
             # two of them in one process would compete for the cores.
-            _prepend(environment, "LD_PRELOAD", [str(mkl)])
             environment.setdefault("MKL_THREADING_LAYER", "GNU")
+        environment = blas.choose(_cpu_name(), _with_threads(threads, environ)).environment(environment)
         if huge_pages_available():
             environment["GLIBC_TUNABLES"] = _merge_tunables(environ.get("GLIBC_TUNABLES", ""))
     return environment
+
+
+def measure_libraries(
+    threads: int, *, environ: Mapping[str, str] = os.environ, anew: bool = False
+) -> tuple[blas.Measured, ...]:
+    """What each BLAS does here with so many threads: see `gluon_rnn.blas.measure`."""
+    return blas.measure(_cpu_name(), _with_threads(threads, environ), anew=anew)
+
+
+def _with_threads(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with the number of threads said to every library.
+
+    MXNet takes half of an x86 machine's cores unless told: 0.74 s a step with one thread of two, 0.43 s with both. The
+    number also decides the bits of a matrix product, so it is always said.
+    """
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**environ, **dict.fromkeys(names, str(threads))}
 
 
 def tuning_wanted(environ: Mapping[str, str] = os.environ) -> bool:
@@ -182,35 +203,6 @@ def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, s
 def tells_want_of_memory(text: str) -> bool:
     """Whether an error's text, or the end of a log, says that an allocation failed."""
     return any(sign in text for sign in _OUT_OF_MEMORY)
-
-
-def mkl_library() -> Path | None:
-    """Find the one library of PyPI's ``mkl`` that stands for all of it, ``libmkl_rt.so.N``.
-
-    None where the package is not installed, is not for this architecture, or lies in a folder whose name ``LD_PRELOAD``
-    cannot hold: it separates by spaces and colons.
-    """
-    if platform.machine() != "x86_64":
-        return None
-    try:
-        files = metadata.files("mkl") or []
-    except metadata.PackageNotFoundError:
-        return None
-    paths = (Path(os.path.normpath(str(file.locate()))) for file in files if file.name.startswith("libmkl_rt.so."))
-    return next((path for path in paths if path.is_file() and not re.search(r"[\s:]", str(path))), None)
-
-
-def lacks_for_bfloat16(cpuinfo: str | None = None) -> str:
-    """What is missing here to train with ``precision=bfloat16`` on the CPU; empty if nothing is.
-
-    Args:
-        cpuinfo: the text of ``/proc/cpuinfo``, which is the default.
-    """
-    flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")) if cpuinfo is None else cpuinfo, re.MULTILINE)
-    if not flags or not {"amx_bf16", "avx512_bf16"} & set(flags[1].split()):
-        # MKL would compute all the same, by conversion and more slowly than in float32.
-        return "a processor with bfloat16 products (amx_bf16 or avx512_bf16 among its flags)"
-    return "" if mkl_library() else "Intel's MKL (the package mkl)"
 
 
 def cuda_library_folders(site_packages: Path | None = None) -> list[str]:
@@ -233,14 +225,6 @@ def libc_version() -> str:
         return os.confstr("CS_GNU_LIBC_VERSION") or "unknown"
     except (OSError, ValueError):
         return "unknown"
-
-
-def _prepend(environment: dict[str, str], name: str, entries: Iterable[str]) -> None:
-    """Put `entries` before what a colon-separated variable holds, each once."""
-    before = [entry for entry in environment.get(name, "").split(":") if entry]
-    joined = ":".join(dict.fromkeys([*entries, *before]))
-    if joined:
-        environment[name] = joined
 
 
 def _merge_tunables(given: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from gluon_rnn import blas
 from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
@@ -51,8 +52,8 @@ from gluon_rnn.runtime import (
     Machine,
     default_threads,
     describe_machine,
-    lacks_for_bfloat16,
     library_versions,
+    measure_libraries,
 )
 from gluon_rnn.vectors import FoundVectors, find_vectors
 
@@ -135,6 +136,7 @@ def plan_sweep(
         UserError: see the module.
     """
     machine = machine or describe_machine()
+    blas.asked_for()
     if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
@@ -186,7 +188,7 @@ def plan_sweep(
     if elsewhere:
         notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
     missing = tuple(job for job in planned.values() if job.run_id not in done)
-    _check_precisions([job.config for job in missing])
+    _check_precisions(missing, machine)
     return Plan(
         name=sweep.name,
         directory=directory,
@@ -376,12 +378,17 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
     return record
 
 
-def _check_precisions(configs: Sequence[RunConfig]) -> None:
-    lowered = [config for config in configs if config.precision == "bfloat16"]
-    if any(config.device_kind == "gpu" for config in lowered):
+def _check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
+    kinds = {(job.config.precision, job.config.device_kind) for job in jobs}
+    if ("bfloat16", "gpu") in kinds:
         raise UserError("precision=bfloat16 is for a CPU, MXNet 1.9.1 has none on a GPU; use float32 or --device cpu")
-    if lowered and (lack := lacks_for_bfloat16()):
-        raise UserError(f"precision=bfloat16 needs {lack}, which is not here; use precision=float32")
+    if ("tf32", "cpu") in kinds:
+        raise UserError("precision=tf32 is for a GPU; use precision=float32 on a CPU")
+    if ("tf32", "gpu") in kinds and any(gpu.compute_capability < (8, 0) for gpu in machine.gpus):
+        raise UserError("precision=tf32 needs GPUs of compute capability 8.0 or newer; use precision=float32")
+    for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
+        if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
+            raise UserError(f"precision=bfloat16 needs {lack}; use precision=float32")
 
 
 def _corpus_of(config: RunConfig) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gluon_rnn.blas import BLAS_VARIABLE, choose
 from gluon_rnn.config import RunConfig, configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 
@@ -66,6 +67,8 @@ def _isolated_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         # Every sweep ends with a report; its fonts need be found once only.
         patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))
+        # Each test has a cache of its own, in which its workers would measure again, beside other work.
+        patch.setenv(BLAS_VARIABLE, choose("any", os.environ).name)
         yield
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from gluon_rnn.batches import training_windows
+from gluon_rnn.blas import mkl_library
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.metrics import Progress
 from gluon_rnn.models import build_model
 from gluon_rnn.precisions import PRECISIONS
-from gluon_rnn.runtime import mkl_library
 from gluon_rnn.step import backpropagate
 from gluon_rnn.training import fit
 from tests.conftest import small_config

@@ -17,6 +17,7 @@ import pytest
 
 from gluon_rnn import RunConfig, UserError, devices, load_epochs, load_results, train
 from gluon_rnn import sweep as sweep_module
+from gluon_rnn.blas import Measured
 from gluon_rnn.config import Sweep
 from gluon_rnn.executors import Ended
 from gluon_rnn.metrics import LossTotal, Progress
@@ -816,19 +817,42 @@ def test_train_refuses_what_cannot_run() -> None:
         train(small_config(dataset="/nowhere/at/all"))
 
 
+def test_tf32_is_refused_where_there_is_none(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
+    sweep = Sweep("s", pinned=small_config(dataset=str(small_folder), precision="tf32", device="auto").model_dump())
+    with pytest.raises(UserError, match="precision=tf32 is for a GPU; use precision=float32 on a CPU"):
+        plan(sweep, tmp_path, device="cpu")
+    with pytest.raises(UserError, match=r"precision=tf32 needs GPUs of compute capability 8\.0 or newer"):
+        plan(sweep, tmp_path, device="gpu", machine=machine((7, 5)))
+    (job,) = plan(sweep, tmp_path, device="gpu", machine=machine((8, 0))).missing
+    assert job.config.precision == "tf32"
+
+
+def test_a_blas_that_is_none_is_refused_before_anything_starts(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLUON_RNN_BLAS", "atlas")
+    with pytest.raises(UserError, match="GLUON_RNN_BLAS='atlas' is no library: choose mkl, openblas, mxnet or"):
+        plan(Sweep("s", pinned={"dataset": str(small_folder)}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bfloat16_is_refused_where_it_cannot_work(
     small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lowered = Sweep(
         "s", pinned=small_config(dataset=str(small_folder), precision="bfloat16", device="auto").model_dump()
     )
-    monkeypatch.setattr(sweep_module, "lacks_for_bfloat16", lambda: "")
+    gains, gains_nothing = (lambda threads: [Measured("mkl", 300.0, 900.0)]), (lambda threads: [Measured("mkl", 300.0)])
+    monkeypatch.setattr(sweep_module, "measure_libraries", gains)
     monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
     with pytest.raises(UserError, match="precision=bfloat16 is for a CPU"):
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing
-    monkeypatch.setattr(sweep_module, "lacks_for_bfloat16", lambda: "a processor of another make")
-    with pytest.raises(UserError, match="precision=bfloat16 needs a processor of another make, which is not here"):
+    monkeypatch.setattr(sweep_module, "measure_libraries", gains_nothing)
+    with pytest.raises(UserError, match=r"precision=bfloat16 needs Intel's MKL.*; use precision=float32"):
         plan(lowered, tmp_path, device="cpu")
     # What was measured elsewhere can still be read and counted as done.
     (tmp_path / "s" / "runs" / job.run_id).mkdir(parents=True)

@@ -177,7 +177,7 @@ def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
         log_before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],
-            env=process_environment(slot.visible, job.threads),
+            env=process_environment(slot.visible, job.threads, precision=job.config.precision),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
