@@ -14,6 +14,8 @@ from gluon_rnn.cells import CustomCell, RecurrentLayer, ScannedCell, VariadicBlo
 from gluon_rnn.config import CUSTOM_CELLS
 from gluon_rnn.models import RNNLanguageModel
 
+pytestmark = pytest.mark.numerical
+
 CPU = mx.cpu()
 PARAMETERS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 PAIRS = [("lstm", "custom_lstm"), ("gru", "custom_gru"), ("rnn_tanh", "custom_rnn")]

@@ -20,6 +20,7 @@ import yaml
 
 from gluon_rnn import cli, load_epochs, load_results
 from gluon_rnn.config import Sweep
+from gluon_rnn.runtime import default_threads, describe_machine
 from gluon_rnn.sweep import plan_sweep
 from tests.conftest import small_config, write_folder
 
@@ -197,7 +198,7 @@ def test_a_row_says_where_it_comes_from(mixed: Mixed) -> None:
     row = mixed.row("lstm")
     machine = subprocess.run(["uname", "-n"], capture_output=True, text=True, check=True).stdout.strip()
     assert (row["device"], row["host"], row["mxnet_version"]) == ("cpu", machine, "1.9.1")
-    assert row["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert row["threads"] == default_threads(describe_machine().cores, jobs=2)
     assert re.match(r"(mkl|openblas) \d", row["blas"])
     settings = dict(item.split("=", 1) for item in row["environment"].split(" "))
     assert settings["OMP_NUM_THREADS"] == str(row["threads"])

@@ -29,6 +29,8 @@ from gluon_rnn.step import backpropagate, clip_and_update
 from gluon_rnn.training import Diverged, fit, train_epoch
 from tests.conftest import small_config
 
+pytestmark = [pytest.mark.numerical, pytest.mark.several_contexts]
+
 #: Ten times what was seen, which is one unit in the last place of a float32 loss between 4 and 8 nats.
 TOLERANCE = 5e-6
 

@@ -13,8 +13,10 @@ from mxnet import autograd
 
 from gluon_rnn.batches import columns
 from gluon_rnn.config import FUSED_CELLS, RunConfig
-from gluon_rnn.models import Dropout, RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.models import Dropout, RNNLabeller, RNNLanguageModel, build_model, count_parameters
 from gluon_rnn.training import evaluate
+
+pytestmark = pytest.mark.numerical
 
 CPU = mx.cpu()
 VOCABULARY = 37
@@ -88,6 +90,23 @@ def test_the_dropout_between_layers_is_really_there() -> None:
     np.testing.assert_array_equal(a, b)
 
 
+def test_the_dropouts_of_embeddings_and_of_what_is_read_are_really_there() -> None:
+    """A language model's has one mask for all steps of a window, a tagger's one for each."""
+    sizes = {"embed_size": 10, "hidden_size": 10, "num_layers": 1, "dropout": 0.5, "bidirectional": False}
+    tagger = RNNLabeller("lstm", VOCABULARY, 3, each_token=True, **sizes)
+    for model, shares_its_mask in ((model_of(dropout=0.5), True), (tagger, False)):
+        model.initialize(mx.init.Uniform(0.5))
+        mx.random.seed(1)
+        with autograd.train_mode():
+            dropped = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+        embedded, read = (array.asnumpy() == 0 for array in dropped)
+        assert 0.3 < embedded.mean() < 0.7
+        assert 0.2 < read.mean() < 0.8
+        assert (read == read[:1]).all() == shares_its_mask
+        plain = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+        assert all((array.asnumpy() != 0).all() for array in plain)
+
+
 def test_dropout_keeps_the_expected_share_and_scale_and_shares_its_mask_along_axes() -> None:
     mx.random.seed(1)
     ones = mx.nd.ones((50, 40, 30))
@@ -95,7 +114,8 @@ def test_dropout_keeps_the_expected_share_and_scale_and_shares_its_mask_along_ax
         free = Dropout(0.3)(ones).asnumpy()
         shared = Dropout(0.3, axes=(0,))(ones).asnumpy()
     for dropped in (free, shared):
-        assert set(np.unique(dropped)) == {0, np.float32(1 / 0.7)}
+        zero, *kept = np.unique(dropped)
+        assert (zero, kept) == (0, pytest.approx([1 / 0.7]))
         assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.03)
     assert (shared == shared[:1]).all()
     assert not (free == free[:1]).all()

@@ -22,6 +22,8 @@ from gluon_rnn.step import backpropagate
 from gluon_rnn.training import confusion, evaluate, fit, learning_rate_after, predict, seed_epoch
 from tests.test_training import history
 
+pytestmark = pytest.mark.numerical
+
 CPU = mx.cpu()
 WORDS = [f"w{number}" for number in range(12)]
 LABELS = ["bad", "fair", "good"]
@@ -253,6 +255,7 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
         np.testing.assert_array_equal(clean, dirty)
 
 
+@pytest.mark.several_contexts
 @pytest.mark.parametrize("objective", ["next_token", "classification", "tagging"])
 def test_several_devices_have_the_losses_of_one(objective: str) -> None:
     corpus = text_corpus() if objective == "next_token" else labelled_corpus(tags=objective == "tagging")

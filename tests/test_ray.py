@@ -292,6 +292,23 @@ def test_two_runs_never_share_a_gpu(
     assert {(tmp_path / job.run_id / "gpu").read_text() for job in jobs} == {"0", "1"}
 
 
+class WithTime:
+    """Ray, but that whoever waits for tasks to stop in order goes on when the last has been told and one has ended."""
+
+    def __init__(self, ray: Any, told: Sequence[Path]) -> None:
+        self._ray = ray
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ray, name)
+
+    def wait(self, references: Sequence[Any], *, num_returns: int, timeout: float) -> Any:
+        if timeout != ray_module._GRACE_SECONDS:
+            return self._ray.wait(references, num_returns=num_returns, timeout=timeout)
+        wait_for(lambda: all(path.exists() for path in self._told))
+        return self._ray.wait(references, num_returns=1)
+
+
 def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
     executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,10 +320,11 @@ def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
         yield Update(job, Change(files={"process": str(os.getpid()).encode()}))
         while True:
             try:
+                (tmp_path / f"{job.run_id} listens").touch()
                 while True:
                     time.sleep(0.01)
             except KeyboardInterrupt:
-                (tmp_path / job.run_id / "told").touch()
+                (tmp_path / f"{job.run_id} was told").touch()
                 if job.run_id == "obedient":
                     raise
 
@@ -314,15 +332,16 @@ def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
         pass
 
     def stop(running: Sequence[Job]) -> None:
-        if len(running) == 2:
+        if len(running) == 2 and all((tmp_path / f"{name} listens").exists() for name in names):
             raise CtrlC
 
     monkeypatch.setattr(ray_module, "_run_task", run_task)
-    monkeypatch.setattr(ray_module, "_GRACE_SECONDS", 1.0)
-    jobs = [make_job(small_corpus, run_id=name, threads=1) for name in ("obedient", "stubborn")]
+    names = ("obedient", "stubborn")
+    executor._ray = WithTime(executor._ray, [tmp_path / f"{name} was told" for name in names])
+    jobs = [make_job(small_corpus, run_id=name, threads=1) for name in names]
     with pytest.raises(CtrlC):
         list(executor.run(jobs, tmp_path, watch=stop))
-    assert (tmp_path / "obedient" / "told").exists()
+    assert (tmp_path / "obedient was told").exists()
     stubborn = int((tmp_path / "stubborn" / "process").read_text())
     wait_for(lambda: not is_alive(stubborn))
 

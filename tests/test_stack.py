@@ -14,6 +14,8 @@ from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS
 from gluon_rnn.models import RecurrentStack
 from tests.test_cells import randomised
 
+pytestmark = pytest.mark.numerical
+
 STEPS, FEATURES, UNITS = 7, 3, 5
 LENGTHS = (7, 3, 0, 1, 5)
 CELLS = (*FUSED_CELLS, *CUSTOM_CELLS, "tests.test_cells:SlowRNN", "mxnet.gluon.rnn:LSTMCell")

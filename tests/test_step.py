@@ -17,6 +17,8 @@ from gluon_rnn.models import RNNLanguageModel, build_model
 from gluon_rnn.step import backpropagate, clip_and_update
 from tests.conftest import small_config
 
+pytestmark = pytest.mark.numerical
+
 CPU = mx.cpu()
 
 

@@ -51,12 +51,24 @@ def small(small_corpus: CorpusFiles) -> Corpus:
 
 
 def plain_losses(
-    corpus: Corpus, parameters: Path, cell: str, *, tie: bool, rate: float, steps: int, hidden: int
+    corpus: Corpus,
+    parameters: Path,
+    cell: str,
+    *,
+    tie: bool,
+    rate: float,
+    steps: int,
+    hidden: int,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    clip: float = 0.25,
 ) -> list[float]:
     """The notebook's loop as one would write it from its description, with nothing of this suite in it."""
     model = gluonnlp.model.train.StandardRNN(cell, len(corpus.vocab), hidden, hidden, 2, 0.0, tie)
     model.load_parameters(str(parameters))
-    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": rate, "momentum": 0, "wd": 0})
+    settings = {"learning_rate": rate, "wd": weight_decay} | ({"momentum": momentum} if momentum else {})
+    trainer = gluon.Trainer(model.collect_params(), optimizer, settings)
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
     windows = CorpusBPTTBatchify(corpus.vocab, 35, 20, last_batch="discard")(
         corpus.vocab.to_tokens(corpus.train.tolist())
@@ -69,18 +81,18 @@ def plain_losses(
             output, state, _, _ = model(inputs, state)
             loss = cross_entropy(output.reshape(-3, -1), targets.reshape(-1)).mean()
         loss.backward()
-        gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], 0.25)
+        gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], clip)
         trainer.step(1)
         losses.append(float(loss.asscalar()))
     return losses
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     ("cell", "tie", "rate", "steps", "tolerance"),
     [
         *((cell, tie, 1.0, 50, 1e-5) for cell in ("lstm", "gru", "rnn_tanh") for tie in (True, False)),
-        ("rnn_relu", True, 1.0, 50, 1e-3),
-        ("rnn_relu", False, 1.0, 50, 1e-3),
+        *(("rnn_relu", tie, 1.0, 50, 1e-4) for tie in (True, False)),
         ("lstm", True, 20.0, 10, 1e-4),
     ],
 )
@@ -97,6 +109,9 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
         max_steps=steps,
         warmup_steps=0,
         log_interval=7,
+        # By Xavier's recurrent weights, which nothing bounds here, gradients grow within a window by a factor that
+        # rounding grows by, too.
+        initializer="uniform" if cell == "rnn_relu" else "xavier",
     )
     initial = build_model(config, len(synthetic.vocab), CPU)
     initial.save_parameters(str(tmp_path / "initial"))
@@ -114,6 +129,38 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     assert expected[0] == pytest.approx(math.log(len(synthetic.vocab)), rel=0.02)
     assert expected[-1] < expected[0] - (0.05 if rate == 1 else 0.3)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam", "learning_rate": 0.002},
+        {"momentum": 0.9, "learning_rate": 0.5},
+        {"weight_decay": 0.03, "learning_rate": 1.0},
+        {"clip": 0.02, "learning_rate": 20.0},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_setting_of_a_step_reaches_it(synthetic: Corpus, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Each changes the plain loop's losses, and the run's likewise."""
+    sizes = {"hidden_size": 20, "tie_weights": False, "dropout": 0, "warmup_steps": 0, "max_steps": 15}
+    config = RunConfig(log_interval=1, **sizes, **settings)
+    build_model(config, len(synthetic.vocab), CPU).save_parameters(str(tmp_path / "initial"))
+    rate = settings["learning_rate"]
+
+    def expected(**options: Any) -> list[float]:
+        return plain_losses(
+            synthetic, tmp_path / "initial", "lstm", tie=False, rate=rate, steps=15, hidden=20, **options
+        )
+
+    found: list[float] = []
+    fit(
+        config, synthetic, contexts=[CPU], progress=Progress(), on_interval=lambda interval: found.append(interval.loss)
+    )
+    told = {name: value for name, value in settings.items() if name != "learning_rate"}
+    np.testing.assert_allclose(found, expected(**told), rtol=0, atol=1e-4)
+    assert np.abs(np.subtract(found, expected())).max() > 1e-2
 
 
 class Stopped(Exception):
@@ -141,6 +188,7 @@ def history(*valid: float) -> list[EpochResult]:
     return [EpochResult(n, 1.0, 1.0, loss, math.exp(loss), None, None, None, 1.0) for n, loss in enumerate(valid, 1)]
 
 
+@pytest.mark.numerical
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -> None:
     config = small_config(dropout=0.5)
     first, again = run(config, small), run(config, small)
@@ -149,6 +197,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
     assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "settings",
     [
@@ -179,6 +228,7 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
         assert resumed.steps == whole.steps
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     ("optimizer", "rate"), [("adamax", 0.05), ("ftml", 0.01), ("ftrl", 0.5), ("signum", 0.01), ("lamb", 0.05)]
 )
@@ -271,6 +321,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         assert not list(directory.rglob("*.tmp"))
 
 
+@pytest.mark.numerical
 def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> None:
     config = small_config(epochs=4, learning_rate=200.0, lr_decay=1.0, clip=5.0)
     progress = run(config, small, tmp_path)
@@ -287,6 +338,7 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
     assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
 def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
     model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
@@ -297,6 +349,7 @@ def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int)
     assert found.nats == pytest.approx(reference.nats, rel=1e-6)
 
 
+@pytest.mark.numerical
 def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
     model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
     for parameter in model.collect_params().values():
@@ -315,6 +368,7 @@ def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
     assert total.nats == pytest.approx(nats, rel=1e-5)
 
 
+@pytest.mark.numerical
 def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) -> None:
     """One window of ten steps and two of five have the same losses at rate zero, and different gradients."""
     found, gradients = {}, {}
@@ -359,6 +413,7 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
     assert batches == [(4, 4), (4, 4), (3, 3)]
 
 
+@pytest.mark.numerical
 def test_clipping_bounds_the_step(small: Corpus) -> None:
     config = small_config(dropout=0)
     for clip, expected in ((0.01, 0.01), (None, None)):
@@ -384,11 +439,13 @@ def test_clipping_bounds_the_step(small: Corpus) -> None:
             assert moved > 0.1
 
 
+@pytest.mark.numerical
 def test_the_log_interval_decides_no_bit(small: Corpus) -> None:
     reference = run(small_config(dropout=0.3, log_interval=1), small)
     assert losses(run(small_config(dropout=0.3, log_interval=7), small)) == losses(reference)
 
 
+@pytest.mark.numerical
 def test_intervals_report_the_mean_of_their_own_steps(small: Corpus) -> None:
     def intervals(log_interval: int, warmup: int) -> list[Interval]:
         seen: list[Interval] = []
@@ -487,6 +544,7 @@ def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Cor
         )
 
 
+@pytest.mark.numerical
 def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
     progress = Progress()
     config = small_config(learning_rate=1e30, clip=None, cell="rnn_relu", warmup_steps=0)
@@ -497,6 +555,7 @@ def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
     assert progress.train_seconds > 0
 
 
+@pytest.mark.numerical
 def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corpus) -> None:
     config = small_config(
         hidden_size=50, bptt=20, batch_size=10, epochs=1, learning_rate=20.0, dropout=0.0, log_interval=100
@@ -509,6 +568,7 @@ def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corp
     assert progress.test_tokens_scored == 2999
 
 
+@pytest.mark.numerical
 def test_an_epoch_that_ends_beyond_any_perplexity_has_diverged(small: Corpus) -> None:
     progress = Progress()
     with pytest.raises(Diverged, match=r"the validation loss was \d\.\d+e\+\d+ after epoch 1$"):

@@ -26,6 +26,7 @@ def runs_of(*names: str) -> Iterator[Any]:
             yield pytest.param(name, label, id=f"{name} {label}".replace(" ", "-"))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(("name", "label"), list(runs_of(*BUILT_IN)))
 def test_built_in_corpora(name: str, label: str) -> None:
     record = measure(points(name)[label])
@@ -39,6 +40,7 @@ def test_built_in_corpora(name: str, label: str) -> None:
         assert counts.trace() / counts.sum() == pytest.approx(record.test_accuracy, rel=1e-7)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("label", points("wikitext-2"))
 def test_a_part_of_wikitext2(label: str, real_data: Path) -> None:
     compare("wikitext-2", measure(points("wikitext-2")[label]))
