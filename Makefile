@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sweep test baseline check format doctor columns lock clean again
+.PHONY: help install dev sweep test test-kernels baseline check format doctor columns lock clean again
 
 help:
 	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
@@ -26,6 +26,8 @@ help:
 	@echo 'make sweep     install, then scripts/run_sweep.py; its arguments as ARGS="--set epochs=1"'
 	@echo 'make doctor    install, then say what works here and what would have to be mended'
 	@echo 'make test      install what developers need, too, then run the tests; ARGS="-k name"'
+	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
+	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
 	@echo 'make check     layout, lint and types'
 	@echo 'make format    mend the layout and what lint can mend'
@@ -55,6 +57,9 @@ doctor: $(INSTALLED)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-kernels: $(DEV)
+	@$(BIN)/python -m tests.kernels $(ARGS)
 
 baseline: $(DEV)
 	@$(BIN)/python -m tests.regression.baselines
