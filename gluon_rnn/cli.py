@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
 from gluon_rnn.runtime import process_environment
-from gluon_rnn.sweep import Display, Plan, plan_sweep, read_points, run_sweep
+from gluon_rnn.sweep import SUPERSEDED, Display, Plan, plan_sweep, read_points, run_sweep, superseded
 
 QUICK = "quick"
 
@@ -143,6 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument(
         "--mlflow", metavar="URI", help="send the runs to MLflow as well: a server, or a folder; sweep = experiment"
+    )
+    sweep.add_argument(
+        "--prune",
+        action="store_true",
+        help="first move runs that this sweep does not contain, such as those of an earlier version of a cell, out of "
+        "its tables and to runs.superseded in its results; with --dry-run say which",
     )
     sweep.add_argument("--fail-fast", action="store_true", help="stop at the first failed point")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and stop")
@@ -381,10 +387,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         plan = replace(plan, slots=executor.slots(plan.jobs))
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
     if options.dry_run:
-        missing = {job.run_id for job in plan.missing}
-        for name, label in labels.items():
-            _say(f"{name}  {'to run' if name in missing else 'done  '}  {label}")
-        _say(f"{len(labels)} points, {len(missing)} to run")
+        _say_what_would_be(plan, labels, prune=options.prune)
         return 0
     display = choose_display(console, quiet=options.quiet)
     try:
@@ -393,6 +396,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
             executor=executor
             or LocalExecutor(plan.slots, timeout=options.timeout, stall_timeout=options.stall_timeout),
             fail_fast=options.fail_fast,
+            prune=options.prune,
             display=Several(display, *_trackings(options, plan)),
             notice=_warn,
         )
@@ -414,6 +418,18 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
     if failed:
         _say("to make them again: the same command with --rerun-failed")
     return 1 if failed or len(records) < len(labels) else 0
+
+
+def _say_what_would_be(plan: Plan, labels: Mapping[str, str], *, prune: bool) -> None:
+    missing = {job.run_id for job in plan.missing}
+    for name, label in labels.items():
+        _say(f"{name}  {'to run' if name in missing else 'done  '}  {label}")
+    _say(f"{len(labels)} points, {len(missing)} to run")
+    if prune:
+        moving = superseded(plan, read_records(plan.directory)[0])
+        for name, label in moving.items():
+            _say(f"{name}  to move  {label}")
+        _say(f"{len(moving)} superseded runs to move to {plan.directory / SUPERSEDED}")
 
 
 def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:

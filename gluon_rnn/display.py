@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from gluon_rnn.contents import Names
 from gluon_rnn.measures import measures_of, scored_on
 from gluon_rnn.printable import printable
 from gluon_rnn.records import BESIDE_THE_TABLE, FINISHED, Job, LiveProgress, RunRecord, read_progress
@@ -213,15 +214,17 @@ def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
 def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
     """The records, best first, with the `columns` of what varies between them before the results.
 
-    A table for each corpus, or what else their losses are of: only within one do these compare.
+    A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
+    own cells of one name have the first digits of their digests behind it.
     """
+    names = Names(map(vars, records))
     groups: dict[object, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(scored_on(record), []).append(record)
-    return Group(*(_results_table(group, columns) for group in groups.values()))
+    return Group(*(_results_table(group, columns, names) for group in groups.values()))
 
 
-def _results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Table:
+def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: Names) -> Table:
     measures = measures_of(record.valid_accuracy for record in records).all
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
@@ -233,7 +236,7 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str]) -> Tabl
         row = record.model_dump(exclude=set(BESIDE_THE_TABLE))
         found = [(measure, row[measure.column]) for measure in measures]
         table.add_row(
-            *(printable(str(row[name])) for name in columns),
+            *(printable(str(names.shown(row, name))) for name in columns),
             *("" if value is None else _figure(measure.figure(value), measure.digits) for measure, value in found),
             _figure(record.tokens_per_second, 0),
             _figure(record.step_ms_p50, 1),

@@ -75,7 +75,12 @@ def remove_leftovers(folder: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file or folder to ``NAME.damaged``, or ``NAME.damaged-2`` and so on, and return that."""
-    names = (path.with_name(f"{path.name}.damaged{f'-{number}' if number > 1 else ''}") for number in count(1))
+    return move_beside(path, path.with_name(f"{path.name}.damaged"))
+
+
+def move_beside(path: Path, to: Path) -> Path:
+    """Rename a file or folder to `to` or, where there is such a one already, ``to-2`` and so on, and return that."""
+    names = (to.with_name(f"{to.name}{f'-{number}' if number > 1 else ''}") for number in count(1))
     free = next(name for name in names if not os.path.lexists(name))
     path.rename(free)
     return free

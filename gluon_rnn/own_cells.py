@@ -1,13 +1,21 @@
-"""Where a user's own cell, ``module:Class``, is written: found without importing it, which would import MXNet."""
+"""A user's own cell, ``module:Class``: where it is written, and which sources it is made of.
+
+They are found and read without importing any, which would import MXNet.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import os
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
+
+_THIS_PACKAGE = __name__.partition(".")[0]
 
 
 def is_own(cell: str) -> bool:
@@ -28,20 +36,50 @@ def source_file(cell: str) -> Path:
 
 
 def source_files(cell: str) -> dict[str, bytes]:
-    """The files of the module or the whole package that defines `cell`, by path relative to Python's.
+    """The sources that make up `cell`, by path relative to Python's, sorted: what identifies it, and what is shipped.
+
+    These are the module or the whole package that defines it and, in turn, each module or package that one of them
+    imports and that lies in the same folder. This package and Python's own modules are not among them, and in a folder
+    of installed packages nothing beside the cell's own is. Not seen are imports by a computed name, modules in other
+    folders of Python's path, compiled extensions of a package, and data files.
 
     Raises:
-        UserError: there is none in this folder or on Python's path.
+        UserError: there is no such module in this folder or on Python's path, or a file cannot be read.
     """
-    spec, *_ = _specs(cell)
-    if not spec.submodule_search_locations:
-        path = Path(str(spec.origin))
-        return {path.name: path.read_bytes()}
-    return {
-        str(path.relative_to(Path(folder).parent)): path.read_bytes()
-        for folder in spec.submodule_search_locations
-        for path in sorted(Path(folder).rglob("*.py"))
-    }
+    source_file(cell)
+    first, *_ = _specs(cell)
+    folders = [] if _is_of_installed(first) else _folders(first)
+    found: dict[str, bytes] = {}
+    seen, waiting = {first.name}, [first]
+    while waiting:
+        for name, path in _files(waiting.pop()):
+            try:
+                found[name] = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"cell {cell}: cannot read {path}: {error.strerror}; mend that first") from None
+            for module in _imported(found[name]) - seen:
+                seen.add(module)
+                # As Python looks: a folder without an __init__.py gives way to a package of its name anywhere.
+                beside = PathFinder.find_spec(module, [*folders, *sys.path])
+                if beside and set(_folders(beside)) & set(folders):
+                    waiting.append(beside)
+    return dict(sorted(found.items()))
+
+
+def source_sha1(cell: str) -> str:
+    """The SHA-1 of all of a cell's `source_files`; of a lone one, whatever its name, that of its bytes.
+
+    Raises:
+        UserError: see `source_files`.
+    """
+    files = source_files(cell)
+    if len(files) == 1:
+        return _sha1(*files.values())
+    return _sha1("".join(f"{_sha1(content)}  {name}\n" for name, content in files.items()).encode())
+
+
+def _sha1(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def _specs(cell: str) -> list[ModuleSpec]:
@@ -61,3 +99,38 @@ def _specs(cell: str) -> list[ModuleSpec]:
 def _missing(cell: str) -> UserError:
     module = cell.partition(":")[0]
     return UserError(f"cell {cell}: there is no module {module} in this folder or on Python's path; set PYTHONPATH")
+
+
+def _folders(spec: ModuleSpec) -> list[str]:
+    """The folders in which a module or package lies; one without an __init__.py may lie in several."""
+    places = list(spec.submodule_search_locations or [str(spec.origin)])
+    return [str(Path(place).parent) for place in places]
+
+
+def _is_of_installed(spec: ModuleSpec) -> bool:
+    """Whether it lies among packages that pip has installed: of those a node has its own, and their libraries."""
+    return any(any(Path(folder).glob("*.dist-info")) for folder in _folders(spec))
+
+
+def _files(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
+    """The file of a module, or each in its package that could be imported: no editor's copy, no link to nowhere."""
+    if not spec.submodule_search_locations:
+        path = Path(str(spec.origin))
+        yield path.name, path
+        return
+    for folder in spec.submodule_search_locations:
+        for path in Path(folder).rglob("*.py"):
+            name = path.relative_to(Path(folder).parent)
+            if path.is_file() and all(part.isidentifier() for part in name.with_suffix("").parts):
+                yield str(name), path
+
+
+def _imported(source: bytes) -> set[str]:
+    """The first names of the modules that `source` imports, those of others; none where it is no Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):  # the run will say so
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names} - {_THIS_PACKAGE, *sys.stdlib_module_names}

@@ -84,6 +84,7 @@ class Job(BaseModel):
         config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
         corpus: where the text was found and what it was.
         vectors: where those of a given embedding were found; None where it is random or one_hot.
+        cell_sha1: of the sources of a user's own cell; see `gluon_rnn.own_cells.source_sha1`.
         threads: CPU threads for the run.
         origin: of its record.
     """
@@ -94,6 +95,7 @@ class Job(BaseModel):
     config: RunConfig
     corpus: CorpusFiles
     vectors: FoundVectors | None = None
+    cell_sha1: str | None = None
     threads: int
     origin: Origin
 
@@ -101,6 +103,18 @@ class Job(BaseModel):
     def embedding(self) -> str:
         """What tables show of it: never a path."""
         return self.vectors.name if self.vectors else self.config.embedding
+
+    @property
+    def contents(self) -> dict[str, str | None]:
+        """What its record will name its corpus, vectors and cell, each with its digest: see `contents.DIGESTS`."""
+        return {
+            "dataset": self.corpus.dataset,
+            "dataset_sha1": self.corpus.sha1,
+            "embedding": self.embedding,
+            "embedding_sha1": self.vectors.sha1 if self.vectors else None,
+            "cell": self.config.cell,
+            "cell_sha1": self.cell_sha1,
+        }
 
 
 class LiveProgress(BaseModel):
@@ -150,6 +164,13 @@ class RunRecord(RunConfig):
     reason: Annotated[str, Field(description="why the status is not ok")] = ""
     dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
     dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
+    embedding_sha1: Annotated[
+        str | None, Field(description="SHA-1 of the file of word vectors; empty where there is none, or none recorded")
+    ] = None
+    cell_sha1: Annotated[
+        str | None,
+        Field(description="SHA-1 of the sources of a cell of your own; empty where there is none, or none recorded"),
+    ] = None
     vocab_size: Annotated[
         int | None, Field(description="tokens told apart, <unk>, <eos> and <pad> included where there are such")
     ] = None
@@ -289,15 +310,13 @@ def make_record(
     return RunRecord(
         **{
             **job.config.model_dump(),
-            "dataset": job.corpus.dataset,
-            "embedding": job.embedding,
+            **job.contents,
             "threads": job.threads,
             **job.origin.model_dump(),
         },
         run_id=job.run_id,
         status=status,
         reason=without_paths(" ".join(reason.split()))[:500],
-        dataset_sha1=job.corpus.sha1,
         vocab_size=progress.vocab_size,
         words_without_vector=progress.words_without_vector,
         epochs_run=len(progress.history),

@@ -5,14 +5,13 @@ Nothing here imports MXNet. Whatever a user can get wrong is found while plannin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -23,14 +22,15 @@ from filelock import lock_descriptor
 
 from gluon_rnn import blas
 from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
+from gluon_rnn.contents import DIGESTS, Names
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
-from gluon_rnn.files import read_whole, remove_leftovers, set_aside, write_atomically
+from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.metrics import Progress
-from gluon_rnn.own_cells import is_own, source_file
+from gluon_rnn.own_cells import is_own, source_sha1
 from gluon_rnn.printable import printable
 from gluon_rnn.records import (
     FINISHED,
@@ -57,6 +57,8 @@ from gluon_rnn.runtime import (
 )
 from gluon_rnn.vectors import FoundVectors, find_vectors
 
+#: Where the runs go that a sweep no longer contains, beside ``runs``.
+SUPERSEDED = "runs.superseded"
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
 # A sweep that was killed leaves workers that live for some milliseconds more.
@@ -84,13 +86,23 @@ class Plan:
     slots: tuple[Slot, ...]
 
     def label(self, job: Job) -> str:
-        """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``."""
-        return printable(" ".join(f"{name}={getattr(job.config, name)}" for name in self.varying))
+        """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
+
+        Files of one name are told apart by their content, too: tables show no path.
+        """
+        suffixes = {name: self._names.suffix(job.contents, name) for name in DIGESTS}
+        return printable(
+            " ".join(f"{name}={getattr(job.config, name)}{suffixes.get(name, '')}" for name in self.varying)
+        )
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """The fields in which the points differ; what a lone point is known by."""
         return varying_fields([job.config.model_dump() for job in self.jobs])
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names(job.contents for job in self.jobs)
 
 
 class Display:
@@ -152,6 +164,7 @@ def plan_sweep(
         )
         for dataset, objective, level in dict.fromkeys(map(_corpus_of, configs))
     }
+    cells = {cell: source_sha1(cell) for cell in {config.cell for config in configs} if is_own(cell)}
     versions, checkout = library_versions(), git_state()
     origin = Origin(
         device_name=machine.cpu_name,
@@ -168,15 +181,23 @@ def plan_sweep(
         corpus = corpora[_corpus_of(config)]
         _check_fit(config, corpus)
         content = {"corpus": corpus.sha1}
-        if is_own(config.cell):
-            content["cell"] = hashlib.sha1(source_file(config.cell).read_bytes()).hexdigest()
+        if config.cell in cells:
+            content["cell"] = cells[config.cell]
         found = vectors[config.embedding]
         if config.embedding != "random":
             content["embedding"] = found.sha1 if found else config.embedding
         name = run_id(config, content=content)
         threads = config.threads or default_threads(machine.cores, len(slots))
         # Two points that come out equal are one: "auto" and the corpus it found, say.
-        job = Job(run_id=name, config=config, corpus=corpus, vectors=found, threads=threads, origin=origin)
+        job = Job(
+            run_id=name,
+            config=config,
+            corpus=corpus,
+            vectors=found,
+            cell_sha1=cells.get(config.cell),
+            threads=threads,
+            origin=origin,
+        )
         planned.setdefault(name, job)
     directory = results / sweep.name
     _check_writable(directory)
@@ -203,6 +224,7 @@ def run_sweep(
     *,
     executor: Executor | None = None,
     fail_fast: bool = False,
+    prune: bool = False,
     display: Display | None = None,
     notice: Notice = print,
 ) -> list[RunRecord]:
@@ -211,6 +233,7 @@ def run_sweep(
     Args:
         executor: a `LocalExecutor` on the plan's slots unless given.
         fail_fast: stop the sweep at the first run that fails.
+        prune: first move the `superseded` runs to the folder `SUPERSEDED`, and out of the tables.
         display: tells people.
         notice: receives lines about damaged files.
 
@@ -225,12 +248,52 @@ def run_sweep(
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
         with _locked(plan.directory):
-            records = _run_missing(plan, executor, fail_fast=fail_fast, display=display or Display(), notice=notice)
+            records = _run_missing(
+                plan, executor, fail_fast=fail_fast, prune=prune, display=display or Display(), notice=notice
+            )
     except OSError as error:
         raise UserError(
             f"cannot write to {plan.directory}: {error.strerror or error}; mend that or give --results another folder"
         ) from error
     return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
+    """The runs in the plan's folder that it does not contain, such as those of an older version of a cell.
+
+    Args:
+        records: those of the folder.
+
+    Returns:
+        What tells each from the plan's points, and how it ended, by run_id.
+    """
+    known = {record.run_id: record for record in records}
+    names = Names([*(job.contents for job in plan.jobs), *map(vars, known.values())])
+
+    def described(record: RunRecord | None) -> str:
+        if record is None:
+            return "without a record"
+        label = " ".join(f"{name}={names.shown(vars(record), name)}" for name in plan.varying)
+        return printable(f"{label}: {record.status}")
+
+    directories = [path.name for path in (plan.directory / "runs").glob("*") if path.is_dir()]
+    return {name: described(known.get(name)) for name in sorted({*directories} - {job.run_id for job in plan.jobs})}
+
+
+def _prune(plan: Plan, records: dict[str, RunRecord], notice: Notice) -> None:
+    """Take what is superseded out of `records` and the tables, and keep it beside the runs; nothing is deleted."""
+    moving = superseded(plan, records.values())
+    for name in moving:
+        records.pop(name, None)
+    # The tables first: what they lack is put back from the records, what the records lack would look like damage.
+    write_tables(plan.directory, records.values())
+    runs, archive = plan.directory / "runs", plan.directory / SUPERSEDED
+    for name, label in moving.items():
+        archive.mkdir(exist_ok=True)
+        to = move_beside(runs / name, archive / name)
+        notice(f"superseded: moved run {name} ({label}) to {to}")
+    if moving:
+        notice(f"to have them in the tables again, move them back to {runs} and start the sweep without --prune")
 
 
 @contextmanager
@@ -274,13 +337,15 @@ def read_points(directory: Path) -> list[dict[str, str]]:
 
 
 def _run_missing(
-    plan: Plan, executor: Executor, *, fail_fast: bool, display: Display, notice: Notice
+    plan: Plan, executor: Executor, *, fail_fast: bool, prune: bool, display: Display, notice: Notice
 ) -> dict[str, RunRecord]:
     """Run what is missing of `plan`, whose folder is ours alone; all records of that folder."""
     runs = plan.directory / "runs"
     points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
     write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
     records = _take_stock(plan, notice)
+    if prune:
+        _prune(plan, records, notice)
     # Another sweep may have finished some of them since this one was planned.
     finished = {name for name, record in records.items() if record.status in FINISHED}
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))

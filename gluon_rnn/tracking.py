@@ -34,6 +34,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gluon_rnn.config import RunConfig
+from gluon_rnn.contents import DIGESTS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, perplexity
@@ -244,7 +245,8 @@ def _names(job: Job) -> dict[str, str]:
 
 def tags_before(job: Job) -> dict[str, str]:
     """What is known of a run before it starts: its name, where it runs, on which code."""
-    facts = {"run_id": job.run_id, "dataset_sha1": job.corpus.sha1, "device": job.config.device, "threads": job.threads}
+    digests = {name: job.contents[name] for name in DIGESTS.values()}
+    facts = {"run_id": job.run_id, **digests, "device": job.config.device, "threads": job.threads}
     return {name: str(value) for name, value in {**facts, **job.origin.model_dump()}.items() if value is not None}
 
 

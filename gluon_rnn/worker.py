@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from gluon_rnn.files import seal, write_atomically
 from gluon_rnn.metrics import EpochResult, Progress, perplexity, sequences_per_second, tokens_per_second
+from gluon_rnn.own_cells import source_sha1
 from gluon_rnn.records import VOCABULARY, Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
 
@@ -78,6 +79,8 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         from gluon_rnn.vectors.loading import load_vectors
 
         config = job.config
+        if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
+            raise RuntimeError(f"cell {config.cell} has changed since the sweep was planned; start the sweep again")
         contexts = [
             # A worker sees its own GPUs only, and counts them from 0.
             mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))

@@ -19,10 +19,11 @@ import pytest
 import yaml
 
 from gluon_rnn import cli, load_epochs, load_results
-from gluon_rnn.config import Sweep
+from gluon_rnn.config import Sweep, load_sweep
 from gluon_rnn.runtime import default_threads, describe_machine
 from gluon_rnn.sweep import plan_sweep
 from tests.conftest import small_config, write_folder
+from tests.test_records import epoch, keep, make_done
 
 CHECKOUT = Path(__file__).parents[1]
 RUN_SWEEP = [sys.executable, str(CHECKOUT / "scripts" / "run_sweep.py")]
@@ -644,3 +645,31 @@ def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFix
 def test_the_sweep_of_no_arguments_is_the_quick_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "--set", "dataset=synthetic", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("8 points")
+
+
+def test_superseded_runs_are_shown_by_a_dry_run_and_moved_by_a_run(
+    tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An edited cell whose new version is there, too, so that nothing needs to run."""
+    monkeypatch.chdir(tmp_path)
+    settings = small_config(dataset=str(small_folder), cell="mine:Cell").model_dump(exclude_unset=True)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"name": "grid", "set": settings}))
+    grid, names = tmp_path / "results" / "grid", []
+    for version in ("old", "new"):
+        (tmp_path / "mine.py").write_text(f"# {version}\n")
+        (job,) = plan_sweep(load_sweep(tmp_path / "sweep.yaml"), results=tmp_path / "results").jobs
+        names.append(job.run_id)
+        keep(grid, make_done(job, [epoch(1, 2.0, 2.5)]))
+    old, new = names
+    assert cli.main(["sweep", "sweep.yaml", "--prune", "--dry-run"]) == 0
+    first, points, moving, last = capsys.readouterr().out.splitlines()
+    assert (first.split()[:2], points) == ([new, "done"], "1 points, 0 to run")
+    assert moving.split()[:3] == [old, "to", "move"]
+    assert "cell=mine:Cell@" in moving
+    assert last == "1 superseded runs to move to results/grid/runs.superseded"
+    assert sorted(path.name for path in (grid / "runs").iterdir()) == sorted(names)
+    assert cli.main(["sweep", "sweep.yaml", "--prune"]) == 0
+    assert f"moved run {old}" in capsys.readouterr().err
+    assert load_results(grid)["run_id"].tolist() == [new]
+    assert (grid / "runs.superseded" / old / "record.json").exists()
+    assert old not in (grid / "report.md").read_text()

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from gluon_rnn.display import (
 from gluon_rnn.metrics import Progress
 from gluon_rnn.records import Job, LiveProgress
 from gluon_rnn.sweep import Display, Plan
+from gluon_rnn.vectors import FoundVectors
 from tests.test_records import epoch, make_done, make_job
 
 #: Each would be eaten, or be a mistake, if it were read as rich's markup or as an emoji's name.
@@ -245,3 +247,24 @@ def test_what_does_not_compare_has_a_table_each(small_corpus: CorpusFiles) -> No
         [["language_model", level, "lstm"], ["language_model", level, "gru"]] for level in ("word", "character")
     ] + [[["tagging", "word", "lstm"], ["tagging", "word", "gru"]]]
     assert ["ppl" in lines[place] for place in heads] == [True, True, False]
+
+
+def test_contents_of_one_name_are_told_apart_in_the_last_table(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=False)
+    vectors = [FoundVectors("vec.txt", Path(f"/v{digit}/vec.txt"), digit * 40, 8) for digit in "ab"]
+    records = [
+        make_done(make_job(small_corpus, embedding=str(found.path), tie_weights=False, cell=cell).model_copy(
+            update={"vectors": found, "cell_sha1": "c" * 40 if cell == "mine:Cell" else None}
+        ))
+        for found in vectors
+        for cell in ("lstm", "mine:Cell")
+    ]  # fmt: skip
+    console.print(results_tables(records, ["embedding", "cell"]))
+    rows = [line.split()[:2] for line in text.getvalue().splitlines()]
+    assert sorted(row for row in rows if row and row[0].startswith("vec.txt")) == [
+        [f"vec.txt@{digit * 7}", cell] for digit in "ab" for cell in ("lstm", "mine:Cell")
+    ]
+    other = replace(small_corpus, sha1="e" * 40)
+    console.print(results_tables([make_done(make_job(corpus)) for corpus in (small_corpus, other)], ["dataset"]))
+    shown = {line.split()[0] for line in text.getvalue().splitlines() if "small@" in line}
+    assert shown == {f"small@{small_corpus.sha1[:7]}", "small@eeeeeee"}

@@ -35,6 +35,7 @@ from gluon_rnn.records import (
     write_record,
     write_tables,
 )
+from gluon_rnn.vectors import FoundVectors
 from tests.conftest import small_config
 
 #: Sums that no short decimal number equals; the second is one that pandas' fast parser misses.
@@ -44,6 +45,7 @@ AWKWARD = (0.1 + 0.2, 0.9385958677423489, 1 / 3, 1e-300 / 7)
 ADDED = {
     *("objective", "level", "lower", "min_freq", "embedding", "train_embedding", "bidirectional", "last_batch"),
     *("stride", "lr_steps", "words_without_vector", "valid_accuracy", "test_accuracy", "predictions", "confusion"),
+    *("embedding_sha1", "cell_sha1"),
 }
 
 
@@ -414,16 +416,18 @@ def test_what_a_model_answered_is_kept_with_the_best_epoch_and_its_accuracy(
         words_without_vector=3,
     )
     job = make_job(small_corpus, embedding="/home/me/glove.txt", tie_weights=False).model_copy(
-        update={"vectors": Path("/home/me/glove.txt")}
+        update={"vectors": FoundVectors("glove.txt", Path("/home/me/glove.txt"), "e" * 40, 50), "cell_sha1": "c" * 40}
     )
     record = make_record(job, progress, status="ok", started_at="", wall_seconds=1.0)
     assert (record.best_epoch, record.valid_accuracy, record.test_accuracy) == (2, *AWKWARD[1:3])
+    assert (record.embedding_sha1, record.cell_sha1) == ("e" * 40, "c" * 40)
     assert (record.embedding, record.words_without_vector, record.sequences_per_second) == ("glove.txt", 3, None)
     directory = keep(tmp_path, record, history)
     assert read_record(directory) == record
     assert "/home/me" not in (directory / "record.json").read_text()
     write_tables(tmp_path, [record])
     assert load_results(tmp_path).loc[0, "valid_accuracy"] == AWKWARD[1]
+    assert load_results(tmp_path).loc[0, ["embedding_sha1", "cell_sha1"]].tolist() == ["e" * 40, "c" * 40]
     assert load_epochs(tmp_path)["test_accuracy"].tolist() == [0.5, AWKWARD[2], 0.99]
 
 

@@ -666,3 +666,83 @@ def test_a_table_of_the_version_before_is_compared_with_one_of_now(tmp_path: Pat
     drop_columns(tmp_path / "then" / "runs.csv")
     assert compare(tmp_path / "then", tmp_path / "now").verdict == "held"
     assert compare(tmp_path / "now", tmp_path / "then").verdict == "held"
+
+
+# Contents of one name
+
+
+def own(sha1: str | None, ppl: float = 100.0, **columns: Any) -> dict[str, Any]:
+    return run(ppl, cell="mine:Cell", cell_sha1=sha1 and sha1 * 40, **columns)
+
+
+def given(sha1: str | None, ppl: float = 100.0, **columns: Any) -> dict[str, Any]:
+    return run(ppl, embedding="vec.txt", embed_size=8, embedding_sha1=sha1 and sha1 * 40, **columns)
+
+
+@pytest.mark.parametrize("of", [own, given])
+def test_contents_of_one_name_are_no_seeds_of_one_point(of: Any) -> None:
+    """Seeds 0 and 1 of the one, 2 and 3 of the other, or all of both."""
+    for seeds in (((0, 1), (2, 3)), ((0, 1), (0, 1))):
+        rows = [of(sha1, seed=seed) for sha1, those in zip("ab", seeds, strict=True) for seed in those]
+        comparison = compare(table(*rows), table(*reversed(rows)))
+        assert comparison.verdict == "held"
+        name = "mine:Cell" if of is own else "vec.txt"
+        assert [point.label.partition("=")[2] for point in comparison.points] == [f"{name}@aaaaaaa", f"{name}@bbbbbbb"]
+        assert [{change.pairs for change in point.changes} for point in comparison.points] == [{2}, {2}]
+
+
+def test_one_version_of_a_cell_is_held_against_another_and_that_is_said() -> None:
+    """Whether a change of it made results worse is what a gate is for."""
+    same = only(compare(table(own("a")), table(own("a"))))
+    held = only(compare(table(own("a")), table(own("b", 101.0))))
+    worse = only(compare(table(own("a")), table(own("b", 110.0))))
+    assert [point.verdict for point in (same, held, worse)] == ["held", "held", "regressed"]
+    said = "mine:Cell@aaaaaaa in the baseline, now @bbbbbbb"
+    assert [said in point.reasons for point in (same, held, worse)] == [False, True, True]
+
+
+def test_a_version_that_the_baseline_has_beside_another_is_held_against_itself() -> None:
+    comparison = compare(table(own("a", 100.0), own("b", 50.0)), table(own("b", 50.5), own("a", 110.0)))
+    assert [(point.label, point.verdict) for point in comparison.points] == [
+        ("cell=mine:Cell@aaaaaaa", "regressed"),
+        ("cell=mine:Cell@bbbbbbb", "held"),
+    ]
+
+
+def test_other_vectors_do_not_compare() -> None:
+    other = compare(table(given("a")), table(given("b")))
+    assert (other.verdict, other.reason.partition("; ")[2]) == ("not compared", "they differ in embedding_sha1")
+    some = compare(*(table(given(digit), run(embedding="random", embed_size=8)) for digit in "ab"))
+    assert [(point.label, point.verdict) for point in some.points] == [
+        ("embedding=vec.txt@aaaaaaa", "regressed"),
+        ("embedding=random", "held"),
+    ]
+    assert some.new == ("embedding=vec.txt@bbbbbbb",)
+
+
+@pytest.mark.parametrize("of", [own, given])
+def test_a_table_without_digests_is_compared_by_name(of: Any) -> None:
+    for before, after in ((None, "b"), ("a", None), (None, None)):
+        point = only(compare(table(of(before)), table(of(after, 110.0))))
+        assert (point.verdict, [change.pairs for change in point.changes]) == ("regressed", [1])
+        assert not any("@" in reason for reason in point.reasons)
+
+
+def test_corpora_are_named_and_have_a_digest_only_where_their_name_is_shared() -> None:
+    first, second = (run(dataset="small", dataset_sha1=digit * 40) for digit in "ab")
+    assert [point.label for point in compare(table(first, second), table(first, second)).points] == [
+        "dataset=small@aaaaaaa",
+        "dataset=small@bbbbbbb",
+    ]
+    other = second | {"dataset": "large"}
+    assert [point.label for point in compare(table(first, other), table(first, other)).points] == [
+        "dataset=small",
+        "dataset=large",
+    ]
+
+
+def test_threads_count_beside_versions_of_a_cell_only_where_they_were_varied() -> None:
+    before, after = [own("a"), own("b")], [own("a", threads=4), own("b", threads=4)]
+    assert [point.verdict for point in compare(table(*before), table(*after)).points] == ["held", "held"]
+    mixed = [own("a", threads=2), own("b", threads=4)]
+    assert [point.verdict for point in compare(table(*before), table(*mixed)).points] == ["held", "held"]

@@ -18,11 +18,22 @@ from xml.etree import ElementTree
 import pytest
 
 from gluon_rnn import cli, columns, load_results, write_report
+from gluon_rnn.config import Sweep
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import sha1_of_file
 from gluon_rnn.metrics import Confusion, EpochResult, Prediction
 from gluon_rnn.printable import printable
-from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, RunRecord, describe, describe_epoch, write_tables
+from gluon_rnn.records import (
+    COLUMNS,
+    EPOCH_COLUMNS,
+    Job,
+    RunRecord,
+    describe,
+    describe_epoch,
+    write_record,
+    write_tables,
+)
 from gluon_rnn.report.answers import confusion_tables
 from gluon_rnn.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
 from gluon_rnn.report.document import compose
@@ -39,8 +50,11 @@ from gluon_rnn.report.points import (
 )
 from gluon_rnn.report.reading import Row, read_folders
 from gluon_rnn.report.rendering import to_html
+from gluon_rnn.sweep import plan_sweep, run_sweep
+from tests.conftest import small_config
 from tests.test_cli import environment
 from tests.test_records import as_before, drop_columns, epoch, keep, make_done, make_job
+from tests.test_sweep import FakeExecutor, machine, write_vectors
 
 HOSTILE = '</script><img src=x onerror="window.ran=1"><script>window.ran=1</script>|`x`**b**$y$ [a](http://h) & \\|'
 
@@ -1075,3 +1089,73 @@ def test_the_columns_file_of_results_is_what_the_code_says() -> None:
     assert path.read_text(encoding="utf-8") == columns.columns_file(), "run: make columns"
     for name in (*COLUMNS, *EPOCH_COLUMNS):
         assert f"\n| `{name}` | " in path.read_text(encoding="utf-8")
+
+
+# One name, several contents
+
+
+def swept(results: Path, corpus: Path, axes: dict[str, tuple[Any, ...]]) -> list[RunRecord]:
+    """A sweep of made-up runs: loss 2 with vectors of a folder v1, 3 of another, a little more with each seed."""
+
+    def finish(job: Job, directory: Path) -> tuple[str | None, str]:
+        assert job.vectors
+        loss = 2.0 + (job.vectors.path.parent.name != "v1") + job.config.seed / 1000
+        write_record(directory, make_done(job, [epoch(1, loss, loss)]))
+        return None, ""
+
+    settings = small_config(dataset=str(corpus), tie_weights=False).model_dump(exclude_unset=True)
+    planned = plan_sweep(Sweep("grid", settings=settings, axes=axes), results=results, machine=machine())
+    return run_sweep(planned, executor=FakeExecutor(finish))
+
+
+def test_vectors_of_one_name_are_points_of_their_own_whatever_the_order_of_axes(
+    tmp_path: Path, small_folder: Path
+) -> None:
+    paths = write_vectors(tmp_path, "v1", "v2")
+    names = [f"vec.txt@{sha1_of_file(path)[:7]}" for path in paths]
+    axes = {"embedding": tuple(map(str, paths)), "seed": (0, 1, 2, 3)}
+    texts = []
+    for place, order in enumerate((axes, dict(reversed(axes.items())))):
+        results = tmp_path / str(place)
+        found = points(*swept(results, small_folder, order))
+        assert [(point.label(["embedding"]), [row.record.seed for row in point.rows]) for point in found] == [
+            (f"embedding={name}", [0, 1, 2, 3]) for name in names
+        ]
+        assert [point.average("valid_loss") for point in found] == pytest.approx([2.0015, 3.0015])
+        document = compose(read_folders([results / "grid"]))
+        assert column(section(document, "Ranking"), "embedding") == names
+        assert column(section(document, "Ranking"), "seeds") == [4, 4]
+        assert "one name and different contents" in " ".join(section(document, "Before you compare").notes)
+        texts.append((write_report(results / "grid").parent / "report.md").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_versions_of_a_cell_are_no_seeds_of_one_point(small_corpus: CorpusFiles) -> None:
+    """A cell edited between seeds 1 and 2, and one whose old records hold no digest."""
+
+    def of(seed: int, cell: str, sha1: str | None) -> RunRecord:
+        return good(small_corpus, f"{cell[0]}{seed}", 10.0 + seed, 5.0, seed=seed, cell=cell, cell_sha1=sha1)
+
+    edited = [of(seed, "mine:Cell", ("a" if seed < 2 else "b") * 40) for seed in range(4)]
+    unknown = [of(seed, "yours:Cell", None if seed < 2 else "c" * 40) for seed in range(4)]
+    found = points(*edited, *unknown, of(0, "plain:Cell", "d" * 40))
+    assert {(point.settings["cell"], tuple(row.record.seed for row in point.rows)) for point in found} == {
+        ("mine:Cell@aaaaaaa", (0, 1)),
+        ("mine:Cell@bbbbbbb", (2, 3)),
+        ("yours:Cell@unknown", (0, 1)),
+        ("yours:Cell@ccccccc", (2, 3)),
+        ("plain:Cell", (0,)),
+    }
+    assert {point.settings["version"] for point in found} == {1}
+
+
+def test_corpora_of_one_name_are_told_apart(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    one, two = (good(small_corpus, name, 10.0, 5.0, seed=n, dataset_sha1=name * 40) for n, name in enumerate("ab"))
+    assert [len(point.rows) for point in points(one, two)] == [1, 1]
+    headings = [found.heading for found in document_of(tmp_path, one, two).sections if found.level == 2]
+    assert [heading.split(",")[0] for heading in headings if heading.startswith("Corpus")] == [
+        "Corpus small@aaaaaaa",
+        "Corpus small@bbbbbbb",
+    ]
+    alone = document_of(tmp_path / "other", one)
+    assert next(found.heading.split(",")[0] for found in alone.sections if found.level == 2) == "Corpus small"

@@ -20,10 +20,12 @@ from gluon_rnn import sweep as sweep_module
 from gluon_rnn.blas import Measured
 from gluon_rnn.config import Sweep
 from gluon_rnn.executors import Ended
+from gluon_rnn.files import sha1_of_file
 from gluon_rnn.metrics import LossTotal, Progress
-from gluon_rnn.records import Job, LiveProgress, RunRecord, write_epochs, write_record
+from gluon_rnn.own_cells import source_sha1
+from gluon_rnn.records import Job, LiveProgress, RunRecord, read_records, write_epochs, write_record
 from gluon_rnn.runtime import Gpu, Machine
-from gluon_rnn.sweep import Display, Plan, git_state, plan_sweep, run_sweep
+from gluon_rnn.sweep import SUPERSEDED, Display, Plan, git_state, plan_sweep, run_sweep, superseded
 from tests.conftest import small_config, write_folder
 from tests.test_records import epoch, make_done
 
@@ -400,6 +402,48 @@ def test_a_users_cell_is_found_on_pythons_path(sweep: Sweep, tmp_path: Path, mon
     assert len(plan(own, tmp_path).jobs) == 1
 
 
+def test_a_job_holds_the_digests_that_name_it(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text("1\n")
+    (vectors,) = write_vectors(tmp_path, "v1")
+    axes = {"cell": ("lstm", "mine:Cell"), "embedding": ("random", "one_hot", str(vectors))}
+    jobs = plan(replace(sweep, axes=axes, pinned={"tie_weights": False}), tmp_path / "results").jobs
+    digests = [(job.contents["embedding_sha1"], job.contents["cell_sha1"]) for job in jobs]
+    of_vectors, of_cell = sha1_of_file(vectors), source_sha1("mine:Cell")
+    assert digests == [(given, cell) for cell in (None, of_cell) for given in (None, None, of_vectors)]
+    assert all(Job.model_validate_json(job.model_dump_json()) == job for job in jobs)
+    record = make_done(jobs[-1])
+    assert [record.dataset_sha1, record.embedding_sha1, record.cell_sha1] == [jobs[0].corpus.sha1, of_vectors, of_cell]
+    (tmp_path / "helper.py").write_text("2\n")
+    again = plan(replace(sweep, axes=axes, pinned={"tie_weights": False}), tmp_path / "results").jobs
+    assert [old.run_id == new.run_id for old, new in zip(jobs, again, strict=True)] == [True] * 3 + [False] * 3
+
+
+def write_vectors(folder: Path, *versions: str, name: str = "vec.txt") -> list[Path]:
+    """Different vectors of one file name, in folders of their own."""
+    paths = [folder / version / name for version in versions]
+    for place, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"the 0.{place} 0.5\ncat 0.25 {len(name)}\n")
+    return paths
+
+
+def test_labels_tell_contents_of_one_name_apart(sweep: Sweep, tmp_path: Path) -> None:
+    one, two = write_vectors(tmp_path, "v1", "v2")
+    (other,) = write_vectors(tmp_path, "v3", name="other.txt")
+    axes = {"embedding": (str(one), str(two), str(other), "random")}
+    planned = plan(replace(sweep, axes=axes, pinned={"tie_weights": False}), tmp_path)
+    first, second = (sha1_of_file(path)[:7] for path in (one, two))
+    names = [planned.label(job).partition("embedding=")[2].split()[0] for job in planned.jobs]
+    assert names == [f"{one}@{first}", f"{two}@{second}", str(other), "random"]
+    folders = [write_folder(tmp_path / name / "text", lines=lines) for name, lines in (("a", 60), ("b", 61))]
+    planned = plan(replace(sweep, axes={"dataset": tuple(map(str, folders))}), tmp_path)
+    assert [planned.label(job) for job in planned.jobs] == [
+        f"dataset={folder}@{job.corpus.sha1[:7]}" for folder, job in zip(folders, planned.jobs, strict=True)
+    ]
+
+
 # Running
 
 
@@ -448,6 +492,65 @@ def test_what_is_no_point_any_longer_stays_in_the_tables(sweep: Sweep, tmp_path:
     records = run_sweep(plan(replace(sweep, axes={"cell": ("lstm",), "bptt": (7,)}), tmp_path), executor=FakeExecutor())
     assert len(records) == 1
     assert len(load_results(tmp_path / "grid")) == 5
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_pruning_moves_what_is_no_point_any_longer_and_can_be_undone(sweep: Sweep, tmp_path: Path) -> None:
+    grid, said = tmp_path / "grid", list[str]()
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    (grid / "runs" / "unfinished").mkdir()
+    tables = {name: (grid / name).read_bytes() for name in ("runs.csv", "epochs.csv")}
+    fewer = plan(replace(sweep, axes={"cell": ("lstm",), "bptt": (5, 6)}), tmp_path)
+    kept = {job.run_id for job in fewer.jobs}
+    gone = {job.run_id for job in plan(sweep, tmp_path).jobs} - kept
+    before = tree(grid / "runs")
+    # Two of the four, and one that never ended.
+    told = superseded(fewer, read_records(grid)[0])
+    assert {*told} == gone | {"unfinished"}
+    assert sorted(told.values()) == ["bptt=5: ok", "bptt=6: ok", "without a record"]
+    assert tree(grid / "runs") == before
+
+    executor = FakeExecutor()
+    records = run_sweep(fewer, executor=executor, prune=True, notice=said.append)
+    assert (executor.ran, {record.run_id for record in records}) == ([], kept)
+    assert {*load_results(grid)["run_id"]} == {*load_epochs(grid)["run_id"]} == kept
+    assert {path.name for path in (grid / "runs").iterdir()} == kept
+    assert {path.name for path in (grid / SUPERSEDED).iterdir()} == gone | {"unfinished"}
+    assert {**tree(grid / "runs"), **tree(grid / SUPERSEDED)} == before
+    assert [name in line and SUPERSEDED in line for name, line in zip(sorted(told), said, strict=False)] == [True] * 3
+    assert len(said) == 4
+
+    run_sweep(fewer, executor=FakeExecutor(), prune=True, notice=pytest.fail)
+    for directory in (grid / SUPERSEDED).iterdir():
+        directory.rename(grid / "runs" / directory.name)
+    run_sweep(fewer, executor=FakeExecutor(), notice=pytest.fail)
+    assert {name: (grid / name).read_bytes() for name in tables} == tables
+
+
+def test_pruning_replaces_nothing_that_was_moved_before(sweep: Sweep, tmp_path: Path) -> None:
+    lstm, gru = (plan(replace(sweep, axes={"cell": (cell,)}), tmp_path) for cell in ("lstm", "gru"))
+    for planned in (lstm, gru, lstm, gru):
+        run_sweep(plan_again := replace(planned, missing=planned.jobs), executor=FakeExecutor(), prune=True)
+        assert load_results(tmp_path / "grid")["run_id"].tolist() == [plan_again.jobs[0].run_id]
+    first, second = lstm.jobs[0].run_id, gru.jobs[0].run_id
+    assert sorted(path.name for path in (tmp_path / "grid" / SUPERSEDED).iterdir()) == sorted(
+        [first, f"{first}-2", second]
+    )
+
+
+def test_a_prune_that_was_stopped_leaves_tables_that_are_put_right(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    fewer = plan(replace(sweep, axes={"cell": ("lstm",), "bptt": (5,)}), tmp_path)
+    (tmp_path / "grid" / SUPERSEDED).touch()  # no folder can be made there
+    with pytest.raises(UserError, match="cannot write to"):
+        run_sweep(fewer, executor=FakeExecutor(), prune=True)
+    assert len(load_results(tmp_path / "grid")) == 1
+    (tmp_path / "grid" / SUPERSEDED).unlink()
+    run_sweep(fewer, executor=FakeExecutor(), notice=pytest.fail)
+    assert len(load_results(tmp_path / "grid")) == 4
 
 
 @pytest.mark.parametrize("status", ["failed", "oom", "timeout"])

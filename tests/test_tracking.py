@@ -29,6 +29,7 @@ from gluon_rnn.metrics import EpochResult, Progress
 from gluon_rnn.records import Job, LiveProgress, RunRecord, write_epochs
 from gluon_rnn.sweep import Display, Plan, run_sweep
 from gluon_rnn.tracking import MlflowTracker, Sent, TensorBoardTracker, Tracker, Tracking
+from gluon_rnn.vectors import FoundVectors
 from tests.conftest import small_config
 from tests.test_cli import RUN_SWEEP, SETTINGS, environment, refusal, run, wait_for, workers_of, write_sweep
 from tests.test_display import make_plan
@@ -292,11 +293,12 @@ def test_a_run_has_its_settings_its_outcome_and_its_origin(
 
 
 def test_a_tracker_is_not_told_the_users_folders(place: TensorBoard | Mlflow, tmp_path: Path, job: Job) -> None:
-    vectors = Path("/home/me/glove.txt")
-    config = small_config(dataset="/home/me/other", embedding=str(vectors), tie_weights=False)
+    vectors = FoundVectors("glove.txt", Path("/home/me/glove.txt"), "e" * 40, 50)
+    config = small_config(dataset="/home/me/other", embedding=str(vectors.path), tie_weights=False)
     other = job.model_copy(update={"run_id": "f" * 12, "config": config, "vectors": vectors})
     run_whole(track(place), make_plan(tmp_path / "grid", [job, other]), other, HISTORY)
     assert place.settings(other.run_id)["embedding"] == "glove.txt"
+    assert place.tags(other.run_id)["embedding_sha1"] == "e" * 40
     assert all(b"home" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any("home" in path.name for path in tmp_path.rglob("*"))
 

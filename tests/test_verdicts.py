@@ -347,3 +347,54 @@ def test_no_baseline_is_made_of_nothing_nor_nowhere(tmp_path: Path, capsys: pyte
     assert ["has no runs" in told[0], "cannot write" in told[1], "cannot read" in told[2]] == [True] * 3
     assert len(told) == 3
     assert (tmp_path / "base.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("digest", [None, "a" * 40])
+def test_what_a_gate_refuses_is_no_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], digest: str | None
+) -> None:
+    """Two runs that nothing tells apart, as of an edited cell in tables without digests."""
+    twice = [run(cell="mine:Cell", cell_sha1=digest, run_id=name * 12) for name in "ab"]
+    sweep, file = save(tmp_path / "sweep" / "runs.csv", *twice).parent, tmp_path / "base.csv"
+    assert cli.main(["check-regression", str(sweep), str(sweep)]) == 2
+    assert promote(sweep, file) == 2
+    refused, promoted = capsys.readouterr().err.splitlines()
+    assert refused == promoted
+    assert f"two runs of one configuration and seed, {'a' * 12} and {'b' * 12}; keep one of them" in promoted
+    assert "--prune" in promoted
+    assert not file.exists()
+    # One that was promoted before is not in the way for ever.
+    save(file, *twice)
+    save(sweep / "runs.csv", twice[1])
+    assert promote(sweep, file) == 2
+    assert capsys.readouterr().err.endswith(f"or remove {file} to replace it without a comparison\n")
+    file.unlink()
+    assert promote(sweep, file) == 0
+    assert cli.main(["check-regression", str(file), str(sweep)]) == 0
+
+
+def test_every_baseline_that_was_promoted_holds_against_itself(tmp_path: Path) -> None:
+    versions = [run(cell="mine:Cell", cell_sha1=digit * 40, bptt=35) for digit in "ab"]
+    failed = run(None, cell="gru", status="failed", bptt=35)
+    unscored = run(None, cell="lstm", bptt=9)
+    for place, (rows, options) in enumerate([
+        (versions, []),
+        ([*versions, failed], ["--incomplete"]),
+        ([*versions, unscored], []),
+        ([run(None, max_steps=5, tokens_per_second=100.0)], []),
+        ([run(math.inf, status="diverged")], []),
+    ]):  # fmt: skip
+        sweep = save(tmp_path / f"sweep{place}" / "runs.csv", *rows).parent
+        assert promote(sweep, tmp_path / f"{place}.csv", *options) == 0
+        assert cli.main(["check-regression", str(sweep), str(sweep)]) == 0
+        assert cli.main(["check-regression", str(tmp_path / f"{place}.csv"), str(sweep), "--two-sided"]) == 0
+
+
+@pytest.mark.parametrize("columns", [{"status": "failed"}, {}, {"max_steps": 5}])
+def test_runs_with_nothing_to_compare_are_no_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: dict[str, object]
+) -> None:
+    sweep = save(tmp_path / "sweep" / "runs.csv", run(None, **columns)).parent
+    assert promote(sweep, tmp_path / "base.csv", "--incomplete") == 2
+    assert "is no baseline, could not compare" in capsys.readouterr().err
+    assert not (tmp_path / "base.csv").exists()

@@ -20,6 +20,7 @@ from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.files import unseal
 from gluon_rnn.metrics import LossTotal, Progress
+from gluon_rnn.own_cells import source_sha1
 from gluon_rnn.records import RunRecord, load_epochs, read_progress, read_record
 from tests.test_records import epoch, make_job
 
@@ -33,12 +34,12 @@ Fit = Callable[..., None]
 def run(tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunRecord]:
     """Does a run in this process, with another `fit`."""
 
-    def do(fit: Fit, *, code: int, **settings: object) -> RunRecord:
+    def do(fit: Fit, *, code: int, cell_sha1: str | None = None, **settings: object) -> RunRecord:
         # This process must not die with its parent, nor lose pytest's own fault handler.
         monkeypatch.setattr(worker, "_die_with", lambda parent: None)
         monkeypatch.setattr(worker, "_take_faults_back", lambda: None)
         monkeypatch.setattr(training, "fit", fit)
-        job = make_job(small_corpus, **settings)
+        job = make_job(small_corpus, **settings).model_copy(update={"cell_sha1": cell_sha1})
         (tmp_path / "config.json").write_text(job.model_dump_json())
         assert worker.main(tmp_path) == code
         record = read_record(tmp_path)
@@ -237,3 +238,25 @@ def test_a_record_is_json_that_anything_reads(run: Callable[..., RunRecord], tmp
 
     content = json.loads((tmp_path / "record.json").read_text(), parse_constant=constant)
     assert content["train_perplexity"] == "Infinity"
+
+
+def test_a_cell_that_has_changed_since_it_was_planned_is_not_trained(
+    run: Callable[..., RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import helper_of_mine\n")
+    helper = tmp_path / "helper_of_mine.py"
+    helper.write_text("1\n")
+    monkeypatch.chdir(tmp_path)
+    planned, fits = source_sha1("mine:Cell"), list[object]()
+
+    def fit(*arguments: Any, **options: Any) -> None:
+        fits.append(arguments)
+
+    record = run(fit, code=0, cell="mine:Cell", cell_sha1=planned)
+    assert (record.status, record.cell_sha1, len(fits)) == ("ok", planned, 1)
+    helper.write_text("2\n")
+    record = run(fit, code=1, cell="mine:Cell", cell_sha1=planned)
+    assert (
+        record.reason == "RuntimeError: cell mine:Cell has changed since the sweep was planned; start the sweep again"
+    )
+    assert (record.status, len(fits)) == ("failed", 1)

@@ -216,6 +216,7 @@ class RayExecutor:
         corpora = {job.corpus.sha1: job.corpus for job in jobs}
         stored = {sha1: ray.put(read_files(corpus)) for sha1, corpus in corpora.items()}
         files = {found: ray.put(read_file(found)) for found in {job.vectors for job in jobs}}
+        modules = {cell: source_files(cell) for cell in {job.config.cell for job in jobs} if is_own(cell)}
         remote = ray.remote(_run_task)
 
         def submit(job: Job, start: Change) -> Any:
@@ -229,8 +230,7 @@ class RayExecutor:
             )
             # In a list they are not fetched before they are asked for.
             data = [stored[job.corpus.sha1], files[job.vectors]]
-            cell = job.config.cell
-            return task.remote(job, start, data, source_files(cell) if is_own(cell) else {}, self._timeouts)
+            return task.remote(job, start, data, modules.get(job.config.cell, {}), self._timeouts)
 
         return submit
 

@@ -28,7 +28,8 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
         The rows, and how they compare, two-sided, with the baseline that was there before; None if there was none.
 
     Raises:
-        UserError: there are no results, or not all; the old baseline cannot be read, or the new one written.
+        UserError: there are no results, or not all, or none that compares with itself; the old baseline cannot be
+            compared with, or the new one written.
     """
     frame = load_results(results)
     if frame.empty:
@@ -38,9 +39,21 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
     if (len(failed) or missing) and not incomplete:
         named = [f"run {row.run_id} {row.status}" for row in failed.itertuples()]
         named += [f"{point['label']} has not ended" for point in missing]
-        raise UserError(f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete")
+        raise UserError(
+            f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete; those that the "
+            "sweep no longer contains leave its tables by its command with --prune"
+        )
     frame["host"] = ""
-    comparison = compare(baseline, frame, two_sided=True) if os.path.exists(baseline) else None
+    # Whatever a gate would refuse is refused here, before anyone relies on it.
+    itself = compare(frame, frame)
+    if itself.verdict == "not compared":
+        raise UserError(f"{results} is no baseline, {itself.reason}")
+    comparison = None
+    if os.path.exists(baseline):
+        try:
+            comparison = compare(baseline, frame, two_sided=True)
+        except UserError as error:
+            raise UserError(f"{error}; or remove {baseline} to replace it without a comparison") from None
     write_named(baseline, frame.to_csv(index=False, lineterminator="\n"))
     return frame, comparison
 

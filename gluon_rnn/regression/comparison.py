@@ -156,6 +156,10 @@ def _meet(match: Match, limits: Limits) -> _Meeting:
             meeting.pairs.append((before, after))
     if new := sorted(match.after.keys() - match.before.keys()):
         meeting.remarks.append(f"seed {', '.join(map(str, new))} not in the baseline")
+    versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]
+    if all(versions) and versions[0] != versions[1] and None not in versions[0] | versions[1]:
+        told = [", ".join(sorted(sha1[:7] for sha1 in found)) for found in versions]
+        meeting.remarks.append(f"{match.settings['cell']}@{told[0]} in the baseline, now @{told[1]}")
     return meeting
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gluon_rnn.config import RunConfig, unnumbered, varying_fields
+from gluon_rnn.contents import DIGESTS, Names
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import load_results, table_rows
 
@@ -21,6 +22,8 @@ _Points = dict[_Key, dict[int, Row]]
 
 #: Where a run happens and what is printed of it; and the seed, by which the repeats of one point are told apart.
 _NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
+#: Digests that tables of earlier versions do not have.
+_WHERE_KNOWN = ("embedding_sha1", "cell_sha1")
 #: What can be reckoned with, of losses in nats a target; beside that a loss is infinite after a divergence.
 _MEASURABLE = {
     **dict.fromkeys(("valid_loss", "test_loss"), (-700.0, 1e100)),
@@ -50,21 +53,23 @@ def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.D
     """Every configuration of two tables of results: the baseline's in its order, then those that are new.
 
     Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
-    corpus counts by its content, devices by their kind and how many they are. `threads` counts only where rows of a
-    table differ in nothing else: left to the machine it is no setting.
+    corpus counts by its content, whatever it is called, word vectors by name and content, devices by their kind and
+    how many they are. `threads` counts only where rows of a table differ in nothing else: left to the machine it is no
+    setting. Versions of a user's cell within one table are points of their own. Between two tables a version is
+    compared with another, as versions of this package are: whether code made results worse is the question. A digest
+    that a table of an earlier version lacks is not asked for.
 
     Raises:
         UserError: a table cannot be read, or has two runs of one configuration and seed.
     """
     rows = [_rows(table) for table in (baseline, candidate)]
-    by_threads = any(_differ_in_threads_alone(side) for side in rows)
+    key_of = _matching(rows)
     before, after = (
-        _by_point(side, name, by_threads=by_threads)
-        for side, name in zip(rows, ("the baseline", "the candidate"), strict=True)
+        _by_point(side, name, key_of) for side, name in zip(rows, ("the baseline", "the candidate"), strict=True)
     )
+    labels = _labels({key_of(row): row for side in reversed(rows) for row in reversed(side)})
     keys = list(before | after)
-    names = varying_fields([dict(key) for key in keys]) if keys else ()
-    return [Match(_label(dict(key), names), dict(key), before.get(key, {}), after.get(key, {})) for key in keys]
+    return [Match(labels[key], dict(key), before.get(key, {}), after.get(key, {})) for key in keys]
 
 
 def differing_fields(matches: Iterable[Match]) -> list[str]:
@@ -88,32 +93,63 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(row: Row, *, by_threads: bool) -> _Key:
+def _matching(sides: Sequence[Sequence[Row]]) -> Callable[[Row], _Key]:
+    """What the runs of two tables are matched by; a digest that does not count is None in it."""
+    threads = ("threads",) if any(_differ_in_threads_alone(side) for side in sides) else ()
+    contents: dict[tuple[_Key, str], tuple[set[str | None], set[str | None]]] = {}
+    for place, side in enumerate(sides):
+        for row in side:
+            for digest in _WHERE_KNOWN:
+                contents.setdefault((_key(row, *threads), digest), (set(), set()))[place].add(row[digest])
+
+    def counts(key: _Key, digest: str) -> bool:
+        before, after = contents[key, digest]
+        several_in_one = max(len(before), len(after)) > 1
+        return several_in_one or before == after or (digest == "embedding_sha1" and None not in before | after)
+
+    def key_of(row: Row) -> _Key:
+        key = _key(row, *threads)
+        return (*key, *((digest, row[digest] if counts(key, digest) else None) for digest in _WHERE_KNOWN))
+
+    return key_of
+
+
+def _key(row: Row, *more: str) -> _Key:
+    """The settings of `row` that tell points apart, with `more` of its columns."""
     settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
     if settings["embed_size"] is None and settings["embedding"] == "random":
         settings["embed_size"] = settings["hidden_size"]
     settings |= {"device": unnumbered(str(row["device"])), "dataset_sha1": row["dataset_sha1"]}
-    if by_threads:
-        settings["threads"] = row["threads"]
-    return tuple(settings.items())
+    return (*settings.items(), *((name, row[name]) for name in more))
 
 
 def _differ_in_threads_alone(rows: Iterable[Row]) -> bool:
-    without, within = ({(_key(row, by_threads=flag), row["seed"]) for row in rows} for flag in (False, True))
+    without, within = ({(_key(row, *_WHERE_KNOWN, *more), row["seed"]) for row in rows} for more in ((), ("threads",)))
     return len(without) < len(within)
 
 
-def _by_point(rows: Iterable[Row], name: str, *, by_threads: bool) -> _Points:
+def _by_point(rows: Iterable[Row], name: str, key_of: Callable[[Row], _Key]) -> _Points:
     points: _Points = {}
     for row in rows:
-        runs = points.setdefault(_key(row, by_threads=by_threads), {})
+        runs = points.setdefault(key_of(row), {})
         other = runs.setdefault(row["seed"], row)
         if other is not row:
             ids = f"{other['run_id']} and {row['run_id']}"
-            raise UserError(f"{name} has two runs of one configuration and seed, {ids}; keep one of them")
+            raise UserError(
+                f"{name} has two runs of one configuration and seed, {ids}; keep one of them: the sweep's command with "
+                "--prune moves runs that it no longer contains out of its tables"
+            )
     return points
 
 
-def _label(settings: Row, names: Iterable[str]) -> str:
-    # Seven digits tell one corpus from another, as they do commits.
-    return " ".join(f"{name}={str(settings[name])[: 7 if name == 'dataset_sha1' else None]}" for name in names)
+def _labels(rows: Mapping[_Key, Row]) -> dict[_Key, str]:
+    """What tells each point from the others, by name; `rows` has a run of each."""
+    columns = (*DIGESTS, *DIGESTS.values())
+    told = {key: {"dataset": "", **dict(key), **{name: row[name] for name in columns}} for key, row in rows.items()}
+    names = Names(told.values())
+    shown = {
+        key: {name: names.shown(settings, name) for name in settings if name not in DIGESTS.values()}
+        for key, settings in told.items()
+    }
+    varying = varying_fields(list(shown.values())) if shown else ()
+    return {key: " ".join(f"{name}={settings[name]}" for name in varying) for key, settings in shown.items()}

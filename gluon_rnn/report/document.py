@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from gluon_rnn.config import unnumbered
+from gluon_rnn.contents import Names
 from gluon_rnn.measures import Measure, measures_of, scored_on
 from gluon_rnn.records import RunRecord, describe
 from gluon_rnn.report.answers import confusion_tables, prediction_table
@@ -62,13 +63,19 @@ def compose(findings: Findings) -> Document:
     of each; they are never averaged, and speeds are set against each other within a place only.
     """
     places = places_of(findings.rows)
+    names = Names(vars(row.record) for row in findings.rows)
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in findings.rows:
         groups.setdefault(scored_on(row.record), []).append(row)
     sections: list[Section] = []
     for key in sorted(groups, key=lambda key: tuple(map(str, key))):
-        sections += _Group(groups[key], places).sections()
+        sections += _Group(groups[key], places, names).sections()
     notes = list(findings.notes)
+    if names:
+        notes.append(
+            "Some corpora, word vectors or cells have one name and different contents: the first digits of their SHA-1 "
+            "stand behind it."
+        )
     if len(groups) > 1:
         notes.append(
             "There are several corpora, parts of one, ways to take its text apart, or objectives: a loss, or a "
@@ -96,11 +103,12 @@ def _summary(rows: Sequence[Row]) -> str:
 class _Group:
     """The part of a report on rows whose losses are of one and the same."""
 
-    def __init__(self, rows: Sequence[Row], places: Sequence[Place]) -> None:
+    def __init__(self, rows: Sequence[Row], places: Sequence[Place], names: Names) -> None:
         self.record = rows[0].record
+        self.corpus = names.shown(vars(self.record), "dataset")
         self.measures = measures_of(row.record.valid_accuracy for row in rows)
         self.loss = self.measures.loss
-        self.points = ranked(points_of(rows, places), self.loss.column)
+        self.points = ranked(points_of(rows, places, names), self.loss.column)
         self.names = varying(self.points)
         letters = {point.place.letter for point in self.points}
         self.places = [place for place in places if place.letter in letters]
@@ -144,7 +152,7 @@ class _Group:
 
     def _choice(self) -> Section:
         record = self.record
-        heading = f"Corpus {record.dataset or 'unknown'}, {_taken_as(record)}"
+        heading = f"Corpus {self.corpus or 'unknown'}, {_taken_as(record)}"
         notes = [self._training()]
         if record.max_eval_tokens:
             notes.append(f"Scored on the first {record.max_eval_tokens:,} tokens of validation and test only.")
@@ -629,7 +637,7 @@ def _network(point: Point) -> str:
 def _meaning(name: str) -> str:
     if name == "peak_mb":
         return "peak_gpu_mb on a GPU, else peak_rss_mb: 2**20 bytes"
-    extra = {"results": "the folder", "version": "of runs alike in all but their run_id, such as an own cell's source"}
+    extra = {"results": "the folder", "version": "of runs alike in all but their run_id"}
     return extra.get(name) or describe(name)
 
 

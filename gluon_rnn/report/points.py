@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from gluon_rnn.config import RunConfig, unnumbered, varying_fields
+from gluon_rnn.contents import DIGESTS, Names
 from gluon_rnn.measures import SCORED_ON
 from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord
@@ -101,8 +102,9 @@ class Point:
     """One configuration at one place, with a run for each seed.
 
     Attributes:
-        settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, and
-            ``version``, which counts runs that agree in all but their run_id, as when an own cell's source changed.
+        settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, where
+            vectors or an own cell of one name are several with a digest behind it, and ``version``, which counts runs
+            that agree in all but their run_id, as of an own cell in records that hold no digest of its sources.
         place: where it ran.
         rows: its runs, by seed.
         timed: the runs that its speeds and memory come from, where those are not its own.
@@ -169,19 +171,28 @@ def _letter(number: int) -> str:
     return (_letter(more - 1) if more else "") + chr(ord("A") + last)
 
 
-def points_of(rows: Iterable[Row], places: Sequence[Place]) -> list[Point]:
-    """`rows` gathered to points."""
+def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None = None) -> list[Point]:
+    """`rows` gathered to points: never runs of different contents, whatever these are called.
+
+    Args:
+        places: of all `rows`.
+        names: of whatever is shown together with the points; None: of them alone.
+    """
+    rows = list(rows)
+    shown = names or Names(vars(row.record) for row in rows)
     by_where = {(place.machine_id, place.device, place.device_name, place.threads): place for place in places}
-    names = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
+    fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
     gathered: dict[Any, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.record.seed, row.record.started_at, row.record.run_id)):
-        settings = (row.folder, *(getattr(row.record, name) for name in names))
-        version = seen[settings, _where(row), row.record.seed] = seen[settings, _where(row), row.record.seed] + 1
-        gathered.setdefault((_where(row), (*settings, version)), []).append(row)
+        record = vars(row.record)
+        settings = (row.folder, *(shown.shown(record, name) for name in fields))
+        where = (_where(row), *(record[digest] for digest in DIGESTS.values()))
+        version = seen[settings, where, row.record.seed] = seen[settings, where, row.record.seed] + 1
+        gathered.setdefault((where, (*settings, version)), []).append(row)
     return [
-        Point(dict(zip(("results", *names, "version"), settings, strict=True)), by_where[where], tuple(group))
-        for (where, settings), group in gathered.items()
+        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[where], tuple(group))
+        for ((where, *_), settings), group in gathered.items()
     ]
 
 

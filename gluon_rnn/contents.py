@@ -1,0 +1,45 @@
+"""What a corpus, word vectors or a user's own cell is, behind a name that may come to stand for several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: The columns of names, each with the column of the SHA-1 of what the name stands for.
+DIGESTS = {"dataset": "dataset_sha1", "embedding": "embedding_sha1", "cell": "cell_sha1"}
+
+#: Enough to tell one content from another, as they are for Git's commits.
+_SHOWN_DIGITS = 7
+
+
+class Names:
+    """How people are shown a name: with the first digits of its digest where it stands for several contents.
+
+    Args:
+        rows: everything that is shown together, with the columns of `DIGESTS`.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        contents: dict[tuple[str, Any], set[str | None]] = {}
+        for row in rows:
+            for column, digest in DIGESTS.items():
+                contents.setdefault((column, row[column]), set()).add(row[digest])
+        self._shared = {name for name, found in contents.items() if len(found) > 1}
+
+    def __bool__(self) -> bool:
+        """Whether any name stands for several contents."""
+        return bool(self._shared)
+
+    def suffix(self, row: Mapping[str, Any], column: str) -> str:
+        """``@1a2b3c4`` behind the name in `column` of `row` where that is needed, else nothing.
+
+        ``@unknown`` behind that of a row of a version that did not record digests.
+        """
+        if (column, row[column]) not in self._shared:
+            return ""
+        return f"@{(row[DIGESTS[column]] or 'unknown')[:_SHOWN_DIGITS]}"
+
+    def shown(self, row: Mapping[str, Any], column: str) -> Any:
+        """What stands in any `column` of `row`, and its `suffix` where it has one."""
+        suffix = self.suffix(row, column) if column in DIGESTS else ""
+        return f"{row[column]}{suffix}" if suffix else row[column]
