@@ -278,7 +278,7 @@ class RunConfig(BaseModel):
     @field_validator("lr_steps")
     @classmethod
     def _known_steps(cls, value: str) -> str:
-        return " ".join(f"{epoch}:{rate:g}" for epoch, rate in parse_steps(value))
+        return " ".join(f"{epoch}:{_spelled(rate)}" for epoch, rate in parse_steps(value))
 
     @field_validator("device")
     @classmethod
@@ -373,6 +373,11 @@ def parse_steps(text: str) -> list[tuple[int, float]]:
     if any(after <= before for before, after in itertools.pairwise(epochs)):
         raise ValueError("its epochs must rise, from 2 on: the first epoch's rate is learning_rate")
     return steps
+
+
+def _spelled(number: float) -> str:
+    """The shortest usual spelling that reads back to the same number; run_ids are made of it."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def parse_device(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, run_id, varying_fields
+from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, parse_steps, run_id, varying_fields
 from gluon_rnn.errors import UserError
 
 CONTENT = {"corpus": "0123"}
@@ -127,6 +127,25 @@ def test_run_id_names_what_decides_the_result_and_nothing_else() -> None:
 def test_a_device_has_one_spelling(text: str, device: str, kind: str, count: int) -> None:
     config = RunConfig(device=text)
     assert (config.device, config.device_kind, len(config.devices)) == (device, kind, count)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2:0.001 5:1e-4", "2:0.001 5:0.0001"),
+        ("2:1e-05", "2:1e-05"),
+        ("2:20.0", "2:20"),
+        ("2:0.1234567890123456", "2:0.1234567890123456"),
+        ("2:1000000.5", "2:1000000.5"),
+        ("2:1e-7 3:1.2345678e-7", "2:1e-07 3:1.2345678e-07"),
+    ],
+)
+def test_a_later_rate_keeps_all_its_digits(given: str, kept: str) -> None:
+    """In the spelling that committed run_ids are made of."""
+    config = RunConfig(lr_steps=given)
+    assert config.lr_steps == kept
+    assert parse_steps(config.lr_steps) == parse_steps(given)
+    assert RunConfig(lr_steps=kept) == config
 
 
 def test_points_are_the_product_of_the_axes_in_order_without_repeats() -> None:
