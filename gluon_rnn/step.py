@@ -100,7 +100,12 @@ def backpropagate(
 
 
 def log_probabilities(
-    units: mx.nd.NDArray, weight: mx.nd.NDArray, bias: mx.nd.NDArray, precision: Precision = PRECISIONS["float32"]
+    units: mx.nd.NDArray,
+    weight: mx.nd.NDArray,
+    bias: mx.nd.NDArray,
+    precision: Precision = PRECISIONS["float32"],
+    *,
+    out: mx.nd.NDArray | None = None,
 ) -> mx.nd.NDArray:
     """The log-softmax of the decoder: (targets, classes), the one array of that size that is made.
 
@@ -108,9 +113,10 @@ def log_probabilities(
         units: what enters the decoder, (targets, units), lowered by `precision`.
         weight: (classes, units), lowered likewise; the classes of a language model are the vocabulary.
         bias: (classes,).
+        out: where they are to be; None: in a new array.
     """
     # The bias of every row first, since a product can add to what is there: a pass over the logits less.
-    array = mx.nd.dot(mx.nd.ones((units.shape[0], 1), ctx=bias.context), bias.reshape((1, -1)))
+    array = mx.nd.dot(mx.nd.ones((units.shape[0], 1), ctx=bias.context), bias.reshape((1, -1)), out=out)
     precision.multiply(units, weight, array, transpose_b=True)
     return mx.nd.log_softmax(array, out=array)
 
