@@ -49,40 +49,49 @@ class LossTotal:
 
 @dataclass(frozen=True)
 class Lap:
-    """A timed stretch of training: so many steps over so many tokens in so many seconds."""
+    """A timed stretch of training: so many steps over so many tokens in so many seconds.
+
+    Attributes:
+        steps: training steps in it.
+        tokens: tokens read in it.
+        seconds: how long it took.
+        sitting: number of the run's `Sitting` that timed it, counted from 1; None where that is not known.
+    """
 
     steps: int
     tokens: int
     seconds: float
+    sitting: int | None = None
 
 
 @dataclass
 class Stopwatch:
-    """Times stretches of work that a device does asynchronously.
+    """Times stretches of work that a device does asynchronously; what lies between two stretches is not timed.
 
     Attributes:
         synchronise: returns when the device has done all it was given.
         clock: seconds, monotonic.
-        laps: what was timed, in order.
+        paused_seconds: seconds that passed between stretches.
     """
 
     synchronise: Callable[[], None]
     clock: Callable[[], float] = time.perf_counter
-    laps: list[Lap] = field(default_factory=list)
-    _since: float = 0.0
+    paused_seconds: float = 0.0
+    _started: float = 0.0
+    _stopped: float | None = None
 
-    def restart(self) -> None:
-        """Leave out everything since the last lap (warm-up, evaluation)."""
+    def start(self) -> None:
+        """Begin a stretch once the device has finished what came before."""
         self.synchronise()
-        self._since = self.clock()
+        self._started = self.clock()
+        if self._stopped is not None:
+            self.paused_seconds += self._started - self._stopped
 
-    def lap(self, *, steps: int, tokens: int) -> Lap:
-        """End a stretch of `steps` and `tokens`, and start the next."""
+    def stop(self) -> float:
+        """End the stretch once the device has finished it; its seconds."""
         self.synchronise()
-        now = self.clock()
-        self.laps.append(Lap(steps, tokens, now - self._since))
-        self._since = now
-        return self.laps[-1]
+        self._stopped = self.clock()
+        return self._stopped - self._started
 
 
 def tokens_per_second(laps: list[Lap]) -> float | None:
@@ -153,6 +162,49 @@ class EpochResult:
         Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, measured as test_loss is")] = None
+    sitting: Annotated[
+        int | None,
+        Field(
+            description="which of the run's worker processes trained the epoch, counted from 1; speeds of two of them "
+            "compare only where both had the same machine, device, threads, BLAS and settings (`sittings` in "
+            "record.json); empty in rows of earlier versions"
+        ),
+    ] = None
+    threads: Annotated[int | None, Field(description="CPU threads of that process; empty where they are not known")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What one worker process did of a run: a run that was stopped and resumed has several.
+
+    What is not known, of a process of an earlier version for example, is None.
+    """
+
+    started_at: Annotated[str | None, Field(description="start of the process, UTC, ISO 8601")] = None
+    seconds: Annotated[
+        float, Field(description="how long it worked; if it was cut short, until its last checkpoint")
+    ] = 0.0
+    host: Annotated[str | None, Field(description="the machine's own name")] = None
+    machine_id: Annotated[str | None, Field(description="as in runs.csv")] = None
+    device: Annotated[str | None, Field(description="as in runs.csv")] = None
+    device_name: Annotated[str | None, Field(description="as in runs.csv")] = None
+    threads: Annotated[int | None, Field(description="as in runs.csv")] = None
+    blas: Annotated[str | None, Field(description="as in runs.csv")] = None
+    environment: Annotated[str | None, Field(description="as in runs.csv")] = None
+    mxnet_version: Annotated[str | None, Field(description="as in runs.csv")] = None
+    git_commit: Annotated[str | None, Field(description="as in runs.csv")] = None
+    peak_rss_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
+    peak_gpu_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
+
+    def is_comparable(self, other: Sitting) -> bool:
+        """Whether the speeds of both can be averaged: both ran on known hardware and software, and on the same."""
+        return self.machine_id is not None and self._decisive() == other._decisive()
+
+    def _decisive(self) -> tuple[object, ...]:
+        hardware = (self.machine_id, self.device, self.device_name, self.threads)
+        return (*hardware, self.blas, self.environment, self.mxnet_version, self.git_commit)
 
 
 @dataclass
@@ -161,9 +213,9 @@ class Progress:
 
     Attributes:
         history: the finished epochs.
-        laps: timed stretches of training, warm-up left out.
+        laps: timed stretches of training, warm-up and whatever is not training left out.
         steps: training steps done.
-        train_seconds: seconds in training, warm-up included, evaluation left out.
+        train_seconds: seconds in training, warm-up included, evaluation and log left out.
         evaluation_seconds: seconds in validation and test.
         last_epoch: losses of the epoch last trained in, finished or not.
         train_tokens: tokens read in one epoch.
@@ -175,6 +227,7 @@ class Progress:
         words_without_vector: of the vocabulary, where the embedding was given.
         predictions: of the best epoch, on the first sequences of test, or of validation where there is no test.
         confusion: of the best epoch on the same split, where the targets are labels.
+        sittings: the processes that have worked on the run, the present one last.
     """
 
     # Infinities survive the way to JSON and back.
@@ -195,11 +248,28 @@ class Progress:
     words_without_vector: int | None = None
     predictions: tuple[Prediction, ...] = ()
     confusion: Confusion | None = None
+    sittings: list[Sitting] = field(default_factory=list)
 
     @property
     def best(self) -> EpochResult | None:
         """The first epoch with the lowest validation loss."""
         return min(self.history, key=lambda epoch: epoch.valid_loss, default=None)
+
+    @property
+    def comparable_laps(self) -> list[Lap]:
+        """The laps whose speeds compare with the last sitting's: its own, and those of others in its environment."""
+        if not self.sittings:
+            return self.laps
+        last = self.sittings[-1]
+        numbers = {n for n, other in enumerate(self.sittings, 1) if other is last or other.is_comparable(last)}
+        return [lap for lap in self.laps if lap.sitting in numbers]
+
+    def resume(self, restored: Progress) -> None:
+        """Go on from `restored`, which earlier sittings came to, in this one's sitting."""
+        # Earlier versions kept no sittings; they worked for at least as long as they trained and evaluated.
+        unknown = Sitting(seconds=restored.train_seconds + restored.evaluation_seconds)
+        sittings = [*(restored.sittings or [unknown]), *self.sittings]
+        self.__dict__.update(restored.__dict__, sittings=sittings)
 
 
 def sequences_per_second(progress: Progress, tokens_per_second: float | None) -> float | None:

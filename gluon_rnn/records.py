@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
@@ -32,6 +32,7 @@ from gluon_rnn.metrics import (
     EpochResult,
     Prediction,
     Progress,
+    Sitting,
     perplexity,
     sequences_per_second,
     step_milliseconds,
@@ -198,25 +199,43 @@ class RunRecord(RunConfig):
     train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
     valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
     test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
-    tokens_per_second: Annotated[float | None, Field(description="training tokens a second, warm-up left out")] = None
+    tokens_per_second: Annotated[
+        float | None,
+        Field(
+            description="training tokens a second, warm-up left out; like the three columns after it, of a resumed run "
+            "where its last process was, and empty if nothing was timed there"
+        ),
+    ] = None
     sequences_per_second: Annotated[
         float | None, Field(description="sequences a second; a language model's are windows of bptt tokens")
     ] = None
     step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
     step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
     train_seconds: Annotated[
-        float | None, Field(description="seconds in training, warm-up included, evaluation left out")
+        float | None, Field(description="seconds in training, warm-up included, evaluation and log left out")
     ] = None
     evaluation_seconds: Annotated[float | None, Field(description="seconds in validation and test")] = None
     wall_seconds: Annotated[
-        float | None, Field(description="seconds of the worker's process; of a resumed run, of the last one only")
+        float | None,
+        Field(
+            description="seconds of the worker's process; of a resumed run, of all its processes, those that were cut "
+            "short until their last checkpoint (where times_resumed is empty: of the last process only)"
+        ),
+    ] = None
+    times_resumed: Annotated[
+        int | None,
+        Field(description="how often the run was stopped and resumed; empty in rows of earlier versions"),
     ] = None
     parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
     peak_rss_mb: Annotated[
-        float | None, Field(description="largest resident memory of the process, in 2**20 bytes")
+        float | None, Field(description="largest resident memory of the process, or of any of several, in 2**20 bytes")
     ] = None
     peak_gpu_mb: Annotated[
-        float | None, Field(description="memory held at the end on all GPUs of the run, in 2**20 bytes")
+        float | None,
+        Field(
+            description="largest use of all GPUs of the run that was seen at log intervals, after epochs and at the "
+            "end, by whomever, less what was in use before the run began, in 2**20 bytes"
+        ),
     ] = None
     device: Annotated[
         str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
@@ -234,8 +253,11 @@ class RunRecord(RunConfig):
     git_commit: str | None = None
     git_dirty: bool | None = None
     host: str
-    started_at: Annotated[str, Field(description="start of the run, UTC, ISO 8601")]
+    started_at: Annotated[str, Field(description="start of the run, if resumed of its last process, UTC, ISO 8601")]
     history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
+    sittings: Annotated[
+        tuple[Sitting, ...], Field(description="the processes that worked on the run; the row says where the last was")
+    ] = ()
     predictions: Annotated[
         tuple[Prediction, ...],
         Field(description="of the first sequences of test, or of validation where there is no test, at best_epoch"),
@@ -257,7 +279,7 @@ class RunRecord(RunConfig):
 
 
 #: What of a record has no column in ``runs.csv``.
-BESIDE_THE_TABLE = ("history", "predictions", "confusion")
+BESIDE_THE_TABLE = ("history", "sittings", "predictions", "confusion")
 
 
 def _columns() -> tuple[str, ...]:
@@ -299,14 +321,23 @@ def make_record(
     reason: str = "",
     started_at: str,
     wall_seconds: float,
-    blas: str | None = None,
-    environment: str | None = None,
-    peak_rss_mb: float | None = None,
-    peak_gpu_mb: float | None = None,
 ) -> RunRecord:
-    """The record of `job`, which ended as `status` having come to `progress`."""
+    """The record of `job`, which ended as `status` having come to `progress`.
+
+    Args:
+        job: as it was last tried.
+        progress: what it has come to; its last sitting is that of the last process.
+        status: how it ended.
+        reason: why, where that is not ok.
+        started_at: when the last process began, UTC, ISO 8601.
+        wall_seconds: how long the last process took.
+    """
     best = progress.best
-    speed = tokens_per_second(progress.laps)
+    laps = progress.comparable_laps
+    speed = tokens_per_second(laps)
+    # The last process may not have come to say how long it was at work.
+    *earlier, last = progress.sittings or [Sitting()]
+    sittings = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
     return RunRecord(
         **{
             **job.config.model_dump(),
@@ -334,18 +365,20 @@ def make_record(
         test_tokens_scored=progress.test_tokens_scored,
         tokens_per_second=speed,
         sequences_per_second=sequences_per_second(progress, speed),
-        step_ms_p50=step_milliseconds(progress.laps, 50),
-        step_ms_p95=step_milliseconds(progress.laps, 95),
+        step_ms_p50=step_milliseconds(laps, 50),
+        step_ms_p95=step_milliseconds(laps, 95),
         train_seconds=progress.train_seconds,
         evaluation_seconds=progress.evaluation_seconds,
-        wall_seconds=wall_seconds,
+        wall_seconds=sum(sitting.seconds for sitting in sittings),
+        times_resumed=len(earlier),
         parameters=progress.parameters,
-        peak_rss_mb=peak_rss_mb,
-        peak_gpu_mb=peak_gpu_mb,
-        blas=blas,
-        environment=environment,
+        peak_rss_mb=max((mb for s in sittings if (mb := s.peak_rss_mb) is not None), default=None),
+        peak_gpu_mb=max((mb for s in sittings if (mb := s.peak_gpu_mb) is not None), default=None),
+        blas=last.blas,
+        environment=last.environment,
         started_at=started_at,
         history=tuple(progress.history),
+        sittings=sittings,
         predictions=progress.predictions,
         confusion=progress.confusion,
     )
@@ -541,7 +574,8 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def load_epochs(path: Path | str) -> pd.DataFrame:
     """A sweep's ``epochs.csv``, as `load_results`."""
-    dtypes = {name: "Int64" if name == "epoch" else "float64" for name in EPOCH_COLUMNS} | {"run_id": "string"}
+    dtypes = {name: _dtype(annotation) for name, annotation in get_type_hints(EpochResult).items()}
+    dtypes["run_id"] = "string"
     return _load(path, "epochs.csv", dtypes, needed=("run_id",))
 
 

@@ -21,9 +21,11 @@ from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.metrics import (
     Confusion,
     EpochResult,
+    Lap,
     LossTotal,
     Prediction,
     Progress,
+    Sitting,
     Stopwatch,
     tokens_per_second,
 )
@@ -283,7 +285,7 @@ class Interval:
 
 
 class _Meter:
-    """Counts and times the steps of one epoch as their losses arrive."""
+    """Counts and times the steps of one epoch as their losses arrive, but not what is done with them."""
 
     def __init__(
         self,
@@ -305,7 +307,7 @@ class _Meter:
         self._on_interval = on_interval
         self._step = 0
         self._since_report = LossTotal()
-        self.first_lap = len(stopwatch.laps)
+        self.first_lap = len(progress.laps)
         progress.last_epoch = LossTotal()
 
     def due(self, step: int) -> bool:
@@ -314,6 +316,7 @@ class _Meter:
 
     def count(self, losses: np.ndarray[Any, Any], batches: Sequence[Batch]) -> None:
         """Take in the mean losses of the steps since the last call, and what they were of."""
+        seconds = self._stopwatch.stop()
         tokens = sum(batch.tokens for batch in batches)
         targets = np.array([batch.targets for batch in batches])
         nats = float(losses @ targets)
@@ -322,13 +325,13 @@ class _Meter:
         self._progress.last_epoch.add(nats, int(targets.sum()))
         self._since_report.add(nats, int(targets.sum()))
         speed = None
-        if self._step <= self._warmup_steps:
-            self._stopwatch.restart()
-        else:
-            speed = tokens_per_second([self._stopwatch.lap(steps=len(losses), tokens=tokens)])
+        if self._step > self._warmup_steps:
+            self._progress.laps.append(Lap(len(losses), tokens, seconds, len(self._progress.sittings)))
+            speed = tokens_per_second(self._progress.laps[-1:])
         if self._step % self._log_interval == 0:
             self._on_interval(Interval(self._epoch, self._step, self._steps, self._since_report.mean, speed))
             self._since_report = LossTotal()
+        self._stopwatch.start()
 
 
 def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
@@ -377,18 +380,23 @@ def fit(
     vectors: np.ndarray[Any, Any] | None = None,
     checkpoint: CheckpointDirectory | None = None,
     on_interval: Callable[[Interval], None] = lambda interval: None,
+    before_checkpoint: Callable[[], None] = lambda: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train and evaluate as `config` says.
 
     Args:
         contexts: the devices, of one kind. Several share each batch, and the first evaluates.
-        progress: filled in as training goes, so that a run cut short keeps what it had.
+        progress: filled in as training goes, so that a run cut short keeps what it had. Its last sitting is this
+            process's; one of which nothing is known is added where there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
-        on_interval: called at each log interval.
+        on_interval: called at each log interval; like the other callbacks, it is in no timing of training.
+        before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
             improved.
+        clock: seconds, monotonic.
 
     Raises:
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
@@ -403,6 +411,8 @@ def fit(
     trainer = gluon.Trainer(
         trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
     )
+    if not progress.sittings:
+        progress.sittings.append(Sitting())
     progress.train_tokens = objective.train_tokens
     progress.train_sequences = objective.train_sequences
     progress.vocab_size = len(objective.tokens)
@@ -410,12 +420,12 @@ def fit(
     warmup_steps = config.warmup_steps
 
     def train(epoch: int) -> _Meter:
-        started = time.perf_counter()
+        started = clock()
         seed_epoch(config.seed, epoch)
         drawn = objective.training()
         steps = len(drawn) if config.max_steps is None else config.warmup_steps + config.max_steps
         batches = islice(cycle(drawn), steps)
-        stopwatch = Stopwatch(mx.nd.waitall, laps=progress.laps)
+        stopwatch = Stopwatch(mx.nd.waitall, clock)
         meter = _Meter(
             progress,
             stopwatch,
@@ -425,7 +435,7 @@ def fit(
             warmup_steps=warmup_steps,
             on_interval=on_interval,
         )
-        stopwatch.restart()
+        stopwatch.start()
         try:
             train_epoch(
                 model,
@@ -441,7 +451,7 @@ def fit(
             progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
             raise Diverged(f"{error} of epoch {epoch}") from None
         finally:
-            progress.train_seconds += time.perf_counter() - started
+            progress.train_seconds += clock() - started - stopwatch.paused_seconds
         return meter
 
     if config.max_steps is not None:
@@ -449,12 +459,12 @@ def fit(
         return
 
     if checkpoint and (restored := checkpoint.restore(model, trainer)):
-        progress.__dict__.update(restored.__dict__)
+        progress.resume(restored)
 
     def score(batches: Sequence[Batch]) -> Score:
-        started = time.perf_counter()
+        started = clock()
         found = evaluate(model, batches, carries_state=objective.carries_state, counts_correct=objective.counts_correct)
-        progress.evaluation_seconds += time.perf_counter() - started
+        progress.evaluation_seconds += clock() - started
         return found
 
     while not is_finished(progress, config):
@@ -487,8 +497,11 @@ def fit(
             seconds=progress.train_seconds - before,
             valid_accuracy=valid.accuracy,
             test_accuracy=test.accuracy if test else None,
+            sitting=len(progress.sittings),
+            threads=progress.sittings[-1].threads,
         )
         progress.history.append(result)
+        before_checkpoint()
         if checkpoint:
             checkpoint.save(model, trainer, progress)
         on_epoch(result)

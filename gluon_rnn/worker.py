@@ -10,17 +10,19 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import resource
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gluon_rnn.files import seal, write_atomically
-from gluon_rnn.metrics import EpochResult, Progress, perplexity, sequences_per_second, tokens_per_second
+from gluon_rnn.memory import PeakGpuMemory, gpu_memory_reader, peak_rss_mb
+from gluon_rnn.metrics import EpochResult, Progress, Sitting, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.own_cells import source_sha1
 from gluon_rnn.records import VOCABULARY, Job, LiveProgress, Status, make_record, tidy, write_epochs, write_record
 from gluon_rnn.runtime import blas_in_use, recorded_environment, tells_want_of_memory
@@ -33,31 +35,34 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _EXAMPLES_SHOWN = 3
 
 
-def main(directory: Path, parent: int | None = None) -> int:
+def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[], float | None] | None = None) -> int:
     """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there.
 
     Args:
         directory: of the run.
         parent: the process to die with, which started this one; None: whichever did.
+        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: the driver does.
     """
     _die_with(os.getppid() if parent is None else parent)
-    started, started_at = time.monotonic(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     job = Job.model_validate_json((directory / "config.json").read_bytes())
     progress = Progress()
-    status, reason = _run(job, directory, progress)
-    on_gpu = job.config.device_kind == "gpu" and status != "failed"
+    if job.config.device_kind != "gpu":
+        gpu_memory = None
+    elif gpu_memory is None:
+        gpu_memory = gpu_memory_reader()
+    gauge = _Gauge(job, progress, gpu_memory)
+    status, reason = _run(job, directory, progress, gauge)
+    gauge.read()
     write_epochs(directory, job.run_id, progress.history)
+    sitting = progress.sittings[-1]
+    assert sitting.started_at is not None
     record = make_record(
         job,
         progress,
         status=status,
         reason=reason,
-        started_at=started_at,
-        wall_seconds=time.monotonic() - started,
-        blas=blas_in_use(),
-        environment=" ".join(f"{name}={value}" for name, value in recorded_environment().items()),
-        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        peak_gpu_mb=_gpu_memory_mb(len(job.config.devices)) if on_gpu else None,
+        started_at=sitting.started_at,
+        wall_seconds=sitting.seconds,
     )
     write_record(directory, record)
     # Not before: a run killed in between would have neither result nor checkpoint.
@@ -66,7 +71,47 @@ def main(directory: Path, parent: int | None = None) -> int:
     return 0 if status in ("ok", "diverged") else 1
 
 
-def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
+class _Gauge:
+    """Begins this process's sitting, the last of `progress`, and keeps its seconds and its memory up to date.
+
+    Args:
+        job: what is run.
+        progress: of the run.
+        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: it runs on none.
+    """
+
+    def __init__(self, job: Job, progress: Progress, gpu_memory: Callable[[], float | None] | None) -> None:
+        self._began = time.monotonic()
+        self._progress = progress
+        self._gpu = PeakGpuMemory(gpu_memory) if gpu_memory else None
+        sitting = Sitting(
+            started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            host=job.origin.host,
+            machine_id=job.origin.machine_id,
+            device=job.config.device,
+            device_name=job.origin.device_name,
+            threads=job.threads,
+            environment=" ".join(f"{name}={value}" for name, value in recorded_environment().items()),
+            mxnet_version=job.origin.mxnet_version,
+            git_commit=job.origin.git_commit,
+        )
+        progress.sittings.append(sitting)
+
+    def read(self) -> None:
+        """Look at the clock and the memory; the device must be idle, and MXNet imported if it can be."""
+        if self._gpu:
+            self._gpu.sample()
+        sitting = self._progress.sittings[-1]
+        self._progress.sittings[-1] = replace(
+            sitting,
+            seconds=time.monotonic() - self._began,
+            blas=sitting.blas or blas_in_use(),
+            peak_rss_mb=peak_rss_mb(),
+            peak_gpu_mb=self._gpu.mb if self._gpu else None,
+        )
+
+
+def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
     """Train, and say how it ended; no exception leaves, so that a record always comes of it."""
     try:
         # Here, not above: a broken installation is a failed run with a reason, too.
@@ -105,7 +150,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
         if job.vectors:
             vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
             _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
-        log = _Log(job, directory, progress)
+        log = _Log(job, directory, progress, gauge)
         # The corpus may be gone when the parameters are used.
         write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
         try:
@@ -117,6 +162,7 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
                 vectors=vectors,
                 checkpoint=CheckpointDirectory(directory),
                 on_interval=log.interval,
+                before_checkpoint=gauge.read,
                 on_epoch=log.epoch,
             )
         except Diverged as error:
@@ -137,10 +183,11 @@ def _run(job: Job, directory: Path, progress: Progress) -> tuple[Status, str]:
 class _Log:
     """The run's log, in the notebook's lines, and ``progress.json``, which the sweep and ``status`` read."""
 
-    def __init__(self, job: Job, directory: Path, progress: Progress) -> None:
+    def __init__(self, job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> None:
         self._job = job
         self._directory = directory
         self._progress = progress
+        self._gauge = gauge
         self._write("starting")
 
     def interval(self, interval: Interval) -> None:
@@ -181,8 +228,8 @@ class _Log:
         )
 
     def total(self) -> None:
-        """The last line: throughput of the whole run."""
-        _say(f"total training throughput {self._speed(tokens_per_second(self._progress.laps))}")
+        """The last line: throughput of the whole run, or of its part that this process's environment trained."""
+        _say(f"total training throughput {self._speed(tokens_per_second(self._progress.comparable_laps))}")
 
     @property
     def _epochs(self) -> int:
@@ -195,6 +242,7 @@ class _Log:
         return f"{sequences:,.1f} sequences/s, {tokens_per_second:,.0f} tokens/s"
 
     def _write(self, doing: str, **values: float | None) -> None:
+        self._gauge.read()
         live = LiveProgress(doing=doing, progress=self._progress, **values)
         write_atomically(self._directory / "progress.json", live.model_dump_json())
 
@@ -205,13 +253,6 @@ def _scored(loss: float, perplexity: float, accuracy: float | None) -> str:
 
 def _say(line: str) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
-
-
-def _gpu_memory_mb(gpus: int) -> float:
-    """Memory in use on the GPUs of the run, which has them alone; MXNet's pools keep what they once took: the peak."""
-    import mxnet as mx
-
-    return sum(float(total - free) for free, total in map(mx.context.gpu_memory_info, range(gpus))) / 2**20
 
 
 def _take_faults_back() -> None:

@@ -167,6 +167,7 @@ def test_the_columns_of_a_run_agree_with_each_other(mixed: Mixed) -> None:
     for cell in ("lstm", "own_cells:OwnCell"):
         row = mixed.row(cell)
         epochs = mixed.epochs[mixed.epochs["run_id"] == row["run_id"]].set_index("epoch")
+        assert (row["times_resumed"], set(epochs["sitting"]), set(epochs["threads"])) == (0, {1}, {row["threads"]})
         assert (row["schema_version"], row["dataset"], row["dataset_sha1"]) == (2, "[red]x", corpus.sha1)
         assert row["vocab_size"] == len(words)
         windows = (corpus.train_tokens // 4 - 1) // 5
@@ -191,7 +192,8 @@ def test_the_columns_of_a_run_agree_with_each_other(mixed: Mixed) -> None:
         assert row["train_seconds"] > 0
         assert row["evaluation_seconds"] > 0
         assert row["train_seconds"] + row["evaluation_seconds"] < row["wall_seconds"] < 300
-        assert 50 < row["peak_rss_mb"] < 4000
+        # MXNet alone takes more than the one. That it is no other process's is in test_worker.py.
+        assert 100 < row["peak_rss_mb"] < 1500
         assert pd.isna(row["peak_gpu_mb"])
 
 

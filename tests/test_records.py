@@ -8,14 +8,16 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import seal
-from gluon_rnn.metrics import Confusion, EpochResult, Lap, LossTotal, Prediction, Progress
+from gluon_rnn.metrics import Confusion, EpochResult, Lap, LossTotal, Prediction, Progress, Sitting
 from gluon_rnn.records import (
     COLUMNS,
     Job,
@@ -164,6 +166,55 @@ def test_a_run_that_came_to_nothing_has_empty_columns(small_corpus: CorpusFiles)
     empty = {name for name in COLUMNS if getattr(record, name) is None}
     assert empty >= {"best_epoch", "train_perplexity", "valid_loss", "test_perplexity", "tokens_per_second"}
     assert (record.epochs_run, record.steps, record.reason) == (0, 0, "why")
+    assert (record.times_resumed, record.wall_seconds) == (0, 1.0)
+
+
+def resumed(threads: int, *, seconds: float, gb: float | None = None, **facts: Any) -> Sitting:
+    """What one process did of a run that was resumed, on `threads`."""
+    return Sitting(
+        started_at=f"2024-01-0{threads}T00:00:00+00:00",
+        machine_id="f" * 12,
+        threads=threads,
+        seconds=seconds,
+        peak_rss_mb=None if gb is None else gb * 1024,
+        **facts,
+    )
+
+
+def test_the_row_of_a_resumed_run_is_of_where_it_ran_last(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [replace(epoch(n, 5.0 - n), sitting=n, threads=threads) for n, threads in ((1, 1), (2, 2), (3, 1))]
+    progress = Progress(
+        history=history,
+        laps=[Lap(2, 40, 1.0, 1), Lap(2, 40, 100.0, 2), Lap(1, 20, 4.0, 3), Lap(7, 140, 1.0)],
+        train_tokens=80,
+        train_sequences=16,
+        sittings=[
+            resumed(1, seconds=50.0, gb=3.0, blas="b", environment="E=1"),
+            resumed(2, seconds=600.0, gb=1.0, blas="b", environment="E=1"),
+            resumed(1, seconds=0.5, gb=2.0, blas="b", environment="E=1"),
+        ],
+    )
+    record = make_record(make_job(small_corpus), progress, status="ok", started_at="now", wall_seconds=1.5)
+    # Of both on one thread.
+    assert (record.tokens_per_second, record.sequences_per_second) == (12.0, 12.0 * 16 / 80)
+    assert (record.step_ms_p50, record.step_ms_p95) == (500.0, 4000.0)
+    assert (record.threads, record.blas, record.environment, record.times_resumed) == (1, "b", "E=1", 2)
+    assert (record.wall_seconds, record.peak_rss_mb, record.peak_gpu_mb) == (651.5, 3072.0, None)
+    assert (record.started_at, record.sittings[0].started_at) == ("now", "2024-01-01T00:00:00+00:00")
+    assert [sitting.seconds for sitting in record.sittings] == [50.0, 600.0, 1.5]
+    assert read_record(keep(tmp_path, record, history)) == record
+    write_tables(tmp_path, [record])
+    assert load_results(tmp_path).loc[0, "times_resumed"] == 2
+    epochs = load_epochs(tmp_path)
+    assert (epochs["sitting"].tolist(), epochs["threads"].tolist()) == ([1, 2, 3], [1, 2, 1])
+
+
+def test_where_nothing_was_timed_last_there_is_no_speed(small_corpus: CorpusFiles) -> None:
+    progress = Progress(laps=[Lap(2, 40, 1.0, 1)], sittings=[resumed(1, seconds=9.0), resumed(2, seconds=0.1)])
+    record = make_record(make_job(small_corpus), progress, status="ok", started_at="now", wall_seconds=1.0)
+    speeds = ("tokens_per_second", "sequences_per_second", "step_ms_p50", "step_ms_p95")
+    assert [getattr(record, name) for name in speeds] == [None] * 4
+    assert record.wall_seconds == 10.0
 
 
 def test_a_divergence_keeps_its_infinity_and_the_epochs_before(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -274,6 +325,7 @@ def test_a_record_holds_no_path_of_a_folder_corpus(
     assert list(json.loads((directory / "record.json").read_text())) == [
         *COLUMNS,
         "history",
+        "sittings",
         "predictions",
         "confusion",
         "sha256",

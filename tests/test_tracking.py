@@ -273,7 +273,7 @@ def test_a_run_has_its_settings_its_outcome_and_its_origin(
         *("vocab_size", "epochs_run", "steps", "best_epoch", "train_perplexity", "valid_loss_nats_per_token"),
         *("valid_perplexity", "test_loss_nats_per_token", "test_perplexity", "train_tokens", "tokens_per_second"),
         *("sequences_per_second", "step_ms_p50", "step_ms_p95", "train_seconds", "evaluation_seconds", "wall_seconds"),
-        "parameters",
+        *("parameters", "times_resumed"),
     }
     assert place.tags(job.run_id) == {
         "run_id": job.run_id,

@@ -6,9 +6,12 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import gluonnlp
@@ -18,17 +21,20 @@ import pytest
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 from mxnet import autograd, gluon
 
-from gluon_rnn.batches import columns, training_windows
+from gluon_rnn.batches import Batch, columns, training_windows
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import RunConfig
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.metrics import EpochResult, Progress
+from gluon_rnn.files import seal, unseal
+from gluon_rnn.metrics import EpochResult, Progress, tokens_per_second
 from gluon_rnn.models import build_model
+from gluon_rnn.records import make_record
 from gluon_rnn.training import (
     Diverged,
     Interval,
+    Score,
     evaluate,
     fit,
     is_finished,
@@ -36,6 +42,7 @@ from gluon_rnn.training import (
     train_epoch,
 )
 from tests.conftest import small_config
+from tests.test_records import make_job
 
 CPU = mx.cpu()
 
@@ -131,6 +138,13 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
+#: Columns that the clock decides.
+TIMED = {
+    *("tokens_per_second", "sequences_per_second", "step_ms_p50", "step_ms_p95"),
+    *("train_seconds", "evaluation_seconds"),
+}
+
+
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     "settings",
@@ -178,6 +192,20 @@ def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_a
     with contextlib.suppress(Stopped):
         fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
     return progress
+
+
+class CountingClock:
+    """A second passes each time it is read, and as much as `advance` is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def losses(progress: Progress) -> list[tuple[float, ...]]:
@@ -240,6 +268,25 @@ def test_the_other_optimizers_learn_and_resume_to_the_same_bits(
     run(config, small, tmp_path, stop_after=1)
     assert losses(run(config, small, tmp_path)) == losses(whole)
     assert whole.history[1].train_loss < whole.history[0].train_loss
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_and_lends_no_speed(small: Corpus, tmp_path: Path) -> None:
+    """It says neither who trained an epoch, nor where a lap was timed."""
+    config = small_config(epochs=3)
+    whole = run(config, small)
+    before = run(config, small, tmp_path, stop_after=1)
+    state = tmp_path / "checkpoint" / "state.json"
+    content = unseal(state.read_bytes())
+    del content["progress"]["sittings"]
+    for entry in (*content["progress"]["laps"], *content["progress"]["history"]):
+        del entry["sitting"]
+        entry.pop("threads", None)
+    state.write_text(seal(content))
+    resumed = run(config, small, tmp_path)
+    assert losses(resumed) == losses(whole)
+    assert [epoch.sitting for epoch in resumed.history] == [None, 2, 2]
+    assert resumed.sittings[0].seconds == before.train_seconds + before.evaluation_seconds
+    assert [lap.sitting for lap in resumed.laps] == [None] * len(before.laps) + [2] * len(resumed.comparable_laps)
 
 
 def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameters(
@@ -369,6 +416,58 @@ def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
 
 
 @pytest.mark.numerical
+def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
+    model = build_model(small_config(hidden_size=12), len(small.vocab), CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
+    batches = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    assert any(share.weights is not None for batch in batches for share in batch.shares), "a padded tail is meant"
+
+    def score(targets: int) -> Score:
+        return evaluate(model, batches, counts_correct=True, logits_in_a_block=targets * len(small.vocab))
+
+    whole = score(21)
+    assert score(10**6).loss == whole.loss
+    for targets in (0, 1, 4, 20):
+        found = score(targets)
+        assert found.loss.nats == pytest.approx(whole.loss.nats, rel=1e-6)
+        assert found.loss.tokens == whole.loss.tokens
+        assert found.likeliest is not None
+        assert whole.likeliest is not None
+        assert found.likeliest.tolist() == whole.likeliest.tolist()
+
+
+#: Prints the peak memory after evaluation in one block a batch, and after evaluation in eight.
+PEAKS = """
+import mxnet as mx
+import numpy as np
+from gluon_rnn.batches import columns
+from gluon_rnn.memory import peak_rss_mb
+from gluon_rnn.models import build_model
+from gluon_rnn.training import evaluate
+from tests.conftest import small_config
+
+words, targets = 20_000, 100
+model = build_model(small_config(), words, mx.cpu())
+for steps in (5, 40):
+    batches = columns(np.arange(20 * steps * 2 + 1) % words, bptt=steps, batch_size=20, contexts=[mx.cpu()])
+    assert [batch.targets for batch in batches] == [20 * steps] * 2
+    evaluate(model, batches, logits_in_a_block=targets * words)
+    print(peak_rss_mb())
+"""
+
+
+def test_evaluation_holds_one_block_of_logits_at_a_time() -> None:
+    """In a process of its own, whose peak is evaluation's."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    one_block, eight_blocks = map(float, done.stdout.split())
+    # A block is 8 MB, so that eight at once are 56 MB more.
+    assert eight_blocks - one_block < 8
+
+
+@pytest.mark.numerical
 def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) -> None:
     """One window of ten steps and two of five have the same losses at rate zero, and different gradients."""
     found, gradients = {}, {}
@@ -401,16 +500,36 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
     windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     batches: list[tuple[int, int]] = []
-    train_epoch(
-        model,
-        windows[:11],
-        trainer,
-        clip=0.25,
-        carries_state=True,
-        synchronise_at=lambda step: step % 4 == 0,
-        on_losses=lambda values, since: batches.append((len(values), len(since))),
-    )
+    taken, waits = 0, []
+    # Whatever waits for a device in Python ends in one of these.
+    waiting = {function.__code__ for function in (mx.nd.NDArray.asnumpy, mx.nd.NDArray.wait_to_read, mx.nd.waitall)}
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code in waiting:
+            waits.append(taken)
+
+    def draw() -> Iterator[Batch]:
+        nonlocal taken
+        for window in windows[:11]:
+            taken += 1
+            yield window
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        train_epoch(
+            model,
+            draw(),
+            trainer,
+            clip=0.25,
+            carries_state=True,
+            synchronise_at=lambda step: step % 4 == 0,
+            on_losses=lambda values, since: batches.append((len(values), len(since))),
+        )
+    finally:
+        sys.setprofile(before)
     assert batches == [(4, 4), (4, 4), (3, 3)]
+    assert waits == [4, 8, 11]
 
 
 @pytest.mark.numerical
@@ -440,9 +559,24 @@ def test_clipping_bounds_the_step(small: Corpus) -> None:
 
 
 @pytest.mark.numerical
-def test_the_log_interval_decides_no_bit(small: Corpus) -> None:
-    reference = run(small_config(dropout=0.3, log_interval=1), small)
-    assert losses(run(small_config(dropout=0.3, log_interval=7), small)) == losses(reference)
+def test_the_log_interval_decides_no_bit(small: Corpus, small_corpus: CorpusFiles, tmp_path: Path) -> None:
+    def everything(log_interval: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        directory = tmp_path / str(log_interval)
+        directory.mkdir()
+        config = {"dropout": 0.3, "optimizer": "adam", "learning_rate": 0.05, "log_interval": log_interval}
+        progress = run(small_config(**config), small, directory)
+        record = make_record(
+            make_job(small_corpus, **config), progress, status="ok", started_at="now", wall_seconds=1.0
+        ).model_dump(exclude=TIMED | {"log_interval"})
+        for epoch in record["history"]:
+            del epoch["tokens_per_second"], epoch["seconds"]
+        arrays = [*(directory / "checkpoint").glob("epoch-*"), directory / "best.params"]
+        return record, {path.name: path.read_bytes() for path in arrays}
+
+    record, arrays = everything(1)
+    assert set(arrays) == {"epoch-2.params", "epoch-2.states", "best.params"}
+    for log_interval in (7, 200):
+        assert everything(log_interval) == (record, arrays)
 
 
 @pytest.mark.numerical
@@ -468,6 +602,46 @@ def test_warm_up_is_left_out_of_the_timing(small: Corpus) -> None:
     assert sum(lap.tokens for lap in progress.laps) == (2 * steps - 6) * 20
     assert sum(lap.seconds for lap in progress.laps) < progress.train_seconds
     assert progress.history[0].tokens_per_second is not None
+
+
+@pytest.mark.parametrize(("log_interval", "warmup_steps"), [(1, 0), (5, 6), (5, 5), (6, 4), (200, 3)])
+def test_what_the_callbacks_take_is_in_no_timing_of_training(
+    small: Corpus, tmp_path: Path, log_interval: int, warmup_steps: int
+) -> None:
+    progress, clock, called = Progress(), CountingClock(), []
+
+    def slow(report: object = None) -> None:
+        called.append(report)
+        clock.advance(1000.0)
+
+    fit(
+        small_config(log_interval=log_interval, warmup_steps=warmup_steps),
+        small,
+        contexts=[CPU],
+        progress=progress,
+        checkpoint=CheckpointDirectory(tmp_path),
+        on_interval=slow,
+        before_checkpoint=slow,
+        on_epoch=slow,
+        clock=clock,
+    )
+    steps = progress.steps // 2
+    assert len(called) == 2 * (steps // log_interval + 2)
+    # Between the two readings of a lap there is none.
+    assert {lap.seconds for lap in progress.laps} == {1.0}
+    for epoch in progress.history:
+        laps = math.ceil(steps / log_interval) + (epoch.epoch == 1 and warmup_steps % log_interval > 0)
+        # One for each lap, for the epoch's own ends and for the two of the last stretch.
+        assert epoch.seconds <= laps + 4
+    assert all(
+        interval.tokens_per_second in (None, *speeds(progress)) for interval in called if isinstance(interval, Interval)
+    )
+    assert progress.train_seconds == sum(epoch.seconds for epoch in progress.history)
+    assert progress.evaluation_seconds <= 4
+
+
+def speeds(progress: Progress) -> set[float | None]:
+    return {tokens_per_second([lap]) for lap in progress.laps}
 
 
 def test_a_run_that_is_all_warm_up_has_no_throughput(small: Corpus) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ import mxnet as mx
 import pytest
 
 from gluon_rnn import training, worker
-from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.encoded import Corpus
+from gluon_rnn.devices import Slot
+from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.files import unseal
-from gluon_rnn.metrics import LossTotal, Progress
+from gluon_rnn.memory import peak_rss_mb
+from gluon_rnn.metrics import LossTotal, Progress, Sitting
 from gluon_rnn.own_cells import source_sha1
-from gluon_rnn.records import RunRecord, load_epochs, read_progress, read_record
+from gluon_rnn.records import Job, RunRecord, load_epochs, read_progress, read_record
 from tests.test_records import epoch, make_job
 
 CHECKOUT = Path(__file__).parents[1]
@@ -34,14 +37,21 @@ Fit = Callable[..., None]
 def run(tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunRecord]:
     """Does a run in this process, with another `fit`."""
 
-    def do(fit: Fit, *, code: int, cell_sha1: str | None = None, **settings: object) -> RunRecord:
+    def do(
+        fit: Fit,
+        *,
+        code: int,
+        cell_sha1: str | None = None,
+        gpu_memory: Callable[[], float | None] | None = None,
+        **settings: object,
+    ) -> RunRecord:
         # This process must not die with its parent, nor lose pytest's own fault handler.
         monkeypatch.setattr(worker, "_die_with", lambda parent: None)
         monkeypatch.setattr(worker, "_take_faults_back", lambda: None)
         monkeypatch.setattr(training, "fit", fit)
         job = make_job(small_corpus, **settings).model_copy(update={"cell_sha1": cell_sha1})
         (tmp_path / "config.json").write_text(job.model_dump_json())
-        assert worker.main(tmp_path) == code
+        assert worker.main(tmp_path, gpu_memory=gpu_memory) == code
         record = read_record(tmp_path)
         assert record is not None
         assert not (tmp_path / "progress.json").exists()
@@ -83,6 +93,105 @@ def test_a_run_trains_on_what_it_was_given(
     record = run(fit, code=1, device=device)
     assert given == contexts
     assert record.device == device
+
+
+def test_gpu_memory_is_looked_at_whenever_the_device_is_idle(run: Callable[..., RunRecord], tmp_path: Path) -> None:
+    """Before anything else, at the start, at an interval, after an epoch and at the end."""
+    seen = iter([1000.0, 1100.0, 1700.0, 2500.0, 1200.0])
+
+    def fit(
+        *arguments: Any, on_interval: Callable[..., None], before_checkpoint: Callable[[], None], **options: Any
+    ) -> None:
+        on_interval(training.Interval(epoch=1, step=10, steps=20, loss=2.0, tokens_per_second=None))
+        live = read_progress(tmp_path)
+        assert live is not None
+        assert live.progress.sittings[0].peak_gpu_mb == 700.0
+        before_checkpoint()
+
+    record = run(fit, code=0, device="gpu:0", gpu_memory=seen.__next__)
+    assert record.peak_gpu_mb == 1500.0
+    assert list(seen) == []
+
+
+def test_a_gpu_that_gives_no_figure_costs_no_record(run: Callable[..., RunRecord]) -> None:
+    def broken() -> float:
+        raise RuntimeError("CUDA: out of memory")
+
+    record = run(fail_with(RuntimeError("CUDA: out of memory")), code=1, device="gpu:0", gpu_memory=broken)
+    assert (record.status, record.epochs_run, record.peak_gpu_mb) == ("oom", 1, None)
+
+
+def test_a_run_on_a_cpu_asks_no_gpu(run: Callable[..., RunRecord]) -> None:
+    asked: list[None] = []
+    assert run(lambda *arguments, **options: None, code=0, gpu_memory=lambda: asked.append(None)).peak_gpu_mb is None
+    assert asked == []
+
+
+def test_a_sitting_is_what_the_process_was_and_took(run: Callable[..., RunRecord], tmp_path: Path) -> None:
+    seconds: list[float] = []
+
+    def fit(*arguments: Any, progress: Progress, before_checkpoint: Callable[[], None], **options: Any) -> None:
+        for _ in range(2):
+            before_checkpoint()
+            seconds.append(progress.sittings[-1].seconds)
+        progress.resume(Progress(sittings=[Sitting(seconds=600.0, peak_rss_mb=9e6)]))
+
+    record = run(fit, code=0)
+    last = record.sittings[-1]
+    assert 0 < seconds[0] < seconds[1] <= last.seconds
+    assert record.wall_seconds == 600.0 + last.seconds
+    assert (record.times_resumed, record.peak_rss_mb) == (1, 9e6)
+    assert (last.threads, last.machine_id, last.device) == (record.threads, record.machine_id, record.device)
+    assert (last.blas, last.environment) == (record.blas, record.environment)
+    assert last.peak_rss_mb == pytest.approx(peak_rss_mb(), rel=0.5)
+
+
+def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
+    tmp_path: Path,
+) -> None:
+    """Real workers: one on one thread, stopped after its first epoch, and one on two that goes on from there."""
+    # Epochs of some tenths of a second, and so many that the first worker is far from their end when it is stopped.
+    settings = {"dataset": "synthetic", "max_train_tokens": 2400, "max_eval_tokens": 200, "epochs": 8}
+    job = make_job(find_corpus("synthetic"), **settings, hidden_size=8, bptt=10, warmup_steps=3, log_interval=20)
+    checkpoint = tmp_path / job.run_id / "checkpoint" / "state.json"
+
+    class Enough(Exception):
+        pass
+
+    def watch(running: Sequence[Job]) -> None:
+        if checkpoint.exists():
+            raise Enough
+
+    ballast = bytearray(1_600_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])  # this process's memory is not to be told as theirs
+    executor = LocalExecutor([Slot("cpu", "a processor", "cpu")])
+    with pytest.raises(Enough):
+        list(executor.run([job], tmp_path, watch=watch))
+    assert not (tmp_path / job.run_id / "record.json").exists()
+    two_threads = job.model_copy(update={"threads": 2})
+    (ended,) = executor.run([two_threads], tmp_path, watch=lambda running: None)
+    assert ended.status is None
+    record = read_record(tmp_path / job.run_id)
+    assert record is not None
+    assert (record.status, record.epochs_run, record.threads, record.times_resumed) == ("ok", 8, 2, 1)
+    assert [sitting.threads for sitting in record.sittings] == [1, 2]
+    trained = [[epoch for epoch in record.history if epoch.sitting == number] for number in (1, 2)]
+    assert all(trained)
+    assert trained[0] + trained[1] == list(record.history)
+    assert {epoch.threads for epoch in trained[0]} == {1}
+    # Each process warmed up for three steps of its first epoch.
+    steps = record.steps // 8
+    timed = [steps - 3 * (epoch is trained[1][0]) for epoch in trained[1]]
+    times = [count * 40 / (epoch.tokens_per_second or math.nan) for count, epoch in zip(timed, trained[1], strict=True)]
+    assert record.tokens_per_second == pytest.approx(sum(timed) * 40 / sum(times), rel=1e-9)
+    assert record.peak_rss_mb == max(sitting.peak_rss_mb or 0 for sitting in record.sittings)
+    assert 100 < record.peak_rss_mb < 1500
+    assert record.wall_seconds == sum(sitting.seconds for sitting in record.sittings)
+    for sitting, epochs in zip(record.sittings, trained, strict=True):
+        assert sitting.seconds > sum(epoch.seconds for epoch in epochs)
+    assert record.train_seconds is not None
+    assert record.evaluation_seconds is not None
+    assert record.train_seconds + record.evaluation_seconds < record.wall_seconds
 
 
 def test_a_divergence_keeps_the_epochs_before_it(run: Callable[..., RunRecord], tmp_path: Path) -> None:

@@ -461,7 +461,7 @@ class _Group:
                 train, evaluation, wall = (
                     quantity(row.record, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")
                 )
-                # The whole is of a run's last process, the parts are of all: one that was resumed has no rest to show.
+                # Earlier versions gave the whole of a resumed run's last process, but the parts of all: it has no rest.
                 rest = None if wall is None or train is None else wall - train - (evaluation or 0.0)
                 resumed = resumed or (rest is not None and rest < 0)
                 runs.append(
@@ -494,7 +494,12 @@ class _Group:
         if any(evaluation is None for _, _, (_, evaluation, *_) in runs):
             notes.append("Where evaluation was not timed, it is in the rest.")
         if resumed:
-            notes.append("Runs that were resumed have no rest: their whole is of the last process only.")
+            notes.append("Runs that an earlier version resumed have no rest: their whole is that of the last process.")
+        if again := sum(bool(row.record.times_resumed) for point in self.points for row in point.rows):
+            notes.append(
+                f"{_count(again, 'run')} {'was' if again == 1 else 'were'} resumed: seconds are the sums over all "
+                "processes, speeds are those where the last process ran."
+            )
         return Section("Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)])
 
     def _failures(self) -> Section | None:

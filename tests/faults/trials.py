@@ -39,8 +39,8 @@ RUN_FILES = {"best.params", "config.json", "epochs.csv", "log.txt", "record.json
 SWEEP_FILES = {".lock", "epochs.csv", "report.html", "report.md", "runs", "runs.csv", "sweep.json"}
 #: A worker has a checkpoint by then, and is not done.
 MID_WRITE = 35
-#: Of a record and its epochs, what the clock decides.
-TIMED = {"tokens_per_second", "seconds"}
+#: Of a record and its epochs, what the clock decides, and who trained an epoch.
+TIMED = {"tokens_per_second", "seconds", "sitting"}
 
 
 #: Does something to a sweep, and says what was wrong with how it took it.
