@@ -24,6 +24,7 @@ from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.executors.mirror import Change
 from gluon_rnn.executors.node import Update
 from gluon_rnn.executors.ray import Node, RayExecutor
+from gluon_rnn.own_cells import source_sha1
 from gluon_rnn.records import Job, RunRecord, read_epochs, read_record
 from gluon_rnn.runtime import describe_machine
 from tests.test_cli import CHECKOUT, RUN_SWEEP, SETTINGS, environment, refusal, wait_for, workers_of, write_sweep
@@ -172,8 +173,17 @@ def test_runs_are_those_of_this_machine_to_the_bit(
     user = tmp_path / "user"
     user.mkdir()
     shutil.copy(CHECKOUT / "tests" / "cells_for_tests.py", user / "own_cells.py")
+    # What it imports from beside it must come along, and be all that its digest is of.
+    (user / "beside_it.py").touch()
+    with (user / "own_cells.py").open("a") as source:
+        source.write("\nimport beside_it\n")
     monkeypatch.chdir(user)
-    jobs = [complete(small_corpus, cell, cell=f"own_cells:{cell}") for cell in ("OwnCell", "Crashing")]
+    jobs = [
+        complete(small_corpus, cell, cell=f"own_cells:{cell}").model_copy(
+            update={"cell_sha1": source_sha1("own_cells:OwnCell")}
+        )
+        for cell in ("OwnCell", "Crashing")
+    ]
     fine, crashing = (job.run_id for job in jobs)
     locally(jobs[:1], tmp_path / "local")
     shutil.copytree(str(small_corpus.folder), user / "text")
