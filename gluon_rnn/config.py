@@ -2,7 +2,8 @@
 
 A default is stated here and nowhere else. The defaults are the recipe of GluonNLP's word language model with
 ``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20,
-gradients clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve.
+gradients clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve. Other
+cells and optimizers have default rates of their own (`default_learning_rate`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -70,6 +73,39 @@ Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 EmbeddingInitializer = Literal["uniform", "normal"]
 _WITH_MOMENTUM = ("sgd", "nag")
 
+#: What stands for `default_learning_rate`. Validation replaces it, so that a configuration's rate is a number.
+AUTO: Any = "auto"
+#: Of a language model under SGD. 20 is GluonNLP's for an LSTM; the other cells' are those that a search over a quarter
+#: of an epoch of WikiText-2 with 200 units found best (results/learning-rate-cpu). A cell from scratch computes what
+#: its fused twin does. fast.ai's cells were not in it: with 200 units and 499 steps of quick.yaml char_loop came to
+#: 1,549 at 0.5, 1,442 at 1, 1,975 at 2.5 and 2,534 at 5.
+_SGD_RATES = {
+    **dict.fromkeys(("lstm", "custom_lstm"), 20.0),
+    **dict.fromkeys(("gru", "custom_gru"), 10.0),
+    **dict.fromkeys(("rnn_tanh", "custom_rnn", "rnn_relu"), 2.5),
+    **dict.fromkeys(("char_loop", "char_loop_concat"), 1.0),
+}
+#: Of a user's own cell: none of those in the search failed at it.
+_SGD_RATE = 2.5
+#: Of other objectives under SGD. In an epoch of benchmarks/reference/d1_tweets.yaml an LSTM, a GRU and a tanh RNN did
+#: better with it than with 5 (0.730, 0.709, 0.747 nats a label vs. 0.780, 0.738, 2.648); 20 left the LSTM at 1.829.
+_LABEL_RATE = 1.0
+#: MXNet 1.9.1's own defaults (python/mxnet/optimizer/optimizer.py), but for four. In 499 steps of quick.yaml, where the
+#: unigram model has perplexity 1,280, those left an LSTM of 50 units above it, and these did not: Adam with
+#: 0.001 at 1,313 (0.003: 1,165), RMSProp with 0.001 at 1,409 (0.01: 871), Signum with 0.01 at 2.9e13 (0.001: 1,085),
+#: Adamax with 0.005 at 1,387 (0.02: 1,152). LAMB (0.001 to 0.1) and FTRL (0.1) came to nothing. Adadelta reads no rate.
+_OPTIMIZER_RATES = {
+    "adam": 0.003,
+    "rmsprop": 0.01,
+    "adagrad": 0.01,
+    "ftml": 0.01,
+    "signum": 0.001,
+    "adamax": 0.02,
+    "lamb": 0.001,
+    "ftrl": 0.1,
+    "adadelta": 1.0,
+}
+
 _CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 #: One of the devices of a run; Python's own digits are those of all scripts.
 _DEVICE = re.compile(r"auto|(cpu|gpu)(:[0-9]{1,2})?")
@@ -90,6 +126,9 @@ _MOST_KEYS = 100
 
 #: Fields that change what is printed or where a run happens, never what it computes.
 _NOT_IDENTITY = frozenset({"dataset", "device", "embedding", "log_interval"})
+#: What `run_id` leaves out of a field whose default has changed: the default of the time when the first names were
+#: given. The rate was 20 whatever the cell, and a run must keep its name.
+_IDENTITY_DEFAULTS = {"learning_rate": 20.0}
 
 
 def _number(value: Any) -> Any:
@@ -97,6 +136,11 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a number is needed here, not true or false")
     return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+
+
+def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Let ``auto`` pass where a number belongs."""
+    return AUTO if isinstance(value, str) and value.strip().lower() == AUTO else validate(value)
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
@@ -107,8 +151,8 @@ OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeVa
 class RunConfig(BaseModel):
     """Everything that decides one run; each field is a knob of ``--set`` and ``--axis``.
 
-    Constructing one checks every value and the combination; a preset in `model` fills in the fields it fixes, and
-    `embed_size` becomes `hidden_size` unless given.
+    Constructing one checks every value and the combination; a preset in `model` fills in the fields it fixes,
+    `embed_size` becomes `hidden_size` unless given, and `learning_rate` the `default_learning_rate`.
 
     Raises:
         pydantic.ValidationError: a value is of the wrong type or out of range, or two fields contradict each other.
@@ -186,7 +230,17 @@ class RunConfig(BaseModel):
         ),
     ] = "float32"
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
-    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = 20.0
+    learning_rate: Annotated[
+        Real,
+        Field(
+            gt=0,
+            description="learning rate of the first epoch; auto: one that suits cell, objective and optimizer. With "
+            "sgd and nag that is 20 for a language model of LSTMs, 10 of GRUs, 2.5 of RNNs and cells of your own, and "
+            "1 otherwise, all times 1 - momentum; with adam 0.003, with rmsprop and adagrad 0.01 (see the table in "
+            "gluon_rnn/config.py for the others)",
+        ),
+        WrapValidator(_or_auto),
+    ] = AUTO
     lr_decay: Annotated[
         Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
     ] = 0.25
@@ -312,6 +366,8 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}"
             )
+        if self.learning_rate == AUTO:
+            object.__setattr__(self, "learning_rate", default_learning_rate(self))
         return self
 
     def _complete_network(self) -> None:
@@ -352,6 +408,18 @@ class RunConfig(BaseModel):
     def device_kind(self) -> str:
         """``auto``, ``cpu`` or ``gpu``."""
         return self.devices[0].partition(":")[0]
+
+
+def default_learning_rate(config: RunConfig) -> float:
+    """The rate that ``auto`` stands for in `config`; see `_SGD_RATES` and `_OPTIMIZER_RATES`.
+
+    With momentum m a gradient moves the parameters by 1 / (1 - m) times as much in the end, so that the rate of SGD is
+    multiplied by 1 - m: 2 for an LSTM with a momentum of 0.9.
+    """
+    if config.optimizer in _OPTIMIZER_RATES:
+        return _OPTIMIZER_RATES[config.optimizer]
+    rate = _SGD_RATES.get(config.cell, _SGD_RATE) if config.objective == "language_model" else _LABEL_RATE
+    return float(f"{rate * (1 - config.momentum):.6g}")  # 2, not 1.9999999999999996
 
 
 def parse_steps(text: str) -> list[tuple[int, float]]:
@@ -414,14 +482,14 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
         config: the configuration, its `device` no longer ``auto``.
         content: SHA-1s of what the configuration only points at: ``corpus``, and ``cell`` for a user's own class.
 
-    Fields at their defaults are left out, so that a knob added later changes no name. Paths, devices' numbers and the
-    log interval are left out because they decide nothing; `threads` counts where it was set.
+    Fields at their defaults (a learning rate at 20) are left out, so that a knob added later changes no name. Paths,
+    devices' numbers and the log interval are left out because they decide nothing; `threads` counts where it was set.
     """
     fields = type(config).model_fields
     decisive = {
         name: value
         for name, value in config.model_dump().items()
-        if name not in _NOT_IDENTITY and value != fields[name].default
+        if name not in _NOT_IDENTITY and value != _IDENTITY_DEFAULTS.get(name, fields[name].default)
     }
     text = json.dumps({**decisive, "device": unnumbered(config.device), "content": dict(content)}, sort_keys=True)
     return hashlib.sha1(text.encode()).hexdigest()[:12]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from gluon_rnn.config import PRESETS, RunConfig, Sweep, configure, load_sweep, parse_steps, run_id, varying_fields
+from gluon_rnn.config import PRESETS, Optimizer, RunConfig, Sweep, configure, load_sweep, parse_steps, run_id, varying_fields
 from gluon_rnn.errors import UserError
+from gluon_rnn.records import read_records
 
+RESULTS = Path(__file__).parents[1] / "results"
 CONTENT = {"corpus": "0123"}
 
 
@@ -48,6 +50,8 @@ def test_defaults_are_system_a() -> None:
         ({"embed_size": 100}, "tie_weights=true needs embed_size equal to hidden_size"),
         ({"learning_rate": "nan"}, "finite"),
         ({"learning_rate": 0}, "learning_rate=0"),
+        ({"learning_rate": "often"}, "learning_rate='often'"),
+        ({"learning_rate": None}, "learning_rate=None"),
         ({"dropout": 1}, "dropout=1"),
         ({"clip": 0}, "clip=0"),
         ({"optimizer": "sdg"}, "'sgd', 'nag'"),
@@ -92,6 +96,99 @@ def test_presets_equal_gluonnlps_zoo(name: str) -> None:
     assert PRESETS[name] == theirs
     config = RunConfig(model=name)
     assert {field: getattr(config, field) for field in theirs} == theirs
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 20),
+        ({"cell": "custom_lstm", "hidden_size": 8}, 20),
+        ({"model": "standard_lstm_lm_650"}, 20),
+        ({"cell": "gru"}, 10),
+        ({"cell": "custom_gru"}, 10),
+        ({"cell": "rnn_tanh"}, 2.5),
+        ({"cell": "custom_rnn"}, 2.5),
+        ({"cell": "rnn_relu"}, 2.5),
+        ({"cell": "char_loop"}, 1),
+        ({"cell": "my_module:MyCell"}, 2.5),
+        # In the end a gradient moves the parameters 1 / (1 - momentum) times as much.
+        ({"momentum": 0.9}, 2),
+        ({"cell": "gru", "optimizer": "nag", "momentum": 0.5}, 5),
+        ({"optimizer": "nag"}, 20),
+        ({"objective": "classification"}, 1),
+        ({"objective": "tagging", "cell": "gru"}, 1),
+        ({"objective": "next_token", "momentum": 0.9}, 0.1),
+        ({"model": "standard_lstm_lm_200", "optimizer": "adam"}, 0.003),
+        ({"objective": "classification", "optimizer": "adam", "cell": "gru"}, 0.003),
+    ],
+)
+def test_the_rate_suits_the_rest_unless_it_is_given(settings: dict[str, Any], rate: float) -> None:
+    assert RunConfig(**settings).learning_rate == rate
+    assert configure({**settings, "learning_rate": "auto"}) == RunConfig(**settings)
+    assert configure({**settings, "learning_rate": "3.5"}).learning_rate == 3.5
+
+
+def test_the_other_optimizers_have_mxnets_own_rates_where_those_learn() -> None:
+    import mxnet as mx
+
+    changed = {"adam": 0.003, "rmsprop": 0.01, "signum": 0.001, "adamax": 0.02}
+    for name in set(get_args(Optimizer)) - {"sgd", "nag", "adadelta"}:
+        assert RunConfig(optimizer=name).learning_rate == changed.get(name, mx.optimizer.create(name).lr), name
+    # Its update does not read the rate (AdaDelta.update in MXNet 1.9.1).
+    assert RunConfig(optimizer="adadelta").learning_rate == 1
+
+
+def test_auto_may_be_written_wherever_a_rate_may(tmp_path: Path) -> None:
+    rates = "{when: {learning_rate: auto, cell: gru}, set: {bptt: 7}}"
+    sweep = load_sweep(
+        sweep_file(tmp_path, f"axes: {{cell: [lstm, gru], learning_rate: [auto, 3]}}\noverrides: [{rates}]")
+    )
+    assert [(p.cell, p.learning_rate, p.bptt) for p in sweep.points()] == [
+        *(("lstm", 20, 35), ("lstm", 3, 35), ("gru", 10, 7), ("gru", 3, 35)),
+    ]
+    assert [p.learning_rate for p in sweep.with_arguments({"learning_rate": "auto"}, {}).points()] == [20, 10]
+    # 20 and what comes out as 20 are one point.
+    swept = sweep.with_arguments({"cell": "lstm"}, {"learning_rate": ["auto", "20", "Auto"]})
+    assert [p.learning_rate for p in swept.points()] == [20]
+
+
+def test_a_rate_that_was_not_given_is_not_passed_on_as_given() -> None:
+    config = RunConfig(cell="gru")
+    assert config.model_dump(exclude_unset=True) == {"cell": "gru"}
+    for given in (config, RunConfig(cell="gru", learning_rate="auto")):  # type: ignore[arg-type]
+        assert RunConfig(**given.model_dump(exclude_unset=True)) == config
+        assert RunConfig.model_validate_json(given.model_dump_json()) == config
+
+
+def test_a_run_keeps_the_name_it_had_when_the_rate_was_20_for_all() -> None:
+    """Names that were given then: of the default, of a GRU at 20, of a GRU at 10, and of Adam at 0.001."""
+    names = {
+        "3234d22369e8": {},
+        "2f9f17a7ddf3": {"cell": "gru", "learning_rate": 20},
+        "b4bb458ee0cd": {"cell": "gru"},
+        "6ac40663dc95": {"optimizer": "adam", "learning_rate": 0.001},
+    }
+    for name, settings in names.items():
+        assert run_id(RunConfig(device="cpu", **settings), content=CONTENT) == name  # type: ignore[arg-type]
+
+
+def test_the_committed_runs_have_the_names_that_they_would_get() -> None:
+    """But those with vectors, whose file is part of the name and not at hand."""
+    records = [
+        record
+        for folder in {path.parents[2] for path in RESULTS.glob("**/record.json")}
+        for record in read_records(folder)[0]
+        if record.embedding in ("random", "one_hot")
+    ]
+    assert len(records) > 200
+    for record in records:
+        settings = record.model_dump(include=set(RunConfig.model_fields))
+        content = {"corpus": record.dataset_sha1}
+        if record.embedding != "random":
+            content["embedding"] = record.embedding
+        # A record says how many threads a run had, not whether they were set.
+        names = {run_id(RunConfig(**settings | {"threads": n}), content=content) for n in (None, record.threads)}
+        assert record.run_id in names
 
 
 def test_run_id_names_what_decides_the_result_and_nothing_else() -> None:
@@ -284,17 +381,23 @@ def test_what_follows_from_other_settings_tells_no_points_apart() -> None:
     def varying(*settings: dict[str, Any]) -> tuple[str, ...]:
         return varying_fields([configure(item).model_dump() for item in settings])
 
-    # The network and its ties are the objective's.
-    assert varying({}, {"objective": "classification"}) == ("objective",)
-    assert varying({}, {"objective": "tagging"}, {"objective": "next_token"}) == ("objective",)
+    # The network and its ties are the objective's, and so is the rate, which is shown wherever it differs.
+    assert varying({}, {"objective": "classification"}) == ("objective", "learning_rate")
+    rate = {"learning_rate": 1}
+    assert varying(rate, {"objective": "tagging"}, {"objective": "next_token"}) == ("objective",)
+    assert varying(rate, {**rate, "objective": "classification"}) == ("objective",)
     assert varying({}, {"model": "standard_lstm_lm_650"})[0] == "model"
-    assert varying({}, {"tie_weights": False}, {"objective": "tagging"}) == ("objective", "tie_weights")
+    assert varying(rate, {**rate, "tie_weights": False}, {**rate, "objective": "tagging"}) == (
+        *("objective", "tie_weights"),
+    )
     # The embedding's width is the layers', or the vectors'.
     untied = {"tie_weights": False}
     vectors = {**untied, "embedding": "glove.txt"}
     assert varying(untied, vectors, {**untied, "embedding": "one_hot"}) == ("embedding",)
     assert varying(untied, {**untied, "hidden_size": 8}) == ("hidden_size",)
-    assert varying({**vectors, "embed_size": 50}, {**vectors, "embed_size": 50, "cell": "gru"}) == ("cell",)
+    assert varying({**vectors, "embed_size": 50}, {**vectors, "embed_size": 50, "cell": "gru"}) == (
+        *("cell", "learning_rate"),
+    )
     assert varying(untied, {**untied, "embed_size": 8}) == ("embed_size",)
     assert varying(untied, {**vectors, "embed_size": 50}) == ("embedding",)
     assert varying(untied, {**vectors, "embed_size": 50}, {**vectors, "embed_size": 60}) == ("embed_size", "embedding")
