@@ -26,6 +26,7 @@ import numpy as np
 from gluon_rnn.corpora import find_corpus
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.errors import UserError
+from gluon_rnn.measures import written
 from gluon_rnn.models import build_model
 from gluon_rnn.objectives import lay_out
 from gluon_rnn.records import RunRecord
@@ -97,16 +98,12 @@ def perplexities(by_cell: dict[str, list[RunRecord]]) -> Table:
         best = min(means, key=lambda rate: means[rate])
         for rate, mean in means.items():
             runs = [_figure(record) for record in found if record.learning_rate == rate]
-            rows.append([cell, f"{rate:g}" + " (best)" * (rate == best), *runs, _written(mean)])
+            rows.append([cell, f"{rate:g}" + " (best)" * (rate == best), *runs, written(mean, 2)])
     return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
 
 
 def _figure(record: RunRecord) -> str:
-    return str(record.reason) if record.status == "diverged" else _written(_valid(record))
-
-
-def _written(perplexity: float) -> str:
-    return f"{perplexity:,.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"
+    return str(record.reason) if record.status == "diverged" else written(_valid(record), 2)
 
 
 def traces(records: Sequence[RunRecord], directory: Path) -> Table:
@@ -119,7 +116,7 @@ def traces(records: Sequence[RunRecord], directory: Path) -> Table:
         [
             record.cell,
             record.seed,
-            *(_written(logs[record.run_id][step]) if step in logs[record.run_id] else "" for step in steps),
+            *(written(logs[record.run_id][step], 2) if step in logs[record.run_id] else "" for step in steps),
             _figure(record),
             far_units(record, directory),
         ]
@@ -148,7 +145,7 @@ def sides(records: Sequence[RunRecord], directory: Path) -> Table:
                 record.cell,
                 f"{record.learning_rate:g}",
                 record.seed,
-                _written(record.train_perplexity or math.nan),
+                written(record.train_perplexity or math.nan, 2),
                 _figure(record),
                 same.sum(),
                 f"{nats[same].mean():.2f}",

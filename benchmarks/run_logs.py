@@ -9,7 +9,7 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole
 
 #: The line that `gluon_rnn.worker` writes at each log interval.
-_INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss \S+, perplexity ([\d.]+|inf)")
+_INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss \S+, perplexity (\d[\d,]*\.\d+(?:e\+\d+)?|inf)")
 
 
 def read_log(directory: Path, run_id: str) -> str:
@@ -37,6 +37,6 @@ def interval_perplexities(log: str) -> tuple[dict[int, dict[int, float]], int]:
     curves: dict[int, dict[int, float]] = {}
     batches = 0
     for found in _INTERVAL.finditer(log):
-        curves.setdefault(int(found[1]), {})[int(found[2])] = float(found[4])
+        curves.setdefault(int(found[1]), {})[int(found[2])] = float(found[4].replace(",", ""))
         batches = int(found[3])
     return curves, batches

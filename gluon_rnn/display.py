@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from gluon_rnn.contents import Names
-from gluon_rnn.measures import measures_of, scored_on
+from gluon_rnn.measures import WORSE_THAN_UNIGRAM, measures_of, outcome, scored_on, written
 from gluon_rnn.printable import printable
 from gluon_rnn.records import BESIDE_THE_TABLE, FINISHED, Job, LiveProgress, RunRecord, read_progress
 from gluon_rnn.sweep import Display, Plan
@@ -188,23 +188,25 @@ def summary(record: RunRecord) -> str:
     """A record in one line."""
     if record.status not in FINISHED:
         return f"{record.status} ({record.reason})"
-    parts = [f"{record.status} ({record.reason})" if record.reason else str(record.status)]
+    parts = [f"{record.status} ({record.reason})" if record.reason else outcome(record)]
     for measure in measures_of([record.valid_accuracy]).all:
         if (value := getattr(record, measure.column)) is not None:
             parts.append(f"{measure.words} {measure.written(value)}")
     if record.tokens_per_second is not None:
-        parts.append(f"{record.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"{_figure(record.tokens_per_second, 0)} tokens/s")
     return ", ".join(parts)
 
 
 def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Best first: by validation loss, or by tokens/s where nothing was evaluated; then diverged, then failed.
+    """Best first: by validation loss, or by tokens/s where nothing was evaluated.
+
+    Then those that diverged or learned nothing, then those that failed.
 
     Validation, not test, since choosing by test would tune on it.
     """
 
     def key(record: RunRecord) -> tuple[int, float, float]:
-        place = 0 if record.status == "ok" else 1 if record.status == "diverged" else 2
+        place = {"ok": 0, WORSE_THAN_UNIGRAM: 1, "diverged": 1}.get(outcome(record), 2)
         loss = math.inf if record.valid_loss is None else record.valid_loss
         return place, loss, -(record.tokens_per_second or 0.0)
 
@@ -228,10 +230,11 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: 
     measures = measures_of(record.valid_accuracy for record in records).all
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in (*(measure.title for measure in measures), "tokens/s", "ms/step", "peak MB", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
+        # On a narrow terminal words fold. A number is never cut.
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold")
     for record in ranking(records):
         row = record.model_dump(exclude=set(BESIDE_THE_TABLE))
         found = [(measure, row[measure.column]) for measure in measures]
@@ -242,7 +245,7 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: 
             _figure(record.step_ms_p50, 1),
             _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),
             _figure(record.wall_seconds, 0),
-            record.status if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
+            outcome(record) if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
         )
     return table
 
@@ -284,14 +287,14 @@ def _places(plan: Plan) -> str:
 def _doing(state: LiveProgress) -> str:
     parts = [state.doing]
     if state.tokens_per_second is not None:
-        parts.append(f"{state.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"{_figure(state.tokens_per_second, 0)} tokens/s")
     if state.perplexity is not None:
         parts.append(f"perplexity {_figure(state.perplexity)}")
     return ", ".join(parts)
 
 
 def _figure(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
+    return "" if value is None else written(value, digits)
 
 
 def _duration(seconds: float) -> str:

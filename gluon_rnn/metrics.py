@@ -218,6 +218,8 @@ class Progress:
         train_seconds: seconds in training, warm-up included, evaluation and log left out.
         evaluation_seconds: seconds in validation and test.
         last_epoch: losses of the epoch last trained in, finished or not.
+        unigram_loss: nats a target of validation under the unigram model of training's targets; None before it was
+            measured.
         train_tokens: tokens read in one epoch.
         train_sequences: sequences that they are cut into; a language model's are windows of bptt tokens.
         valid_tokens_scored: targets of validation; None before it was measured.
@@ -239,6 +241,7 @@ class Progress:
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     last_epoch: LossTotal = field(default_factory=LossTotal)
+    unigram_loss: float | None = None
     train_tokens: int | None = None
     valid_tokens_scored: int | None = None
     test_tokens_scored: int | None = None

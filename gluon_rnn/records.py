@@ -198,6 +198,14 @@ class RunRecord(RunConfig):
         Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, at best_epoch")] = None
+    unigram_loss: Annotated[
+        float | None,
+        Field(
+            description="nats a target of validation under the unigram model, in which a target has the probability "
+            "(its count among training's targets + 1) / (their number + the number of classes); a run whose valid_loss "
+            "is not below it learned nothing"
+        ),
+    ] = None
     train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
     valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
     test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
@@ -362,6 +370,7 @@ def make_record(
         test_perplexity=best.test_perplexity if best else None,
         valid_accuracy=best.valid_accuracy if best else None,
         test_accuracy=best.test_accuracy if best else None,
+        unigram_loss=progress.unigram_loss,
         train_tokens=progress.train_tokens,
         valid_tokens_scored=progress.valid_tokens_scored,
         test_tokens_scored=progress.test_tokens_scored,

@@ -208,6 +208,24 @@ def _counted(share: Share) -> np.ndarray[Any, Any]:
     return weights > 0
 
 
+def unigram_loss(training: Sequence[Batch], scored: Sequence[Batch], classes: int) -> float:
+    """Nats a target of `scored` under the unigram model of the targets of `training`.
+
+    That is the model that knows how frequent each of the `classes` is and reads nothing. It is estimated by maximum
+    likelihood with one added to every count: a target has the probability (its count in `training` + 1) / (their number
+    + `classes`). Padding is not counted.
+    """
+    known, asked = (_target_counts(batches, classes) for batches in (training, scored))
+    return float(asked @ -np.log((known + 1) / (known.sum() + classes)) / asked.sum())
+
+
+def _target_counts(batches: Sequence[Batch], classes: int) -> np.ndarray[Any, Any]:
+    """How often each of the `classes` is a target that counts, (classes,)."""
+    shares = [share for batch in batches for share in batch.shares]
+    targets = [share.targets.asnumpy()[_counted(share)] for share in shares]
+    return np.bincount(np.concatenate(targets), minlength=classes)
+
+
 def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tuple[Prediction, ...]:
     """What `model` says of an objective's examples, beside the truth.
 
@@ -460,6 +478,8 @@ def fit(
 
     if checkpoint and (restored := checkpoint.restore(model, trainer)):
         progress.resume(restored)
+    if progress.unigram_loss is None:
+        progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
 
     def score(batches: Sequence[Batch]) -> Score:
         started = clock()

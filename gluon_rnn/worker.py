@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gluon_rnn.files import seal, write_atomically
+from gluon_rnn.measures import WORSE_THAN_UNIGRAM, outcome, written
 from gluon_rnn.memory import PeakGpuMemory, gpu_memory_reader, peak_rss_mb
 from gluon_rnn.metrics import EpochResult, Progress, Sitting, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.own_cells import source_sha1
@@ -67,7 +68,8 @@ def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[],
     write_record(directory, record)
     # Not before: a run killed in between would have neither result nor checkpoint.
     tidy(directory, record)
-    _say(f"ended: {status}" + (f", {reason}" if reason else ""))
+    remark = reason or (WORSE_THAN_UNIGRAM if outcome(record) == WORSE_THAN_UNIGRAM else "")
+    _say(f"ended: {status}" + (f", {remark}" if remark else ""))
     return 0 if status in ("ok", "diverged") else 1
 
 
@@ -193,8 +195,8 @@ class _Log:
     def interval(self, interval: Interval) -> None:
         """A line and a sign of life every log interval."""
         _say(
-            f"[epoch {interval.epoch} batch {interval.step}/{interval.steps}] loss {interval.loss:.4f}, "
-            f"perplexity {perplexity(interval.loss):.2f}, throughput {self._speed(interval.tokens_per_second)}"
+            f"[epoch {interval.epoch} batch {interval.step}/{interval.steps}] {_scored(interval.loss)}, "
+            f"throughput {self._speed(interval.tokens_per_second)}"
         )
         self._write(
             f"epoch {interval.epoch}/{self._epochs}, step {interval.step}/{interval.steps}",
@@ -208,12 +210,10 @@ class _Log:
         """The epoch's line, and its row."""
         _say(
             f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
-            f"validation {_scored(result.valid_loss, result.valid_perplexity, result.valid_accuracy)}"
+            f"validation {_scored(result.valid_loss, result.valid_accuracy)}"
         )
-        if result.test_loss is not None and result.test_perplexity is not None:
-            _say(
-                f"[epoch {result.epoch}] test {_scored(result.test_loss, result.test_perplexity, result.test_accuracy)}"
-            )
+        if result.test_loss is not None:
+            _say(f"[epoch {result.epoch}] test {_scored(result.test_loss, result.test_accuracy)}")
         if self._progress.best is not result:
             _say(f"[epoch {result.epoch}] no new best validation loss; learning rate was {result.learning_rate:g}")
         elif result.valid_accuracy is not None:
@@ -247,8 +247,9 @@ class _Log:
         write_atomically(self._directory / "progress.json", live.model_dump_json())
 
 
-def _scored(loss: float, perplexity: float, accuracy: float | None) -> str:
-    return f"loss {loss:.4f}, perplexity {perplexity:.2f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+def _scored(loss: float, accuracy: float | None = None) -> str:
+    text = f"loss {written(loss, 4)}, perplexity {written(perplexity(loss), 2)}"
+    return text + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
 
 
 def _say(line: str) -> None:

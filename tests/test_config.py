@@ -7,7 +7,17 @@ from typing import Any, get_args
 
 import pytest
 
-from gluon_rnn.config import PRESETS, Optimizer, RunConfig, Sweep, configure, load_sweep, parse_steps, run_id, varying_fields
+from gluon_rnn.config import (
+    PRESETS,
+    Optimizer,
+    RunConfig,
+    Sweep,
+    configure,
+    load_sweep,
+    parse_steps,
+    run_id,
+    varying_fields,
+)
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import read_records
 

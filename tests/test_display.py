@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from gluon_rnn.display import (
     summary,
 )
 from gluon_rnn.metrics import Progress
-from gluon_rnn.records import Job, LiveProgress
+from gluon_rnn.records import Job, LiveProgress, RunRecord
 from gluon_rnn.sweep import Display, Plan
 from gluon_rnn.vectors import FoundVectors
 from tests.test_records import epoch, make_done, make_job
@@ -156,13 +157,14 @@ def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFile
     records = [
         record("failed", "failed", 1.0, 9.0),
         record("slow", valid=None, speed=1.0),
-        record("second", valid=20.0),
+        record("second", valid=9.0),
+        record("learned nothing", valid=9.8),
         record("diverged", "diverged", 2.0),
         record("fast", valid=None, speed=5.0),
-        record("first", valid=10.0),
+        record("first", valid=8.0),
     ]
     ranked = [item.run_id for item in ranking(records)]  # type: ignore[arg-type]
-    assert ranked == ["first", "second", "fast", "slow", "diverged", "failed"]
+    assert ranked == ["first", "second", "fast", "slow", "diverged", "learned nothing", "failed"]
 
 
 def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles) -> None:
@@ -175,6 +177,48 @@ def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles
     assert head.split() == columns
     assert first.split() == ["gru", "5", "7.39", "12.18", "8", "2,000.0", "0", "ok"]
     assert second.split()[-2:] == ["failed:", "[b]because:cat:"]
+
+
+def huge(corpus: CorpusFiles, **settings: object) -> RunRecord:
+    """It ended well at a perplexity of 4.2e13, and so did not learn."""
+    record = make_done(make_job(corpus, **settings), [epoch(1, 31.37, 460.0)])
+    return record.model_copy(update={"unigram_loss": 6.9, "peak_rss_mb": 1234.0})
+
+
+def test_a_run_that_learned_nothing_is_said_to_be_so_and_is_not_best(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=False)
+    good = make_done(make_job(small_corpus, cell="gru"), [epoch(1, 6.8, 6.5)]).model_copy(update={"unigram_loss": 6.9})
+    even = good.model_copy(update={"unigram_loss": 6.8, "cell": "lstm"})
+    console.print(results_tables([huge(small_corpus, cell="rnn_tanh"), even, good], ["cell"]))
+    rows = [line.rstrip() for line in text.getvalue().splitlines()[3:6]]
+    assert [row.split()[0] for row in rows] == ["gru", "lstm", "rnn_tanh"]
+    assert [row.endswith("  ok") for row in rows] == [True, False, False]
+    assert [row.endswith("  worse than unigram") for row in rows] == [False, True, True]
+    assert summary(good).startswith("ok, validation perplexity 897.85, ")
+    assert summary(even).startswith("worse than unigram, validation perplexity 897.85, ")
+
+
+def test_numbers_of_any_size_fit_a_narrow_terminal(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=True)
+    console.width = 80
+    console.print(results_tables([huge(small_corpus, cell="rnn_tanh", bptt=5)], ["cell", "learning_rate"]))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    for number in ("4.2e+13", "6.0e+199", "2,000.0", "1,234"):
+        assert number in shown
+    assert "test 6.0e+199" in summary(huge(small_corpus))
+
+
+def test_a_live_perplexity_of_any_size_is_short(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    plan = make_plan(tmp_path, [make_job(small_corpus)])
+    directory = tmp_path / "runs" / plan.jobs[0].run_id
+    directory.mkdir(parents=True)
+    for perplexity, shown in ((1e300, "1.0e+300"), (math.inf, "inf")):
+        state = LiveProgress(doing="epoch 1/2", perplexity=perplexity, progress=Progress())
+        (directory / "progress.json").write_text(state.model_dump_json())
+        points = [{"run_id": plan.jobs[0].run_id, "label": "x"}]
+        assert status_lines(tmp_path, points, [], active=True)[1] == f"  x: epoch 1/2, perplexity {shown}"
 
 
 def test_a_summary_says_how_it_ended(small_corpus: CorpusFiles) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import notebook_curve
 from gluon_rnn.config import PRESETS
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.metrics import EpochResult
+from run_logs import interval_perplexities
 from tests.test_records import keep, make_done, make_job
 
 
@@ -45,6 +47,15 @@ def test_each_batch_stands_beside_the_notebooks(
     assert "Ours of that epoch is within 3.0% of it, at the median within 1.0%." in text
     assert "| 1 | 20 | 148.41 | 164.02 | 134.29 |" in text
     ElementTree.parse(tmp_path / "notebook-cpu" / "curve.svg")
+
+
+def test_a_log_is_read_however_large_a_perplexity_became() -> None:
+    lines = ["7.39", "12345.67", "12,345.67", "4.2e+13", "inf"]  # the second as an earlier version wrote it
+    log = "".join(
+        f"12:00:00 [epoch 1 batch {n}/5] loss 5.0000, perplexity {text}, throughput 1 tokens/s\n"
+        for n, text in enumerate(lines, 1)
+    )
+    assert interval_perplexities(log) == ({1: {1: 7.39, 2: 12345.67, 3: 12345.67, 4: 4.2e13, 5: math.inf}}, 5)
 
 
 def test_both_curves_are_drawn_over_the_second_epoch() -> None:

@@ -19,7 +19,7 @@ from gluon_rnn.metrics import Progress
 from gluon_rnn.models import RNNLabeller, build_model, count_parameters, trained_parameters
 from gluon_rnn.objectives import HELD_OUT, lay_out
 from gluon_rnn.step import backpropagate
-from gluon_rnn.training import confusion, evaluate, fit, learning_rate_after, predict, seed_epoch
+from gluon_rnn.training import confusion, evaluate, fit, learning_rate_after, predict, seed_epoch, unigram_loss
 from tests.test_training import history
 
 pytestmark = pytest.mark.numerical
@@ -423,3 +423,79 @@ def test_examples_go_on_from_window_to_window() -> None:
     assert (found.text.split(), found.truth.split()) == (text[:-1], text[1:])
     logits, _ = model(mx.nd.array(corpus.test[:35].reshape(-1, 1), dtype="int32"), model.begin_state(1, CPU))
     assert found.predicted.split() == [WORDS[int(item)] for item in logits.argmax(axis=2).asnumpy().ravel()]
+
+
+# The unigram model
+
+
+def counted(training: Any, scored: Any, classes: int) -> float:
+    """Nats a target, a target at a time."""
+    counts = Counter(np.asarray(training).tolist())
+    nats = [-math.log((counts[item] + 1) / (len(training) + classes)) for item in np.asarray(scored).tolist()]
+    return sum(nats) / len(nats)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("last_batch", ["discard", "keep"])
+def test_a_texts_unigram_model_counts_the_targets_that_are_trained_and_scored(last_batch: str, devices: int) -> None:
+    corpus, contexts = text_corpus(), [mx.cpu(number) for number in range(devices)]
+    objective = lay_out(config("language_model", last_batch=last_batch), corpus, contexts)
+    # 203 tokens are 8 windows of 4 x 6 and a tail that is discarded; validation's first token is never a target.
+    tokens = corpus.train
+    assert isinstance(tokens, np.ndarray)
+    columns_of_text = tokens[: 203 // 6 * 6].reshape(6, -1)  # as CorpusBPTTBatchify lays them out
+    trained = tokens[1:] if last_batch == "keep" else columns_of_text[:, 1:33].ravel()
+    expected = counted(trained, corpus.valid[1:], len(objective.classes))  # type: ignore[index]
+    assert unigram_loss(objective.training(), objective.valid, len(objective.classes)) == pytest.approx(expected)
+
+
+def test_the_unigram_model_of_windows_counts_what_follows_them() -> None:
+    corpus = text_corpus(split=False)
+    objective = lay_out(config("next_token", stride=2), corpus, [CPU])
+    trained, scored = (
+        np.concatenate([array(batch, "targets").ravel() for batch in batches])
+        for batches in (objective.training(), objective.valid)
+    )
+    assert len(trained) + len(scored) == len(range(4, 203, 2))
+    expected = counted(trained, scored, len(objective.classes))
+    assert unigram_loss(objective.training(), objective.valid, len(objective.classes)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_unigram_model_of_labels_is_their_frequencies(tags: bool, devices: int) -> None:
+    """Neither padding nor what fills the devices is counted."""
+    corpus, contexts = labelled_corpus(tags=tags), [mx.cpu(number) for number in range(devices)]
+    objective = lay_out(config("tagging" if tags else "classification"), corpus, contexts)
+    assert isinstance(corpus.train, Sequences)
+    assert isinstance(corpus.valid, Sequences)
+    expected = counted(corpus.train.labels, corpus.valid.labels, len(objective.classes))
+    assert unigram_loss(objective.training(), objective.valid, len(objective.classes)) == pytest.approx(expected)
+
+
+def test_a_class_that_training_never_had_costs_a_finite_number() -> None:
+    window = columns([0, 1, 1, 1], bptt=3, batch_size=1, contexts=[CPU])
+    other = columns([0, 2, 1], bptt=2, batch_size=1, contexts=[CPU])
+    # Of three targets all are 1, and there are five classes: 4 / 8 for a 1, 1 / 8 for a 2.
+    assert unigram_loss(window, other, 5) == pytest.approx((math.log(2) + math.log(8)) / 2)
+
+
+@pytest.mark.parametrize("objective", ["language_model", "classification"])
+def test_a_run_measures_it_and_trains_to_the_same_bits(objective: str) -> None:
+    corpus = labelled_corpus(tags=False) if objective == "classification" else text_corpus()
+    settings = config(objective)
+    progress, known = Progress(), Progress(unigram_loss=1.25)
+    for each in (progress, known):
+        fit(settings, corpus, contexts=[CPU], progress=each)
+    laid = lay_out(settings, corpus, [CPU])
+    assert progress.unigram_loss == unigram_loss(laid.training(), laid.valid, len(laid.classes))
+    # What is known is not measured again, and measuring it draws nothing that training draws.
+    assert known.unigram_loss == 1.25
+    losses = [[(epoch.train_loss, epoch.valid_loss) for epoch in each.history] for each in (progress, known)]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_scores_nothing_has_no_unigram_model() -> None:
+    progress = Progress()
+    fit(config("language_model", max_steps=2), text_corpus(), contexts=[CPU], progress=progress)
+    assert progress.unigram_loss is None

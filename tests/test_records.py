@@ -99,7 +99,7 @@ def make_done(
         train_tokens=80,
         train_sequences=16,
         parameters=99,
-        vocab_size=17,
+        vocab_size=17_000,
     )
     return make_record(
         job,
@@ -146,7 +146,7 @@ def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus:
     record = make_done(make_job(small_corpus, cell="gru", seed=7), history)
     assert (record.cell, record.seed, record.bptt, record.embed_size) == ("gru", 7, 5, 8)
     assert (record.dataset, record.dataset_sha1) == ("small", small_corpus.sha1)
-    assert (record.vocab_size, record.threads, record.device) == (17, 1, "cpu")
+    assert (record.vocab_size, record.threads, record.device) == (17_000, 1, "cpu")
     assert (record.epochs_run, record.best_epoch, record.steps) == (3, 2, 4)
     assert (record.valid_loss, record.valid_perplexity) == (2.0, math.exp(2.0))
     assert (record.test_loss, record.test_perplexity) == (2.5, math.exp(2.5))
@@ -532,3 +532,29 @@ def test_a_word_that_may_be_empty_is_no_missing_one(tmp_path: Path, small_corpus
     (before,) = table_rows(load_results(tmp_path))
     assert (row["lr_steps"], row["reason"]) == ("", "")
     assert {name: row[name] for name in COLUMNS} == {name: before[name] for name in COLUMNS}
+
+
+def test_a_record_or_table_without_a_rate_is_of_the_time_when_it_was_20(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    record = make_done(make_job(small_corpus, cell="gru", learning_rate="auto"))
+    assert record.learning_rate == 10
+    content = json.loads((keep(tmp_path, record) / "record.json").read_text())
+    del content["learning_rate"], content["sha256"]
+    (tmp_path / "runs" / record.run_id / "record.json").write_text(seal(content))
+    (older,), damaged = read_records(tmp_path)
+    assert (older.learning_rate, damaged) == (20, {})
+    write_tables(tmp_path, [record])
+    frame = load_results(tmp_path).drop(columns="learning_rate")
+    assert [row["learning_rate"] for row in table_rows(frame)] == [20]
+
+
+def test_a_record_has_the_unigram_models_loss(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    progress = Progress(history=[epoch(1, 2.0)], unigram_loss=AWKWARD[1])
+    record = make_record(make_job(small_corpus), progress, status="ok", started_at="", wall_seconds=1.0)
+    keep(tmp_path, record)
+    write_tables(tmp_path, [record])
+    assert read_records(tmp_path)[0][0].unigram_loss == AWKWARD[1]
+    assert load_results(tmp_path)["unigram_loss"].tolist() == [AWKWARD[1]]
+    # A record of an earlier version has none, and says so.
+    assert RunRecord(**record.model_dump(exclude={"unigram_loss"})).unigram_loss is None

@@ -92,6 +92,28 @@ def test_one_seed_is_held_to_the_tolerance(candidate: float, two_sided: bool, ve
     assert point.test_perplexity == pytest.approx((100 * math.exp(-0.1), candidate * math.exp(-0.1)))
 
 
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "said"),
+    [
+        (90.0, 91.0, ()),
+        (90.0, 110.0, ("seed 0 worse than unigram in the candidate",)),
+        (110.0, 90.0, ("seed 0 worse than unigram in the baseline",)),
+        (110.0, 111.0, ("seed 0 worse than unigram in the baseline and the candidate",)),
+    ],
+)
+def test_a_run_that_learned_nothing_is_named_and_the_tolerance_decides(
+    baseline: float, candidate: float, said: tuple[str, ...]
+) -> None:
+    before, after = (table(run(ppl, unigram_loss=math.log(100))) for ppl in (baseline, candidate))
+    comparison = compare(before, after)
+    worse = candidate > 1.02 * baseline
+    assert comparison.verdict == ("regressed" if worse else "held")
+    assert only(comparison).reasons[worse:] == said
+    # Without that column the uniform model of the vocabulary stands in.
+    before, after = (table(run(ppl, vocab_size=100)) for ppl in (baseline, candidate))
+    assert only(compare(before, after)).reasons[worse:] == said
+
+
 def test_test_perplexity_decides_nothing() -> None:
     assert compare(table(run()), table(run() | {"test_loss": 9.0}), two_sided=True).verdict == "held"
 

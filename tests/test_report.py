@@ -76,6 +76,11 @@ def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **colu
     return make(corpus, name, **{**results, "peak_rss_mb": 500.0, "wall_seconds": 20.0, **columns})
 
 
+def learned(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **columns: Any) -> RunRecord:
+    """A run whose loss is known beside its perplexity."""
+    return good(corpus, name, perplexity, speed, **{"valid_loss": math.log(perplexity), **columns})
+
+
 def points(*records: RunRecord) -> list[Point]:
     rows = [Row("grid", record) for record in records]
     return ranked(points_of(rows, places_of(rows)), PPL)
@@ -250,7 +255,65 @@ def test_the_fastest_within_five_per_cent(small_corpus: CorpusFiles) -> None:
     assert fastest_within([], 0.05, PPL) is None
 
 
+def test_points_that_learned_nothing_rank_with_the_diverged_and_are_on_no_front(small_corpus: CorpusFiles) -> None:
+    unigram = {"unigram_loss": math.log(200.0)}
+    found = points(
+        learned(small_corpus, "a", 100.0, 10.0, cell="lstm", **unigram),
+        learned(small_corpus, "b", 250.0, 90.0, cell="gru", **unigram),
+        learned(small_corpus, "c", 50.0, 5.0, cell="rnn_relu", seed=0, **unigram),
+        learned(small_corpus, "d", 300.0, 5.0, cell="rnn_relu", seed=1, **unigram),
+        good(small_corpus, "e", math.inf, 10.0, cell="rnn_tanh", status="diverged"),
+        good(small_corpus, "f", 10.0, 10.0, cell="custom_rnn", status="failed"),
+    )
+    assert cells(found) == ["lstm", "rnn_relu", "gru", "rnn_tanh", "custom_rnn"]
+    assert [point.status for point in found[:3]] == ["ok", "1 ok, 1 worse than unigram", "worse than unigram"]
+    assert [point.ok for point in found[:3]] == [True, False, False]
+    assert found[1].average(PPL) == 50.0  # of the seed that learned
+    assert cells(pareto_front(found, PPL)) == ["lstm"]
+    fastest = fastest_within(found, 5.0, PPL)
+    assert fastest is not None
+    assert fastest.settings["cell"] == "lstm"
+
+
 # What is said
+
+
+def test_a_page_says_what_learned_nothing_and_is_readable_whatever_came_of_it(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    settings = [(cell, bptt) for cell in ("lstm", "gru") for bptt in (5, 7)]
+    perplexities = (100.0, 43_886.14, 1e200, 1e300)
+    for name, (cell, bptt), perplexity in zip("abcd", settings, perplexities, strict=True):
+        extra = {"cell": cell, "bptt": bptt, "unigram_loss": math.log(983.0)}
+        keep(tmp_path / "grid", learned(small_corpus, name, perplexity, 10.0, **extra))
+    # Of an earlier version: nothing is known but that it is worse than the uniform model.
+    keep(tmp_path / "grid", learned(small_corpus, "e", 43_886.14, 10.0, cell="rnn_tanh"))
+    write_report(tmp_path / "grid")
+    text = (tmp_path / "grid" / "report.md").read_text()
+    page = Page((tmp_path / "grid" / "report.html").read_text()).text
+    for shown in (text, page):
+        assert "5 runs (1 ok, 4 worse than unigram)" in shown
+        assert "1.0e+200" in shown
+        assert "validation perplexity 1.0e+300, the unigram model's 983.00" in shown
+        assert "validation perplexity 43,886.14, the uniform model's 17,000.00" in shown
+        assert "A run is worse than unigram if its validation loss is not below" in shown
+        assert not re.search(r"\d[\d,]{11}", re.sub(r"<style.*?</style>|[0-9a-f]{40}", "", shown))
+    document = compose(read_folders([tmp_path / "grid"]))
+    assert column(section(document, "Ranking"), "status") == ["ok"] + ["worse than unigram"] * 4
+    assert column(section(document, "What went wrong"), "status") == ["worse than unigram"] * 4
+    (perplexity, *_) = section(document, "cell and bptt").plots
+    assert isinstance(perplexity, HeatMap)
+    assert [text for _, text in perplexity.cells.values()].count("worse than unigram") == 4
+    assert "worse than" in to_svg(perplexity, "p")
+    assert "than unigram…" not in to_svg(perplexity, "p")
+
+
+def test_where_nothing_learned_there_is_nothing_to_choose(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    extra = {"unigram_loss": math.log(50.0)}
+    document = document_of(tmp_path / "grid", learned(small_corpus, "a", 100.0, 10.0, **extra))
+    found = section(document, "Corpus small, words, language_model")
+    assert not found.choices
+    assert found.notes[0].startswith("No point ended well and learned something, so there is nothing to choose from")
 
 
 def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_the_table_says_for_each_point_what_was_found_and_could_have_been() -> N
     assert any(line.startswith("Speeds of one sitting cannot tell slower code from a machine") for line in lines)
     assert "new: cell=rnn_tanh" in lines
     assert lines[-1] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
+
+
+def test_no_number_is_longer_than_a_person_reads() -> None:
+    losses = {"valid_loss": 460.0, "test_loss": 650.0}
+    huge = table(run() | losses, run(cell="gru") | {"valid_loss": math.log(43_886.14)})
+    comparison = compare(table(run(), run(cell="gru")), huge)
+    for text in (as_text(comparison), as_markdown(comparison)):
+        assert "6.0e+199" in text
+        assert "2.0e+282" in text
+        assert "43,886.14" in text
+        assert not re.search(r"[\d,]{12}", text)
+    nats = compare(table(classified(0.1)), table(classified(0.1) | {"valid_loss": 1e99, "test_loss": 1e99}))
+    assert "+1.0e+99 nats" in as_text(nats)
+    assert not re.search(r"[\d,]{12}", as_text(nats) + as_junit(nats))
 
 
 def test_where_an_accuracy_was_measured_all_is_said_in_nats() -> None:

@@ -293,6 +293,7 @@ def test_a_run_says_where_it_stands(
         on_epoch(progress.history[0])
         seen.append(read_progress(tmp_path))
         assert len(load_epochs(tmp_path)) == 1
+        on_interval(training.Interval(epoch=2, step=10, steps=20, loss=460.0, tokens_per_second=500.0))
         on_interval(training.Interval(epoch=2, step=20, steps=20, loss=1.0, tokens_per_second=500.0))
         seen.append(read_progress(tmp_path))
 
@@ -309,6 +310,8 @@ def test_a_run_says_where_it_stands(
     log = capsys.readouterr().out
     assert "[epoch 1 batch 10/20] loss 2.0000, perplexity 7.39, throughput not timed (warm-up)" in log
     assert "[epoch 2 batch 20/20] loss 1.0000, perplexity 2.72, throughput 100.0 sequences/s, 500 tokens/s" in log
+    assert "[epoch 2 batch 10/20] loss 460.0000, perplexity 6.0e+199, throughput 100.0 sequences/s" in log
+    assert "validation loss 1,000.0000, perplexity inf" in log
     assert "total training throughput" in log
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.measures import measures_of
+from gluon_rnn.measures import measures_of, written
 from gluon_rnn.metrics import perplexity as perplexity_of
 from gluon_rnn.regression.pairing import Row
 from gluon_rnn.regression.significance import Finding, Sample, Sittings
@@ -230,7 +230,7 @@ def amount(change: Change, value: float | None) -> str:
     """A `value` of its change, threshold or smallest: ``+5.30 %``, of losses ``+0.0522 nats``; nothing of None."""
     if change.quantity != "valid_loss" or value is None:
         return percent(value)
-    return f"{value:+,.4f} nats" if math.isfinite(value) else "infinite"
+    return f"{written(value, 4, sign='+')} nats" if math.isfinite(value) else "infinite"
 
 
 def percent(fraction: float | None) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
+from gluon_rnn.measures import WORSE_THAN_UNIGRAM, learned_nothing
 from gluon_rnn.metrics import perplexity as perplexity_of
 from gluon_rnn.regression.changes import Change, Limits, Measured, Quantity, in_words, measure, paired
 from gluon_rnn.regression.pairing import Match, Row, differing_fields, match_runs
@@ -154,6 +155,9 @@ def _meet(match: Match, limits: Limits) -> _Meeting:
             (meeting.faults if limits.two_sided else meeting.remarks).append(f"seed {seed} no longer diverged")
         else:
             meeting.pairs.append((before, after))
+            sides = [side for side, row in (("baseline", before), ("candidate", after)) if learned_nothing(row)]
+            if sides:
+                meeting.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
     if new := sorted(match.after.keys() - match.before.keys()):
         meeting.remarks.append(f"seed {', '.join(map(str, new))} not in the baseline")
     versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.measures import written
 from gluon_rnn.printable import printable
 from gluon_rnn.regression.changes import SLOWER, Change, Limits, Quantity, amount, percent
 from gluon_rnn.regression.comparison import Comparison, Point, compare
@@ -167,8 +168,8 @@ def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
     return (
         name,
         str(change.pairs),
-        f"{change.baseline:,.{digits}f}",
-        f"{change.candidate:,.{digits}f}",
+        written(change.baseline, digits),
+        written(change.candidate, digits),
         amount(change, change.change),
         threshold.replace("+", "±") if both_sides else threshold,
         amount(change, change.smallest),
@@ -178,10 +179,11 @@ def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
 def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
     if point.test_perplexity and not point.test_accuracy:
         before, after = point.test_perplexity
-        yield "test ppl", "", f"{before:,.2f}", f"{after:,.2f}", percent(after / before - 1), "", ""
+        yield "test ppl", "", written(before, 2), written(after, 2), percent(after / before - 1), "", ""
     elif point.test_perplexity and point.test_accuracy:
         before, after = map(math.log, point.test_perplexity)
-        yield "test loss", "", f"{before:,.4f}", f"{after:,.4f}", f"{after - before:+,.4f} nats", "", ""
+        change = f"{written(after - before, 4, sign='+')} nats"
+        yield "test loss", "", written(before, 4), written(after, 4), change, "", ""
         before, after = (100 * share for share in point.test_accuracy)
         yield "test accuracy", "", f"{before:.2f} %", f"{after:.2f} %", f"{after - before:+.2f} points", "", ""
 

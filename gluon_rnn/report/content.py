@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gluon_rnn.measures import written
+
 
 @dataclass(frozen=True)
 class Column:
@@ -131,4 +133,4 @@ class Document:
 
 def figure(value: float | None, digits: int) -> str:
     """A number for people, ``-`` for none."""
-    return "-" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else written(value, digits)

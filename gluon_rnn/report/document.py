@@ -10,7 +10,16 @@ from typing import Any
 
 from gluon_rnn.config import unnumbered
 from gluon_rnn.contents import Names
-from gluon_rnn.measures import Measure, measures_of, scored_on
+from gluon_rnn.measures import (
+    WORSE_THAN_UNIGRAM,
+    Measure,
+    learned_nothing,
+    loss_to_beat,
+    measures_of,
+    outcome,
+    scored_on,
+)
+from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord, describe
 from gluon_rnn.report.answers import confusion_tables, prediction_table
 from gluon_rnn.report.chances import Front, front_of, rivals_of
@@ -93,7 +102,7 @@ def compose(findings: Findings) -> Document:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    counts = Counter(str(row.record.status) for row in rows)
+    counts = Counter(outcome(row.record) for row in rows)
     said = ", ".join(f"{count} {status or 'of unknown status'}" for status, count in sorted(counts.items()))
     times = sorted(row.record.started_at for row in rows if row.record.started_at)
     when = f"; started {times[0]}" + (f" to {times[-1]}" if times[-1] != times[0] else "") if times else ""
@@ -158,7 +167,10 @@ class _Group:
             notes.append(f"Scored on the first {record.max_eval_tokens:,} tokens of validation and test only.")
         good = [point for point in self.points if point.ok]
         if not good:
-            notes.insert(0, "No point ended well, so there is nothing to choose from; the reasons are below.")
+            whose = "No point ended well" + " and learned something" * any(
+                WORSE_THAN_UNIGRAM in p.status for p in self.points
+            )
+            notes.insert(0, f"{whose}, so there is nothing to choose from; the reasons are below.")
             return Section(heading, level=2, notes=notes)
         choices = []
         best = good[0]
@@ -305,6 +317,11 @@ class _Group:
             )
         if any(not point.ok for point in self.points):
             notes.append("Points of which a run went wrong come last, with what their good runs, or else all, came to.")
+        if any(WORSE_THAN_UNIGRAM in point.status for point in self.points):
+            notes.append(
+                f"A run is {WORSE_THAN_UNIGRAM} if its validation loss is not below that of a model that knows only "
+                "how frequent each target is in training. Such a run learned nothing, whatever its status."
+            )
         # Speeds of two places do not compare, so they cannot be ranked in one table.
         groups = [self.points] if self.scored else [[p for p in self.points if p.place is q] for q in self.places]
         tables = [Table(columns, [cells(point) for point in group]) for group in groups]
@@ -414,7 +431,7 @@ class _Group:
             columns.append(Column(f"{CONFIDENCE:.0%} high", f"of the mean of {title}", digits))
         rows = []
         for point in self.points:
-            good = [row for row in point.rows if row.record.status == "ok"]
+            good = [row for row in point.rows if outcome(row.record) == "ok"]
             if len(good) < 2:
                 continue
             cells: list[Any] = [*self.settings(point), len(good)]
@@ -503,7 +520,7 @@ class _Group:
         return Section("Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)])
 
     def _failures(self) -> Section | None:
-        wrong = [(point, row) for point in self.points for row in point.rows if row.record.status != "ok"]
+        wrong = [(point, row) for point in self.points for row in point.rows if outcome(row.record) != "ok"]
         if not wrong:
             return None
         columns = [*self.setting_columns(), Column("seed", _meaning("seed")), Column("status", _meaning("status"))]
@@ -513,7 +530,7 @@ class _Group:
             Column("run_id", _meaning("run_id")),
         ]
         rows = [
-            [*self.settings(point), r.seed, r.status, r.reason, r.epochs_run, r.run_id]
+            [*self.settings(point), r.seed, outcome(r), r.reason or self._unlearned(r), r.epochs_run, r.run_id]
             for point, row in wrong
             for r in [row.record]
         ]
@@ -526,6 +543,16 @@ class _Group:
             [] if len(logs) == len(wrong) else ["Logs are not kept with the tables; those that are not shown are gone."]
         )
         return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
+
+    def _unlearned(self, record: RunRecord) -> str:
+        """``validation perplexity 43,886.14, the unigram model's 982.97``; nothing of a run that learned."""
+        bound = loss_to_beat(vars(record))
+        if record.valid_loss is None or bound is None or not learned_nothing(vars(record)):
+            return ""
+        whose = "uniform" if record.unigram_loss is None else "unigram"
+        as_read = float if self.loss.column == "valid_loss" else perplexity
+        reached, beaten = (self.loss.written(as_read(loss)) for loss in (record.valid_loss, bound))
+        return f"{self.loss.words} {reached}, the {whose} model's {beaten}"
 
     def _published(self) -> Section | None:
         if not self.scored or any(getattr(self.record, name) != value for name, value in PUBLISHED_OF.items()):

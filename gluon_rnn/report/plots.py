@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -98,7 +99,9 @@ def _heat_map(plot: HeatMap) -> Figure:
                 box["facecolor"] = colours(0.1 + 0.8 * darkness)
                 ink = "white" if darkness > 0.5 else "black"
             axes.add_patch(Rectangle((column, row), 1, 1, **box))
-            axes.text(column + 0.5, row + 0.5, _short(text, 14), ha="center", va="center", color=ink, fontsize=9)
+            # Two lines of words: "worse than unigram".
+            text = textwrap.fill(_short(text, 26), 14)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=9)
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     axes.set_xticks([n + 0.5 for n in range(columns)], [_short(value, 16) for value in plot.column_values])

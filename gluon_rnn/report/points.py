@@ -12,7 +12,7 @@ from typing import Any
 
 from gluon_rnn.config import RunConfig, unnumbered, varying_fields
 from gluon_rnn.contents import DIGESTS, Names
-from gluon_rnn.measures import SCORED_ON
+from gluon_rnn.measures import SCORED_ON, WORSE_THAN_UNIGRAM, outcome
 from gluon_rnn.metrics import perplexity
 from gluon_rnn.records import RunRecord
 from gluon_rnn.report.reading import Row
@@ -119,7 +119,7 @@ class Point:
     def counted(self) -> tuple[RunRecord, ...]:
         """The runs its figures come from: those that ended well, or all where none did."""
         records = tuple(row.record for row in self.rows)
-        return tuple(record for record in records if record.status == "ok") or records
+        return tuple(record for record in records if outcome(record) == "ok") or records
 
     def values(self, name: str) -> list[float]:
         """A `quantity` of each seed that has one."""
@@ -138,13 +138,13 @@ class Point:
 
     @property
     def ok(self) -> bool:
-        """Whether every seed ended well."""
-        return all(row.record.status == "ok" for row in self.rows)
+        """Whether every seed ended well and learned something."""
+        return all(outcome(row.record) == "ok" for row in self.rows)
 
     @property
     def status(self) -> str:
-        """``ok``, or ``2 ok, 1 diverged`` of several seeds."""
-        counts = Counter(str(row.record.status) for row in self.rows)
+        """The `outcome`: ``ok``, or ``2 ok, 1 worse than unigram`` of several seeds."""
+        counts = Counter(outcome(row.record) for row in self.rows)
         if len(self.rows) == 1 or len(counts) == 1:
             return next(iter(counts))
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
@@ -219,13 +219,14 @@ def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
 def ranked(points: Iterable[Point], loss: str) -> list[Point]:
     """Best first: by the mean of the validation `loss`, a column, or by tokens/s where nothing was evaluated.
 
-    Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong come after those
-    that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
+    Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong or learned nothing
+    come after those that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
     """
 
     def key(point: Point) -> tuple[int, float, float, str]:
-        statuses = {row.record.status for row in point.rows}
-        order = 0 if statuses == {"ok"} else 1 if "ok" in statuses else 2 if "diverged" in statuses else 3
+        outcomes = {outcome(row.record) for row in point.rows}
+        ended = outcomes & {WORSE_THAN_UNIGRAM, "diverged"}
+        order = 0 if outcomes == {"ok"} else 1 if "ok" in outcomes else 2 if ended else 3
         found, speed = point.average(loss), point.average("tokens_per_second")
         return order, math.inf if found is None else found, -(speed or 0.0), f"{point.place.letter} {point.settings}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.measures import outcome
 from gluon_rnn.metrics import EpochResult
 from gluon_rnn.records import (
     EPOCH_COLUMNS,
@@ -79,7 +80,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
-                log = "" if record.status == "ok" else _log_tail(directory, record.run_id)
+                log = "" if outcome(record) == "ok" else _log_tail(directory, record.run_id)
                 rows.append(Row(name, record, log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
