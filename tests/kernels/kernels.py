@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gluon_rnn.runtime import mkl_library
+from gluon_rnn.blas import Library, installed
 
 CHECKOUT = Path(__file__).parents[2]
 #: What decides a kernel, its threads or what is preloaded. A kernel sets what it needs of them, and no other is left:
@@ -117,42 +116,27 @@ class Outcome:
         return bool(self.failed or self.trouble) and not self.finding
 
 
-def openblas_library(site_packages: Path | None = None) -> Path | None:
-    """Find the OpenBLAS inside SciPy's wheel; `site_packages` is this interpreter's by default."""
-    folder = (site_packages or Path(sysconfig.get_path("purelib"))) / "scipy.libs"
-    return next(iter(sorted(folder.glob("libopenblasp-r0-*.so"))), None)
-
-
-def lacks(kernel: Kernel, *, flags: Sequence[str], libraries: Mapping[str, Path | None]) -> str:
+def lacks(kernel: Kernel, *, flags: Sequence[str], libraries: Mapping[str, Library]) -> str:
     """Why `kernel` cannot be tried here; empty if it can."""
-    if kernel.library != "mxnet" and not libraries.get(kernel.library):
+    if kernel.library not in libraries:
         return f"no {kernel.library} is installed here"
     missing = [flag for flag in kernel.flags if flag not in flags]
     return f"this processor has no {', '.join(missing)}" if missing else ""
 
 
 def environment(
-    kernel: Kernel, threads: int, *, libraries: Mapping[str, Path | None], environ: Mapping[str, str] = os.environ
+    kernel: Kernel, threads: int, *, libraries: Mapping[str, Library], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The whole environment of a process that is to use `kernel`."""
+    """The whole environment of a process that is to use `kernel`, with what a worker has for its library."""
     found = {name: value for name, value in environ.items() if not _DECIDING.match(name)}
     found |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
-    found |= {"OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0", "GLUON_RNN_BLAS": kernel.library, **kernel.variables}
-    library = libraries.get(kernel.library)
-    if library:
-        found["LD_PRELOAD"] = str(library)
-    if kernel.library == "mkl":
-        found["MKL_THREADING_LAYER"] = "GNU"
-    elif library:
-        # Its own libgfortran and libquadmath, which came with the wheels under names of their own.
-        folders = [str(library.parent), str(library.parents[1] / "numpy.libs"), found.get("LD_LIBRARY_PATH", "")]
-        found["LD_LIBRARY_PATH"] = ":".join(folder for folder in folders if folder)
-    return found
+    found |= {"PYTHONHASHSEED": "0", "GLUON_RNN_BLAS": kernel.library, **kernel.variables}
+    return libraries[kernel.library].environment(found)
 
 
-def installed_libraries() -> dict[str, Path | None]:
-    """Where each library lies that can be preloaded."""
-    return {"mkl": mkl_library(), "openblas": openblas_library()}
+def installed_libraries() -> dict[str, Library]:
+    """The libraries that are here, by name."""
+    return {library.name: library for library in installed()}
 
 
 def processor_flags() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gluon_rnn.blas import Library
 from gluon_rnn.runtime import Machine
 from tests.kernels.kernels import (
     FINDINGS,
@@ -22,7 +23,12 @@ from tests.kernels.kernels import (
 )
 from tests.kernels.table import renewed, row
 
-LIBRARIES = {"mkl": Path("/site/lib/libmkl_rt.so.3"), "openblas": Path("/site/scipy.libs/libopenblasp-r0-1.so")}
+TURNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
+LIBRARIES = {
+    "mkl": Library("mkl", Path("/site/lib/libmkl_rt.so.3"), settings={"OMP_WAIT_POLICY": "passive"}),
+    "openblas": Library("openblas", Path("/site/libopenblas.so"), folders=("/site/a", "/site/b"), settings=TURNING),
+    "mxnet": Library("mxnet", None, settings=TURNING),
+}
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 ORDER = list(BY_NAME)
 MACHINE = Machine("host", "x86_64", "a processor", 2, 8192, (), "0123456789ab", "glibc 2.36", "3.11.7")
@@ -46,7 +52,6 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
         "GLUON_RNN_DATA": "/data",
         "LD_LIBRARY_PATH": "/own",
         "PYTHONHASHSEED": "0",
-        "OMP_WAIT_POLICY": "passive",
         "OMP_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
@@ -55,23 +60,25 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
         name: environment(BY_NAME[name], 2, libraries=LIBRARIES, environ=there)
         for name in ("mxnet", "mkl AVX2", "openblas Prescott", "onednn SSE41")
     }
-    assert found["mxnet"] == {**same, "GLUON_RNN_BLAS": "mxnet"}
+    assert found["mxnet"] == {**same, **TURNING, "GLUON_RNN_BLAS": "mxnet"}
     assert found["mkl AVX2"] == {
         **same,
         "GLUON_RNN_BLAS": "mkl",
         "LD_PRELOAD": "/site/lib/libmkl_rt.so.3",
-        "MKL_THREADING_LAYER": "GNU",
+        "OMP_WAIT_POLICY": "passive",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     }
     assert found["openblas Prescott"] == {
         **same,
+        **TURNING,
         "GLUON_RNN_BLAS": "openblas",
-        "LD_PRELOAD": "/site/scipy.libs/libopenblasp-r0-1.so",
-        "LD_LIBRARY_PATH": "/site/scipy.libs:/site/numpy.libs:/own",
+        "LD_PRELOAD": "/site/libopenblas.so",
+        "LD_LIBRARY_PATH": "/site/a:/site/b:/own",
         "OPENBLAS_CORETYPE": "Prescott",
     }
     assert found["onednn SSE41"] == {
         **same,
+        **TURNING,
         "GLUON_RNN_BLAS": "mxnet",
         "OPENBLAS_CORETYPE": "Haswell",
         "DNNL_MAX_CPU_ISA": "SSE41",
@@ -89,14 +96,14 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
     ],
 )
 def test_what_a_machine_cannot_run_is_said(kernel: str, flags: str, lack: str) -> None:
-    libraries = {"mkl": Path("/libmkl_rt.so.3"), "openblas": None}
+    libraries = {name: LIBRARIES[name] for name in ("mkl", "mxnet")}
     assert lacks(BY_NAME[kernel], flags=flags.split(), libraries=libraries) == lack
 
 
 def test_a_process_says_what_it_computes_with_and_a_failing_test_does_not_hide_the_others(tmp_path: Path) -> None:
     """With MXNet's own BLAS, as in every clone."""
     kernel = Kernel("own", "mxnet")
-    environ = environment(kernel, 1, libraries={})
+    environ = environment(kernel, 1, libraries=LIBRARIES)
     outcome = probe(kernel, 1, environ)
     assert outcome == Outcome("own", 1, outcome.blas, outcome.instructions, outcome.products)
     assert outcome.blas != "unknown"
