@@ -1,6 +1,6 @@
 """How long a training step takes, beside the notebook's loop, PyTorch's example, and what the machine can do.
 
-    .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--batch-size 20]
+    .venv/bin/python benchmarks/step_time.py [--hidden-size 200] [--cell lstm] [--bptt 35] [--output FOLDER]
 
 Every contender lives in a process of its own, with the environment its users would have, and is stopped while another
 is timed, since idle threads may spin; the rounds go through them in turn (A B C A B C ...), so that a machine that
@@ -19,7 +19,6 @@ import argparse
 import csv
 import importlib.util
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_rnn.blas import BLAS_VARIABLE, installed, mkl_library
+from gluon_rnn.memory import peak_rss_mb
 from gluon_rnn.runtime import Machine, default_threads, describe_machine, process_environment
 
 VOCABULARY = 33_278  # WikiText-2's
@@ -241,7 +241,7 @@ def serve(options: argparse.Namespace) -> None:
         started = time.perf_counter()
         run(int(line))
         seconds = time.perf_counter() - started
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+        print(seconds, peak_rss_mb(), flush=True)
 
 
 def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
@@ -286,7 +286,12 @@ def main() -> None:
         action="store_true",
         help="time this suite alone, one choice of its environment left out at a time",
     )
-    parser.add_argument("--output", type=Path, default=Path("results/step_time"))
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results/step_time/here"),
+        help="a folder for each machine (default: %(default)s)",
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

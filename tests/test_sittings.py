@@ -48,7 +48,7 @@ def test_a_sitting_counts_with_its_median() -> None:
 @pytest.mark.parametrize("throughput", [None, 0.1])
 def test_committed_repeats_raise_no_alarm_against_each_other(before: int, after: int, throughput: float | None) -> None:
     """Nothing had changed between them; a test of their points one by one called each of the six slower."""
-    frame = load_results(RESULTS / "throughput-cpu")
+    frame = load_results(RESULTS / "throughput-xeon")
     sides = [frame[frame["seed"] == seed].assign(seed=0) for seed in (before, after)]
     comparison = compare(*sides, throughput=throughput)
     assert comparison.verdict == ("held" if throughput is None else "not compared")
