@@ -14,7 +14,9 @@ from __future__ import annotations
 import importlib
 from typing import Any, ClassVar
 
-from mxnet.gluon import HybridBlock
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import HybridBlock, Parameter
 from mxnet.gluon.rnn import HybridRecurrentCell
 
 from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS
@@ -29,27 +31,36 @@ _NO_GRAPH = {"_cached_graph": (), "_cached_op": None, "_cached_op_args": (), "_i
 
 
 class VariadicBlock(HybridBlock):
-    """A block whose last argument may be left out, hybridized or not.
+    """A block some of whose arguments may be left out or None, hybridized or not.
 
     ``HybridBlock`` of MXNet 1.9.1 keeps the graph of its first call, and answers one with more or fewer arguments by
-    "The argument structure of HybridBlock does not match the cached version". Here each number of arguments has its
-    graph.
+    "The argument structure of HybridBlock does not match the cached version". Here each choice of arguments has its
+    graph. Nor does it warn of parameters that one of these graphs does not read.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._graphs: dict[int, dict[str, Any]] = {}
+        self._graphs: dict[tuple[bool, ...], dict[str, Any]] = {}
 
     def _clear_cached_op(self) -> None:
         super()._clear_cached_op()
         self._graphs = {}
 
     def _call_cached_op(self, *args: Any) -> Any:
-        given = [argument for argument in args if argument is not None]
-        self.__dict__.update(self._graphs.get(len(given), _NO_GRAPH))
-        outputs = super()._call_cached_op(*given)
-        self._graphs[len(given)] = {name: vars(self)[name] for name in _NO_GRAPH}
+        while args[-1] is None:
+            args = args[:-1]
+        given = tuple(argument is not None for argument in args)
+        self.__dict__.update(self._graphs.get(given, _NO_GRAPH))
+        outputs = super()._call_cached_op(*args)
+        self._graphs[given] = {name: vars(self)[name] for name in _NO_GRAPH}
         return outputs
+
+    def _build_cache(self, *args: Any) -> None:
+        reads = set(self._get_graph(*args)[1].list_inputs())
+        # MXNet takes the parameters in a list that is not empty, as that of a graph made before, for all there are.
+        parameters = [(False, each) for each in self.collect_params().values() if each.name in reads]
+        self._cached_op_args = [(True, 0), *parameters]
+        super()._build_cache(*args)
 
 
 class RecurrentLayer(VariadicBlock):
@@ -87,6 +98,9 @@ class FusedLayer(RecurrentLayer):
     elsewhere. Its weights, `on_padding`, are no parameters: they shut the input gate and open the forget gate, so that
     the memory stays as it was to the bit, and its gradient too (seen on oneDNN beside the same sequences cut to length;
     cuDNN has the same equations, but was not tried).
+
+    The operator takes its parameters as one vector. Unless that is given, it is put together of the four at each call,
+    and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give.
     """
 
     mode: ClassVar[str]
@@ -94,19 +108,62 @@ class FusedLayer(RecurrentLayer):
     #: What padding adds to each gate, if anything.
     on_padding: ClassVar[tuple[float, ...]] = ()
 
+    def __init__(self, hidden_size: int, input_size: int, **kwargs: Any) -> None:
+        super().__init__(hidden_size, input_size, **kwargs)
+        self._vectors: list[mx.nd.NDArray] = []
+        self._views: list[tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]] = []
+
+    def pack(self) -> None:
+        """Keep the four parameters and their gradients in one vector on each device, of which theirs become views.
+
+        They stay what they are for everybody else: their names, values, files and trainers. Optimizers, KVStore and
+        ``set_data`` of MXNet 1.9.1 write in place.
+        """
+        parameters = self._in_order()
+        self._vectors = []
+        views: list[list[tuple[mx.nd.NDArray, mx.nd.NDArray]]] = [[] for _ in parameters]
+        for context in parameters[0].list_ctx():
+            vector = mx.nd.concat(*(each.data(context).reshape(-1) for each in parameters), dim=0)
+            vector.attach_grad()
+            self._vectors.append(vector)
+            first = 0
+            for each, of_each in zip(parameters, views, strict=True):
+                part = slice(first, first := first + each.data(context).size)
+                data, gradient = (array[part].reshape(each.shape) for array in (vector, vector.grad))
+                autograd.mark_variables([data], [gradient], each.grad_req)
+                of_each.append((data, gradient))
+        self._views = [([data for data, _ in each], [gradient for _, gradient in each]) for each in views]
+        for each, (data, gradients) in zip(parameters, self._views, strict=True):
+            # There is no public way; MXNet 1.9.1 replaces them itself where it must, see `packed`.
+            each._data, each._grad = data, gradients
+
+    def packed(self, context: mx.Context) -> mx.nd.NDArray | None:
+        """The vector on `context`. None: there is none, or it no longer is what the parameters are, since a change of
+        ``grad_req``, type or device gave one of them other arrays.
+        """
+        for each, (data, gradients) in zip(self._in_order(), self._views, strict=bool(self._views)):
+            if each._data is not data or each._grad is not gradients:
+                return None
+        return next((vector for vector in self._vectors if vector.context == context), None)
+
+    def _in_order(self) -> tuple[Parameter, ...]:
+        # The operator's: all weights, then all biases.
+        return self.i2h_weight, self.h2h_weight, self.i2h_bias, self.h2h_bias
+
     def hybrid_forward(
         self,
         F: Any,
         inputs: Any,
         states: Tensors,
         lengths: Any = None,
+        vector: Any = None,
         *,
         i2h_weight: Any,
         h2h_weight: Any,
         i2h_bias: Any,
         h2h_bias: Any,
     ) -> tuple[Any, Tensors]:
-        """See `RecurrentLayer`."""
+        """See `RecurrentLayer`. `vector`: the four parameters as `packed` gives them; without lengths only."""
         first_hidden = states[0]
         if lengths is not None:
             inputs = _without_padding(F, inputs, lengths)
@@ -114,10 +171,10 @@ class FusedLayer(RecurrentLayer):
                 inputs = F.concat(inputs, _padding(F, inputs, lengths), dim=2)
                 column = F.concat(*(F.full((self.hidden_size, 1), added) for added in self.on_padding), dim=0)
                 i2h_weight = F.concat(i2h_weight, column, dim=1)
-        # The operator takes one flat vector: all weights, then all biases.
-        flat = F.concat(*(part.reshape(-1) for part in (i2h_weight, h2h_weight, i2h_bias, h2h_bias)), dim=0)
+        if vector is None:
+            vector = F.concat(*(part.reshape(-1) for part in (i2h_weight, h2h_weight, i2h_bias, h2h_bias)), dim=0)
         outputs, *states = F.RNN(
-            inputs, flat, *states, state_size=self.hidden_size, num_layers=1, mode=self.mode, state_outputs=True
+            inputs, vector, *states, state_size=self.hidden_size, num_layers=1, mode=self.mode, state_outputs=True
         )
         if lengths is not None:
             # The first hidden state counts as step 0, for sequences without any.

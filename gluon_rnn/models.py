@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.batches import Share
-from gluon_rnn.cells import Tensors, VariadicBlock, build_layer
+from gluon_rnn.cells import FusedLayer, Tensors, VariadicBlock, build_layer
 from gluon_rnn.config import LABELLED, RunConfig
 
 _INITIALIZERS = {
@@ -90,11 +90,25 @@ class RecurrentStack(VariadicBlock):
         self.num_layers = num_layers
         self.hidden_size = hidden_size
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
+    def pack(self) -> None:
+        """`gluon_rnn.cells.FusedLayer.pack` of each fused layer."""
+        for layer in self._layers:
+            if isinstance(layer, FusedLayer):
+                layer.pack()
+
+    def packed(self, context: mx.Context) -> Tensors | None:
+        """The vector of each layer on `context`; None unless all have one."""
+        vectors = [layer.packed(context) if isinstance(layer, FusedLayer) else None for layer in self._layers]
+        return None if any(vector is None for vector in vectors) else vectors
+
+    def hybrid_forward(
+        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, Tensors]:
         """Inputs (steps, batch, features) and states (layers x directions, batch, units) to outputs (steps, batch,
         directions x units) and states; those of a layer's two directions are neighbours, the forward one first.
 
         `lengths`: see `gluon_rnn.cells.RecurrentLayer`. The backward direction begins at a sequence's last real step.
+        `vectors`: see `packed`.
         """
         optional = () if lengths is None else (lengths,)
 
@@ -110,8 +124,9 @@ class RecurrentStack(VariadicBlock):
             for number in range(first, first + self.directions):
                 backward = number > first
                 before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
+                packed = () if vectors is None else (None, vectors[number])
                 put_out, layer_states = self._layers[number](
-                    reverse(outputs) if backward else outputs, before, *optional
+                    reverse(outputs) if backward else outputs, before, *(packed or optional)
                 )
                 both.append(reverse(put_out) if backward else put_out)
                 after.append(layer_states)
@@ -156,12 +171,13 @@ class Body(VariadicBlock):
         self.output_dropout = output_dropout
         self._reads = reads
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
-        """Ids (steps, batch), states and perhaps lengths (batch,) to what is read, (steps, batch, units) or
-        (1, batch, units), and the states after the last step.
+    def hybrid_forward(
+        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, Tensors]:
+        """Ids (steps, batch), states and perhaps lengths (batch,) or the encoder's vectors to what is read, (steps,
+        batch, units) or (1, batch, units), and the states after the last step.
         """
-        vectors = self.embedding(inputs)
-        outputs, states = self.encoder(vectors, states) if lengths is None else self.encoder(vectors, states, lengths)
+        outputs, states = self.encoder(self.embedding(inputs), states, lengths, vectors)
         if self._reads == "last":
             outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
         elif self._reads == "states":
@@ -216,12 +232,13 @@ class SequenceModel(VariadicBlock):
     def read(self, share: Share, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
         """The body's units for the targets of `share`, (rows, columns, units), and the state after its last step."""
         outputs: tuple[mx.nd.NDArray, Tensors]
-        outputs = self.body(share.inputs, state, *([] if share.lengths is None else [share.lengths]))
+        vectors = self.encoder.packed(share.inputs.context) if share.lengths is None else None
+        outputs = self.body(share.inputs, state, share.lengths, vectors)
         return outputs
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
         """What `Body` takes to logits (steps or 1, batch, classes) and the states after the last step."""
-        outputs, states = self.body(inputs, states, *([] if lengths is None else [lengths]))
+        outputs, states = self.body(inputs, states, lengths)
         return self.decoder(outputs), states
 
 
@@ -392,6 +409,7 @@ def build_model(
         model.embedding[0].weight.set_data(mx.nd.array(vectors))
     if not config.train_embedding:
         model.embedding.collect_params().setattr("grad_req", "null")
+    model.encoder.pack()
     model.hybridize(static_alloc=True)
     return model
 

@@ -9,7 +9,7 @@ from mxnet import autograd, gluon
 
 from gluon_rnn.batches import Share
 from gluon_rnn.cells import Tensors
-from gluon_rnn.models import SequenceModel
+from gluon_rnn.models import SequenceModel, trained_parameters
 from gluon_rnn.precisions import PRECISIONS, Precision
 
 #: Logits are worked on in blocks of at most so many, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one block
@@ -40,8 +40,8 @@ def backpropagate(
     engine what it reads, so that reading the weights behind a queued update of the weights waits for ever.
 
     Args:
-        model: its dropouts are on. The ``grad_req`` of tied weights becomes ``add``: the embedding's share is added to
-            the decoder's, which is written first.
+        model: its dropouts are on. To a tied weight's gradient the embedding's share is added, after the decoder's has
+            been written.
         share: this device's of the batch.
         state: before its first step; gradients stop there.
         targets: of the whole batch, those that count. Losses and gradients are divided by that, so that those of all
@@ -53,13 +53,15 @@ def backpropagate(
         This device's part of the mean loss, in nats a target, of shape (1,), and the state after the last step.
     """
     weight, bias = model.decoder[0].weight, model.decoder[0].bias
+    context = share.inputs.context
     if model.ties_weights:
-        weight.grad_req = "add"
+        # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
+        autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record():
         outputs, state = model.read(share, [part.detach() for part in state])
     every = share.targets.reshape((-1,))
     weights = None if share.weights is None else share.weights.reshape((-1, 1))
-    count, context = every.shape[0], every.context
+    count = every.shape[0]
     flat = outputs.detach().reshape((-3, 0))  # (targets, units)
     lowered = precision.lower(weight.data(context))
     tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
@@ -93,8 +95,10 @@ def backpropagate(
     # The logits go before the body's gradients come: both are the largest arrays of a step.
     del array, loss
     outputs.backward(slope.reshape(outputs.shape))
-    for parameter in (weight, bias):
-        # As autograd marks what it has written; a Trainer refuses to step on gradients that are not.
+    if model.ties_weights:
+        autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
+    for parameter in trained_parameters(model):
+        # As autograd marks what it has written, but not for views; a Trainer refuses gradients that are not marked.
         parameter.data(context)._fresh_grad = True
     return (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * part, state
 

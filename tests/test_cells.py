@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import mxnet as mx
@@ -233,15 +234,29 @@ class Echo(VariadicBlock):
 
     made = 0
 
-    def hybrid_forward(self, F: Any, inputs: Any, added: Any = None) -> Any:
+    def hybrid_forward(self, F: Any, inputs: Any, added: Any = None, factor: Any = None) -> Any:
         self.made += 1
+        if factor is not None:
+            return 2 * inputs * factor
         return inputs * 2 if added is None else inputs + added
 
 
-def test_a_block_keeps_a_graph_for_each_number_of_arguments_until_it_is_hybridized_anew() -> None:
+def test_a_block_keeps_a_graph_for_each_choice_of_arguments_until_it_is_hybridized_anew() -> None:
     block, one, two = Echo(), mx.nd.ones((1,)), mx.nd.ones((1,)) * 2
-    for expected_made in (2, 4):
+    calls = {(one,): 2, (one, two): 3, (two, None): 4, (two, two): 4, (one, None, two): 4, (two, None, two): 8}
+    for expected_made in (3, 6):
         block.hybridize(static_alloc=True)
         for _ in range(3):
-            assert [block(*args).asscalar() for args in ((one,), (one, two), (two, None), (two, two))] == [2, 3, 4, 4]
+            assert [block(*arguments).asscalar() for arguments in calls] == list(calls.values())
         assert block.made == expected_made
+
+
+def test_a_graph_that_leaves_parameters_unread_warns_of_nothing() -> None:
+    layer = randomised(build_layer("lstm", hidden_size=6, input_size=4), seed=3)
+    layer.pack()
+    layer.hybridize(static_alloc=True)
+    x, states = mx.nd.ones((5, 3, 4)), [mx.nd.ones((1, 3, 6))] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = layer(x, states, None, layer.packed(CPU))[0].asnumpy()
+    np.testing.assert_array_equal(found, layer(x, states)[0].asnumpy())

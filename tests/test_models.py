@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import gluonnlp
 import mxnet as mx
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.batches import columns
+from gluon_rnn.batches import Share, columns
 from gluon_rnn.config import FUSED_CELLS, RunConfig
-from gluon_rnn.models import Dropout, RNNLabeller, RNNLanguageModel, build_model, count_parameters
+from gluon_rnn.models import Dropout, RNNLabeller, RNNLanguageModel, SequenceModel, build_model, count_parameters
+from gluon_rnn.step import backpropagate
 from gluon_rnn.training import evaluate
 
 pytestmark = pytest.mark.numerical
@@ -169,3 +171,84 @@ def test_zero_logits_have_the_vocabulary_as_perplexity() -> None:
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.zeros(parameter.shape))
     assert evaluate(model, windows).loss.perplexity == pytest.approx(VOCABULARY, rel=1e-5)  # float32's logarithm
+
+
+FUSED = [("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)]
+
+
+def share_of(context: mx.Context) -> Share:
+    draws = np.random.RandomState(5)
+    return Share(*(mx.nd.array(draws.randint(0, VOCABULARY, (6, 3)), ctx=context, dtype="int32") for _ in range(2)))
+
+
+def stepped(model: SequenceModel, *contexts: mx.Context) -> dict[str, list[np.ndarray[Any, Any]]]:
+    """The gradients of each device."""
+    for context in contexts:
+        backpropagate(model, share_of(context), model.begin_state(3, context), targets=18)
+    return {name: [g.asnumpy() for g in p.list_grad()] for name, p in model._collect_params_with_prefix().items()}
+
+
+@pytest.mark.parametrize(("cell", "gates"), FUSED)
+def test_parameters_of_fused_layers_are_views_of_one_vector_on_each_device(cell: str, gates: int) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    config = RunConfig(cell=cell, hidden_size=8)  # type: ignore[arg-type]
+    model = build_model(config, VOCABULARY, *contexts)
+    stepped(model, *contexts)
+    for context in contexts:
+        vectors = model.encoder.packed(context)
+        assert vectors is not None
+        for number, vector in enumerate(vectors):
+            assert vector.context == context
+            parameters = [
+                model._collect_params_with_prefix()[f"encoder._unfused.{number}.{name}"]
+                for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+            ]
+            for view, whole in (("data", vector), ("grad", vector.grad)):
+                flat = [getattr(parameter, view)(context).reshape(-1).asnumpy() for parameter in parameters]
+                np.testing.assert_array_equal(np.concatenate(flat), whole.asnumpy())
+                whole[:] = 7
+                assert all((getattr(p, view)(context) == 7).asnumpy().all() for p in parameters)
+            parameters[1].set_data(mx.nd.full(parameters[1].shape, 3))
+            assert (vector == 3).sum().asscalar() == gates * 8 * 8
+
+
+@pytest.mark.parametrize("cell", [cell for cell, _ in FUSED])
+def test_a_step_reads_the_vectors_and_leaves_the_gradients_of_one_that_reads_the_parameters(cell: str) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    config = RunConfig(cell=cell, hidden_size=8, dropout=0)  # type: ignore[arg-type]
+    packed, plain = (build_model(config, VOCABULARY, *contexts) for _ in range(2))
+    # Other arrays than the vectors' parts.
+    plain.encoder.collect_params(".*weight").setattr("grad_req", "add")
+    plain.encoder.collect_params(".*weight").setattr("grad_req", "write")
+    assert plain.encoder.packed(contexts[1]) is None
+    expected = stepped(plain, *contexts)
+    for name, gradients in stepped(packed, *contexts).items():
+        assert np.abs(gradients[0]).max() > 1e-5, name
+        for mine, theirs in zip(gradients, expected[name], strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-7, err_msg=name)
+    for model, reads in ((packed, False), (plain, True)):
+        (graph,) = model.body._graphs.values()
+        assert any("h2h_weight" in name for name in graph["_cached_graph"][1].list_inputs()) == reads
+
+
+def test_a_frozen_layer_stays_as_it_is_and_the_others_train() -> None:
+    model = build_model(RunConfig(hidden_size=8, dropout=0), VOCABULARY, CPU)
+    frozen = model.encoder.collect_params(".*h2h_weight")
+    frozen.setattr("grad_req", "null")
+    before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
+    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    backpropagate(model, share_of(CPU), model.begin_state(3, CPU), targets=18)
+    trainer.update(1)
+    for name, parameter in model.collect_params().items():
+        assert (parameter.data().asnumpy() == before[name]).all() == (name in frozen), name
+
+
+def test_a_packed_model_is_saved_and_loaded_as_any_other(tmp_path: Path) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    saved, loaded = (build_model(RunConfig(hidden_size=8, seed=s), VOCABULARY, *contexts) for s in (1, 2))
+    saved.save_parameters(str(tmp_path / "saved"))
+    loaded.load_parameters(str(tmp_path / "saved"), ctx=contexts)
+    for context in contexts:
+        assert loaded.encoder.packed(context) is not None
+        outputs = [m.read(share_of(context), m.begin_state(3, context))[0].asnumpy() for m in (saved, loaded)]
+        np.testing.assert_array_equal(*outputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import mxnet as mx
@@ -65,6 +67,53 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
             np.testing.assert_allclose(found[name], gradient, atol=1e-6, err_msg=name)
         for mine, theirs in zip(after, expected_after, strict=True):
             np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+
+
+def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(small: Corpus) -> None:
+    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
+    weight = model.decoder[0].weight
+    gradient = weight.grad()
+    (share,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[0].shares
+    state = model.begin_state(4, CPU)
+    backpropagate(model, share, state, targets=20)
+    np.testing.assert_array_equal(gradient.asnumpy(), weight.grad().asnumpy())
+    assert gradient.asnumpy().any()
+    plain = []
+    for _ in range(2):
+        with autograd.record():
+            loss = model(share.inputs, state)[0].mean()
+        loss.backward()
+        plain.append(gradient.asnumpy())
+    np.testing.assert_array_equal(*plain)
+
+
+#: Argument: after how many steps to wait for the device. Prints the most memory that the process has had, in MB.
+STEPS = """
+import sys
+import mxnet as mx
+from gluon_rnn.batches import Share
+from gluon_rnn.config import configure
+from gluon_rnn.models import build_model
+from gluon_rnn.step import backpropagate
+model = build_model(configure({"cell": "rnn_tanh", "hidden_size": 128}), 40, mx.cpu())
+share = Share(mx.nd.ones((35, 64), dtype="int32"), mx.nd.ones((35, 64), dtype="int32"))
+state = model.begin_state(64, mx.cpu())
+for step in range(100):
+    _, state = backpropagate(model, share, state, targets=35 * 64)
+    if step % int(sys.argv[1]) == 0:
+        mx.nd.waitall()
+mx.nd.waitall()
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_steps_that_python_is_ahead_take_no_memory() -> None:
+    """A hundred gradients of what the body puts out would be 109 MB."""
+    synchronised, ahead = (
+        float(subprocess.run([sys.executable, "-c", STEPS, each], capture_output=True, text=True, check=True).stdout)
+        for each in ("5", "100")
+    )
+    assert ahead < synchronised + 50
 
 
 @pytest.mark.parametrize("clip", [None, 1e-3, 1e3], ids=["unclipped", "far below the norm", "far above the norm"])
