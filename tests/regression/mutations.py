@@ -72,8 +72,8 @@ def state_not_carried_in_training(patch: pytest.MonkeyPatch) -> None:
 def state_not_carried_in_evaluation(patch: pytest.MonkeyPatch) -> None:
     call = Body.__call__
 
-    def forgetful(body: Body, inputs: Any, state: Any) -> Any:
-        outputs, after = call(body, inputs, state)
+    def forgetful(body: Body, *arguments: Any) -> Any:
+        outputs, after = call(body, *arguments)
         return outputs, after if autograd.is_training() else [mx.nd.zeros_like(part) for part in after]
 
     patch.setattr(Body, "__call__", forgetful)
