@@ -119,6 +119,8 @@ def test_step_percentiles_weigh_laps_by_their_steps() -> None:
     assert step_milliseconds(laps, 90) == pytest.approx(100)
     assert step_milliseconds(laps, 95) == pytest.approx(200)
     assert step_milliseconds(laps, 97) == pytest.approx(1000)
+    # Of three steps the second is the nearest rank to the middle, not the first.
+    assert step_milliseconds([Lap(1, 0, 0.1), Lap(1, 0, 0.2), Lap(1, 0, 0.3)], 50) == pytest.approx(200)
     assert step_milliseconds([], 50) is None
     assert tokens_per_second([Lap(4, 100, 11.0), Lap(2, 50, 10.0)]) == pytest.approx(150 / 21)
     assert tokens_per_second([]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +151,40 @@ def test_initial_parameters_follow_the_seed_and_the_recipe() -> None:
     assert all((array == 0).all() for name, array in arrays[0].items() if name.endswith("bias"))
 
 
-@pytest.mark.parametrize("initializer", ["xavier", "uniform", "normal", "orthogonal"])
-def test_every_initializer_follows_the_seed(initializer: str) -> None:
-    config = RunConfig(hidden_size=8, initializer=initializer)  # type: ignore[arg-type]
-    a, b = (build_model(config, VOCABULARY, CPU).encoder.collect_params() for _ in range(2))
-    for one, two in zip(a.values(), b.values(), strict=True):
-        np.testing.assert_array_equal(one.data().asnumpy(), two.data().asnumpy())
+def largest(weights: np.ndarray[Any, Any]) -> float:
+    return float(np.abs(weights).max())
+
+
+@pytest.mark.parametrize(
+    ("initializer", "measure", "expected"),
+    [
+        ("xavier", largest, math.sqrt(3 / ((4 * 40 + 40) / 2))),  # as above
+        ("uniform", largest, 0.1),
+        ("normal", np.std, 0.05),
+        ("orthogonal", lambda weights: np.linalg.norm(weights, axis=0).max(), 1.414),
+    ],
+)
+def test_every_initializer_is_what_it_is_called_and_follows_the_seed(
+    initializer: Any, measure: Callable[..., float], expected: float
+) -> None:
+    first, again, other = (
+        build_model(RunConfig(hidden_size=40, initializer=initializer, seed=seed), VOCABULARY, CPU)
+        .encoder._collect_params_with_prefix()["_unfused.1.h2h_weight"]
+        .data()
+        .asnumpy()
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert measure(first) == pytest.approx(expected, rel=0.05)
+    if initializer == "orthogonal":
+        np.testing.assert_allclose(first.T @ first, 1.414**2 * np.eye(40), atol=1e-5)
+
+
+@pytest.mark.parametrize(("initializer", "deviation"), [("uniform", 0.1 / math.sqrt(3)), ("normal", 1.0)])
+def test_an_embedding_is_initialised_as_asked(initializer: Any, deviation: float) -> None:
+    model = build_model(RunConfig(hidden_size=40, embedding_initializer=initializer), VOCABULARY, CPU)
+    assert model.embedding[0].weight.data().asnumpy().std() == pytest.approx(deviation, rel=0.1)
 
 
 def test_parameters_are_counted_once() -> None:

@@ -106,6 +106,13 @@ def test_keeping_the_tail_has_the_windows_of_the_notebook() -> None:
     assert discarding.train_tokens == len(discarding.training()) * 12 < len(corpus.train) - 1
 
 
+def test_evaluation_has_windows_and_columns_of_its_own() -> None:
+    objective = lay_out(config("language_model", eval_bptt=5, eval_batch_size=2), text_corpus(), [CPU])
+    assert {batch.shares[0].inputs.shape for batch in objective.training()} == {(4, 6)}
+    for batches in (objective.valid, objective.test):
+        assert {batch.shares[0].inputs.shape for batch in batches} == {(5, 2)}
+
+
 def test_windows_hold_what_stands_before_their_target() -> None:
     ids = np.arange(100, 120)
     batches = token_windows(ids, np.array([3, 0, 7, 11, 5]), steps=3, batch_size=2, contexts=[CPU])
@@ -185,11 +192,12 @@ def test_every_sequence_is_in_an_epoch_once_whole_and_beside_its_likes(tags: boo
 def test_an_epochs_order_is_its_seeds_and_no_other_epochs() -> None:
     objective = lay_out(config("classification"), labelled_corpus(tags=False), [CPU])
 
-    def order(epoch: int) -> list[Any]:
-        seed_epoch(3, epoch)
+    def order(epoch: int, seed: int = 3) -> list[Any]:
+        seed_epoch(seed, epoch)
         return [array(batch, "inputs").tolist() for batch in objective.training()]
 
     assert order(2) == order(2) != order(1)
+    assert order(2) != order(2, seed=4)
 
 
 def masked_loss(logits: mx.nd.NDArray, share: Any) -> mx.nd.NDArray:
@@ -241,6 +249,8 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
     assert share.lengths is not None
     lengths = share.lengths.asnumpy()
     assert np.ptp(lengths) > 0
+    assert batch.tokens == lengths.sum()
+    assert batch.targets == (lengths.sum() if tags else len(lengths))
     found = []
     for garbage in (0, 11):
         inputs = share.inputs.asnumpy()

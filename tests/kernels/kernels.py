@@ -70,9 +70,8 @@ KERNELS = (
 
 #: What is known to fail, by what `Outcome.blas` begins with: a library's fault, which no test of this project can mend.
 FINDINGS = {
-    "openblas 0.3.27 (Prescott)": "its first product ends in a segmentation fault (seen on an AMD EPYC, Zen 5, in the "
-    "library inside SciPy 1.13.1; its kernel for Nehalem as well, Haswell's and SkylakeX's not); nothing chooses it on "
-    "a processor with AVX",
+    "openblas 0.3.27 (Prescott)": "NumPy crashes: its own OpenBLAS then runs on kernels of the preloaded one, of another "
+    "version and with other integers (NumPy 1.23.5 and SciPy 1.13.1)",
 }
 
 
