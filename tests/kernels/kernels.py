@@ -70,8 +70,8 @@ KERNELS = (
 
 #: What is known to fail, by what `Outcome.blas` begins with: a library's fault, which no test of this project can mend.
 FINDINGS = {
-    "openblas 0.3.27 (Prescott)": "NumPy crashes: its own OpenBLAS then runs on kernels of the preloaded one, of another "
-    "version and with other integers (NumPy 1.23.5 and SciPy 1.13.1)",
+    "openblas 0.3.27 (Prescott)": "NumPy crashes: its own OpenBLAS then runs on kernels of the preloaded one, of "
+    "another version and with other integers (NumPy 1.23.5 and SciPy 1.13.1)",
 }
 
 
