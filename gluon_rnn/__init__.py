@@ -1,16 +1,20 @@
 """Benchmarks of recurrent language models on MXNet Gluon and GluonNLP.
 
-Importing this package imports neither MXNet nor GluonNLP.
+Importing this package imports neither MXNet nor GluonNLP. In a worker's process it loads the BLAS that was chosen for
+it, which must be there before MXNet.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from gluon_rnn.blas import load_chosen
 from gluon_rnn.config import RunConfig, Sweep, load_sweep
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import RunRecord, load_epochs, load_results
 from gluon_rnn.regression.verdicts import assert_no_regression
 from gluon_rnn.report import write_report
 from gluon_rnn.sweep import plan_sweep, run_sweep, train
+
+load_chosen()
 
 if TYPE_CHECKING:
     from gluon_rnn.generation import generate, get_next

@@ -1,7 +1,7 @@
 """Which library multiplies matrices for MXNet: the candidates, what each was measured to do here, and the choice.
 
-MXNet 1.9.1 for a CPU calls whichever ``cblas_sgemm`` the dynamic linker finds first, so that a library preloaded before
-it answers in place of its own OpenBLAS 0.3.13. Which is fastest no name tells: on an Intel Xeon with AMX MKL did 284
+MXNet 1.9.1 for a CPU calls whichever ``cblas_sgemm`` the dynamic linker finds first, so that a library loaded before it
+answers in place of its own OpenBLAS 0.3.13. Which is fastest no name tells: on an Intel Xeon with AMX MKL did 284
 GFLOP/s and MXNet's own 37, on an AMD EPYC (Zen 5) MKL 170, MXNet's own 100 and the OpenBLAS in SciPy's wheel 370. So
 each is timed in a process of its own (`gluon_rnn.blas_probe`), under a second in all, and the verdict is kept in the
 user's cache under the processor, the threads and the libraries.
@@ -9,6 +9,7 @@ user's cache under the processor, the threads and the libraries.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ from gluon_rnn.printable import quoted
 #: Names the library: mkl, openblas, mxnet or a path. Unset: the fastest by measurement.
 BLAS_VARIABLE = "GLUON_RNN_BLAS"
 NAMES = ("mkl", "openblas", "mxnet")
+
+#: Set by this suite for a worker: the file that `load_chosen` loads there.
+FILE_VARIABLE = "GLUON_RNN_BLAS_FILE"
 
 #: Settings that change how fast a library is, so that a verdict holds only where they are the same.
 _DECISIVE = ("OPENBLAS_", "MKL_", "OMP_", "GOMP_", "KMP_")
@@ -74,8 +78,13 @@ class Library:
 
     @property
     def preloaded(self) -> Path | None:
-        """The file to preload; None for MXNet's own, which is there anyway."""
-        return None if self.name == "mxnet" else self.path
+        """The file for ``LD_PRELOAD``, if it is to be loaded so: MKL, which loads the parts of itself that it needs."""
+        return self.path if self.path and self.path.name.startswith("libmkl") else None
+
+    @property
+    def loaded(self) -> Path | None:
+        """The file for `load_chosen`, if it is to be loaded so; MXNet's own is there anyway."""
+        return None if self.name == "mxnet" or self.preloaded else self.path
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """`environ` as this library needs it; what the user has set himself stays."""
@@ -89,8 +98,11 @@ class Library:
         for key, value in settings.items():
             environment.setdefault(key, value)
         prepend(environment, "LD_LIBRARY_PATH", self.folders)
+        environment.pop(FILE_VARIABLE, None)
         if self.preloaded:
             prepend(environment, "LD_PRELOAD", [str(self.preloaded)])
+        if self.loaded:
+            environment[FILE_VARIABLE] = str(self.loaded)
         return environment
 
 
@@ -122,6 +134,26 @@ def prepend(environment: dict[str, str], name: str, entries: Sequence[str]) -> N
     joined = ":".join(dict.fromkeys([*entries, *before]))
     if joined:
         environment[name] = joined
+
+
+def load_chosen(environ: Mapping[str, str] = os.environ) -> None:
+    """Load the library that a worker's environment names, for all that is loaded later; without one do nothing.
+
+    To be called before MXNet is imported. NumPy is imported first: the OpenBLAS 0.3.20 in the wheel of NumPy 1.23.5
+    shares 8,910 names with the OpenBLAS 0.3.27 in SciPy 1.13.1's, and where that was preloaded, NumPy's computed with
+    the other's inner functions (float32 singular values of a 300 x 300 matrix ended in a segmentation fault on an AMD
+    EPYC of Zen 5). Python has a library's calls bound when it is loaded, so that NumPy's, which is there already, keeps
+    its own.
+    """
+    path = environ.get(FILE_VARIABLE)
+    if not path:
+        return
+    import numpy  # noqa: F401
+
+    try:
+        ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        print(f"the BLAS cannot be loaded, MXNet's own multiplies in its place: {error}", file=sys.stderr)
 
 
 @cache
@@ -304,7 +336,7 @@ def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
     """Time `library` in a process of its own that starts in `environ`."""
     if library.path is None:
         return Measured(library.name, error="its file was not found")
-    environment = {**library.environment(environ), "LD_PRELOAD": ""}
+    environment = {**library.environment(environ), "LD_PRELOAD": "", FILE_VARIABLE: ""}
     command = [sys.executable, "-I", "-S", str(_PROBE), str(library.path)]
     try:
         done = subprocess.run(

@@ -30,6 +30,7 @@ TUNING_VARIABLE = "GLUON_RNN_TUNING"
 RECORDED_VARIABLES = (
     TUNING_VARIABLE,
     blas.BLAS_VARIABLE,
+    blas.FILE_VARIABLE,
     "CUBLAS_WORKSPACE_CONFIG",
     "GLIBC_TUNABLES",
     "GOMP_SPINCOUNT",
@@ -193,10 +194,10 @@ def tuning_wanted(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Pick the settings that can change speed or bits, preloaded libraries by file name and without their folders."""
+    """Pick the settings that can change speed or bits, libraries by file name and without their folders."""
     found = {name: environ[name] for name in RECORDED_VARIABLES if name in environ}
-    if "LD_PRELOAD" in found:
-        found["LD_PRELOAD"] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", found["LD_PRELOAD"]) if entry)
+    for name in {"LD_PRELOAD", blas.BLAS_VARIABLE, blas.FILE_VARIABLE} & {*found}:
+        found[name] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", found[name]) if entry)
     return found
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,41 @@ def test_a_probe_says_what_is_wrong_with_a_library(tmp_path: Path, source: str, 
     assert error in found.error
 
 
+BESIDE_NUMPYS = """
+import ctypes, sys
+from pathlib import Path
+import gluon_rnn
+import numpy as np
+import mxnet as mx
+from gluon_rnn.runtime import blas_in_use
+
+(numpys,) = Path(np.__file__).parents[1].glob("numpy.libs/libopenblas64_*.so")
+mine, other = ctypes.CDLL(str(numpys)), ctypes.CDLL(sys.argv[1])
+mine.openblas_set_num_threads64_(2)
+if hasattr(other, "openblas_set_num_threads"):
+    other.openblas_set_num_threads(1)
+print(mine.openblas_get_num_threads64_(), blas_in_use().partition(" (")[0])
+"""
+
+
+@pytest.mark.parametrize("library", blas.installed(), ids=lambda library: library.name)
+def test_numpy_keeps_its_own_blas_beside_the_one_that_mxnet_is_given(library: Library) -> None:
+    """Two OpenBLAS whose inner functions are taken for each other's have one number of threads."""
+    if library.path is None:
+        pytest.skip("MXNet's own BLAS has no file of its own here")
+    environment = library.environment({**os.environ, "LD_PRELOAD": "", "GLUON_RNN_BLAS": library.name})
+    command = [sys.executable, "-c", BESIDE_NUMPYS, str(library.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    began = {"mkl": "2 mkl 20", "openblas": "2 openblas 0.3.2", "mxnet": "2 openblas 0.3.13"}
+    assert done.stdout.startswith(began[library.name])
+
+
+def test_a_library_that_cannot_be_loaded_is_said_and_done_without(tmp_path: Path, capsys: Any) -> None:
+    blas.load_chosen({"GLUON_RNN_BLAS_FILE": str(tmp_path / "none.so")})
+    assert capsys.readouterr().err.startswith("the BLAS cannot be loaded, MXNet's own multiplies in its place: ")
+
+
 def test_the_probe_needs_nothing_but_the_standard_library() -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(blas._PROBE), "/nowhere/libblas.so"],
@@ -141,7 +177,7 @@ def test_the_variable_may_be_a_path(tmp_path: Path) -> None:
     (tmp_path / "libown.so").write_bytes(b"")
     library = blas.choose("p", {"GLUON_RNN_BLAS": str(tmp_path / "libown.so")})
     environment = library.environment({"LD_PRELOAD": "/other.so"})
-    assert environment["LD_PRELOAD"] == f"{tmp_path}/libown.so:/other.so"
+    assert (environment["LD_PRELOAD"], environment["GLUON_RNN_BLAS_FILE"]) == ("/other.so", f"{tmp_path}/libown.so")
     # It is measured beside the others, for the doctor's table.
     measured = blas.measure("p", {"GLUON_RNN_BLAS": str(tmp_path / "libown.so")}, folder=tmp_path, probe=Probe())
     assert [each.name for each in measured] == [*NAMES, f"{tmp_path}/libown.so"]

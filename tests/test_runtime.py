@@ -83,6 +83,7 @@ def test_preloaded_libraries_come_after_the_blas_and_only_once(library: blas.Lib
     before = {"LD_PRELOAD": "/own/libown.so", "GLUON_RNN_BLAS": library.name}
     once = process_environment("cpu", 1, environ=before)
     assert once["LD_PRELOAD"] == ":".join([*map(str, filter(None, [library.preloaded])), "/own/libown.so"])
+    assert once.get("GLUON_RNN_BLAS_FILE") == (str(library.path) if library.name == "openblas" else None)
     assert process_environment("cpu", 1, environ=once) == once
 
 
@@ -159,7 +160,10 @@ def test_cuda_libraries_of_wheels_are_found_in_order(tmp_path):
 
 def test_a_record_holds_settings_but_no_folders():
     environ = {"OMP_NUM_THREADS": "2", "LD_PRELOAD": "/a/libmkl_rt.so.3:/b/libown.so", "SECRET": "x"}
+    environ |= {"GLUON_RNN_BLAS": "/c/libblas.so", "GLUON_RNN_BLAS_FILE": "/c/libblas.so"}
     assert runtime.recorded_environment(environ) == {
+        "GLUON_RNN_BLAS": "libblas.so",
+        "GLUON_RNN_BLAS_FILE": "libblas.so",
         "OMP_NUM_THREADS": "2",
         "LD_PRELOAD": "libmkl_rt.so.3 libown.so",
     }

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gluon_rnn.blas import FILE_VARIABLE
 from gluon_rnn.corpora.copies import read_files
 from gluon_rnn.devices import Slot
 from gluon_rnn.errors import UserError
@@ -333,7 +334,8 @@ def _connect(address: str | None) -> Any:
     if ray.is_initialized():
         raise UserError("Ray is at work in this process already; call ray.shutdown() first")
     package = Path(__file__).resolve().parents[1]
-    settings = {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ and name != "LD_PRELOAD"}
+    of_this_machine = {"LD_PRELOAD", FILE_VARIABLE}
+    settings = {name: os.environ[name] for name in {*RECORDED_VARIABLES} - of_this_machine if name in os.environ}
     own = {} if address else {"num_cpus": describe_machine().cores, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     # Ray would make a token of the user's for a cluster of its own, and from then on ask for it everywhere.

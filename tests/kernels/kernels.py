@@ -147,9 +147,9 @@ def processor_flags() -> tuple[str, ...]:
 # The name first, since a product may end the process. Sizes that fill no block of any kernel, and long sums.
 _PROBE = """
 import hashlib
+from gluon_rnn.runtime import blas_in_use  # first: this package loads what MXNet is to use
 import mxnet as mx
 import numpy as np
-from gluon_rnn.runtime import blas_in_use
 
 print("blas", blas_in_use(), flush=True)
 random, digest = np.random.RandomState(0), hashlib.sha1()

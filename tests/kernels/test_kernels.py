@@ -72,7 +72,7 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
         **same,
         **TURNING,
         "GLUON_RNN_BLAS": "openblas",
-        "LD_PRELOAD": "/site/libopenblas.so",
+        "GLUON_RNN_BLAS_FILE": "/site/libopenblas.so",
         "LD_LIBRARY_PATH": "/site/a:/site/b:/own",
         "OPENBLAS_CORETYPE": "Prescott",
     }
