@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from gluon_rnn.runtime import blas_in_use
 
 # Before MXNet is imported, which would take half of the machine's cores: how many there are decides no test.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so does all that they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "far", "from", "its", "red", "house"]
 
