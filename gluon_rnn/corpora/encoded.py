@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import gluonnlp
 import numpy as np
-import platformdirs
 from filelock import FileLock
 
 from gluon_rnn.corpora.content import SPLITS, CorpusFiles
-from gluon_rnn.files import remove_leftovers, write_atomically
+from gluon_rnn.files import cache_directory, remove_leftovers, write_atomically
 
 # A file of another format has another name, and is not read. This one is a SHA-256 and the NumPy archive it is of.
 _FORMAT = 3
@@ -75,13 +74,6 @@ def shortened(split: Any, most_tokens: int | None) -> Any:
     count = max(1, int(np.searchsorted(ends, most_tokens, side="right")))
     end = int(ends[count - 1])
     return Sequences(split.tokens[:end], split.lengths[:count], split.labels[: end if split.tagged else count])
-
-
-def cache_directory() -> Path:
-    """Where encoded corpora are kept: ``gluon_rnn`` in the user's cache (on Linux in ``XDG_CACHE_HOME`` or
-    ``~/.cache``), 11 MB for WikiText-2. It may be deleted at any time.
-    """
-    return platformdirs.user_cache_path("gluon_rnn")
 
 
 def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:

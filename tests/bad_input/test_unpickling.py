@@ -19,9 +19,9 @@ import yaml
 from gluon_rnn import config
 from gluon_rnn.checkpoints import CheckpointDirectory
 from gluon_rnn.config import Sweep
-from gluon_rnn.corpora import CorpusFiles, encoded
+from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.files import seal, sha256_of
+from gluon_rnn.files import cache_directory, seal, sha256_of
 from gluon_rnn.models import build_model
 from gluon_rnn.sweep import plan_sweep
 from tests.bad_input.harness import FITTING, answer, fresh_folder
@@ -185,7 +185,7 @@ def test_a_checkpoint_names_no_files_elsewhere() -> None:
 def test_a_kept_corpus_that_is_a_bomb_does_not_go_off(small_corpus: CorpusFiles) -> None:
     with fresh_folder() as folder:
         expected = load_corpus(small_corpus)
-        (kept,) = encoded.cache_directory().glob("corpus-*")
+        (kept,) = cache_directory().glob("corpus-*")
         for content in (PICKLE, object_array(), object_archive()):
             kept.write_bytes(content)
             assert (load_corpus(small_corpus).train == expected.train).all()

@@ -9,11 +9,12 @@ import pytest
 
 from gluon_rnn.corpora import CorpusFiles, find_corpus, synthetic
 from gluon_rnn.corpora.content import SPLITS
-from gluon_rnn.corpora.encoded import Corpus, Sequences, cache_directory
+from gluon_rnn.corpora.encoded import Corpus, Sequences
 from gluon_rnn.corpora.labelled import Sequence, parse, write
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.corpora.splitting import split
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import cache_directory
 
 CLASSES = {"train": "bad\ta B a\ngood\tb c\nbad\ta\n", "valid": "good\tc d\n", "test": "bad\tb\n\nbad\tB\n"}
 TAGS = {"train": "a X\nb Y\n\nA X\n\n\nc X\nd Z\n", "valid": "b X\nc W\n", "test": "\na X\n"}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from gluon_rnn.corpora import CorpusFiles, find_corpus
-from gluon_rnn.corpora.encoded import Corpus, cache_directory
+from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.corpora.loading import load_corpus
+from gluon_rnn.files import cache_directory
 
 
 def write(folder: Path, train: str, valid: str = "a\n", test: str = "b\n") -> str:
