@@ -126,9 +126,11 @@ _MOST_KEYS = 100
 
 #: Fields that change what is printed or where a run happens, never what it computes.
 _NOT_IDENTITY = frozenset({"dataset", "device", "embedding", "log_interval"})
-#: What `run_id` leaves out of a field whose default has changed: the default of the time when the first names were
-#: given. The rate was 20 whatever the cell, and a run must keep its name.
-_IDENTITY_DEFAULTS = {"learning_rate": 20.0}
+#: The default rate of every cell and optimizer before `default_learning_rate`: what records without one had.
+FORMER_LEARNING_RATE = 20.0
+#: Defaults that have changed since the first runs were named. `run_id` still leaves these values out, so that a run
+#: keeps its name.
+_IDENTITY_DEFAULTS = {"learning_rate": FORMER_LEARNING_RATE}
 
 
 def _number(value: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from gluon_rnn.config import Real, RunConfig
+from gluon_rnn.config import FORMER_LEARNING_RATE, Real, RunConfig
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole, remove_leftovers, seal, set_aside, unseal, write_atomically
@@ -159,8 +159,7 @@ class RunRecord(RunConfig):
         frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings", protected_namespaces=()
     )
 
-    # A record holds the number. One that has none is of the time when it was 20 for every cell and optimizer.
-    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = 20.0
+    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = FORMER_LEARNING_RATE
     run_id: Annotated[str, Field(description="hash of everything that decides the result")]
     schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
     status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
