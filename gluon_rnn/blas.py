@@ -1,10 +1,10 @@
 """Which library multiplies matrices for MXNet: the candidates, what each was measured to do here, and the choice.
 
 MXNet 1.9.1 for a CPU calls whichever ``cblas_sgemm`` the dynamic linker finds first, so that a library loaded before it
-answers in place of its own OpenBLAS 0.3.13. Which is fastest no name tells: on an Intel Xeon with AMX MKL did 284
-GFLOP/s and MXNet's own 37, on an AMD EPYC (Zen 5) MKL 170, MXNet's own 100 and the OpenBLAS in SciPy's wheel 370. So
-each is timed in a process of its own (`gluon_rnn.blas_probe`), under a second in all, and the verdict is kept in the
-user's cache under the processor, the threads and the libraries.
+answers in place of its own OpenBLAS 0.3.13. Which one is fastest depends on the processor: on an Intel Xeon with AMX
+MKL did 284 GFLOP/s and MXNet's own 37; on an AMD EPYC (Zen 5) MKL did 170, MXNet's own 100 and the OpenBLAS in SciPy's
+wheel 370. So each is timed in a process of its own (`gluon_rnn.blas_probe`), in under a second in all. The verdict is
+kept in the user's cache, under the processor, the threads and the libraries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import read_whole, seal, unseal, write_atomically
+from gluon_rnn.files import cache_directory, read_whole, seal, unseal, write_atomically
 from gluon_rnn.printable import quoted
 
 #: Names the library: mkl, openblas, mxnet or a path. Unset: the fastest by measurement.
@@ -38,8 +38,8 @@ FILE_VARIABLE = "GLUON_RNN_BLAS_FILE"
 
 #: Settings that change how fast a library is, so that a verdict holds only where they are the same.
 _DECISIVE = ("OPENBLAS_", "MKL_", "OMP_", "GOMP_", "KMP_")
-#: A kept verdict gives way only to a library that is faster by this factor: two equals must not take turns, since
-#: another library gives other bits.
+#: A kept verdict gives way only to a library that is faster by this factor: between two equals the choice must not
+#: change from one measurement to the next, since another library gives other bits.
 _CLEARLY = 1.1
 #: Of `Measured.waited`, above which other work decided what was measured. Alone it was 0.00 to 0.06, beside two busy
 #: processes on two cores 1.1 to 1.5.
@@ -49,12 +49,13 @@ _PROBE = Path(__file__).with_name("blas_probe.py")
 _PROBE_SECONDS = 20.0
 
 # How idle threads wait, by what a step of LSTM 200 took on two cores of an AMD EPYC (Zen 5), alone and beside a process
-# that kept one core busy. MKL shares GNU OpenMP's threads with MXNet: 216 and 359 ms asleep, 203 and 389 ms after 1,000
-# turns; always turning, 207 ms alone, and on a Xeon 1.75 s for 0.66 s beside another process.
+# that kept one core busy. MKL shares GNU OpenMP's threads with MXNet: 216 and 359 ms where they sleep at once, 203 and
+# 389 ms where they spin 1,000 times first; always spinning took 207 ms alone, and on a Xeon 1.75 s for 0.66 s beside
+# another process.
 _MKL_SETTINGS = {"MKL_THREADING_LAYER": "GNU", "OMP_WAIT_POLICY": "passive"}
-# OpenBLAS has threads of its own. Unless told, they go on turning for 2^26 cycles after a product, on the cores that
-# MXNet's threads then need: a step of LSTM 650 took 472 ms so, and 417 ms with 2^14. With that, MXNet's threads may
-# turn 1,000 times before they sleep: 127 and 310 ms, for 146 and 380 ms asleep at once; always turning, 255 ms alone.
+# OpenBLAS has threads of its own. By default they spin for 2^26 cycles after a product, on the cores that MXNet's
+# threads then need: a step of LSTM 650 took 472 ms, and 417 ms with 2^14 cycles. MXNet's threads may then spin 1,000
+# times before they sleep: 127 and 310 ms, where sleeping at once took 146 and 380, and always spinning 255 ms alone.
 _OPENBLAS_SETTINGS = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
 
 
@@ -79,7 +80,7 @@ class Library:
     @property
     def preloaded(self) -> Path | None:
         """The file for ``LD_PRELOAD``, if it is to be loaded so: MKL, which loads the parts of itself that it needs."""
-        return self.path if self.path and self.path.name.startswith("libmkl") else None
+        return self.path if self.path and _is_preloaded(self.path) else None
 
     @property
     def loaded(self) -> Path | None:
@@ -153,14 +154,14 @@ def load_chosen(environ: Mapping[str, str] = os.environ) -> None:
     try:
         ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
     except OSError as error:
-        print(f"the BLAS cannot be loaded, MXNet's own multiplies in its place: {error}", file=sys.stderr)
+        print(f"cannot load the chosen BLAS, so MXNet uses its own: {error}", file=sys.stderr)
 
 
 @cache
 def installed() -> tuple[Library, ...]:
     """The candidates that are here: MKL, SciPy's OpenBLAS and MXNet's own, in this order.
 
-    A library in a folder whose name ``LD_PRELOAD`` cannot hold is none: it separates by spaces and colons.
+    A library is left out if a variable that has to name its folder cannot: see `_can_be_named`.
     """
     return tuple(library for library in (_mkl(), _scipy_openblas(), _mxnet_own()) if library)
 
@@ -200,12 +201,20 @@ def _packaged(name: str, distribution: str, pattern: str, settings: Mapping[str,
     except metadata.PackageNotFoundError:
         return None
     paths = (Path(os.path.normpath(str(file.locate()))) for file in files if re.fullmatch(pattern, file.name))
-    path = next((path for path in paths if path.is_file() and _can_be_preloaded(path)), None)
+    path = next((path for path in paths if path.is_file() and _can_be_named(path)), None)
     return Library(name, path, f"{distribution} {version}", settings=settings) if path else None
 
 
-def _can_be_preloaded(path: Path) -> bool:
-    return not re.search(r"[\s:]", str(path))
+def _is_preloaded(path: Path) -> bool:
+    return path.name.startswith("libmkl")
+
+
+def _can_be_named(path: Path) -> bool:
+    """Whether environment variables can name `path`.
+
+    ``LD_LIBRARY_PATH`` separates its folders by colons and semicolons, ``LD_PRELOAD`` its files by colons and blanks.
+    """
+    return not re.search(r"[\s:;]" if _is_preloaded(path) else "[:;]", str(path))
 
 
 def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
@@ -226,17 +235,21 @@ def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
     path = Path(wanted).expanduser().absolute()
     if "/" not in wanted or not path.is_file():
         raise UserError(
-            f"{BLAS_VARIABLE}={quoted(wanted)} is no library: choose {', '.join(NAMES)} or the path of a shared library"
+            f"{BLAS_VARIABLE}={quoted(wanted)} is not a library: "
+            f"choose {', '.join(NAMES)} or the path of a shared library"
         )
-    if not _can_be_preloaded(path):
-        raise UserError(f"{BLAS_VARIABLE}={quoted(wanted)} has spaces or colons and cannot be preloaded; link to it")
+    if not _can_be_named(path):
+        marks = "spaces, colons or semicolons" if _is_preloaded(path) else "colons or semicolons"
+        raise UserError(
+            f"{BLAS_VARIABLE}={quoted(wanted)} has {marks}, which separate paths in environment variables; link to it"
+        )
     state = path.stat()
     settings = _MKL_SETTINGS if "mkl" in path.name else _OPENBLAS_SETTINGS
     return Library(str(path), path, f"{state.st_size} {state.st_mtime_ns}", (str(path.parent),), settings)
 
 
 def choose(processor: str, environ: Mapping[str, str], *, folder: Path | None = None) -> Library:
-    """The library that a worker preloads: the one asked for, else the fastest by measurement.
+    """The library that a worker uses: the one asked for, else the fastest by measurement.
 
     Args:
         processor: its name, under which the verdict is kept.
@@ -285,7 +298,7 @@ def measure(
     versions = [f"{library.name}: {library.version}" for library in libraries]
     under = {"processor": processor, "libraries": versions, "settings": dict(sorted(decisive.items()))}
     name = hashlib.sha1(json.dumps(under).encode()).hexdigest()[:16]
-    path = _verdicts(folder) / f"{name}.json"
+    path = (folder or cache_directory()) / "blas" / f"{name}.json"
     before = _kept.get(name) or _read_verdict(path)
     if before and not anew:
         _kept[name] = before
@@ -314,15 +327,7 @@ _kept: dict[str, tuple[Measured, ...]] = {}
 def _clearly_faster(found: Sequence[Measured], chosen: str) -> bool:
     """Whether another library than `chosen` is faster now by so much that the choice must change."""
     rates = {each.name: each.float32 or 0.0 for each in found}
-    return rates[fastest(found)] > _CLEARLY * rates.get(chosen, 0.0) if fastest(found) in rates else False
-
-
-def _verdicts(folder: Path | None) -> Path:
-    if folder is None:
-        import platformdirs
-
-        folder = platformdirs.user_cache_path("gluon_rnn")
-    return folder / "blas"
+    return rates.get(fastest(found), 0.0) > _CLEARLY * rates.get(chosen, 0.0)
 
 
 def _read_verdict(path: Path) -> tuple[Measured, ...] | None:
@@ -336,7 +341,7 @@ def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
     """Time `library` in a process of its own that starts in `environ`."""
     if library.path is None:
         return Measured(library.name, error="its file was not found")
-    environment = {**library.environment(environ), "LD_PRELOAD": "", FILE_VARIABLE: ""}
+    environment = {**library.environment(environ), "LD_PRELOAD": ""}
     command = [sys.executable, "-I", "-S", str(_PROBE), str(library.path)]
     try:
         done = subprocess.run(
@@ -350,14 +355,14 @@ def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
 
 
 def lacks_for_bfloat16(measured: Sequence[Measured]) -> str:
-    """What is missing here for ``precision=bfloat16`` on the CPU to be faster than float32; empty if nothing is.
+    """Why ``precision=bfloat16`` is not offered on the CPU here; empty if it is.
 
-    Only MKL multiplies bfloat16, and where the processor does not, by conversion.
+    Only MKL multiplies bfloat16, and it is slower than float32 where the processor has no instructions for it.
     """
     lowered = max((each.bfloat16 or 0.0 for each in measured), default=0.0)
     if not lowered:
-        return "Intel's MKL (the package mkl)"
+        return "only Intel's MKL (the package mkl) multiplies in bfloat16, and it is not installed"
     best = max((each.float32 or 0.0 for each in measured), default=0.0)
     if lowered > _CLEARLY * best:
         return ""
-    return f"faster bfloat16 products: here they do {lowered:.0f} GFLOP/s, and those in float32 {best:.0f}"
+    return f"it is not faster here ({lowered:.0f} GFLOP/s) than float32 ({best:.0f} GFLOP/s)"

@@ -285,7 +285,7 @@ def check_blas(
     if blas.is_busy(measured):
         return Check("BLAS", "warning", f"{text}, beside other work", "make doctor again when the machine is idle")
     if len(measured) == 1:
-        mend = "make install, in a folder whose name has neither spaces nor colons, to have faster ones preloaded"
+        mend = "make install, in a folder without colons in its path, to have faster ones"
         return Check("BLAS", "warning", text, mend)
     return Check("BLAS", "ok", text)
 
@@ -293,7 +293,7 @@ def check_blas(
 def check_bfloat16(measured: Sequence[blas.Measured]) -> Check:
     """Whether ``precision=bfloat16`` is offered here."""
     lack = blas.lacks_for_bfloat16(measured)
-    return Check("bfloat16", "ok", f"not offered: it needs {lack}" if lack else "offered on the CPU")
+    return Check("bfloat16", "ok", f"not offered: {lack}" if lack else "offered on the CPU")
 
 
 def check_threads(machine: runtime.Machine) -> Check:

@@ -143,6 +143,7 @@ def process_environment(
     if (kind, bool(gpus)) not in (("cpu", False), ("gpu", True)) or threads < 1:
         raise ValueError(f"no environment for device {device!r} and {threads} threads")
     environment = _with_threads(threads, environ)
+    library = blas.choose(_cpu_name(), environment) if tuning_wanted(environ) else None
     environment["PYTHONHASHSEED"] = "0"  # the order of a set must not reach a result
     # Without the PCI order CUDA counts the fastest GPU first, and NVML does not. A CPU run sees no GPU and so holds no
     # memory of one.
@@ -156,7 +157,7 @@ def process_environment(
             environment["NVIDIA_TF32_OVERRIDE"] = "0"
     # MXNet's CUDA build looks for its libraries beside itself, whatever the device; the wheels put them elsewhere.
     blas.prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
-    if tuning_wanted(environ):
+    if library:
         if kind == "cpu":
             # MXNet updates four parameters in one operator, which spares a GPU launches and costs a CPU time: 43 ms a
             # step for LSTM 200's, 19 ms one by one. The numbers are the same.
@@ -165,7 +166,7 @@ def process_environment(
             # For products in bfloat16, whichever library makes the others. GNU is the OpenMP that MXNet is linked to;
             # two of them in one process would compete for the cores.
             environment.setdefault("MKL_THREADING_LAYER", "GNU")
-        environment = blas.choose(_cpu_name(), _with_threads(threads, environ)).environment(environment)
+        environment = library.environment(environment)
         if huge_pages_available():
             environment["GLIBC_TUNABLES"] = _merge_tunables(environ.get("GLIBC_TUNABLES", ""))
     return environment
@@ -196,8 +197,10 @@ def tuning_wanted(environ: Mapping[str, str] = os.environ) -> bool:
 def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Pick the settings that can change speed or bits, libraries by file name and without their folders."""
     found = {name: environ[name] for name in RECORDED_VARIABLES if name in environ}
-    for name in {"LD_PRELOAD", blas.BLAS_VARIABLE, blas.FILE_VARIABLE} & {*found}:
-        found[name] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", found[name]) if entry)
+    for name in {blas.BLAS_VARIABLE, blas.FILE_VARIABLE} & {*found}:
+        found[name] = Path(found[name]).name
+    if preloaded := found.get("LD_PRELOAD"):
+        found["LD_PRELOAD"] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", preloaded) if entry)
     return found
 
 

@@ -453,7 +453,7 @@ def _check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
         raise UserError("precision=tf32 needs GPUs of compute capability 8.0 or newer; use precision=float32")
     for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
         if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
-            raise UserError(f"precision=bfloat16 needs {lack}; use precision=float32")
+            raise UserError(f"precision=bfloat16 is not offered: {lack}; use precision=float32")
 
 
 def _corpus_of(config: RunConfig) -> tuple[str, str, str]:

@@ -89,17 +89,17 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _stands_not_still(request: pytest.FixtureRequest) -> None:
-    """MXNet 1.9.1's own OpenBLAS, compiled by GCC 4.8, waits for ever where two products of several threads meet.
+def _skip_where_openblas_deadlocks(request: pytest.FixtureRequest) -> None:
+    """MXNet 1.9.1's own OpenBLAS, compiled by GCC 4.8, deadlocks when two multi-threaded products meet.
 
-    The one that comes second waits in ``exec_blas`` by a jump to itself, seen in a debugger and in the machine code.
+    The second waits in ``exec_blas`` in a jump to itself, seen in a debugger and in the machine code.
     """
     if (
         request.node.get_closest_marker("several_contexts")
         and blas_in_use().startswith("openblas 0.3.13 ")
         and os.environ["OMP_NUM_THREADS"] != "1"
     ):
-        pytest.skip("OpenBLAS 0.3.13 stands still where products of several threads meet")
+        pytest.skip("OpenBLAS 0.3.13 deadlocks when two multi-threaded products meet")
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ def test_cuda_libraries_of_wheels_are_found_in_order(tmp_path):
 
 def test_a_record_holds_settings_but_no_folders():
     environ = {"OMP_NUM_THREADS": "2", "LD_PRELOAD": "/a/libmkl_rt.so.3:/b/libown.so", "SECRET": "x"}
-    environ |= {"GLUON_RNN_BLAS": "/c/libblas.so", "GLUON_RNN_BLAS_FILE": "/c/libblas.so"}
+    environ |= {"GLUON_RNN_BLAS": "/my own/libblas.so", "GLUON_RNN_BLAS_FILE": "/my own/libblas.so"}
     assert runtime.recorded_environment(environ) == {
         "GLUON_RNN_BLAS": "libblas.so",
         "GLUON_RNN_BLAS_FILE": "libblas.so",

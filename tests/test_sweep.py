@@ -937,7 +937,7 @@ def test_a_blas_that_is_none_is_refused_before_anything_starts(
     small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLUON_RNN_BLAS", "atlas")
-    with pytest.raises(UserError, match="GLUON_RNN_BLAS='atlas' is no library: choose mkl, openblas, mxnet or"):
+    with pytest.raises(UserError, match="GLUON_RNN_BLAS='atlas' is not a library: choose mkl, openblas, mxnet or"):
         plan(Sweep("s", pinned={"dataset": str(small_folder)}), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

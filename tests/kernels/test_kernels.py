@@ -23,11 +23,11 @@ from tests.kernels.kernels import (
 )
 from tests.kernels.table import renewed, row
 
-TURNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
+SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
 LIBRARIES = {
     "mkl": Library("mkl", Path("/site/lib/libmkl_rt.so.3"), settings={"OMP_WAIT_POLICY": "passive"}),
-    "openblas": Library("openblas", Path("/site/libopenblas.so"), folders=("/site/a", "/site/b"), settings=TURNING),
-    "mxnet": Library("mxnet", None, settings=TURNING),
+    "openblas": Library("openblas", Path("/site/libopenblas.so"), folders=("/site/a", "/site/b"), settings=SPINNING),
+    "mxnet": Library("mxnet", None, settings=SPINNING),
 }
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 ORDER = list(BY_NAME)
@@ -60,7 +60,7 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
         name: environment(BY_NAME[name], 2, libraries=LIBRARIES, environ=there)
         for name in ("mxnet", "mkl AVX2", "openblas Prescott", "onednn SSE41")
     }
-    assert found["mxnet"] == {**same, **TURNING, "GLUON_RNN_BLAS": "mxnet"}
+    assert found["mxnet"] == {**same, **SPINNING, "GLUON_RNN_BLAS": "mxnet"}
     assert found["mkl AVX2"] == {
         **same,
         "GLUON_RNN_BLAS": "mkl",
@@ -70,7 +70,7 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
     }
     assert found["openblas Prescott"] == {
         **same,
-        **TURNING,
+        **SPINNING,
         "GLUON_RNN_BLAS": "openblas",
         "GLUON_RNN_BLAS_FILE": "/site/libopenblas.so",
         "LD_LIBRARY_PATH": "/site/a:/site/b:/own",
@@ -78,7 +78,7 @@ def test_a_kernel_is_told_and_nothing_of_another_is_left() -> None:
     }
     assert found["onednn SSE41"] == {
         **same,
-        **TURNING,
+        **SPINNING,
         "GLUON_RNN_BLAS": "mxnet",
         "OPENBLAS_CORETYPE": "Haswell",
         "DNNL_MAX_CPU_ISA": "SSE41",
