@@ -8,6 +8,7 @@ those records, rebuilt from them and never edited.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -38,6 +39,7 @@ from gluon_rnn.metrics import (
     step_milliseconds,
     tokens_per_second,
 )
+from gluon_rnn.plain_text import decode
 from gluon_rnn.vectors import FoundVectors
 
 if TYPE_CHECKING:
@@ -505,7 +507,7 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
     aside = []
     for name, text in _tables(records).items():
         path = sweep_directory / name
-        lines = read_whole(path).splitlines() if path.exists() else []
+        lines = read_whole(path).removeprefix(codecs.BOM_UTF8).splitlines() if path.exists() else []
         known = set(text.encode().splitlines())
         if lines and _is_of_before(lines[0], text.encode().partition(b"\n")[0]):
             continue
@@ -557,7 +559,7 @@ def load_results(path: Path | str) -> pd.DataFrame:
         path: the sweep's folder, or the file.
 
     Raises:
-        UserError: there is no such table.
+        UserError: there is no such table, or it is not UTF-8 text.
     """
     types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
     frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS}, needed=("run_id", "status"))
@@ -597,7 +599,7 @@ def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequen
     try:
         # pandas is otherwise content with a neighbour of the float that was written.
         frame: pd.DataFrame = pd.read_csv(
-            io.BytesIO(read_whole(file)),
+            io.StringIO(decode(read_whole(file), f"cannot read {file}: it"), newline=""),
             dtype=types,
             keep_default_na=False,
             na_values=[""],

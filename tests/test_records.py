@@ -249,6 +249,44 @@ def test_records_and_tables_read_back_to_the_bit(tmp_path: Path, small_corpus: C
     assert epochs["test_perplexity"].isna().tolist() == [False, True]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_that_an_editor_has_saved_anew_is_the_same(tmp_path: Path, small_corpus: CorpusFiles, end: str) -> None:
+    """With a byte-order mark, other line ends, an empty last line and none at all."""
+    history = [epoch(1, 3.0)]
+    record = make_done(make_job(small_corpus), history)
+    keep(tmp_path, record, history)
+    write_tables(tmp_path, [record])
+    for name, load in (("runs.csv", load_results), ("epochs.csv", load_epochs)):
+        text = (tmp_path / name).read_text()
+        expected = load(tmp_path)
+        assert list(expected["run_id"]) == [record.run_id]
+        for saved in (text, text.rstrip("\n"), f"{text}\n"):
+            (tmp_path / name).write_bytes(f"\ufeff{saved.replace(chr(10), end)}".encode())
+            assert load(tmp_path).equals(expected)
+    assert set_aside_damaged_tables(tmp_path, [record]) == []
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "epochs.csv"])
+def test_a_table_that_is_no_utf8_text_is_refused_with_its_line(
+    tmp_path: Path, small_corpus: CorpusFiles, name: str
+) -> None:
+    write_tables(tmp_path, [make_done(make_job(small_corpus), [epoch(1, 3.0)])])
+    load = load_results if name == "runs.csv" else load_epochs
+    content = (tmp_path / name).read_bytes()
+    for saved, told in (
+        (
+            content.decode().encode("utf-16"),
+            "its byte-order mark is that of UTF-16; convert it, for instance with iconv",
+        ),
+        (content + b"\0", "line 3 has a NUL character, as UTF-16 and binary files do; convert it"),
+        (content + b"\xe9", "byte 0xe9 in line 3, at offset "),
+    ):
+        (tmp_path / name).write_bytes(saved)
+        with pytest.raises(UserError) as refused:
+            load(tmp_path)
+        assert str(refused.value).startswith(f"cannot read {tmp_path / name}: it is not UTF-8 text: {told}")
+
+
 def test_dtypes_are_right_even_where_columns_are_empty(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     failed = make_record(make_job(small_corpus), Progress(), status="oom", started_at="", wall_seconds=1.0)
     keep(tmp_path, failed)

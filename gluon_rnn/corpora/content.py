@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from gluon_rnn import plain_text
 from gluon_rnn.config import LABELLED, Objective
 from gluon_rnn.errors import UserError
 
@@ -18,6 +19,9 @@ UNKNOWN, EOS = "<unk>", "<eos>"  # GluonNLP's names; its Vocab of words holds bo
 
 #: The objectives whose targets are the text's own tokens.
 TEXT_OBJECTIVES = tuple(objective for objective in get_args(Objective) if objective not in LABELLED)
+
+# Part of the identity of what earlier versions read otherwise: another way of reading makes other runs.
+_READING = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class CorpusFiles:
     folder: Path | None
     """The absolute folder of the files; None for a built-in corpus."""
     sha1: str
-    """Identity of the content, whatever its files are called: see `content_sha1`."""
+    """Identity of the content as it is read, whatever its files are called: see `content_sha1`."""
     train_tokens: int
     valid_tokens: int
     """0 where there is no such split: see `cut`."""
@@ -48,9 +52,16 @@ def sha1_of(content: bytes) -> str:
 
 def content_sha1(sha1s: Iterable[str]) -> str:
     """Return the SHA-1 of lines, each ended by a newline: the hexadecimal SHA-1s of train, valid and test, or of the
-    one text; for a labelled corpus also what its form is called.
+    one text; for a labelled corpus also what its form is called, and how it is read where that has changed.
     """
     return sha1_of("".join(f"{sha1}\n" for sha1 in sha1s).encode())
+
+
+def text_sha1(contents: Mapping[str, bytes], level: str) -> str:
+    """Return the identity of a text read at ``level``. A byte-order mark is no part of it."""
+    parts = [plain_text.decode(contents[part], part) for part in ((TEXT,) if TEXT in contents else SPLITS)]
+    changed = level == "word" and any(map(plain_text.was_read_otherwise, parts))
+    return content_sha1([*(sha1_of(part.encode()) for part in parts), *([f"{level} {_READING}"] if changed else [])])
 
 
 def describe(
@@ -66,27 +77,36 @@ def describe(
 
     ``files`` gives the name of each part's file.
     """
-    sha1s = {part: sha1_of(content) for part, content in contents.items()}
-    sizes = {part: count_tokens(content.decode(), level) for part, content in contents.items()}
+    texts = {part: plain_text.decode(content, f"{dataset}'s {part}") for part, content in contents.items()}
+    sizes = {part: count_tokens(text, level) for part, text in texts.items()}
     train, valid, test = cut(sizes[TEXT], objective) if TEXT in sizes else (sizes[split] for split in SPLITS)
     return CorpusFiles(
         dataset=dataset,
         folder=folder,
-        sha1=content_sha1(sha1s[part] for part in (SPLITS if TEXT not in sha1s else (TEXT,))),
+        sha1=text_sha1(contents, level),
         train_tokens=train,
         valid_tokens=valid,
         test_tokens=test,
-        files={name: sha1s[part] for part, name in files.items()},
+        files={name: sha1_of(contents[part]) for part, name in files.items()},
     )
 
 
+def tokenize(text: str, level: str) -> list[str]:
+    """Return what the level ``character`` or ``word`` makes of ``text``: a line's words are followed by ``<eos>``.
+
+    GluonNLP 0.10's ``CorpusDataset`` is not used for it: whatever splitters it is given, it takes more than spaces and
+    tabs from both ends of each line (``str.strip`` in its ``_read``), such as the U+3000 that indents Chinese text.
+    """
+    if level == "character":
+        return list(text)
+    return [token for line in plain_text.lines(text) for token in (*plain_text.words(line), EOS)]
+
+
 def count_tokens(text: str, level: str) -> int:
-    """Return how many tokens the level ``word`` or ``character`` makes of ``text``."""
+    """Return how many tokens `tokenize` would return, without holding them all at once."""
     if level == "character":
         return len(text)
-    # GluonNLP's CorpusDataset cuts lines with str.splitlines (also at form feeds and U+2028) and words with str.split.
-    # Each of those line ends is white space to str.split, so the words need not be counted line by line.
-    return len(text.split()) + len(text.splitlines())
+    return sum(len(plain_text.words(line)) + 1 for line in plain_text.lines(text))
 
 
 def cut(tokens: int, objective: str) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from gluon_rnn.corpora.content import SPLITS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole
+from gluon_rnn.plain_text import decode
 from gluon_rnn.printable import quoted
 
 FILES = {split: f"{split}.txt" for split in SPLITS}
@@ -22,7 +23,7 @@ def find(dataset: str, *, names: Sequence[str]) -> tuple[str, Path, dict[str, by
     ``names`` are the datasets known by name. A path that leads nowhere but looks like one of them gets a hint. A folder
     that is called like one of them is named ``<name> (folder)``, so that no table shows it as the real one.
 
-    Raises `UserError` if the folder or a file is missing, empty, unreadable or not UTF-8.
+    Raises `UserError` if the folder or a file is missing, empty, unreadable or not UTF-8 text.
     """
     folder = expand(Path(dataset))
     if not dataset or not os.path.isdir(folder):
@@ -49,14 +50,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{path} is missing: {WANTED}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {WANTED}") from None
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path} is not UTF-8 text: byte 0x{content[error.start]:02x} in line {line}, at offset {error.start}; "
-            f"convert it, for instance with iconv -t UTF-8"
-        ) from None
+    text = decode(content, str(path))
     if not text or text.isspace():
         raise UserError(f"{path} holds no words: each of the three files needs some text")
     return content

@@ -3,7 +3,7 @@
 * ``classification``: a sequence a line, ``label<TAB>words``;
 * ``tagging``: a token a line, ``word tag``, and a blank line between sequences.
 
-Blanks are white space of any kind; lines end where `str.splitlines` ends them.
+Blanks are spaces and tabs; lines end where `gluon_rnn.plain_text.lines` ends them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from gluon_rnn import plain_text
 from gluon_rnn.corpora.content import SPLITS, CorpusFiles, content_sha1, sha1_of
 from gluon_rnn.errors import UserError
 
-# Part of every labelled corpus's identity: another way of reading makes other runs.
-_READING = 1
+# Part of every labelled corpus's identity: another way of reading makes other runs. The former one is that of a corpus
+# in which it found what the present one finds.
+_READING, _FORMER_READING = 2, 1
 
 
 class Sequence(NamedTuple):
@@ -27,8 +29,10 @@ class Sequence(NamedTuple):
 
 
 def labelled_sha1(contents: Mapping[str, bytes], objective: str) -> str:
-    """Return the identity of three splits read for ``objective``."""
-    return content_sha1([*(sha1_of(contents[split]) for split in SPLITS), f"{objective} {_READING}"])
+    """Return the identity of three splits read for ``objective``. A byte-order mark is no part of it."""
+    texts = [plain_text.decode(contents[split], split) for split in SPLITS]
+    reading = _READING if any(map(plain_text.was_read_otherwise, texts)) else _FORMER_READING
+    return content_sha1([*(sha1_of(text.encode()) for text in texts), f"{objective} {reading}"])
 
 
 def describe_labelled(
@@ -67,9 +71,9 @@ def parse(content: bytes, objective: str, place: str) -> list[Sequence]:
     """Return the sequences of a split, of which there is at least one.
 
     Raises:
-        UserError: a line is not in the objective's form; ``place`` is what its file is called.
+        UserError: it is not UTF-8 text, or a line is not in the objective's form; ``place`` is what its file is called.
     """
-    lines = content.decode().splitlines()
+    lines = plain_text.lines(plain_text.decode(content, place))
     sequences = (_classified if objective == "classification" else _tagged)(lines, place)
     if not sequences:
         raise UserError(f"{place} holds no sequences: each of the three files needs some")
@@ -89,10 +93,10 @@ def _classified(lines: list[str], place: str) -> list[Sequence]:
     sequences = []
     for number, line in enumerate(lines, 1):
         label, _, text = line.partition("\t")
-        label, words = label.strip(), text.split()
+        label, words = label.strip(" "), plain_text.words(text)
         if label and words:
             sequences.append(Sequence(words, [label]))
-        elif line.strip():
+        elif plain_text.words(line):
             raise UserError(f"line {number} of {place} is no label, tab and words, as objective=classification needs")
     return sequences
 
@@ -100,7 +104,7 @@ def _classified(lines: list[str], place: str) -> list[Sequence]:
 def _tagged(lines: list[str], place: str) -> list[Sequence]:
     sequences = [Sequence([], [])]
     for number, line in enumerate(lines, 1):
-        columns = line.split()
+        columns = plain_text.words(line)
         if not columns:
             sequences.append(Sequence([], []))
         elif len(columns) == 2:

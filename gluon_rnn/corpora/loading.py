@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gluonnlp
@@ -21,12 +19,14 @@ from gluon_rnn.corpora.content import (
     TEXT,
     UNKNOWN,
     CorpusFiles,
-    content_sha1,
     cut,
     sha1_of,
+    text_sha1,
+    tokenize,
 )
 from gluon_rnn.corpora.encoded import Corpus, Ids, Reading, Sequences, shortened
 from gluon_rnn.corpora.labelled import labelled_sha1, parse
+from gluon_rnn.plain_text import decode
 
 PADDING = "<pad>"  # as GluonNLP has it
 
@@ -75,8 +75,7 @@ def load_corpus(
 
 
 def _read_text(files: CorpusFiles, reading: Reading) -> Corpus:
-    with _text_files(files, reading.objective) as paths:
-        parts = {part: _tokens(path, reading) for part, path in paths.items()}
+    parts = {part: _tokens(content, part, reading) for part, content in _contents(files, reading).items()}
     splits = _cut(parts[TEXT], reading.objective) if TEXT in parts else parts
     alphabet = reading.level == "character" and files.dataset in known.ALPHABETS
     vocab = gluonnlp.Vocab(
@@ -92,24 +91,31 @@ def _read_text(files: CorpusFiles, reading: Reading) -> Corpus:
     return Corpus(vocab, ids["train"], ids.get("valid"), ids.get("test"))
 
 
-@contextmanager
-def _text_files(files: CorpusFiles, objective: str) -> Iterator[dict[str, Path]]:
-    """The file of each part, verified; those of a built-in corpus are there meanwhile."""
+def _contents(files: CorpusFiles, reading: Reading) -> dict[str, bytes]:
+    """The parts of a text, or the splits as `gluon_rnn.corpora.labelled` has them; verified."""
+    contents = _content_of_files(files, reading.objective)
+    labelled = reading.objective in LABELLED
+    found = labelled_sha1(contents, reading.objective) if labelled else text_sha1(contents, reading.level)
+    if found != files.sha1:
+        raise RuntimeError(
+            f"{files.dataset} as it is read here is not the one that was found: its SHA-1 is {found}, not "
+            f"{files.sha1}; install the same version, and the libraries that requirements/ names"
+        )
+    return contents
+
+
+def _content_of_files(files: CorpusFiles, objective: str) -> dict[str, bytes]:
     if files.folder is None:
-        contents = known.generate(files.dataset, objective)
-        if objective not in LABELLED and content_sha1(map(sha1_of, contents.values())) != files.sha1:
-            raise RuntimeError(f"the built-in {files.dataset} of this version is not the one that was found")
-        with TemporaryDirectory() as scratch:
-            paths = {split: Path(scratch, name) for split, name in folder.FILES.items()}
-            for split, path in paths.items():
-                path.write_bytes(contents[split])
-            yield paths
-        return
+        return known.generate(files.dataset, objective)
     corpus = known.PUBLISHED.get(files.dataset)
+    if corpus is None:
+        there = _verified(files.folder, files.files)
+        return {split: there[name] for split, name in folder.FILES.items()}
     # GluonNLP downloads over a file of CoNLL-2000 that is not as it was published, whatever was found.
-    _check(files.folder, {name: corpus.sha1s[part] for part, name in corpus.files.items()} if corpus else files.files)
-    names = corpus.files if corpus else folder.FILES
-    yield {part: files.folder / name for part, name in names.items()}
+    there = _verified(files.folder, {name: corpus.sha1s[part] for part, name in corpus.files.items()})
+    if corpus.labelled:
+        return corpus.labelled.read(files.folder)
+    return {part: there[name] for part, name in corpus.files.items()}
 
 
 def _cut(tokens: list[str], objective: str) -> dict[str, list[str]]:
@@ -118,20 +124,14 @@ def _cut(tokens: list[str], objective: str) -> dict[str, list[str]]:
     return {split: list(islice(rest, size)) for split, size in sizes if size}
 
 
-def _tokens(path: Path, reading: Reading) -> list[str]:
-    if reading.level == "character":
-        tokens = list(path.read_bytes().decode())
-    else:
-        tokens = list(gluonnlp.data.CorpusDataset(str(path), flatten=True, bos=None, eos=EOS, skip_empty=False))
+def _tokens(content: bytes, part: str, reading: Reading) -> list[str]:
+    tokens = tokenize(decode(content, part), reading.level)
     # One by one: some capitals have two small letters, and the tokens have been counted.
     return [token.lower() for token in tokens] if reading.lower else tokens
 
 
 def _read_labelled(files: CorpusFiles, reading: Reading) -> Corpus:
-    splits = {
-        split: parse(content, reading.objective, split)
-        for split, content in _labelled_contents(files, reading.objective).items()
-    }
+    splits = {split: parse(content, reading.objective, split) for split, content in _contents(files, reading).items()}
     words = {split: [word for sequence in part for word in sequence.words] for split, part in splits.items()}
     if reading.lower:
         words = {split: [word.lower() for word in part] for split, part in words.items()}
@@ -160,31 +160,17 @@ def _read_labelled(files: CorpusFiles, reading: Reading) -> Corpus:
     return Corpus(vocab, encode("train"), encode("valid"), encode("test"), label_vocab)
 
 
-def _labelled_contents(files: CorpusFiles, objective: str) -> dict[str, bytes]:
-    """The splits as `gluon_rnn.corpora.labelled` has them, verified."""
-    with _text_files(files, objective) as paths:
-        corpus = known.PUBLISHED.get(files.dataset)
-        if corpus and corpus.labelled and files.folder:
-            contents = corpus.labelled.read(files.folder)
-        else:
-            contents = {split: path.read_bytes() for split, path in paths.items()}
-    if (found := labelled_sha1(contents, objective)) != files.sha1:
-        raise RuntimeError(
-            f"{files.dataset} reads otherwise than it was found: SHA-1 {found}, not {files.sha1}; install the "
-            "libraries that requirements/ names"
-        )
-    return contents
-
-
 def _ids(vocab: gluonnlp.Vocab, tokens: list[str]) -> Ids:
     return np.array(vocab[tokens], dtype=np.int32)
 
 
-def _check(root: Path, sha1s: Mapping[str, str]) -> None:
-    """Refuse what is not there as it was found; GluonNLP downloads over what is not as it should be."""
+def _verified(root: Path, sha1s: Mapping[str, str]) -> dict[str, bytes]:
+    """The content of each file, by its name; refused where it is not there as it was found."""
     try:
-        found = {name: sha1_of((root / name).read_bytes()) for name in sha1s}
+        contents = {name: (root / name).read_bytes() for name in sha1s}
     except OSError as error:
         raise RuntimeError(f"{error.filename} was found earlier and cannot be read now: {error.strerror}") from error
+    found = {name: sha1_of(content) for name, content in contents.items()}
     if wrong := [f"{name} has SHA-1 {sha1}, not {sha1s[name]}" for name, sha1 in found.items() if sha1 != sha1s[name]]:
         raise RuntimeError(f"the text in {root} is not the one that was found: {', '.join(wrong)}")
+    return contents

@@ -45,6 +45,7 @@ CELL = TEXT | st.sampled_from(
     ["0", "-1", "1.5", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "9223372036854775808", "1e400", "True", "ok"]
 )
 NASTY = [b"\0", b"\xff", b"\n", b'"', b",", b"{", b"[" * 5000, b"9" * 5000, b"NaN", b"Infinity", b"null", b"\x1b[31m"]
+NASTY += [b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\r\n", b"\xe2\x80\xa8", b"\xc2\x85"]
 RUNS = ("aaa", "bbb", "ccc")
 FILES = [
     "sweep.json",

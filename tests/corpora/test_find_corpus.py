@@ -146,7 +146,9 @@ class TestFolder:
         with pytest.raises(UserError, match=r"/valid.txt cannot be read \(Is a directory\)"):
             find_corpus(str(tmp_path))
 
-    @pytest.mark.parametrize("nothing", [b"", b"\n", b" \n\t\n", "\u2028\u00a0".encode()])
+    @pytest.mark.parametrize(
+        "nothing", [b"", b"\n", b" \n\t\n", "\u2028\u00a0".encode(), b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]
+    )
     def test_needs_words(self, nothing: bytes, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"/test.txt holds no words"):
             find_corpus(str(write(tmp_path, test=nothing)))
@@ -155,3 +157,13 @@ class TestFolder:
         write(tmp_path, train="naïve\nnaïve\n".encode() + "naïve".encode("latin-1"))
         with pytest.raises(UserError, match=r"/train.txt is not UTF-8 text: byte 0xef in line 3, at offset 16"):
             find_corpus(str(tmp_path))
+
+    @pytest.mark.parametrize("level", ["word", "character"])
+    def test_must_be_neither_binary_nor_of_another_encoding(self, level: str, tmp_path: Path) -> None:
+        write(tmp_path, test=b"a\r\nb\rc\0\n")
+        with pytest.raises(UserError, match=r"/test.txt is not UTF-8 text: line 3 has a NUL character, .*iconv -f"):
+            find_corpus(str(tmp_path), level=level)
+        for encoding in ("UTF-16", "UTF-32"):
+            write(tmp_path, train="naïve\n".encode(encoding))
+            with pytest.raises(UserError, match=rf"/train.txt is not UTF-8 text: .* of {encoding}; .*-f {encoding} -t"):
+                find_corpus(str(tmp_path), level=level)

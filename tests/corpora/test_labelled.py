@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from gluon_rnn.corpora import CorpusFiles, find_corpus, synthetic
 from gluon_rnn.corpora.content import SPLITS
 from gluon_rnn.corpora.encoded import Corpus, Sequences
-from gluon_rnn.corpora.labelled import Sequence, parse, write
+from gluon_rnn.corpora.labelled import Sequence, labelled_sha1, parse, write
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.corpora.splitting import split
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import cache_directory
+from tests.test_plain_text import ODD
 
 CLASSES = {"train": "bad\ta B a\ngood\tb c\nbad\ta\n", "valid": "good\tc d\n", "test": "bad\tb\n\nbad\tB\n"}
 TAGS = {"train": "a X\nb Y\n\nA X\n\n\nc X\nd Z\n", "valid": "b X\nc W\n", "test": "\na X\n"}
@@ -131,6 +133,66 @@ def test_what_is_not_in_its_form_is_told_by_file_and_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("character", ODD)
+def test_only_spaces_and_tabs_part_words_and_labels_and_only_line_ends_end_lines(
+    character: str, tmp_path: Path
+) -> None:
+    changes = {"train": f"good\ta{character}b {character}\r\nbad\tc\rgood \t{character}bad\td\n"}
+    files = found(tmp_path / "c", "classification", **changes)
+    corpus = load_corpus(files, objective="classification")
+    assert plain(corpus, "train") == [
+        ([f"a{character}b", character], ["good"]),
+        (["c"], ["bad"]),
+        ([f"{character}bad", "d"], ["good"]),
+    ]
+    assert (files.train_tokens, corpus.labels and len(corpus.labels)) == (5, 2)
+    files = found(tmp_path / "t", "tagging", train=f"a{character}b\tX\r\rc {character}Y\n\n\n{character} X")
+    assert plain(load_corpus(files, objective="tagging"), "train") == [
+        ([f"a{character}b"], ["X"]),
+        (["c"], [f"{character}Y"]),
+        ([character], ["X"]),
+    ]
+    assert files.train_tokens == 3
+    with pytest.raises(UserError, match=r"^line 3 of .*/valid.txt is no label"):
+        found(tmp_path / "c", "classification", valid=f"good\t{character}{character}c\n\r{character}\n")
+    with pytest.raises(UserError, match=r"^line 2 of .*/valid.txt is no word"):
+        found(tmp_path / "t", "tagging", valid=f"a{character}b X\r{character}\n")
+
+
+@pytest.mark.parametrize("objective", ["classification", "tagging"])
+def test_a_byte_order_mark_is_part_of_no_label_and_no_word(objective: str, tmp_path: Path) -> None:
+    marked = {split: f"\ufeff{text}" for split, text in TEXTS[objective].items()}
+    files, same = found(tmp_path / "a", objective, **marked), found(tmp_path / "b", objective)
+    assert (files.sha1, files.train_tokens) == (same.sha1, same.train_tokens)
+    assert files.files != same.files
+    read = load_corpus(files, objective=objective)
+    for path in cache_directory().glob("corpus-*"):
+        path.unlink()
+    other = load_corpus(same, objective=objective)
+    assert [plain(read, name) for name in SPLITS] == [plain(other, name) for name in SPLITS]
+
+
+@pytest.mark.parametrize("objective", ["classification", "tagging"])
+def test_a_nul_and_another_encoding_are_refused_by_file_and_line(objective: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/valid.txt is not UTF-8 text: line 2 has a NUL character"):
+        found(tmp_path, objective, valid="\r\na\0\tb\n")
+    place = folder(tmp_path, TEXTS[objective])
+    (tmp_path / "test.txt").write_text(TEXTS[objective]["test"], encoding="utf-16")
+    with pytest.raises(UserError, match=r"/test.txt is not UTF-8 text: .* of UTF-16; convert it, .* -f UTF-16 -t"):
+        find_corpus(place, objective=objective)
+
+
+@pytest.mark.parametrize("objective", ["classification", "tagging"])
+def test_the_identity_is_another_where_the_reading_is_another(objective: str) -> None:
+    def sha1(reading: int, text: str) -> str:
+        lines = [*(hashlib.sha1(text.encode()).hexdigest() for _ in SPLITS), f"{objective} {reading}"]
+        return hashlib.sha1("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+    for reading, text in [(1, "a b\r\nc\td\re\n"), (2, "a\u00a0b c\n"), (2, "a b\u2028"), (2, "a\u3000\tb")]:
+        assert labelled_sha1(dict.fromkeys(SPLITS, text.encode()), objective) == sha1(reading, text)
+        assert labelled_sha1(dict.fromkeys(SPLITS, f"\ufeff{text}".encode()), objective) == sha1(reading, text)
+
+
 def test_a_folder_is_another_corpus_for_another_objective(tmp_path: Path) -> None:
     both = dict.fromkeys(SPLITS, "good\ta\nbad\tb\n")
     place = folder(tmp_path, both)
@@ -142,7 +204,7 @@ def test_a_folder_is_another_corpus_for_another_objective(tmp_path: Path) -> Non
 @pytest.mark.parametrize("objective", ["classification", "tagging"])
 def test_what_is_written_is_read_back(objective: str) -> None:
     labels = [["x"], ["y"]] if objective == "classification" else [["x", "y"], ["z"]]
-    sequences = [Sequence(["a", "é"], labels[0]), Sequence(["b"], labels[1])]
+    sequences = [Sequence(["a", "é\u2028\u00a0"], labels[0]), Sequence(["\u3000b"], labels[1])]
     assert parse(write(sequences, objective), objective, "here") == sequences
 
 

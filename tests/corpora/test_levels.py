@@ -41,6 +41,13 @@ def test_characters_are_as_they_stand(tmp_path: Path) -> None:
     assert set(corpus.vocab.idx_to_token) == {"<unk>", *"ab\r\nÄ"}
 
 
+def test_a_byte_order_mark_is_no_character_and_every_other_one_is(tmp_path: Path) -> None:
+    files = find_corpus(folder(tmp_path, "\ufeffa\ufeff\u2028\x0c\u3000", "\ufeff a"), level="character")
+    assert counts(files) == (5, 2, 2)
+    corpus = load_corpus(files, level="character")
+    assert tokens(corpus)[:2] == [list("a\ufeff\u2028\x0c\u3000"), ["<unk>", "a"]]
+
+
 def test_lower_case_changes_no_count(tmp_path: Path) -> None:
     """A capital I with a dot has two small letters."""
     files = find_corpus(folder(tmp_path, "Ä İ\ni̇", "A", "İ"), level="character")

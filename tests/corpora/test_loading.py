@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.corpora.loading import load_corpus
 from gluon_rnn.files import cache_directory
+from tests.test_plain_text import ODD
 
 
 def write(folder: Path, train: str, valid: str = "a\n", test: str = "b\n") -> str:
@@ -34,12 +36,14 @@ def assert_agree(files: CorpusFiles, corpus: Corpus) -> None:
         ("a b\nc\n", ["a", "b", "<eos>", "c", "<eos>"]),
         ("a b\n\n \n c ", ["a", "b", "<eos>", "<eos>", "<eos>", "c", "<eos>"]),
         ("a\r\nb\rc\r\r\n", ["a", "<eos>", "b", "<eos>", "c", "<eos>", "<eos>"]),
-        ("a\x0bb\x0cc\x1cd\x1de\x1ef", [token for word in "abcdef" for token in (word, "<eos>")]),
-        ("a\x85b\u2028c\u2029d\n", [token for word in "abcd" for token in (word, "<eos>")]),
-        ("a\u00a0b\u3000c\x1fd\te", ["a", "b", "c", "d", "e", "<eos>"]),
-        ("\ufeffa a\u200bb\n", ["\ufeffa", "a\u200bb", "<eos>"]),
+        ("a\x0bb\x0c c\x1cd\x1de\x1ef", ["a\x0bb\x0c", "c\x1cd\x1de\x1ef", "<eos>"]),
+        ("a\x85b\u2028c \u2029\n", ["a\x85b\u2028c", "\u2029", "<eos>"]),
+        ("a\u00a0b\u3000c\x1fd\te", ["a\u00a0b\u3000c\x1fd", "e", "<eos>"]),
+        ("\u3000a\n \u3000 \n", ["\u3000a", "<eos>", "\u3000", "<eos>"]),
+        ("\ufeffa \ufeffa\u200bb\n", ["a", "\ufeffa\u200bb", "<eos>"]),
+        ("\ufeff\na", ["<eos>", "a", "<eos>"]),
+        ("a\nb\rc\r\nd\n\r\n", ["a", "<eos>", "b", "<eos>", "c", "<eos>", "d", "<eos>", "<eos>"]),
         ("<eos> <unk>\n<pad> <bos>", ["<eos>", "<unk>", "<eos>", "<pad>", "<bos>", "<eos>"]),
-        ("a\0b \x00\n", ["a\0b", "\0", "<eos>"]),
     ],
 )
 def test_a_folders_tokens_and_counts(train: str, tokens: list[str], tmp_path: Path) -> None:
@@ -49,6 +53,52 @@ def test_a_folders_tokens_and_counts(train: str, tokens: list[str], tmp_path: Pa
     assert words(corpus) == [tokens, [known[0], "<eos>"], [known[1], "<eos>"]]
     assert_agree(files, corpus)
     assert [split.dtype for split in (corpus.train, corpus.valid, corpus.test)] == [np.int32] * 3
+
+
+@pytest.mark.parametrize("character", ODD)
+def test_what_an_editor_takes_for_no_blank_or_line_end_is_part_of_a_word(character: str, tmp_path: Path) -> None:
+    files = find_corpus(write(tmp_path, "^a^b ^\n^\n\tc^ a\n ^ ".replace("^", character)))
+    corpus = load_corpus(files)
+    expected = ["^a^b", "^", "<eos>", "^", "<eos>", "c^", "a", "<eos>", "^", "<eos>"]
+    assert words(corpus)[0] == [token.replace("^", character) for token in expected]
+    assert_agree(files, corpus)
+
+
+def sha1(*texts: str, reading: str = "") -> str:
+    lines = [hashlib.sha1(text.encode()).hexdigest() for text in texts]
+    return hashlib.sha1("".join(f"{line}\n" for line in [*lines, *([reading] if reading else [])]).encode()).hexdigest()
+
+
+class TestIdentity:
+    """The committed and kept results of a text that is read as it was stay its own; those of another reading do not."""
+
+    @pytest.mark.parametrize("level", ["word", "character"])
+    @pytest.mark.parametrize("train", ["a b\tc\n", "a\r\nb\rc\n\n", "a\ufeffb \u200b\u180e\x01\n", "\u3001\n"])
+    def test_stays_where_the_reading_did_not_change(self, train: str, level: str, tmp_path: Path) -> None:
+        assert find_corpus(write(tmp_path, train), level=level).sha1 == sha1(train, "a\n", "b\n")
+
+    @pytest.mark.parametrize("character", ODD)
+    def test_of_words_is_another_where_words_were_cut_and_of_characters_is_not(
+        self, character: str, tmp_path: Path
+    ) -> None:
+        place = write(tmp_path, "a\n", valid=f"a{character}b\n")
+        texts = ("a\n", f"a{character}b\n", "b\n")
+        assert find_corpus(place).sha1 == sha1(*texts, reading="word 2") != sha1(*texts)
+        assert find_corpus(place, level="character").sha1 == sha1(*texts)
+
+    @pytest.mark.parametrize("level", ["word", "character"])
+    def test_of_a_text_with_a_byte_order_mark_is_that_of_the_text(self, level: str, tmp_path: Path) -> None:
+        files = find_corpus(write(tmp_path, "\ufeffa b\n", test="\ufeffb\n"), level=level)
+        assert files.sha1 == sha1("a b\n", "a\n", "b\n") != sha1("\ufeffa b\n", "a\n", "\ufeffb\n")
+        assert files.files["train.txt"] == hashlib.sha1("\ufeffa b\n".encode()).hexdigest()
+        assert_agree(files, load_corpus(files, level=level))
+        assert files.train_tokens == (3 if level == "word" else 4)
+
+    def test_of_another_version_is_not_trained_on(self, tmp_path: Path) -> None:
+        files = find_corpus(write(tmp_path, "a\u2028b\n"))
+        found = dataclasses.replace(files, sha1=sha1("a\u2028b\n", "a\n", "b\n"))
+        with pytest.raises(RuntimeError, match="as it is read here is not the one that was found: its SHA-1 is"):
+            load_corpus(found)
 
 
 def kept() -> Path:
