@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -101,13 +102,14 @@ def sha256_of(content: bytes) -> str:
 
 
 def sha1_of_file(path: Path) -> str:
-    """The SHA-1 of a file of any length in hexadecimal, which recognises it.
+    """The SHA-1 of a file of any length in hexadecimal, which recognises it; a UTF-8 byte-order mark does not count.
 
     Raises:
         OSError: it cannot be read.
     """
     digest = hashlib.sha1(usedforsecurity=False)
     with path.open("rb") as file:
+        digest.update(file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8))
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

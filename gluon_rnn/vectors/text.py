@@ -5,15 +5,17 @@ word2vec's has a line before them with the number of vectors and their size; fas
 
 from __future__ import annotations
 
-import hashlib
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import sha1_of_file
+from gluon_rnn.plain_text import marked_encoding
 from gluon_rnn.printable import quoted
 
 _HEADER = re.compile(rb"(\d{1,10}) ([1-9]\d{0,4})")
@@ -22,42 +24,48 @@ _OF_NUMBERS = b"0123456789+-.eE "
 #: Bytes: a vector of 16,384 numbers, more than a run may ask for, has a quarter of it.
 _LONGEST_LINE = 2**20
 _WANTED = "a file of vectors has a word and its numbers in each line, between single blanks"
+_WRONG_HEADER = "get it again, or remove its first line if only that is wrong"
 
 Vector = np.ndarray[Any, Any]  # float32, (size,)
 
 
+class _WrongCountError(ValueError):
+    """A line has more or fewer numbers than its file's vectors."""
+
+
 def measure(path: Path) -> tuple[int, str]:
-    """The numbers of each vector in a file, and the SHA-1 of its content; every line is looked at.
+    """The numbers of each vector in a file, and the SHA-1 of its content (`sha1_of_file`); every line is looked at.
 
     Raises:
         UserError: it cannot be read, or a line is not as it should be. Numbers are looked at by their characters, which
             passes what `rows` refuses (``1-2``): reading them all would take ten times as long.
     """
-    digest = hashlib.sha1(usedforsecurity=False)
     promised, size, vectors = None, 0, 0
     try:
-        with path.open("rb") as file:
-            for number, line in _lines(file):
-                digest.update(line)
-                try:
-                    line = _checked(line)
-                    if number == 1 and (header := _HEADER.fullmatch(line)):
-                        promised, size = int(header[1]), int(header[2])
-                    elif line:
-                        size = size or len(_numbers(line.split(b" ")[1:]))
-                        numbers = _split(line, size)[1]
-                        if numbers.translate(None, _OF_NUMBERS):
-                            _numbers(numbers.split(b" "))
-                        vectors += 1
-                except ValueError as error:
-                    raise UserError(f"{path}, line {number}: {error}; {_WANTED}") from None
+        sha1 = sha1_of_file(path)
+        for number, line in _lines(path):
+            try:
+                line = _checked(line)
+                if number == 1 and (header := _HEADER.fullmatch(line)):
+                    promised, size = int(header[1]), int(header[2])
+                elif line:
+                    size = size or len(_numbers(line.split(b" ")[1:]))
+                    numbers = _split(line, size)[1]
+                    if numbers.translate(None, _OF_NUMBERS):
+                        _numbers(numbers.split(b" "))
+                    vectors += 1
+            except ValueError as error:
+                # Of the first vector it may be the header's size that is wrong; later ones differ from the first.
+                by_header = isinstance(error, _WrongCountError) and promised is not None and not vectors
+                mend = f"its first line says so: {_WRONG_HEADER}" if by_header else _WANTED
+                raise UserError(f"{path}, line {number}: {error}; {mend}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): mend that or name another file") from None
     if not vectors:
         raise UserError(f"{path} holds no vectors: {_WANTED}")
     if promised not in (None, vectors):
-        raise UserError(f"{path} holds {vectors:,} vectors, and its first line says {promised:,}: get it again")
-    return size, digest.hexdigest()
+        raise UserError(f"{path} holds {vectors:,} vectors, and its first line says {promised:,}: {_WRONG_HEADER}")
+    return size, sha1
 
 
 def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
@@ -73,24 +81,30 @@ def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
     """
     missing = {word.encode(): word for word in words}
     found: dict[str, Vector] = {}
-    with path.open("rb") as file:
-        for number, line in _lines(file):
-            line = line.rstrip()
-            if not line or (number == 1 and _HEADER.fullmatch(line)):
-                continue
-            try:
-                word, numbers = _split(line, size)
-                # The numbers of other words, which are most of them, need not be read.
-                if word in missing:
-                    found[missing.pop(word)] = _numbers(numbers.split(b" "))
-            except ValueError as error:
-                raise ValueError(f"{path.name}, line {number}: {error}") from None
+    for number, line in _lines(path):
+        line = line.rstrip()
+        if not line or (number == 1 and _HEADER.fullmatch(line)):
+            continue
+        try:
+            word, numbers = _split(line, size)
+            # The numbers of other words, which are most of them, need not be read.
+            if word in missing:
+                found[missing.pop(word)] = _numbers(numbers.split(b" "))
+        except ValueError as error:
+            raise ValueError(f"{path.name}, line {number}: {error}") from None
     return found
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines, their ends included, and their numbers from 1; of one that has no end, its beginning."""
-    return enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1)
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    r"""The lines of a file, ended by ``\n``, and their numbers from 1; of one that has no end, its beginning.
+
+    A UTF-8 byte-order mark is left out.
+    """
+    # As Latin-1, any bytes are text, whose lines Python ends where `gluon_rnn.plain_text.lines` does.
+    with path.open(encoding="latin-1") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), start=1):
+            content = line.encode("latin-1")
+            yield number, content.removeprefix(codecs.BOM_UTF8) if number == 1 else content
 
 
 def _checked(line: bytes) -> bytes:
@@ -100,7 +114,12 @@ def _checked(line: bytes) -> bytes:
     try:
         line.decode()
     except UnicodeDecodeError:
+        if encoding := marked_encoding(line):
+            mend = f"convert the file, for instance with iconv -f {encoding} -t UTF-8"
+            raise ValueError(f"its byte-order mark is that of {encoding}: {mend}") from None
         raise ValueError("it is no UTF-8 text: unpack or convert the file") from None
+    if b"\0" in line:
+        raise ValueError("it has a NUL character, as UTF-16 and binary files do: unpack or convert the file")
     return line.rstrip()
 
 
@@ -112,7 +131,7 @@ def _split(line: bytes, size: int) -> tuple[bytes, bytes]:
     parts = line.split(b" ")
     # A word may hold blanks, such as GloVe 840B's ". . ."; one that ends with a number is a line with too many.
     if not size or len(parts) <= size or not parts[-size - 1] or np.isfinite(_number(parts[-size - 1])):
-        raise ValueError(f"it has {len(parts) - 1} numbers where {size or 'some'} are needed")
+        raise _WrongCountError(f"it has {len(parts) - 1} numbers where {size or 'some'} are needed")
     return b" ".join(parts[:-size]), b" ".join(parts[-size:])
 
 

@@ -73,6 +73,18 @@ def test_a_vector_for_unknown_words_is_theirs(tmp_path: Path) -> None:
     assert without == 4
 
 
+def test_a_byte_order_mark_is_part_of_no_word(tmp_path: Path) -> None:
+    tables = []
+    for name, start in (("plain.txt", ""), ("marked.txt", "\ufeff")):
+        (tmp_path / name).write_text(f"{start}the 3 4\ncat 1 8\n", encoding="utf-8")
+        vectors = find_vectors(str(tmp_path / name))
+        assert vectors
+        tables.append((vectors.sha1, *load_vectors(vectors, WORDS, seed=0)))
+    (plain, expected, without), (marked, table, as_well) = tables
+    assert (marked, as_well) == (plain, without)
+    assert (table == expected).all()
+
+
 def test_vectors_of_no_word_are_refused(found: FoundVectors) -> None:
     with pytest.raises(RuntimeError, match=r"^some.txt has no vector for any of the 3 words; is lower=true missing\?$"):
         load_vectors(found, vocab("CAT"), seed=0)

@@ -14,7 +14,10 @@ import pytest
 
 from gluon_rnn.errors import UserError
 from gluon_rnn.vectors import FoundVectors, find_vectors, text
+from tests.test_plain_text import ODD
 
+#: What mends a wrong header, or what it is right to miss.
+HEADER = "get it again, or remove its first line if only that is wrong"
 GLOVE = "the 0.5 -1.25e-1 3\ncat 1 2 3\nécole 1e-3 -2 +.5\n"
 
 
@@ -43,12 +46,20 @@ def rows(path: Path, *words: str) -> dict[str, list[float]]:
         GLOVE.replace("\n", "\r\n"),
         GLOVE.rstrip(),
         f"\n{GLOVE}\n\n",
+        f"\ufeff{GLOVE}",
+        f"\ufeff3 3\n{GLOVE}",
+        f"\ufeff3 3\r\n{GLOVE}",
+        GLOVE.replace("\n", "\r"),
+        "3 3\r" + GLOVE.replace("\n", "\r\n", 1).replace("3\nécole", "3\récole"),
     ],
-    ids=["glove", "header", "word2vec", "windows", "no last end", "blank lines"],
+    ids=[
+        *("glove", "header", "word2vec", "windows", "no last end", "blank lines"),
+        *("mark", "mark and header", "mark and header of windows", "old mac", "mixed ends"),
+    ],
 )
 def test_both_formats_hold_the_same_vectors(content: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
-    sha1 = hashlib.sha1(content.encode()).hexdigest()
+    sha1 = hashlib.sha1(content.removeprefix("\ufeff").encode()).hexdigest()
     assert find(path) == FoundVectors(name="vectors.txt", path=path, sha1=sha1, size=3)
     assert rows(path, "the", "école", "The", "3") == {
         "the": [0.5, -0.125, 3.0],
@@ -69,6 +80,26 @@ def test_gluonnlp_reads_the_same(content: str, tmp_path: Path) -> None:
     for word, row in ours.items():
         assert row.dtype == np.float32
         assert (row == theirs[word].asnumpy()).all()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_lines_end_alike_wherever_they_begin_in_a_long_file(end: str, tmp_path: Path) -> None:
+    """Longer than a line may be, with ends at every place of the blocks that it is read in."""
+    count = 70_001
+    path = write(tmp_path, end.join(f"word-{number} {number % 97} 7" for number in range(count)))
+    assert path.stat().st_size > 2**20
+    assert find(path).size == 2
+    numbers = (0, count // 2, count - 1)
+    assert rows(path, *(f"word-{number}" for number in numbers)) == {
+        f"word-{number}": [number % 97, 7] for number in numbers
+    }
+
+
+@pytest.mark.parametrize("character", ODD)
+def test_what_an_editor_takes_for_no_blank_or_line_end_is_part_of_a_word(character: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"{character}a{character}b 1 2\n{character} 3 4\nb{character} 5 6\n")
+    words = {f"{character}a{character}b": [1.0, 2.0], character: [3.0, 4.0], f"b{character}": [5.0, 6.0]}
+    assert rows(path, *words, "a", "b") == words
 
 
 def test_the_first_of_several_vectors_of_a_word_counts(tmp_path: Path) -> None:
@@ -102,7 +133,20 @@ def test_words_may_hold_blanks_but_no_number_at_their_end(tmp_path: Path) -> Non
         ("a 1 2\nb -inf 2\n", ", line 2: '-inf' is no number"),
         ("a 1 2\nb 1 x\x1b[1m\n", r", line 2: 'x\x1b[1m' is no number"),
         ("a 1e39 2\n", ", line 1: '1e39' is no number"),
-        ("3 2\na 1 2\nb 3 4\n", " holds 2 vectors, and its first line says 3: get it again"),
+        ("3 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 3: {HEADER}"),
+        ("1 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 1: {HEADER}"),
+        ("\ufeff0 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 0: {HEADER}"),
+        ("2 3\na 1 2\nb 3 4\n", f", line 2: it has 2 numbers where 3 are needed; its first line says so: {HEADER}"),
+        ("2 1\na 1 2\nb 3 4\n", f", line 2: it has 2 numbers where 1 are needed; its first line says so: {HEADER}"),
+        (
+            "\ufeff2 300\r\n\r\na 1\r\n",
+            f", line 3: it has 1 numbers where 300 are needed; its first line says so: {HEADER}",
+        ),
+        ("2 2\na 1 2\nb 3\n", ", line 3: it has 1 numbers where 2 are needed; a file of vectors has"),
+        ("a 1 2\na\0 1 2\n", ", line 2: it has a NUL character, as UTF-16 and binary files do: unpack or convert"),
+        ("a 1 2\rb 3 4\r\n\0", ", line 3: it has a NUL character"),
+        ("a 1 2\n".encode("utf-16"), ", line 1: its byte-order mark is that of UTF-16: convert the file, for instance"),
+        ("a 1 2\n".encode("utf-32"), ", line 1: its byte-order mark is that of UTF-32: convert the file, for instance"),
         (b"a 1 2\n\xe9 1 2\n", ", line 2: it is no UTF-8 text: unpack or convert the file"),
         (b"2 2\na \x00\x00\x80\x3f\x00\x00\x80\xff\n", ", line 2: it is no UTF-8 text"),
         (b"a 1 2\n" + b"b" * 2**20, ", line 2: it is longer than 1,048,576 bytes"),
@@ -115,6 +159,14 @@ def test_what_is_no_file_of_vectors_is_refused(content: str | bytes, reason: str
         find(path)
     assert str(raised.value).startswith(f"{path}{reason}")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("header", ["3 2", "1 2", "7 300", "2 1"])
+def test_a_file_is_right_once_a_wrong_header_is_removed(header: str, tmp_path: Path) -> None:
+    content = "a 1 2\nb 3 4\n"
+    with pytest.raises(UserError, match="remove its first line"):
+        find(write(tmp_path, f"{header}\n{content}"))
+    assert rows(write(tmp_path, content), "a", "b") == {"a": [1, 2], "b": [3, 4]}
 
 
 def test_a_number_that_only_looks_like_one_is_refused_where_its_word_is_wanted(tmp_path: Path) -> None:
