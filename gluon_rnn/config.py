@@ -35,6 +35,7 @@ from pydantic import (
 )
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.plain_text import decode
 from gluon_rnn.printable import quoted
 
 FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -121,6 +122,8 @@ _DEEPEST = 128
 MOST_POINTS = 10_000
 #: Of a sweep file, whose longest axis has no more than `MOST_POINTS` values.
 _LONGEST_FILE = 2**18
+#: The mend for what YAML does not read as text.
+_QUOTE = "put it in quotes if it is text"
 #: Of any mapping in a sweep file. YAML's merge keys can ask for more of them than fit in memory.
 _MOST_KEYS = 100
 
@@ -564,6 +567,8 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     if not where:
         return message
     hint = "; several values go to --axis" if isinstance(first["input"], str) and "," in first["input"] else ""
+    if first["type"] == "string_type":
+        hint = f"; {_QUOTE}"
     return f"{where}={quoted(first['input'])}: {message}{hint}".replace("\n", " ")
 
 
@@ -655,14 +660,15 @@ def load_sweep(path: Path) -> Sweep:
             text = file.read(_LONGEST_FILE + 1)
         if len(text) > _LONGEST_FILE:
             raise UserError(f"cannot read the sweep file {path}: it is longer than {_LONGEST_FILE:,} bytes")
-        decoded = text.decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else error  # ValueError: a path that none can be
         raise UserError(f"cannot read the sweep file {path}: {reason}") from None
+    decoded = decode(text, f"cannot read the sweep file {path}: it")
     try:
-        content = yaml.load(decoded, _Loader)
+        content = yaml.load(decoded.translate(_NO_LINE_END), _Loader)
     except Exception as error:  # whatever goes wrong in PyYAML 6 after a tag such as "!!bool 5"
-        reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
+        told = str(error) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
+        reason = " ".join(told.translate(_GUISES).split())
         raise UserError(f"{path} is not valid YAML: {reason}") from None
     content = _mapping(content, f"{path} holds no mapping of name, set, axes and overrides")
     known = ("name", "set", "axes", "overrides")
@@ -691,8 +697,37 @@ def load_sweep(path: Path) -> Sweep:
         raise UserError(f"{path}: {error}") from None
 
 
+#: PyYAML 6 ends lines at these, as YAML 1.1 did and YAML 1.2 does not. While it reads, noncharacters of Unicode, which
+#: no text has, stand for them.
+_NO_LINE_END = {0x85: 0xFDD0, 0x2028: 0xFDD1, 0x2029: 0xFDD2}
+_GUISES = {guise: character for character, guise in _NO_LINE_END.items()}
+
+#: Which scalars without quotes are not text: YAML 1.2's core schema (section 10.3.2) and the merge key. PyYAML 6
+#: follows YAML 1.1, where 2:0.001 is the number 120.001, 010 is 8 and 1e3 is text.
+_CORE_SCHEMA = {
+    "null": "null|Null|NULL|~|",
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "int": "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": "<<",
+}
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's plain data, never an object of Python's."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """A scalar with the characters that the file has."""
+        node = super().compose_scalar_node(anchor)
+        node.value = node.value.translate(_GUISES)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number; leading zeros do not make it octal."""
+        value = self.construct_scalar(node)
+        if value.startswith("0o"):
+            return int(value, 8)
+        return int(value) if value.lstrip("+-").isdigit() else super().construct_yaml_int(node)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping whose keys differ, as YAML 1.2 asks; PyYAML 6 would take the last of equal ones and say nothing."""
@@ -714,9 +749,18 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"a mapping has more than {_MOST_KEYS} keys")
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.yaml_implicit_resolvers = {  # None: whatever a scalar begins with
+    None: [(f"tag:yaml.org,2002:{tag}", re.compile(rf"({form})\Z")) for tag, form in _CORE_SCHEMA.items()]
+}
+
+
 def _folder_name(name: Any) -> str:
     if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
-        raise UserError(f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so")
+        hint = "" if isinstance(name, str) else f"; {_QUOTE}"
+        raise UserError(
+            f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so{hint}"
+        )
     return name
 
 

@@ -340,6 +340,143 @@ def test_wrong_sweep_files_are_one_line_that_names_the_file(tmp_path: Path, text
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "written", "value"),
+    [
+        ("learning_rate", "1e-3", 0.001),
+        ("learning_rate", "+1E+1", 10.0),
+        ("learning_rate", "2.", 2.0),
+        ("dropout", ".5", 0.5),
+        ("dropout", "0.25e0", 0.25),
+        ("epochs", "010", 10),
+        ("epochs", "09", 9),
+        ("epochs", "+7", 7),
+        ("epochs", "1e3", 1000),
+        ("epochs", "1_000", 1000),
+        ("epochs", "0o10", 8),
+        ("epochs", "0x1F", 31),
+        ("max_train_tokens", "2_088_628", 2_088_628),
+        ("clip", "null", None),
+        ("clip", "~", None),
+        ("clip", "", None),
+        ("clip", "none", None),
+        ("lower", "yes", True),
+        ("lower", "On", True),
+        ("lower", "TRUE", True),
+        ("tie_weights", "no", False),
+        ("tie_weights", "off", False),
+        ("lr_steps", "2:0.001", "2:0.001"),
+        ("lr_steps", "2:30", "2:30"),
+        ("lr_steps", "2:1e-3 10:1e-4", "2:1e-3 10:1e-4"),
+        ("dataset", "2024-11-26", "2024-11-26"),
+        ("dataset", "1:30", "1:30"),
+        ("dataset", "no", "no"),
+        ("dataset", "0b11", "0b11"),
+        ("dataset", "1_000", "1_000"),
+        ("dataset", "'010'", "010"),
+        ("embedding", "=", "="),
+    ],
+)
+def test_a_value_in_a_sweep_file_means_what_it_looks_like(
+    tmp_path: Path, field: str, written: str, value: object
+) -> None:
+    sweep = load_sweep(sweep_file(tmp_path, f"set:\n  {field}: {written}\naxes:\n  {field}:\n  - {written}\n"))
+    assert sweep.settings == {field: value}
+    assert sweep.axes == {field: (value,)}
+    assert type(sweep.settings[field]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "told"),
+    [
+        ("learning_rate", "1:30", "learning_rate='1:30': input should be a valid number"),
+        ("learning_rate", "2001-01-01", "learning_rate='2001-01-01': input should be a valid number"),
+        ("epochs", "1:30", "epochs='1:30': input should be a valid integer"),
+        ("epochs", "0b11", "epochs='0b11': input should be a valid integer"),
+        ("epochs", "0o8", "epochs='0o8': input should be a valid integer"),
+        ("epochs", "1.5", "epochs=1.5: input should be a valid integer"),
+        ("epochs", "yes", "epochs='yes': input should be a valid integer"),
+        ("dataset", "2024", "dataset=2024: input should be a valid string; put it in quotes if it is text"),
+        ("dataset", "1e3", "dataset=1000.0: input should be a valid string; put it in quotes if it is text"),
+        ("dataset", "010", "dataset=10: input should be a valid string; put it in quotes if it is text"),
+        ("dataset", "~", "dataset=None: input should be a valid string; put it in quotes if it is text"),
+        ("embedding", "true", "embedding=True: input should be a valid string; put it in quotes if it is text"),
+        ("lr_steps", "5", "lr_steps=5: input should be a valid string; put it in quotes if it is text"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(tmp_path: Path, field: str, written: str, told: str) -> None:
+    for text in (f"set: {{{field}: {written}}}", f"axes: {{{field}: [{written}]}}"):
+        with pytest.raises(UserError) as refused:
+            load_sweep(sweep_file(tmp_path, text))
+        assert str(refused.value).startswith(f"{tmp_path / 'mine.yaml'}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("2024", "2024"),
+        ("1e3", "1000.0"),
+        ("010", "10"),
+        ("0x1F", "31"),
+        (".5", "0.5"),
+        ("true", "True"),
+        ("null", "None"),
+    ],
+)
+def test_a_name_that_yaml_does_not_read_as_text_is_to_be_put_in_quotes(
+    tmp_path: Path, written: str, shown: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        load_sweep(sweep_file(tmp_path, f"name: {written}"))
+    assert str(refused.value).startswith(f"{tmp_path / 'mine.yaml'}: name {shown} must be letters")
+    assert str(refused.value).endswith("; put it in quotes if it is text")
+    if written[0] != ".":
+        assert load_sweep(sweep_file(tmp_path, f"name: '{written}'")).name == written
+
+
+@pytest.mark.parametrize("written", ["yes", "No", "2024-11-26", "1_000", "0b11", "0o8", "3rd", "e3"])
+def test_a_name_that_only_yaml_1_1_took_for_something_else_is_text(tmp_path: Path, written: str) -> None:
+    assert load_sweep(sweep_file(tmp_path, f"name: {written}")).name == written
+
+
+SWEEP = "name: mine\nset:\n  epochs: 3  # few\naxes:\n  seed: [0, 1]\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("character", ["\x85", "\xa0", "\u2028", "\u2029", "\u3000", "\u2003", "\ufeff"])
+def test_a_sweep_files_lines_end_where_an_editor_ends_them(tmp_path: Path, character: str, end: str) -> None:
+    text = SWEEP.replace("few", f"few{character}  epochs: 4").replace("\n", end)
+    path = tmp_path / "x.yaml"
+    for start in ("", "\ufeff"):
+        path.write_bytes(f"{start}{text}{end}".encode())
+        sweep = load_sweep(path)
+        assert (sweep.name, sweep.settings, sweep.axes) == ("mine", {"epochs": 3}, {"seed": (0, 1)})
+    path.write_bytes(f"set: {{dataset: a{character}b}}".encode())
+    assert load_sweep(path).settings == {"dataset": f"a{character}b"}
+    path.write_bytes(f"name: a{character}b{end}set: [{end}".encode())
+    with pytest.raises(UserError, match=r"is not valid YAML: .* line 3, column 1") as refused:
+        load_sweep(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_sweep_file_of_another_encoding_is_told_how_to_convert_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    for encoding in ("UTF-16", "UTF-32"):
+        path.write_bytes(SWEEP.encode(encoding))
+        with pytest.raises(UserError) as refused:
+            load_sweep(path)
+        assert str(refused.value) == (
+            f"cannot read the sweep file {path}: it is not UTF-8 text: its byte-order mark is that of {encoding}; "
+            f"convert it, for instance with iconv -f {encoding} -t UTF-8"
+        )
+    for content, line in ((SWEEP.encode("utf-16-le"), 1), (SWEEP.replace("few", "\0").encode(), 3)):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=rf"x.yaml: it is not UTF-8 text: line {line} has a NUL character, as UTF-16"
+        ):
+            load_sweep(path)
+
+
 def test_what_a_mapping_merges_it_may_say_anew(tmp_path: Path) -> None:
     text = """
     overrides:

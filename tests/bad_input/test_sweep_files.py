@@ -32,6 +32,11 @@ NASTY = [
     b"\xef\xbb\xbf",
     b"\xff",
     b"\xe2\x80\xa8",
+    b"\xe2\x80\xa9",
+    b"\xc2\x85",
+    b"\xe3\x80\x80",
+    b"\xff\xfe",
+    b"\x0c",
     b"&a ",
     b"*a",
     b"<<: *a",
@@ -68,6 +73,9 @@ NASTY = [
     b"axes: []\n",
     b"overrides: 5\n",
 ]
+
+#: What no editor takes for the end of a line, and YAML allows.
+NO_LINE_END = st.sampled_from(["\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u2029", "\u202f", "\u3000", "\ufeff"])
 
 DATA = st.recursive(
     SCALARS,
@@ -162,6 +170,21 @@ def test_a_valid_file_with_something_in_it_that_is_not(corpus: Path, content: by
     is_planned_or_refused(content, corpus)
 
 
+@given(
+    st.lists(st.lists(NO_LINE_END | st.sampled_from(list("a: ,")), max_size=6).map("".join), min_size=30, max_size=30),
+    st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=31, max_size=31),
+    st.sampled_from(["", "\ufeff"]),
+)
+def test_comments_and_line_ends_of_any_kind_change_nothing(comments: list[str], ends: list[str], start: str) -> None:
+    lines = VALID_BYTES.decode().splitlines()
+    assert len(lines) <= len(comments)
+    text = "".join(f"{line} # {comment}{end}" for line, comment, end in zip(lines, comments, ends, strict=False))
+    with fresh_folder() as folder:
+        (folder / "plain.yaml").write_bytes(VALID_BYTES)
+        (folder / "sweep.yaml").write_bytes(f"{start}{text}{ends[-1]}".encode())
+        assert load_sweep(folder / "sweep.yaml") == load_sweep(folder / "plain.yaml")
+
+
 @given(with_one_value_wrong())
 def test_a_valid_file_with_one_value_that_is_not(corpus: Path, content: bytes) -> None:
     is_planned_or_refused(content, corpus)
@@ -182,14 +205,16 @@ def test_every_nasty_thing_in_every_place(corpus: Path, place: str, nasty: bytes
         ("!!python/object/new:type\nargs: [x, !!python/tuple [], {}]", "not valid YAML"),
         ("set: {tie_weights: !!bool 5}", "not valid YAML: KeyError"),
         ("set: {epochs: !!int ''}", "not valid YAML: IndexError"),
-        ("set: {dropout: 1" + ":59" * 300 + ".5}", "not valid YAML: OverflowError"),
+        ("set: {dropout: 1" + ":59" * 300 + ".5}", "dropout='1:59:59"),
+        ("set: {dropout: !!float 1" + ":59" * 300 + ".5}", "not valid YAML: OverflowError"),
         ("set: " + "[" * 500, "not valid YAML: RecursionError"),
         ("set: {epochs: " + "9" * 5000 + "}", "not valid YAML: Exceeds the limit"),
         ("set: {epochs: 0x" + "f" * 5000 + "}", "epochs=an integer of 20,000 bits"),
         ("set: {epochs: 1e400}", "epochs"),
         ("set: {learning_rate: .inf}", "finite"),
         ("set: {learning_rate: .nan}", "finite"),
-        ("set: {learning_rate: 2001-01-01}", "learning_rate=datetime.date(2001, 1, 1)"),
+        ("set: {learning_rate: 2001-01-01}", "learning_rate='2001-01-01': input should be a valid number"),
+        ("set: {learning_rate: !!timestamp 2001-01-01}", "learning_rate=datetime.date(2001, 1, 1)"),
         ("axes: {seed: !!binary AAAA}", "axis seed must be a list"),
         ("axes: {seed: !!set {1, 2}}", "axis seed must be a list"),
         ("name: ..", "'..' must be letters"),
