@@ -27,7 +27,7 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
 from gluon_rnn.files import write_named
-from gluon_rnn.printable import printable
+from gluon_rnn.printable import for_terminal, printable
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
@@ -257,6 +257,7 @@ def _add_generate(commands: Any) -> None:
     generate.add_argument("directory", type=_path, metavar="RUN", help="a run's, such as results/quick/runs/RUN_ID")
     generate.add_argument(
         "--prompt",
+        type=_words,
         required=True,
         metavar="TEXT",
         help="read as the run's corpus was, unknown words as <unk>; empty: begin after <eos>",
@@ -290,6 +291,15 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return value
+
+
+def _words(text: str) -> str:
+    """`text`, with the bytes that the locale could not decode read as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text).decode(errors="surrogateescape")
+    return text
 
 
 def _path(text: str) -> Path:
@@ -527,9 +537,18 @@ def _generate(options: argparse.Namespace) -> int:
         raise UserError(f"MXNet ended with {ended} over {options.directory}; see gluon-rnn doctor") from None
     if "error" in answer:
         raise UserError(answer["error"])
-    for line in answer["text"].split("\n"):
-        _say(line)
+    _print_text(answer["text"])
     return 0
+
+
+def _print_text(text: str) -> None:
+    """Print `text` as it is, in UTF-8; on a terminal, with what that would obey escaped."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        text = for_terminal(text)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the locale is; and bytes of an argument that are not UTF-8 are written as they were.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    print(text)
 
 
 def _is_locked(directory: Path) -> bool:

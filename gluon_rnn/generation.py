@@ -17,12 +17,13 @@ import gluonnlp
 import mxnet as mx
 import numpy as np
 
+from gluon_rnn import plain_text
 from gluon_rnn.cells import Tensors
 from gluon_rnn.config import LABELLED, RunConfig
 from gluon_rnn.corpora.content import EOS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole, unseal
-from gluon_rnn.models import SequenceModel, build_model
+from gluon_rnn.models import SequenceModel, build_network
 from gluon_rnn.printable import printable, quoted
 from gluon_rnn.records import VOCABULARY, Job
 from gluon_rnn.sweep import read_points
@@ -56,7 +57,8 @@ def generate(
     Each token is drawn from the model's probabilities, or, with objective next_token, from those after the last bptt
     tokens. ``<pad>`` never is; ``<unk>`` is, as often as it follows in the training text. Words stand between blanks,
     and their ``<eos>`` is a line break, in the prompt as well. The same seed gives the same text where the logits are
-    the same to the bit, which needs the same threads and BLAS.
+    the same to the bit, which needs the same threads and BLAS. The random streams of Python, NumPy and MXNet stay as
+    they are.
 
     Args:
         run: the run's directory. While it trains, the parameters of its best epoch so far are used.
@@ -127,11 +129,12 @@ class _Text:
         self._model = _read_model(directory, self._config, len(self._vocab))
 
     def tokens(self, prompt: str) -> list[str]:
-        """`prompt` cut as the corpus was, ``<eos>`` for a line break between words."""
+        """`prompt` cut as the corpus was, ``<eos>`` for a line end between words."""
+        prompt = plain_text.without_mark(prompt)
         if self._config.level == "character":
             tokens = list(prompt)
         else:
-            first, *others = (line.split() for line in prompt.split("\n"))
+            first, *others = map(plain_text.words, plain_text.between_line_ends(prompt))
             tokens = first + [token for line in others for token in (EOS, *line)]
         return [token.lower() for token in tokens] if self._config.lower else tokens
 
@@ -280,11 +283,13 @@ def _read_model(directory: Path, config: RunConfig, vocab_size: int) -> Sequence
         )
         raise UserError(f"{directory} has no best.params: {why}")
     try:
-        model = build_model(config, vocab_size, _CPU)
+        # Not initialised: that would draw from the caller's random streams, and all parameters are read.
+        model = build_network(config, vocab_size)
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(f"the run's cell {config.cell} cannot be made: {error}; start where its module is") from None
     try:
         model.load_parameters(str(path), ctx=_CPU)
+        model.hybridize(static_alloc=True)
         mx.nd.waitall()
     except Exception as error:  # whatever MXNet makes of a file that is not its own
         reason = quoted(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)

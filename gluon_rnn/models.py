@@ -364,6 +364,35 @@ def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float, in
     return embedding
 
 
+def build_network(config: RunConfig, vocab_size: int, *, classes: int | None = None) -> SequenceModel:
+    """The model of `config`, whose parameters have no values until they are initialised or loaded.
+
+    Args:
+        config: of the run.
+        vocab_size: tokens.
+        classes: labels; None: what is predicted are tokens.
+    """
+    network: dict[str, Any] = {
+        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "dropout": config.dropout,
+        "embedding_initializer": config.embedding_initializer,
+    }
+    if config.objective in LABELLED:
+        assert classes is not None
+        return RNNLabeller(
+            config.cell,
+            vocab_size,
+            classes,
+            bidirectional=config.bidirectional,
+            each_token=config.objective == "tagging",
+            **network,
+        )
+    last_only = config.objective == "next_token"
+    return RNNLanguageModel(config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **network)
+
+
 def build_model(
     config: RunConfig,
     vocab_size: int,
@@ -373,34 +402,16 @@ def build_model(
 ) -> SequenceModel:
     """The model of `config`, initialised from its seed and hybridized, with the same parameters on each context.
 
+    It seeds the random streams of NumPy and MXNet.
+
     Args:
+        config: of the run.
         vocab_size: tokens.
+        contexts: of the devices.
         classes: labels; None: what is predicted are tokens.
         vectors: initial embedding, float32, (vocab_size, embed_size); None: it is random or one-hot.
     """
-    network: dict[str, Any] = {
-        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_layers,
-        "dropout": config.dropout,
-        "embedding_initializer": config.embedding_initializer,
-    }
-    model: SequenceModel
-    if config.objective in LABELLED:
-        assert classes is not None
-        model = RNNLabeller(
-            config.cell,
-            vocab_size,
-            classes,
-            bidirectional=config.bidirectional,
-            each_token=config.objective == "tagging",
-            **network,
-        )
-    else:
-        last_only = config.objective == "next_token"
-        model = RNNLanguageModel(
-            config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **network
-        )
+    model = build_network(config, vocab_size, classes=classes)
     # Orthogonal draws from numpy, the others from MXNet.
     mx.random.seed(config.seed)
     np.random.seed(config.seed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import random
 import shutil
 import subprocess
 import sys
@@ -23,8 +25,10 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.files import seal, write_atomically
 from gluon_rnn.generation import draw, generate, get_next
 from gluon_rnn.models import SequenceModel, build_model
+from gluon_rnn.printable import quoted
 from tests.conftest import write_folder
 from tests.test_cli import environment, refusal
+from tests.test_plain_text import ODD
 from tests.test_records import make_job
 
 CPU = mx.cpu()
@@ -157,6 +161,45 @@ def test_with_one_candidate_every_draw_is_the_likeliest(keep: Keep) -> None:
     assert generate(run, "one", tokens=40, seed=7) != greedy
 
 
+def drawn() -> list[float]:
+    """The next numbers of each random stream that a caller may use."""
+    return [
+        random.random(),
+        *np.random.random_sample(2).tolist(),
+        *mx.nd.random.uniform(shape=2).asnumpy().tolist(),
+        *mx.nd.random.normal(shape=2).asnumpy().tolist(),
+        mx.random.randint(0, 2**30).asscalar(),
+    ]
+
+
+def seeded() -> None:
+    random.seed(3)
+    np.random.seed(4)
+    mx.random.seed(5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "lstm"},
+        {"cell": "custom_gru", "initializer": "orthogonal", "dropout": 0.5},
+        {"cell": "tests.cells_for_tests:OwnCell", "initializer": "normal", "embedding_initializer": "normal"},
+        {"objective": "next_token", "bptt": 2, "initializer": "uniform"},
+    ],
+    ids=lambda settings: str(settings.get("cell", "next_token")),
+)
+def test_its_callers_random_streams_go_on_as_if_it_had_not_been_called(keep: Keep, settings: dict[str, object]) -> None:
+    run, _ = keep(VOCABULARY, **settings)
+    seeded()
+    expected = drawn() + drawn()
+    seeded()
+    before = drawn()
+    texts = {generate(run, "one two", tokens=5, seed=9), generate(run, "one two", tokens=5, seed=9)}
+    get_next(run, "one two")
+    assert before + drawn() == expected
+    assert len(texts) == 1
+
+
 def test_a_seed_is_a_text(keep: Keep) -> None:
     run, _ = keep(VOCABULARY)
     texts = [generate(run, "one", tokens=40, seed=seed) for seed in (0, 0, 1, 2**32 - 1)]
@@ -227,6 +270,23 @@ def test_unknown_words_are_named_and_read_as_unk(keep: Keep, capsys: pytest.Capt
     assert capsys.readouterr().err == ""
     generate(run, "1 2 3 4 5 6 \x1b[2J", tokens=1)
     assert capsys.readouterr().err.endswith("'1', '2', '3', '4', '5', ...\n")
+
+
+@pytest.mark.parametrize("character", ODD)
+def test_a_prompt_is_cut_as_the_corpus_was(keep: Keep, capsys: pytest.CaptureFixture[str], character: str) -> None:
+    run, _ = keep(VOCABULARY)
+    prompt = f"\ufeffone\t two{character}three\r\n{character}\rone\n"
+    text = generate(run, prompt, tokens=1)
+    begun = f"one two{character}three\n{character}\none\n"
+    assert text.startswith(begun)
+    assert " " not in text.removeprefix(begun)
+    named = f"{quoted(f'two{character}three')}, {quoted(character)}"
+    assert capsys.readouterr().err == f"read as <unk>, being no word of this run's: {named}\n"
+
+
+def test_a_prompt_of_characters_keeps_each_but_a_byte_order_mark(follow: Callable[..., Path]) -> None:
+    run = follow(vocabulary("a\r\u2028\u3000"), np.zeros((4, 4)))
+    assert generate(run, "\ufeffa\u2028\r\u3000", tokens=1).startswith("a\u2028\r\u3000")
 
 
 def test_a_prompt_is_made_lower_case_where_the_corpus_was(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,19 +471,49 @@ def test_a_run_writes_wherever_it_lies_and_without_its_corpus(tmp_path: Path, mo
     assert generate(tmp_path / "there", "the cat", tokens=30, seed=5) == text
 
 
-def test_the_command_writes_lines_and_no_terminals_commands(follow: Callable[..., Path]) -> None:
-    vocab = vocabulary("a\n\x1bé")
-    run = follow(vocab, ROUND)
+#: What a terminal, a locale or a line of text could make something else of.
+STRANGE = "\t\u3000\u200c\r\x1b\u202e\u2028\x85é漢🙂\ufeff\n"
+
+
+def test_the_command_writes_the_text_itself_byte_for_byte_in_any_locale(follow: Callable[..., Path]) -> None:
+    vocab = vocabulary(STRANGE, unknown_token="<unk>")
+    size = len(vocab)
+    run = follow(vocab, 5 * np.roll(np.eye(size), 1, axis=1))
     command = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "generate.py"), str(run)]
     done = subprocess.run(
-        [*command, "--prompt", "é", "--tokens", "6", "--greedy"],
-        env=environment(PYTHONIOENCODING="utf-8"),
+        [*command, "--prompt", b"\xff\xe9" + STRANGE.encode(), "--tokens", str(size), "--greedy"],
+        # Python then takes bytes beyond ASCII for no characters at all.
+        env=environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
         capture_output=True,
-        text=True,
         check=False,
     )
-    assert (done.stdout, done.returncode) == ("éa\n\\x1béa\n\n", 0)
-    assert done.stderr == ""
+    following = "".join(vocab.idx_to_token).encode()
+    assert (done.stdout, done.returncode) == (b"\xff\xe9" + STRANGE.encode() + following + b"\n", 0)
+    assert done.stderr == rb"read as <unk>, being no character of this run's: '\udcff', '\udce9'" + b"\n"
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_command_escapes_on_a_terminal_what_that_would_obey(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    answer = json.dumps({"text": f"{STRANGE}\udcff"})
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, f"{answer}\n")
+    )
+    for stream, expected in (
+        (
+            Terminal,
+            "\t\u3000\u200c\\r\\x1b\\u202e\u2028\\x85é漢🙂\ufeff\n\\udcff\n".encode(encoding, "backslashreplace"),
+        ),
+        (io.TextIOWrapper, STRANGE.encode() + b"\xff\n"),
+    ):
+        shown = io.BytesIO()
+        with contextlib.redirect_stdout(stream(shown, encoding=encoding)):
+            assert cli.main(["generate", "run", "--prompt", "a", "--tokens", "3"]) == 0
+            assert shown.getvalue() == expected
 
 
 def test_the_command_refuses_what_contradicts_itself(capsys: pytest.CaptureFixture[str]) -> None:
