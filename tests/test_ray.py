@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from gluon_rnn import UserError
+from gluon_rnn import UserError, plan_sweep, run_sweep
+from gluon_rnn.config import Sweep
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.devices import Slot
 from gluon_rnn.executors import Ended
@@ -451,6 +452,20 @@ def test_what_no_node_can_hold_is_refused_before_anything_starts(
         list(executor.run([make_job(small_corpus), make_job(small_corpus, **settings)], tmp_path, watch=silent))
     assert str(raised.value) == line
     assert not list(tmp_path.glob("0*"))
+
+
+@pytest.mark.parametrize("listed", ["cpu:0", "cpu:1", "cpu:0+cpu:1", "cpu:0+cpu:1,cpu:2+cpu:3"])
+def test_a_plan_for_devices_that_a_cluster_does_not_choose_is_refused(
+    executor: RayExecutor, tmp_path: Path, small_folder: Path, listed: str
+) -> None:
+    """As Python can ask for; it would run on one."""
+    sweep = Sweep("grid", settings={**SETTINGS, "dataset": str(small_folder), "device": "auto"})
+    plan = plan_sweep(sweep, results=tmp_path, device=listed, machine=executor.machine)
+    device = plan.jobs[0].config.device
+    with pytest.raises(UserError) as raised:
+        run_sweep(plan, executor=executor)
+    assert str(raised.value) == f"device {device} cannot be asked of a Ray cluster, which chooses; use cpu"
+    assert list((plan.directory / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize(

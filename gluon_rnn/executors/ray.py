@@ -146,12 +146,12 @@ class RayExecutor:
         """Refuse what the cluster cannot run.
 
         Raises:
-            UserError: a job names a GPU by its number, or fits on no node.
+            UserError: a job names devices by their numbers or wants several, or fits on no node.
         """
         for job in jobs:
-            kind, _, number = job.config.device.partition(":")
-            if number:
-                raise UserError(f"device {job.config.device} cannot be asked of a Ray cluster, which chooses; use gpu")
+            device, kind = job.config.device, job.config.device_kind
+            if device != kind:
+                raise UserError(f"device {device} cannot be asked of a Ray cluster, which chooses; use {kind}")
             needs = f"{self._threads(job)} cores" + (" and a GPU" if kind == "gpu" else "")
             if not any(node.places(self._threads(job), kind) for node in self.nodes):
                 have = max((node.cores, node.gpus) for node in self.nodes)
