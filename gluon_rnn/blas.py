@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from gluon_rnn.errors import UserError
+from gluon_rnn.errors import UserError, starting
 from gluon_rnn.files import cache_directory, read_whole, seal, unseal, write_atomically
 from gluon_rnn.printable import quoted
 
@@ -338,19 +338,24 @@ def _read_verdict(path: Path) -> tuple[Measured, ...] | None:
 
 
 def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
-    """Time `library` in a process of its own that starts in `environ`."""
+    """Time `library` in a process of its own that starts in `environ`.
+
+    Raises:
+        UserError: the operating system starts no process, which tells nothing of the library.
+    """
     if library.path is None:
         return Measured(library.name, error="its file was not found")
     environment = {**library.environment(environ), "LD_PRELOAD": ""}
     command = [sys.executable, "-I", "-S", str(_PROBE), str(library.path)]
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
-        )
+        with starting("a measurement of a BLAS"):
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+            )
         return Measured(library.name, **json.loads(done.stdout))
     except subprocess.TimeoutExpired:
         return Measured(library.name, error=f"it took more than {_PROBE_SECONDS:.0f} s")
-    except (OSError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return Measured(library.name, error=f"its process ended with status {done.returncode}")
 
 

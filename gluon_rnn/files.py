@@ -7,20 +7,25 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
-import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from filelock import lock_descriptor
 
 from gluon_rnn.errors import UserError
 
 #: Of a file that is read as a whole; the tables of thousands of runs do not come near.
 _MOST_BYTES = 2**30
+#: How file systems say that they cannot do what is asked of them, rather than that it went wrong.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+#: The same of locks; the last is a network file system's without a lock server.
+_NO_LOCKS = (*_UNSUPPORTED, errno.ENOLCK)
 
 
 def cache_directory() -> Path:
@@ -53,28 +58,78 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     was and perhaps a file for `remove_leftovers`.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; `path` is then as it was.
+        OSError: the disk is full or the folder cannot be written; it names `path`, which is then as it was.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads; a table is for everyone the folder is for.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with _naming(path):
+        handle, name = _open_beside(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                _flush_to_disk(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):  # why the file is not there says more
+                name.unlink()
+            raise
     with suppress(OSError):  # some file systems cannot flush a folder; its file is there all the same
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error in here is about `path`: a full disk's names no file, others would name the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        del error.filename2
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add `content` to the end of `path`, which is made unless it is there.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
+    with _naming(path), path.open("ab") as file:
+        file.write(content)
+
+
+def _open_beside(path: Path) -> tuple[int, Path]:
+    """A new file beside `path` for `remove_leftovers` to know, and its name; the kernel applies the umask."""
+    while True:
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with suppress(FileExistsError):
+            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name
+
+
+def _flush_to_disk(handle: int) -> None:
+    """``fsync``, where the file system has one."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def try_lock(handle: int) -> bool | None:
+    """Take the lock of an open file; False: another process has it; None: this file system has no locks.
+
+    Raises:
+        OSError: whatever else keeps it from being taken.
+    """
+    try:
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
 
 
 def remove_leftovers(folder: Path) -> None:

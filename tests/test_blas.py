@@ -137,6 +137,14 @@ print(mine.openblas_get_num_threads64_(), blas_in_use().partition(" (")[0])
 """
 
 
+def test_a_measurement_that_is_not_started_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else MXNet's own library would be chosen, and stay so."""
+    library = Library("own", tmp_path / "libown.so")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(UserError, match=r"^cannot start a measurement of a BLAS: .*python: No such file or directory$"):
+        blas.run_probe(library, dict(os.environ))
+
+
 @pytest.mark.parametrize("library", blas.installed(), ids=lambda library: library.name)
 def test_numpy_keeps_its_own_blas_beside_the_one_that_mxnet_is_given(library: Library) -> None:
     """Two OpenBLAS whose inner functions are taken for each other's have one number of threads."""

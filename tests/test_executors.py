@@ -5,18 +5,22 @@ The workers here are shell scripts; `sys.executable` is how a real one is starte
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gluon_rnn.config import unnumbered
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.devices import Slot
+from gluon_rnn.errors import UserError
 from gluon_rnn.executors import Ended, local
 from gluon_rnn.executors.local import LocalExecutor
 from gluon_rnn.records import Job
@@ -77,6 +81,50 @@ def test_a_worker_holds_what_the_sweep_lets_it_inherit(
     listed = (tmp_path / ended.job.run_id / "open").read_text()
     assert str(tmp_path / "lock") in listed
     assert str(tmp_path / "other") not in listed
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.EAGAIN, "Resource temporarily unavailable; end other programs, or raise the limit of processes"),
+        (errno.ENOMEM, "Cannot allocate memory; end other programs, or raise the limit of memory"),
+        (errno.EMFILE, "Too many open files; raise the limit of open files"),
+        (errno.E2BIG, "Argument list too long"),
+    ],
+)
+def test_a_worker_that_is_not_started_ends_the_sweep_with_the_reason(
+    worker: Worker,
+    tmp_path: Path,
+    small_corpus: CorpusFiles,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    line: str,
+) -> None:
+    """And stops those that run."""
+    worker("exec sleep 600")
+    popen, started = subprocess.Popen, []
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        if started:
+            raise OSError(number, os.strerror(number))
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(UserError) as raised:
+        run(LocalExecutor([CPU, CPU]), make_jobs(small_corpus, 2), tmp_path)
+    assert str(raised.value).startswith(f"cannot start a worker: {line}")
+    assert started[0].returncode == -signal.SIGTERM
+
+
+def test_an_interpreter_that_is_gone_is_named(
+    tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("GLUON_RNN_TUNING", "off")
+    with pytest.raises(UserError) as raised:
+        run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    assert str(raised.value) == f"cannot start a worker: {tmp_path / 'python'}: No such file or directory"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from gluon_rnn.files import remove_leftovers, seal, set_aside, unseal, write_atomically
+from gluon_rnn.files import append, remove_leftovers, seal, set_aside, try_lock, unseal, write_atomically
+
+
+@contextmanager
+def no_more_open_files() -> Iterator[None]:
+    """This process may open no other file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)  # the lowest number, below which all are taken
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def refuse(number: int) -> Callable[..., NoReturn]:
+    """What a file system does that answers with this number."""
+
+    def refusing(*arguments: object, **options: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return refusing
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -27,6 +55,75 @@ def test_whoever_may_read_the_folder_may_read_the_file(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "table.csv").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_modes_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Nor is the umask touched, which is all threads'."""
+    for name in ("chmod", "fchmod", "lchmod", "umask"):
+        monkeypatch.setattr(os, name, refuse(number), raising=False)
+    write_atomically(tmp_path / "table.csv", "new\n")
+    assert (tmp_path / "table.csv").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(os, "fsync", refuse(number))
+    write_atomically(tmp_path / "table.csv", "new\n")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["new\n"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_flush_that_fails_is_an_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", refuse(number))
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        write_atomically(tmp_path / "table.csv", "new\n")
+    assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / "table.csv"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    path, folder = tmp_path / "table.csv", tmp_path / "folder"
+    write_atomically(path, "old\n")
+    folder.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"^\[Errno 27\] File too large: '[^']*table.csv'$"):
+            write_atomically(path, "new\n" * 10)
+        with pytest.raises(OSError, match=r"^\[Errno 27\] File too large: '[^']*table.csv'$"):
+            append(path, b"more\n" * 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for name in (folder, tmp_path / "none" / "table.csv"):
+        with pytest.raises(OSError, match=name.name) as raised:
+            write_atomically(name, "new\n")
+        assert str(raised.value).endswith(f": '{name}'")
+    assert path.read_bytes().startswith(b"old\n")
+    assert sorted(tmp_path.iterdir()) == [folder, path]
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 241)
+    write_atomically(path, "old\n")
+    write_atomically(path, "new\n")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("new\n", [path])
+
+
+def test_a_lock_is_held_once_and_is_unknown_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "lock").open("w") as one, (tmp_path / "lock").open() as other:
+        assert try_lock(one.fileno()) is True
+        assert try_lock(other.fileno()) is False
+        for number in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            monkeypatch.setattr(fcntl, "flock", refuse(number))
+            assert try_lock(one.fileno()) is None
+        monkeypatch.setattr(fcntl, "flock", refuse(errno.EIO))
+        with pytest.raises(OSError, match="Input/output error"):
+            try_lock(one.fileno())
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_rnn.devices import Slot
+from gluon_rnn.errors import starting
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import write_atomically
 from gluon_rnn.records import Job, Status
@@ -95,7 +96,12 @@ class LocalExecutor:
     def run(
         self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
     ) -> Iterator[Ended]:
-        """See `gluon_rnn.executors.Executor`."""
+        """See `gluon_rnn.executors.Executor`.
+
+        Raises:
+            UserError: the operating system starts no worker.
+            OSError: a run's directory cannot be written.
+        """
         if lost := [job.run_id for job in jobs if not any(slot.takes(job) for slot in self._slots)]:
             raise ValueError(f"no slot takes {', '.join(lost)}, which would wait for ever")
         waiting, free = list(jobs), list(self._slots)
@@ -173,7 +179,7 @@ def prepare(job: Job, directory: Path) -> None:
 def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
     job = slot.assign(job)
     prepare(job, directory)
-    with (directory / "log.txt").open("ab") as log:
+    with (directory / "log.txt").open("ab") as log, starting("a worker"):
         log_before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import append, write_atomically
 from gluon_rnn.records import CHECKPOINT, VOCABULARY
 
 _STATE = f"{CHECKPOINT}/state.json"
@@ -38,8 +38,7 @@ class Change:
     def apply(self, directory: Path) -> None:
         """Make it happen in `directory`; a kill at any moment leaves a checkpoint that is whole."""
         if self.log:
-            with (directory / "log.txt").open("ab") as log:
-                log.write(self.log)
+            append(directory / "log.txt", self.log)
         for name, content in self.files.items():
             path = directory / name
             path.parent.mkdir(exist_ok=True)
