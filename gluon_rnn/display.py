@@ -17,7 +17,7 @@ from rich.table import Table
 from gluon_rnn.contents import Names
 from gluon_rnn.measures import WORSE_THAN_UNIGRAM, measures_of, outcome, scored_on, written
 from gluon_rnn.printable import printable
-from gluon_rnn.records import BESIDE_THE_TABLE, FINISHED, Job, LiveProgress, RunRecord, read_progress
+from gluon_rnn.records import BESIDE_THE_TABLE, FINISHED, Job, LiveProgress, ProgressWatch, RunRecord, read_progress
 from gluon_rnn.sweep import Display, Plan
 
 _PLAIN_INTERVAL_SECONDS = 30.0
@@ -34,6 +34,7 @@ class _Watched(Display):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._progress = ProgressWatch()
 
     def started(self, plan: Plan) -> None:
         """See `Display`."""
@@ -53,7 +54,7 @@ class _Watched(Display):
         self._say(f"[{self._done}/{len(self._plan.missing)}] {self._labels[job.run_id]}: {summary(record)}")
 
     def _live(self, job: Job) -> LiveProgress | None:
-        return read_progress(self._plan.directory / "runs" / job.run_id)
+        return self._progress.newest(self._plan.directory / "runs" / job.run_id)
 
     def _time_left(self, fractions: Iterable[float]) -> str:
         share = (self._done + sum(fractions)) / max(1, len(self._plan.missing))
@@ -251,9 +252,16 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: 
 
 
 def status_lines(
-    directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool
+    directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool | None
 ) -> list[str]:
-    """What ``status`` prints of a sweep's folder."""
+    """What ``status`` prints of a sweep's folder.
+
+    Args:
+        directory: the folder.
+        points: that were planned.
+        records: that are there.
+        active: whether a sweep is at work there; None: that cannot be told.
+    """
     known = {record.run_id: record for record in records}
     counts = {
         status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known)
@@ -263,7 +271,9 @@ def status_lines(
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
     lines = [
         f"{directory}: {ended} of {len(points)} points ended ({said}); "
-        + ("a sweep is running" if active else "no sweep is running")
+        + {True: "a sweep is running", False: "no sweep is running", None: "whether a sweep is running is not known"}[
+            active
+        ]
     ]
     for point in points:
         record = known.get(point["run_id"])
@@ -273,7 +283,7 @@ def status_lines(
         state = read_progress(directory / "runs" / point["run_id"])
         # Without a sweep nothing runs, whatever a killed worker's last words were.
         lines.append(
-            f"  {point['label']}: " + (_doing(state) if state and active else "interrupted" if state else "waiting")
+            f"  {point['label']}: " + ("waiting" if not state else "interrupted" if active is False else _doing(state))
         )
     return lines
 

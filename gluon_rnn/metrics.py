@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -214,6 +214,7 @@ class Progress:
     Attributes:
         history: the finished epochs.
         laps: timed stretches of training, warm-up and whatever is not training left out.
+        first_lap: place in `laps` of the first of the epoch last trained in.
         steps: training steps done.
         train_seconds: seconds in training, warm-up included, evaluation and log left out.
         evaluation_seconds: seconds in validation and test.
@@ -237,6 +238,7 @@ class Progress:
 
     history: list[EpochResult] = field(default_factory=list)
     laps: list[Lap] = field(default_factory=list)
+    first_lap: int = 0
     steps: int = 0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
@@ -252,6 +254,10 @@ class Progress:
     predictions: tuple[Prediction, ...] = ()
     confusion: Confusion | None = None
     sittings: list[Sitting] = field(default_factory=list)
+
+    def without_epochs(self) -> Progress:
+        """All but what grows with the finished epochs, or was measured at the best of them: their checkpoint has it."""
+        return replace(self, history=[], laps=self.laps[self.first_lap :], predictions=(), confusion=None)
 
     @property
     def best(self) -> EpochResult | None:

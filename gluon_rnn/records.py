@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -26,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from gluon_rnn.config import FORMER_LEARNING_RATE, Real, RunConfig
 from gluon_rnn.corpora import CorpusFiles
-from gluon_rnn.errors import UserError
+from gluon_rnn.errors import UserError, is_limit
 from gluon_rnn.files import read_whole, remove_leftovers, seal, set_aside, unseal, write_atomically
 from gluon_rnn.metrics import (
+    PROGRESS,
     Confusion,
     EpochResult,
     Prediction,
@@ -121,7 +122,7 @@ class Job(BaseModel):
 
 
 class LiveProgress(BaseModel):
-    """A running run's ``progress.json``.
+    """A running run's ``progress.json``, which is as short after many epochs as after few.
 
     Attributes:
         doing: what it is at, for people.
@@ -129,7 +130,9 @@ class LiveProgress(BaseModel):
         perplexity: the newest: training's within an epoch, validation's after it.
         tokens_per_second: over the last log interval, or epoch.
         interval_loss: training's mean nats a token over the last log interval; None where none has just ended.
-        progress: what the run has come to; the record is made of it if the process dies.
+        epochs: how many finished ones `progress` leaves out: they are in ``epochs.csv``, and with all that came of them
+            in the checkpoint.
+        progress: what else the run has come to; see `Progress.without_epochs`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -139,7 +142,13 @@ class LiveProgress(BaseModel):
     perplexity: float | None = None
     tokens_per_second: float | None = None
     interval_loss: float | None = None
+    epochs: int = 0
     progress: Progress
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are finished."""
+        return self.epochs + len(self.progress.history)
 
 
 def read_progress(directory: Path) -> LiveProgress | None:
@@ -147,6 +156,78 @@ def read_progress(directory: Path) -> LiveProgress | None:
     try:
         return LiveProgress.model_validate_json(read_whole(directory / "progress.json"))
     except (OSError, ValidationError):
+        return None
+
+
+class ProgressWatch:
+    """Follows ``progress.json`` of running runs, and reads each only when it was replaced.
+
+    Args:
+        read: gives the content of a run's directory.
+    """
+
+    def __init__(self, read: Callable[[Path], LiveProgress | None] = read_progress) -> None:
+        self._read = read
+        self._known: dict[Path, tuple[tuple[int, int], LiveProgress | None]] = {}
+
+    def newest(self, directory: Path) -> LiveProgress | None:
+        """Where the run of `directory` stands; None while that is not known."""
+        self.news(directory)
+        return self._known[directory][1] if directory in self._known else None
+
+    def news(self, directory: Path) -> LiveProgress | None:
+        """The same, unless it was told before."""
+        try:
+            state = (directory / "progress.json").stat()
+        except OSError:
+            self._known.pop(directory, None)
+            return None
+        # The file is replaced as a whole, never changed.
+        seen = (state.st_ino, state.st_mtime_ns)
+        if directory in self._known and self._known[directory][0] == seen:
+            return None
+        self._known[directory] = seen, self._read(directory)
+        return self._known[directory][1]
+
+
+def finished_epochs(directory: Path, live: LiveProgress) -> list[EpochResult]:
+    """The epochs that a run has finished by what it says in `live`.
+
+    Raises:
+        ValueError: its ``epochs.csv`` is damaged.
+    """
+    told = live.progress.history
+    return [*read_epochs(directory)[: live.epochs], *told] if live.epochs else told
+
+
+def read_so_far(directory: Path) -> Progress:
+    """What a run whose process died had come to: its last checkpoint, and what ``progress.json`` tells since.
+
+    The last sitting is that process's.
+    """
+    live = read_progress(directory) or LiveProgress(doing="", progress=Progress(sittings=[Sitting()]))
+    progress, kept = live.progress, _checkpointed(directory)
+    if kept and len(kept.history) > live.epochs_done:
+        # The process died before it said that it had saved a checkpoint, or restored that of an earlier one.
+        if kept.sittings and progress.sittings and kept.sittings[-1].started_at == progress.sittings[-1].started_at:
+            return kept
+        progress.resume(kept)
+        return progress
+    if kept:
+        progress.laps = kept.laps[: progress.first_lap] + progress.laps
+    if kept and len(kept.history) == live.epochs:
+        return replace(progress, history=kept.history, predictions=kept.predictions, confusion=kept.confusion)
+    # Without a checkpoint, or with one that came from a node before its successor.
+    with suppress(ValueError):
+        progress.history = finished_epochs(directory, live)
+    return progress
+
+
+def _checkpointed(directory: Path) -> Progress | None:
+    """What the run had come to at its last checkpoint; None where there is none, or a damaged one."""
+    try:
+        return PROGRESS.validate_python(unseal(read_whole(directory / CHECKPOINT / "state.json"))["progress"])
+    except (OSError, ValueError, KeyError):
         return None
 
 
@@ -416,6 +497,7 @@ def read_record(directory: Path) -> RunRecord | None:
 
     Raises:
         ValueError: the file is damaged.
+        OSError: this process cannot read another file, whatever is in it.
     """
     path = directory / "record.json"
     try:
@@ -423,6 +505,8 @@ def read_record(directory: Path) -> RunRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_limit(error):
+            raise
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", error)
         raise ValueError(f"{path} is damaged: {reason}") from None
 

@@ -18,18 +18,15 @@ from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
-from filelock import lock_descriptor
-
 from gluon_rnn import blas
 from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.contents import DIGESTS, Names
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
-from gluon_rnn.errors import UserError
+from gluon_rnn.errors import UserError, is_limit, mend, reason, refusal
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
-from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, write_atomically
-from gluon_rnn.metrics import Progress
+from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, try_lock, write_atomically
 from gluon_rnn.own_cells import is_own, source_sha1
 from gluon_rnn.printable import printable
 from gluon_rnn.records import (
@@ -39,9 +36,9 @@ from gluon_rnn.records import (
     Origin,
     RunRecord,
     make_record,
-    read_progress,
     read_record,
     read_records,
+    read_so_far,
     set_aside_damaged_tables,
     tidy,
     write_epochs,
@@ -241,21 +238,32 @@ def run_sweep(
         The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
 
     Raises:
-        UserError: another sweep is at work in this folder, or it cannot be written (any longer).
-        KeyboardInterrupt: as it came; the workers are stopped, and everything finished is in the tables.
+        UserError: another sweep is at work in this folder, it cannot be written (any longer), or the operating system
+            refuses what a sweep needs. The workers are stopped, and everything finished is in the tables.
+        KeyboardInterrupt: as it came; likewise.
     """
     executor = executor or LocalExecutor(plan.slots)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
-        with _locked(plan.directory):
+        with _locked(plan.directory, notice):
             records = _run_missing(
                 plan, executor, fail_fast=fail_fast, prune=prune, display=display or Display(), notice=notice
             )
     except OSError as error:
-        raise UserError(
-            f"cannot write to {plan.directory}: {error.strerror or error}; mend that or give --results another folder"
-        ) from error
+        raise UserError(_what_stopped(error, plan.directory)) from error
     return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def _what_stopped(error: OSError, directory: Path) -> str:
+    """What the operating system refused to a sweep that writes to `directory`."""
+    if is_limit(error) or not isinstance(error.filename, str | bytes | os.PathLike):
+        return refusal(error)
+    folder, file = (Path(os.path.abspath(os.fsdecode(name))) for name in (directory, error.filename))
+    # A folder on the way to it may be what cannot be made.
+    if not (file.is_relative_to(folder) or folder.is_relative_to(file)):
+        return refusal(error)
+    what = mend(error, "mend that or give --results another folder")
+    return f"cannot write to {directory}: {reason(error)} ({os.fsdecode(error.filename)}); {what}"
 
 
 def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
@@ -297,8 +305,8 @@ def _prune(plan: Plan, records: dict[str, RunRecord], notice: Notice) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Have `directory` to oneself.
+def _locked(directory: Path, notice: Notice) -> Iterator[None]:
+    """Have `directory` to oneself, where its file system has locks.
 
     Workers inherit the lock: however a sweep ends, the folder is free only when the last of them has gone, and what it
     was writing is written.
@@ -306,12 +314,17 @@ def _locked(directory: Path) -> Iterator[None]:
     with (directory / ".lock").open("a") as file:
         os.set_inheritable(file.fileno(), True)
         patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while not lock_descriptor(file.fileno(), blocking=False):
+        while (held := try_lock(file.fileno())) is False:
             if time.monotonic() > patience:
                 raise UserError(
                     f"another sweep is at work in {directory}; wait for it or give --results another folder"
                 )
             time.sleep(0.05)
+        if held is None:
+            notice(
+                f"warning: the file system of {directory} has no locks, so that a second sweep there would not be "
+                "refused: start none while this one runs"
+            )
         yield
 
 
@@ -320,6 +333,7 @@ def read_points(directory: Path) -> list[dict[str, str]]:
 
     Raises:
         UserError: it is none.
+        OSError: this process cannot read another file.
     """
     try:
         content = json.loads(read_whole(directory / "sweep.json"))
@@ -328,6 +342,8 @@ def read_points(directory: Path) -> list[dict[str, str]]:
             raise ValueError("a run_id that no folder has")
         return points
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError) and is_limit(error):
+            raise
         if isinstance(error, FileNotFoundError) and (directory / "runs.csv").exists():
             raise UserError(
                 f"{directory} has results, but not the points that were planned (sweep.json is not committed); see "
@@ -426,8 +442,7 @@ def _collect(ended: Ended, directory: Path) -> RunRecord:
             reason = str(error)
         ended = replace(ended, status="failed", reason=reason)
     assert ended.status is not None
-    live = read_progress(directory)
-    progress = live.progress if live else Progress()
+    progress = read_so_far(directory)
     started = datetime.fromtimestamp(datetime.now(timezone.utc).timestamp() - ended.seconds, timezone.utc)
     record = make_record(
         ended.job,

@@ -325,7 +325,7 @@ class _Meter:
         self._on_interval = on_interval
         self._step = 0
         self._since_report = LossTotal()
-        self.first_lap = len(progress.laps)
+        progress.first_lap = len(progress.laps)
         progress.last_epoch = LossTotal()
 
     def due(self, step: int) -> bool:
@@ -437,7 +437,7 @@ def fit(
     progress.parameters = count_parameters(model)
     warmup_steps = config.warmup_steps
 
-    def train(epoch: int) -> _Meter:
+    def train(epoch: int) -> None:
         started = clock()
         seed_epoch(config.seed, epoch)
         drawn = objective.training()
@@ -470,7 +470,6 @@ def fit(
             raise Diverged(f"{error} of epoch {epoch}") from None
         finally:
             progress.train_seconds += clock() - started - stopwatch.paused_seconds
-        return meter
 
     if config.max_steps is not None:
         train(1)
@@ -491,7 +490,7 @@ def fit(
         epoch = len(progress.history) + 1
         trainer.set_learning_rate(learning_rate_after(progress.history, config))
         before = progress.train_seconds
-        meter = train(epoch)
+        train(epoch)
         warmup_steps = 0
         valid = score(objective.valid)
         if not math.isfinite(valid.loss.perplexity):
@@ -513,7 +512,7 @@ def fit(
             valid_perplexity=valid.loss.perplexity,
             test_loss=test.loss.mean if test else None,
             test_perplexity=test.loss.perplexity if test else None,
-            tokens_per_second=tokens_per_second(progress.laps[meter.first_lap :]),
+            tokens_per_second=tokens_per_second(progress.laps[progress.first_lap :]),
             seconds=progress.train_seconds - before,
             valid_accuracy=valid.accuracy,
             test_accuracy=test.accuracy if test else None,

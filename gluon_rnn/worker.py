@@ -243,7 +243,8 @@ class _Log:
 
     def _write(self, doing: str, **values: float | None) -> None:
         self._gauge.read()
-        live = LiveProgress(doing=doing, progress=self._progress, **values)
+        progress = self._progress
+        live = LiveProgress(doing=doing, epochs=len(progress.history), progress=progress.without_epochs(), **values)
         write_atomically(self._directory / "progress.json", live.model_dump_json())
 
 

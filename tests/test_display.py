@@ -218,6 +218,8 @@ def test_a_live_perplexity_of_any_size_is_short(tmp_path: Path, small_corpus: Co
         state = LiveProgress(doing="epoch 1/2", perplexity=perplexity, progress=Progress())
         (directory / "progress.json").write_text(state.model_dump_json())
         points = [{"run_id": plan.jobs[0].run_id, "label": "x"}]
+        assert status_lines(tmp_path, points, [], active=None)[0].endswith("; whether a sweep is running is not known")
+        assert status_lines(tmp_path, points, [], active=None)[1] == f"  x: epoch 1/2, perplexity {shown}"
         assert status_lines(tmp_path, points, [], active=True)[1] == f"  x: epoch 1/2, perplexity {shown}"
 
 

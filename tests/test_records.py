@@ -16,13 +16,14 @@ import pytest
 
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import seal
-from gluon_rnn.metrics import Confusion, EpochResult, Lap, LossTotal, Prediction, Progress, Sitting
+from gluon_rnn.files import seal, write_atomically
+from gluon_rnn.metrics import PROGRESS, Confusion, EpochResult, Lap, LossTotal, Prediction, Progress, Sitting
 from gluon_rnn.records import (
     COLUMNS,
     Job,
     LiveProgress,
     Origin,
+    ProgressWatch,
     RunRecord,
     load_epochs,
     load_results,
@@ -31,6 +32,7 @@ from gluon_rnn.records import (
     read_progress,
     read_record,
     read_records,
+    read_so_far,
     set_aside_damaged_tables,
     table_rows,
     write_epochs,
@@ -481,6 +483,116 @@ def test_progress_survives_the_way_through_its_file(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").unlink()
     assert read_progress(tmp_path) is None
+
+
+#: Of one process; another's begins later.
+SITTING = Sitting(started_at="2026-01-01T00:00:00+00:00", host="here", seconds=70.0)
+
+
+def make_progress(epochs: int, *, steps_since: int = 0, sitting: Sitting = SITTING) -> Progress:
+    """Of a run with so many finished epochs of two laps each, and a lap for every further step."""
+    laps = [Lap(10, 200, 0.1 * place, 1) for place in range(1, 2 * epochs + 1)]
+    progress = Progress(
+        history=[epoch(number, 5.0 - number / 1000, 4.5) for number in range(1, epochs + 1)],
+        laps=[*laps, *(Lap(1, 20, 0.01 * place, 1) for place in range(1, steps_since + 1))],
+        first_lap=len(laps) if steps_since else max(0, len(laps) - 2),
+        steps=20 * epochs + steps_since,
+        train_seconds=2.0 * epochs + steps_since,
+        evaluation_seconds=1.0 * epochs,
+        last_epoch=LossTotal(math.inf, 7),
+        unigram_loss=5.5,
+        train_tokens=400,
+        parameters=1234,
+        predictions=(Prediction("a", "b", "c"),) if epochs else (),
+        confusion=Confusion(("x", "y"), ((1, 2), (3, 4))) if epochs else None,
+        sittings=[sitting],
+    )
+    return progress
+
+
+def save(directory: Path, progress: Progress) -> None:
+    """As a worker does at the end of an epoch: the checkpoint, then the epochs."""
+    (directory / "checkpoint").mkdir(exist_ok=True)
+    content = {"stem": "epoch-1", "progress": PROGRESS.dump_python(progress, mode="json")}
+    write_atomically(directory / "checkpoint" / "state.json", seal(content))
+    write_epochs(directory, "x", progress.history)
+
+
+def say(directory: Path, progress: Progress) -> int:
+    """As a worker does at a log interval; how many bytes that takes."""
+    live = LiveProgress(doing="it", epochs=len(progress.history), progress=progress.without_epochs())
+    write_atomically(directory / "progress.json", live.model_dump_json())
+    return (directory / "progress.json").stat().st_size
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+@pytest.mark.parametrize("steps_since", [0, 1, 4])
+def test_a_run_that_dies_in_an_epoch_has_all_that_it_came_to(tmp_path: Path, epochs: int, steps_since: int) -> None:
+    if epochs:
+        save(tmp_path, make_progress(epochs))
+    progress = make_progress(epochs, steps_since=steps_since)
+    say(tmp_path, progress)
+    assert read_so_far(tmp_path) == progress
+
+
+def test_a_run_that_dies_before_it_tells_of_its_checkpoint_has_that(tmp_path: Path) -> None:
+    say(tmp_path, make_progress(2, steps_since=3))
+    save(tmp_path, make_progress(3))
+    assert read_so_far(tmp_path) == make_progress(3)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_run_that_dies_before_it_goes_on_has_what_it_was_to_go_on_from(tmp_path: Path, said: bool) -> None:
+    save(tmp_path, make_progress(3))
+    another = Sitting(started_at="2026-01-02T00:00:00+00:00", host="there") if said else Sitting()
+    if said:
+        say(tmp_path, Progress(sittings=[another]))
+    assert read_so_far(tmp_path) == replace(make_progress(3), sittings=[SITTING, another])
+
+
+def test_a_run_without_its_checkpoint_has_its_epochs_and_nothing_of_another(tmp_path: Path) -> None:
+    """As where a node was lost between two files, or a bit has turned."""
+    save(tmp_path, make_progress(2))
+    write_epochs(tmp_path, "x", make_progress(3).history)
+    progress = make_progress(3, steps_since=1)
+    say(tmp_path, progress)
+    # The laps of the third epoch are nowhere, nor are its predictions.
+    laps = [*make_progress(2).laps, progress.laps[-1]]
+    assert read_so_far(tmp_path) == replace(progress, laps=laps, predictions=(), confusion=None)
+    (tmp_path / "checkpoint" / "state.json").write_text("{}")
+    assert read_so_far(tmp_path) == replace(progress, laps=progress.laps[-1:], predictions=(), confusion=None)
+    (tmp_path / "epochs.csv").write_text("damaged")
+    assert read_so_far(tmp_path).steps == progress.steps
+    (tmp_path / "progress.json").unlink()
+    assert read_so_far(tmp_path) == Progress(sittings=[Sitting()])
+
+
+def test_progress_takes_no_more_room_after_many_epochs(tmp_path: Path) -> None:
+    few, many = (say(tmp_path, make_progress(epochs, steps_since=5)) for epochs in (10, 750))
+    assert abs(many - few) < 20  # digits
+    assert many < 2000
+
+
+def test_progress_is_read_when_it_was_replaced(tmp_path: Path) -> None:
+    read: list[Path] = []
+
+    def reading(directory: Path) -> LiveProgress | None:
+        read.append(directory)
+        return read_progress(directory)
+
+    watch = ProgressWatch(reading)
+    assert (watch.newest(tmp_path), watch.news(tmp_path), read) == (None, None, [])
+    for steps in (1, 2):
+        say(tmp_path, Progress(steps=steps))
+        first = watch.news(tmp_path)
+        assert first is not None
+        assert first.progress.steps == steps
+        for _ in range(3):
+            assert watch.newest(tmp_path) is first
+            assert watch.news(tmp_path) is None
+    assert read == [tmp_path] * 2
+    (tmp_path / "progress.json").unlink()
+    assert watch.newest(tmp_path) is None
 
 
 @pytest.mark.parametrize("load", [load_results, load_epochs])

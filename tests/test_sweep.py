@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -23,10 +26,11 @@ from gluon_rnn.executors import Ended
 from gluon_rnn.files import sha1_of_file
 from gluon_rnn.metrics import LossTotal, Progress
 from gluon_rnn.own_cells import source_sha1
-from gluon_rnn.records import Job, LiveProgress, RunRecord, read_records, write_epochs, write_record
+from gluon_rnn.records import Job, LiveProgress, RunRecord, read_record, read_records, write_epochs, write_record
 from gluon_rnn.runtime import Gpu, Machine
-from gluon_rnn.sweep import SUPERSEDED, Display, Plan, git_state, plan_sweep, run_sweep, superseded
+from gluon_rnn.sweep import SUPERSEDED, Display, Plan, git_state, plan_sweep, read_points, run_sweep, superseded
 from tests.conftest import small_config, write_folder
+from tests.test_files import no_more_open_files, refuse
 from tests.test_records import epoch, make_done
 
 #: What a fake worker leaves in its run's directory, and how it ends: None where it wrote a record.
@@ -830,6 +834,92 @@ def test_a_folder_that_goes_away_ends_the_sweep_in_one_line(sweep: Sweep, tmp_pa
     with pytest.raises(UserError, match=r"cannot write to .*grid: No such file or directory"):
         run_sweep(plan(sweep, tmp_path), executor=executor)
     assert (len(executor.ran), executor.closed) == (1, True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_what_could_not_be_written_is_named_and_the_sweep_goes_on_later(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    flush = os.fsync
+
+    def fill_up(job: Job, directory: Path) -> tuple[str | None, str]:
+        if job.config.cell == "gru":
+            monkeypatch.setattr(os, "fsync", refuse(number))
+        return finish(job, directory)
+
+    executor = FakeExecutor(fill_up)
+    planned = plan(sweep, tmp_path)
+    epochs = tmp_path / "grid" / "runs" / planned.jobs[2].run_id / "epochs.csv"
+    with pytest.raises(UserError) as raised:
+        run_sweep(planned, executor=executor)
+    assert str(raised.value) == (
+        f"cannot write to {tmp_path / 'grid'}: {os.strerror(number)} ({epochs}); mend that or give --results another "
+        "folder"
+    )
+    assert (len(executor.ran), executor.closed) == (3, True)
+    assert load_results(tmp_path / "grid")["status"].tolist() == ["ok", "ok"]
+    monkeypatch.setattr(os, "fsync", flush)
+    again = plan(sweep, tmp_path)
+    assert [job.config.cell for job in again.missing] == ["gru", "gru"]
+    assert len(run_sweep(again, executor=FakeExecutor())) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EMFILE, "Too many"), "Too many; raise the limit of open files (ulimit -n)"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "{}/runs.csv"),
+            "{}/runs.csv: Too many open files; raise the limit of open files (ulimit -n)",
+        ),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            "Cannot allocate memory; end other programs, or raise the limit of memory (ulimit -v)",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "/elsewhere/vec.txt"), "/elsewhere/vec.txt: Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (
+            OSError(errno.EFBIG, "File too large", "{}/runs.csv"),
+            "cannot write to {}: File too large ({}/runs.csv); raise the limit of a file's size (ulimit -f)",
+        ),
+    ],
+)
+def test_a_folder_is_blamed_for_nothing_else(sweep: Sweep, tmp_path: Path, error: OSError, line: str) -> None:
+    folder = str(tmp_path / "grid")
+
+    def fail(job: Job, directory: Path) -> tuple[str | None, str]:
+        if job.config.cell == "lstm":
+            return finish(job, directory)
+        if error.filename:
+            error.filename = error.filename.replace("{}", folder)
+        raise error
+
+    with pytest.raises(UserError) as raised:
+        run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(fail))
+    assert str(raised.value) == line.replace("{}", folder)
+    assert load_results(tmp_path / "grid")["status"].tolist() == ["ok", "ok"]
+
+
+def test_records_that_cannot_be_opened_now_are_not_called_damaged(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    (directory, *_) = (tmp_path / "grid" / "runs").iterdir()
+    with no_more_open_files(), pytest.raises(OSError, match="Too many open files"):
+        read_record(directory)
+    with no_more_open_files(), pytest.raises(OSError, match="Too many open files"):
+        read_points(tmp_path / "grid")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_costs_a_line(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refuse(number))
+    lines: list[str] = []
+    assert len(run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(), notice=lines.append)) == 4
+    assert lines == [
+        f"warning: the file system of {tmp_path / 'grid'} has no locks, so that a second sweep there would not be "
+        "refused: start none while this one runs"
+    ]
 
 
 def test_a_table_in_the_way_ends_the_sweep_before_it_starts(sweep: Sweep, tmp_path: Path) -> None:

@@ -305,8 +305,7 @@ def test_a_run_says_where_it_stands(
         ("epoch 1/2 done", 0.5, math.inf),
         ("epoch 2/2, step 20/20", 1.0, math.exp(1.0)),
     ]
-    # What a dead run's record is made of.
-    assert [len(state.progress.history) for state in seen if state] == [0, 0, 1, 1]
+    assert [(state.epochs, state.progress.history) for state in seen if state] == [(0, []), (0, []), (1, []), (1, [])]
     log = capsys.readouterr().out
     assert "[epoch 1 batch 10/20] loss 2.0000, perplexity 7.39, throughput not timed (warm-up)" in log
     assert "[epoch 2 batch 20/20] loss 1.0000, perplexity 2.72, throughput 100.0 sequences/s, 500 tokens/s" in log
