@@ -2,14 +2,15 @@
 
 All of it happens in the sweep's own process, beside its display, so that a worker knows nothing of it and any executor
 will do. A `Tracker` is fed by a thread of its own: what is slow or broken there costs one line on standard error, and
-the sweep goes on as without it.
+the sweep goes on as without it. A tracker that failed is tried again after pauses that grow, is asked what it has, and
+is sent what it missed; of log intervals, the newest thousand of each run.
 
 What is sent, the names in full with their units:
 
 - every finished epoch, once and exactly (TensorBoard itself keeps scalars as float32), at step = epoch: ``train/``,
   ``valid/`` and ``test/``; what is called nats a token is nats a target, of a label as well;
 - within an epoch, at step = training step, what the worker reports at each log interval: ``interval/``. It is read from
-  ``progress.json`` ten times a second, so that of shorter intervals some are left out;
+  ``progress.json``, which is looked at ten times a second, so that of shorter intervals some are left out;
 - at the end, every number of the run's record: ``final/`` and the column's name.
 
 A run that goes on after a kill goes on there, too: its directory remembers its name in the tracker, and the tracker is
@@ -20,14 +21,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import queue
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,12 +38,28 @@ from gluon_rnn.contents import DIGESTS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, perplexity
-from gluon_rnn.records import COLUMNS, FINISHED, Job, LiveProgress, RunRecord, read_epochs, read_progress
+from gluon_rnn.records import (
+    COLUMNS,
+    FINISHED,
+    Job,
+    LiveProgress,
+    ProgressWatch,
+    RunRecord,
+    finished_epochs,
+    read_epochs,
+    read_progress,
+)
 from gluon_rnn.sweep import Display, Notice, Plan
 
 #: In every epoch and in every interval; their last steps say what a tracker has.
 EPOCH_LOSS = "train/loss_nats_per_token"
 INTERVAL_LOSS = "interval/train_loss_nats_per_token"
+
+#: Seconds before a tracker that failed is tried again; the last holds from then on.
+_PAUSES = (1.0, 5.0, 15.0, 60.0, 300.0)
+#: Of a run, while its tracker fails.
+_MOST_INTERVALS = 1000
+_SAFE = "the sweep's results have it all"
 
 #: Where a run happens, which may change when it goes on; the other settings never do.
 _PLACE = ("device", "threads")
@@ -83,24 +99,62 @@ class Tracker(Protocol):
         ...
 
 
+@dataclass
+class _Feed:
+    """What is known of a run, and what its tracker has of it.
+
+    Attributes:
+        job: the run.
+        due: whether something is to be sent.
+        live: the last that its worker said.
+        intervals: loss and speed of log intervals, by the training step at their end.
+        record: of the run once it has ended.
+        over: whether it has ended or was interrupted.
+        sent: None until the tracker was asked, and again after it failed.
+        finals_sent: whether it has the record's numbers.
+    """
+
+    job: Job
+    due: bool = True
+    live: LiveProgress | None = None
+    intervals: dict[int, tuple[float, float | None]] = field(default_factory=dict)
+    record: RunRecord | None = None
+    over: bool = False
+    sent: Sent | None = None
+    finals_sent: bool = False
+
+
 class Tracking(Display):
     """Tells `tracker` of a sweep, from a thread of its own and never at the sweep's cost.
 
     Args:
-        tracker: after its first failure it is told nothing more.
-        warn: receives the line about that failure.
+        tracker: when it fails it is tried again, and then sent what it missed.
+        warn: receives a line when it begins to fail, and one when it has it all.
         patience: seconds that the end of the sweep waits for what is still to be sent.
+        pauses: seconds before each further attempt; the last holds from then on.
     """
 
-    def __init__(self, tracker: Tracker, *, warn: Notice | None = None, patience: float = 10.0) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        warn: Notice | None = None,
+        patience: float = 10.0,
+        pauses: Sequence[float] = _PAUSES,
+    ) -> None:
         self._tracker = tracker
         self._warn = warn or _to_stderr
         self._patience = patience
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._pauses = pauses
         self._off = threading.Event()
-        self._sent: dict[str, Sent] = {}
-        self._running: dict[str, Job] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._progress = ProgressWatch(read_progress)
+        # Of both threads, which hold `_changed` meanwhile. What fails goes to the end.
+        self._changed = threading.Condition()
+        self._feeds: dict[str, _Feed] = {}
+        self._stopping = False
+        # Of the tracker's thread alone: failures in a row, and when to try again.
+        self._failures = 0
+        self._next_attempt = 0.0
         # A daemon, so that a server which never answers does not keep the process.
         self._thread = threading.Thread(target=self._deliver, name=tracker.name, daemon=True)
 
@@ -112,46 +166,47 @@ class Tracking(Display):
     def running(self, jobs: Sequence[Job]) -> None:
         """See `Display`."""
         for job in jobs:
-            self._begin(job)
-            if live := self._news(job):
-                self._post(self._send_progress, job, live)
+            live = self._progress.news(self._directory(job))
+            with self._changed:
+                feed = self._feed(job)
+                if live:
+                    feed.live, feed.due = live, True
+                    if live.interval_loss is not None:
+                        feed.intervals[live.progress.steps] = live.interval_loss, live.tokens_per_second
+                        if len(feed.intervals) > _MOST_INTERVALS:
+                            del feed.intervals[next(iter(feed.intervals))]
+                    self._changed.notify()
 
     def ended(self, job: Job, record: RunRecord) -> None:
         """See `Display`."""
-        self._begin(job)
-        del self._running[job.run_id]
-        self._post(self._send_end, job, record)
+        with self._changed:
+            feed = self._feed(job)
+            feed.record, feed.over, feed.due = record, True, True
+            self._changed.notify()
 
     def stopped(self) -> None:
         """See `Display`."""
-        for job in self._running.values():
-            self._post(self._tracker.end, job, None)
-        self._inbox.put(None)
+        with self._changed:
+            for feed in self._feeds.values():
+                if not feed.over:
+                    feed.over = feed.due = True
+            self._stopping = True
+            self._changed.notify()
         self._thread.join(self._patience)
         if self._thread.is_alive():
-            self._turn_off(f"has not taken everything {self._patience:g} s after the sweep's end")
+            self._off.set()
+            if not self._failures:
+                self._warn(
+                    f"warning: {self._tracker.name} has not taken everything {self._patience:g} s after the sweep's "
+                    f"end; it is sent nothing more, {_SAFE}"
+                )
 
-    def _begin(self, job: Job) -> None:
-        if job.run_id not in self._running:
-            self._running[job.run_id] = job
-            self._post(self._send_begin, job)
-
-    def _post(self, send: Callable[..., None], *arguments: object) -> None:
-        if not self._off.is_set():
-            self._inbox.put(partial(send, *arguments))
-
-    def _news(self, job: Job) -> LiveProgress | None:
-        """What the worker of `job` has written since the last look."""
-        directory = self._directory(job)
-        try:
-            state = (directory / "progress.json").stat()
-        except OSError:
-            return None
-        # The file is replaced as a whole, never changed.
-        if self._seen.get(job.run_id) == (seen := (state.st_ino, state.st_mtime_ns)):
-            return None
-        self._seen[job.run_id] = seen
-        return read_progress(directory)
+    def _feed(self, job: Job) -> _Feed:
+        """The one of `job`, which is begun with it."""
+        if job.run_id not in self._feeds:
+            self._feeds[job.run_id] = _Feed(job)
+            self._changed.notify()
+        return self._feeds[job.run_id]
 
     def _directory(self, job: Job) -> Path:
         return self._plan.directory / "runs" / job.run_id
@@ -159,45 +214,90 @@ class Tracking(Display):
     # From here on in the tracker's thread.
 
     def _deliver(self) -> None:
-        while send := self._inbox.get():
-            if self._off.is_set():
-                return
+        while feed := self._next():
             try:
-                send()
+                for _ in self._send(feed):
+                    if self._off.is_set():
+                        return
             except Exception as error:
-                self._turn_off(f"failed ({_one_line(error)})")
+                self._failed(feed, error)
+            else:
+                self._succeeded(feed)
 
-    def _turn_off(self, why: str) -> None:
-        if not self._off.is_set():
-            self._off.set()
-            self._warn(f"warning: {self._tracker.name} {why}; it is sent nothing more, the sweep's results have it all")
+    def _next(self) -> _Feed | None:
+        """Whose turn it is, when it is time; None: the sweep has stopped, and nothing is left that could be sent."""
+        with self._changed:
+            while True:
+                feed = next((feed for feed in self._feeds.values() if feed.due), None)
+                pause = self._next_attempt - time.monotonic() if self._failures else 0.0
+                if self._stopping or (feed and pause <= 0):
+                    return feed
+                self._changed.wait(pause if feed else None)
 
-    def _send_begin(self, job: Job) -> None:
-        self._sent[job.run_id] = self._tracker.begin(job, self._label(job), self._directory(job))
+    def _failed(self, feed: _Feed, error: Exception) -> None:
+        if not self._failures:
+            self._warn(
+                f"warning: {self._tracker.name} failed ({_one_line(error)}); while the sweep runs it is tried again, "
+                f"{_SAFE}"
+            )
+        self._next_attempt = time.monotonic() + self._pauses[min(self._failures, len(self._pauses) - 1)]
+        self._failures += 1
+        with self._changed:
+            feed.sent, feed.due = None, not self._stopping
+            # Another run may fare better.
+            self._feeds[feed.job.run_id] = self._feeds.pop(feed.job.run_id)
+
+    def _succeeded(self, feed: _Feed) -> None:
+        with self._changed:
+            if feed.over and not feed.due:
+                del self._feeds[feed.job.run_id]
+            missing = any(feed.due or feed.sent is None for feed in self._feeds.values())
+        if self._failures and not missing:
+            self._failures = 0
+            self._warn(f"{self._tracker.name} is back and has what it missed")
+
+    def _send(self, feed: _Feed) -> Iterator[None]:
+        """Send what is new of a run, one call of the tracker's after the other."""
+        with self._changed:
+            feed.due = False
+            job, live, record, over, intervals = feed.job, feed.live, feed.record, feed.over, [*feed.intervals.items()]
+        if feed.sent is None:
+            feed.sent = self._tracker.begin(job, self._label(job), self._directory(job))
+            yield
+        sent = feed.sent
+        for result in self._history(job, live, record, sent)[sent.epochs :]:
+            self._tracker.log(job, epoch_metrics(result), result.epoch)
+            sent.epochs = result.epoch
+            yield
+        for steps, (loss, speed) in intervals:
+            if steps > sent.steps:
+                self._tracker.log(job, interval_metrics(loss, speed), steps)
+                sent.steps = steps
+                yield
+        with self._changed:
+            feed.intervals = {steps: what for steps, what in feed.intervals.items() if steps > sent.steps}
+        if record and not feed.finals_sent:
+            self._tracker.log(job, final_metrics(record), record.steps)
+            feed.finals_sent = True
+            yield
+        if over:
+            self._tracker.end(job, record)
+
+    def _history(
+        self, job: Job, live: LiveProgress | None, record: RunRecord | None, sent: Sent
+    ) -> Sequence[EpochResult]:
+        """The run's epochs, if there are any that its tracker lacks."""
+        if record:
+            # The worker has removed its progress.json, perhaps before its last epoch was seen there.
+            return read_epochs(self._directory(job))
+        if live and live.epochs_done > sent.epochs:
+            return finished_epochs(self._directory(job), live)
+        return ()
 
     def _label(self, job: Job) -> str:
         """What tells `job` from the others, as `Plan.label`, but no file by its path: others can read a tracker."""
         config = job.config.model_copy(update=_names(job))
         return self._plan.label(job.model_copy(update={"config": config}))
-
-    def _send_progress(self, job: Job, live: LiveProgress) -> None:
-        self._send_epochs(job, live.progress.history)
-        sent, steps = self._sent[job.run_id], live.progress.steps
-        if live.interval_loss is not None and steps > sent.steps:
-            self._tracker.log(job, interval_metrics(live.interval_loss, live.tokens_per_second), steps)
-            sent.steps = steps
-
-    def _send_end(self, job: Job, record: RunRecord) -> None:
-        # The worker has removed its progress.json, perhaps before its last epoch was seen there.
-        self._send_epochs(job, read_epochs(self._directory(job)))
-        self._tracker.log(job, final_metrics(record), record.steps)
-        self._tracker.end(job, record)
-
-    def _send_epochs(self, job: Job, history: Sequence[EpochResult]) -> None:
-        sent = self._sent[job.run_id]
-        for result in history[sent.epochs :]:
-            self._tracker.log(job, epoch_metrics(result), result.epoch)
-            sent.epochs = result.epoch
 
 
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
@@ -304,6 +404,9 @@ class TensorBoardTracker:
             stem = re.sub(r"[^\w=.+-]+", ",", f"{label[:120]} {job.run_id}", flags=re.ASCII)
             name = next(name for n in count(1) if not (self._directory / (name := stem + f",{n}" * (n > 1))).exists())
             write_atomically(memory, name)
+        if writer := self._writers.pop(job.run_id, None):
+            with suppress(OSError):  # what could not be written is sent anew
+                writer.close()
         folder = self._directory / name
         folder.mkdir(exist_ok=True)
         files = sorted(folder.glob("*.tfevents.*"))
@@ -424,13 +527,18 @@ class MlflowTracker:
 
     def begin(self, job: Job, label: str, directory: Path) -> Sent:
         """See `Tracker`."""
+        from mlflow.entities import Param
+
         memory = directory / "mlflow_run.txt"
-        run = _remembered(memory)
-        if run and self._is_there(run):
-            self._client.update_run(run, status="RUNNING")
+        if found := self._find(_remembered(memory)):
+            self._client.update_run(found.info.run_id, status="RUNNING")
         else:
-            run = self._create(job, label)
-            write_atomically(memory, run)
+            found = self._create(job, label)
+            # At once: what fails from here on must not make another run.
+            write_atomically(memory, found.info.run_id)
+        run: str = found.info.run_id
+        if not found.data.params:
+            self._client.log_batch(run, params=[Param(name, str(value)) for name, value in settings(job).items()])
         self._runs[job.run_id] = run
         return Sent(epochs=self._last_step(run, EPOCH_LOSS), steps=self._last_step(run, INTERVAL_LOSS))
 
@@ -453,29 +561,27 @@ class MlflowTracker:
         self._client.log_batch(run, tags=[RunTag(name, value) for name, value in tags_after(record).items()])
         self._client.set_terminated(run, "FINISHED" if record.status in FINISHED else "FAILED")
 
-    def _create(self, job: Job, label: str) -> str:
-        from mlflow.entities import Param
-
+    def _create(self, job: Job, label: str) -> Any:
         found = self._client.get_experiment_by_name(self._experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
         tags = tags_before(job)
         if commit := job.origin.git_commit:
             tags["mlflow.source.git.commit"] = commit  # what MLflow's pages show as the version
-        run: str = self._client.create_run(experiment, run_name=label, tags=tags).info.run_id
-        self._client.log_batch(run, params=[Param(name, str(value)) for name, value in settings(job).items()])
-        return run
+        return self._client.create_run(experiment, run_name=label, tags=tags)
 
-    def _is_there(self, run: str) -> bool:
-        """Whether this server has the run; another one, or one that was emptied, has not."""
+    def _find(self, run: str) -> Any:
+        """A run by its name; None where this server has none, being another one or one that was emptied."""
         from mlflow.exceptions import MlflowException
 
+        if not run:
+            return None
         try:
             found = self._client.get_run(run)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return None
             raise
-        return bool(found.info.lifecycle_stage == "active")
+        return found if found.info.lifecycle_stage == "active" else None
 
     def _last_step(self, run: str, metric: str) -> int:
         return max((point.step for point in self._client.get_metric_history(run, metric)), default=0)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ from gluon_rnn import tracking as tracking_module
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.display import Several
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import write_atomically
 from gluon_rnn.metrics import EpochResult, Progress
 from gluon_rnn.records import Job, LiveProgress, RunRecord, write_epochs
 from gluon_rnn.sweep import Display, Plan, run_sweep
@@ -382,6 +384,22 @@ def test_what_has_not_changed_is_not_read_again(plan: Plan, job: Job, monkeypatc
     assert read == [worker.directory] * 2
 
 
+def test_epochs_that_progress_leaves_out_are_sent(place: TensorBoard | Mlflow, plan: Plan, job: Job) -> None:
+    """As a worker does, whose progress.json does not grow with them."""
+    tracking = track(place)
+    worker = watch(tracking, plan, job)
+    for number in (1, 2):
+        write_epochs(worker.directory, job.run_id, HISTORY[:number])
+        live = LiveProgress(doing="it", interval_loss=1.0, epochs=number, progress=Progress(steps=10 * number))
+        write_atomically(worker.directory / "progress.json", live.model_dump_json())
+        tracking.running([job])
+        wait_for(lambda: not any(feed.due for feed in tracking._feeds.values()))
+    tracking.stopped()
+    curves = place.curves(job.run_id)
+    assert [step for step, _ in curves["train/loss_nats_per_token"]] == [1, 2]
+    assert [step for step, _ in curves["interval/train_loss_nats_per_token"]] == [10, 20]
+
+
 def test_a_run_that_is_measured_anew_elsewhere_is_another(tmp_path: Path, job: Job) -> None:
     board, flow = TensorBoard(tmp_path), Mlflow(tmp_path)
     for results in ("one", "two"):
@@ -459,25 +477,177 @@ def sweep_results(plan: Plan, *displays: Display) -> list[RunRecord]:
     return run_sweep(plan, executor=FakeExecutor(finish), display=Several(*displays))
 
 
+FAILED = "warning: the recorder failed (RuntimeError: no more); while the sweep runs it is tried again, "
+SAFE = "the sweep's results have it all"
+BACK = "the recorder is back and has what it missed"
+
+
 @pytest.mark.parametrize("fails_at", ["begin", "log", "end"])
 def test_a_tracker_that_fails_costs_one_line_and_nothing_else(
     tmp_path: Path, small_corpus: CorpusFiles, capsys: pytest.CaptureFixture[str], fails_at: str
 ) -> None:
     plan = make_plan(tmp_path, [make_job(small_corpus, run_id=str(n) * 12, seed=n) for n in range(3)])
     broken, sound = Recorder(fails_at), Recorder()
-    records = sweep_results(plan, Tracking(broken), Tracking(sound))
+    records = sweep_results(plan, Tracking(broken, pauses=(600.0,)), Tracking(sound))
     assert [record.status for record in records] == ["ok"] * 3
     assert load_results(tmp_path)["run_id"].tolist() == [job.run_id for job in plan.jobs]
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines() == [
-        "warning: the recorder failed (RuntimeError: no more); it is sent nothing more, the sweep's results have it all"
-    ]
-    assert broken.told.count(f"{fails_at} {'0' * 12}") == 1
-    assert not any("1" in told for told in broken.told)
+    assert said.err.splitlines() == [FAILED + SAFE]
+    # Each run is tried once more when the sweep has ended.
+    assert {f"{fails_at} {str(n) * 12}" for n in range(3)} <= {*broken.told}
+    assert broken.told.count(f"{fails_at} {'0' * 12}") <= 2
     assert [told for told in sound.told if "log" not in told] == [
         f"{what} {str(n) * 12}" for n in range(3) for what in ("begin", "end")
     ]
+
+
+class Flaky(Recorder):
+    """Fails at some of its calls, before or after it has done what it was told."""
+
+    def __init__(self, *failing: int, done: bool) -> None:
+        super().__init__()
+        self.failing, self.done, self.calls = failing, done, 0
+        self.curves: Curves = {}
+        self.open: set[str] = set()
+
+    def _call(self, act: Any) -> None:
+        self.calls += 1
+        if self.done or self.calls not in self.failing:
+            act()
+        if self.calls in self.failing:
+            raise RuntimeError("no\nmore")
+
+    def begin(self, job: Job, label: str, directory: Path) -> Sent:
+        self._call(lambda: self.open.add(job.run_id))
+        last = {name: max(step for step, _ in points) for name, points in self.curves.items()}
+        return Sent(last.get("train/loss_nats_per_token", 0), last.get("interval/train_loss_nats_per_token", 0))
+
+    def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
+        assert job.run_id in self.open
+        self._call(lambda: [self.curves.setdefault(name, []).append((step, v)) for name, v in metrics.items()])
+
+    def end(self, job: Job, record: RunRecord | None) -> None:
+        self._call(lambda: self.open.discard(job.run_id))
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("failing", [(1,), (2,), (3, 4, 5), (6,), (8,), (1, 3, 5, 7, 9)])
+def test_what_a_tracker_missed_it_is_sent_when_it_is_back(
+    plan: Plan, job: Job, failing: tuple[int, ...], done: bool
+) -> None:
+    """Every epoch and interval once, even if the answer alone was lost."""
+    tracker, lines = Flaky(*failing, done=done), []
+    told = threading.Event()
+
+    def warn(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    tracking = Tracking(tracker, warn=warn, pauses=(0.0,))
+    worker = watch(tracking, plan, job)
+    for history, steps, loss in ((HISTORY[:1], 10, 6.0), (HISTORY[:1], 20, 5.0), (HISTORY[:2], 30, 4.0)):
+        worker.says(history, steps, loss)
+        tracking.running([job])
+    tracking.ended(job, worker.ends(HISTORY))
+    assert told.wait(60)
+    wait_for(lambda: not tracking._feeds)
+    tracking.stopped()
+    assert lines == [FAILED + SAFE, BACK] * (len(lines) // 2)
+    assert tracker.open == set()
+    curves = tracker.curves
+    assert [step for step, _ in curves["train/loss_nats_per_token"]] == [1, 2, 3]
+    assert [step for step, _ in curves["interval/train_loss_nats_per_token"]] == [10, 20, 30]
+    if not done:
+        assert len(curves["final/steps"]) == 1
+
+
+def test_a_tracker_is_tried_again_after_pauses_that_grow(plan: Plan, job: Job) -> None:
+    lines: list[str] = []
+    tracking = Tracking(Recorder("begin"), warn=lines.append, pauses=(0.01, 0.02, 700.0))
+    watch(tracking, plan, job)
+    wait_for(lambda: tracking._failures == 3)
+    left = tracking._next_attempt - time.monotonic()
+    tracking.stopped()
+    assert 600 < left <= 700
+    assert lines == [FAILED + SAFE]
+
+
+def test_a_run_that_a_tracker_refuses_does_not_keep_the_others(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    class Choosy(Recorder):
+        def begin(self, job: Job, label: str, directory: Path) -> Sent:
+            if job.run_id.startswith("0"):
+                raise self.error
+            return super().begin(job, label, directory)
+
+    plan = make_plan(tmp_path, [make_job(small_corpus, run_id=str(n) * 12, seed=n) for n in range(3)])
+    choosy, lines = Choosy(), []
+    tracking = Tracking(choosy, warn=lines.append, pauses=(0.0,))
+    tracking.started(plan)
+    for job in plan.jobs:
+        worker = Worker(plan, job)
+        tracking.running([job])
+        tracking.ended(job, worker.ends(HISTORY))
+    wait_for(lambda: len(tracking._feeds) == 1)
+    tracking.stopped()
+    assert [told for told in choosy.told if "log" not in told] == [
+        f"{what} {str(n) * 12}" for n in (1, 2) for what in ("begin", "end")
+    ]
+    assert lines == [FAILED + SAFE]
+
+
+def test_intervals_that_a_tracker_missed_are_not_kept_without_end(plan: Plan, job: Job) -> None:
+    tracker = Flaky(1, done=False)
+    tracking = Tracking(tracker, warn=lambda line: None, pauses=(600.0,))
+    worker = watch(tracking, plan, job)
+    wait_for(lambda: tracking._failures)
+    for steps in range(1, 1204):
+        worker.says([], steps, 1.0)
+        tracking.running([job])
+    tracking.ended(job, worker.ends(HISTORY))
+    tracking.stopped()
+    steps_sent = [step for step, _ in tracker.curves["interval/train_loss_nats_per_token"]]
+    assert steps_sent == list(range(204, 1204))
+
+
+@pytest.mark.parametrize("failing", [1, 4, 6, 8])
+def test_a_server_that_is_back_has_every_epoch_once(
+    tmp_path: Path, plan: Plan, job: Job, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a run is refused, or an answer is lost: of its settings, of an epoch."""
+    from mlflow import MlflowClient
+
+    flow, lines = Mlflow(tmp_path), []
+    tracker = MlflowTracker(flow.uri, "grid")
+    calls = 0
+
+    class Client:
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                fails = calls >= failing and not lines
+                if name == "create_run" and fails:
+                    raise RuntimeError("not now")
+                answer = getattr(client, name)(*arguments, **options)
+                if name == "log_batch" and fails:
+                    raise RuntimeError("no answer")
+                return answer
+
+            return call
+
+    client: MlflowClient = tracker._client
+    monkeypatch.setattr(tracker, "_client", Client())
+    tracking = Tracking(tracker, warn=lines.append, pauses=(0.0,))
+    worker = watch(tracking, plan, job)
+    tracking.ended(job, worker.ends(HISTORY))
+    wait_for(lambda: not tracking._feeds)
+    tracking.stopped()
+    assert len(lines) == 2
+    curves = flow.curves(job.run_id)
+    assert [step for step, _ in curves["valid/perplexity"]] == [1, 2, 3]
+    assert flow.settings(job.run_id)["cell"] == "gru"
+    assert flow.status(job.run_id) == "good"
 
 
 def test_a_slow_tracker_does_not_keep_the_sweep(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
