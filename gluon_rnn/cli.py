@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -18,15 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-import filelock
-
-from gluon_rnn import __version__
+from gluon_rnn import __version__, streams
 from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.display import Several, choose_display, make_console, results_tables, status_lines
-from gluon_rnn.errors import UserError
+from gluon_rnn.errors import UserError, reason, shortage, starting
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
-from gluon_rnn.files import write_named
+from gluon_rnn.files import try_lock, write_named
 from gluon_rnn.printable import for_terminal, printable
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
@@ -38,25 +35,43 @@ QUICK = "quick"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; exit status 0, 1 when something it ran has failed, 2 when nothing could be started."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+    """Run a command line; exit status 0, 1 when something it ran has failed, 2 when nothing could be started.
+
+    Where output cannot be written, what a command leaves elsewhere decides its status; see also `_said`.
+    """
+    streams.guard()
     try:
         options = _parser().parse_args(arguments)
         status: int = options.run(options)
-        sys.stdout.flush()
         return status
     except UserError as error:
-        _warn(f"error: {error}")
-        return 2
+        return _failed(str(error))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read us has gone (head, less); say nothing more to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except Exception as error:
+        if (why := shortage(error)) is None:
+            raise
+        return _failed(why)
+
+
+def _said(status: int = 0) -> int:
+    """The exit status of a command that leaves nothing but its output: `status`, or 1 where the reader has gone.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+    why = streams.failure(sys.stdout)
+    if why is None:
+        return status
+    if isinstance(why, BrokenPipeError):
+        return status or 1
+    raise UserError(f"cannot write to standard output: {reason(why)}")
+
+
+def _failed(why: str) -> int:
+    _warn(f"error: {why}")
+    return 2
 
 
 def console() -> NoReturn:
@@ -68,6 +83,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, as everything else that a user can mend."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End after ``--help`` or ``--version``."""
+        super().exit(_said(status), message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -398,7 +417,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
     if options.dry_run:
         _say_what_would_be(plan, labels, prune=options.prune)
-        return 0
+        return _said()
     display = choose_display(console, quiet=options.quiet)
     try:
         records = run_sweep(
@@ -427,6 +446,9 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         _say(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}")
     if failed:
         _say("to make them again: the same command with --rerun-failed")
+    why = streams.failure(sys.stdout)
+    if why and not isinstance(why, BrokenPipeError):
+        _warn(f"warning: cannot write to standard output: {reason(why)}; the results are in {plan.directory}")
     return 1 if failed or len(records) < len(labels) else 0
 
 
@@ -502,12 +524,12 @@ def _status(options: argparse.Namespace) -> int:
     records, damaged = read_records(directory)
     for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged.values()]:
         _say(line)
-    return 0
+    return _said()
 
 
 def _report(options: argparse.Namespace) -> int:
     _say(str(write_report(options.directories, options.output, plots=options.plots)))
-    return 0
+    return _said()
 
 
 @_stops_alike()
@@ -517,18 +539,19 @@ def _generate(options: argparse.Namespace) -> int:
     idle = [f"--{name.replace('_', '-')}" for name in ("temperature", "top_k", "seed") if name in request]
     if idle and "greedy" in request:
         raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
-    done = subprocess.run(
-        [sys.executable, "-m", "gluon_rnn.generation"],
-        input=json.dumps({"run": str(options.directory), **request}),
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        # One thread: how many there are decides the last bits of the logits, and so now and then a word.
-        env=process_environment("cpu", 1),
-        # Ctrl-C reaches this process alone, which then ends that one.
-        start_new_session=True,
-        check=False,
-    )
+    with starting("MXNet's process"):
+        done = subprocess.run(
+            [sys.executable, "-m", "gluon_rnn.generation"],
+            input=json.dumps({"run": str(options.directory), **request}),
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            # One thread: how many there are decides the last bits of the logits, and so now and then a word.
+            env=process_environment("cpu", 1),
+            # Ctrl-C reaches this process alone, which then ends that one.
+            start_new_session=True,
+            check=False,
+        )
     try:
         # Before it a user's own cell may have said something.
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -538,7 +561,7 @@ def _generate(options: argparse.Namespace) -> int:
     if "error" in answer:
         raise UserError(answer["error"])
     _print_text(answer["text"])
-    return 0
+    return _said()
 
 
 def _print_text(text: str) -> None:
@@ -551,15 +574,16 @@ def _print_text(text: str) -> None:
     print(text)
 
 
-def _is_locked(directory: Path) -> bool:
-    path = directory / ".lock"
-    if not path.exists():
-        return False
+def _is_locked(directory: Path) -> bool | None:
+    """Whether a sweep is at work in `directory`; None where that cannot be told."""
     try:
-        with filelock.FileLock(path, blocking=False):
-            return False
-    except (filelock.Timeout, OSError):
-        return True
+        with (directory / ".lock").open("rb") as file:
+            free = try_lock(file.fileno())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return None if free is None else not free
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -567,7 +591,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     checks = diagnose(options.data_dir)
     print(format_checks(checks))
-    return 1 if any(check.level == "problem" for check in checks) else 0
+    return _said(1 if any(check.level == "problem" for check in checks) else 0)
 
 
 def _check_regression(options: argparse.Namespace) -> int:
@@ -595,7 +619,8 @@ def _check_regression(options: argparse.Namespace) -> int:
         raise
     write(comparison)
     print(verdicts.as_text(comparison))
-    return verdicts.EXIT_STATUS[comparison.verdict]
+    _said()
+    return verdicts.EXIT_STATUS[comparison.verdict]  # of the verdict, even if its reader has gone
 
 
 def _promote(options: argparse.Namespace) -> int:
@@ -607,4 +632,4 @@ def _promote(options: argparse.Namespace) -> int:
         _say(f"{options.results} beside the baseline so far:")
         print(as_text(comparison))
     _say(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
-    return 0
+    return _said()

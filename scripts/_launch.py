@@ -20,21 +20,23 @@ def launch(command: str) -> NoReturn:
     """
     try:
         main = importlib.import_module("gluon_rnn.cli").main
-    except ImportError as error:
+    except (ImportError, OSError, MemoryError) as error:
         _start_over(error)
     os.environ.pop(_TRIED, None)
     sys.exit(main([command, *sys.argv[1:]]))
 
 
-def _start_over(error: ImportError) -> NoReturn:
+def _start_over(error: Exception) -> NoReturn:
     checkout = Path(__file__).resolve().parent.parent
     python = checkout / ".venv" / "bin" / "python"
     if python.is_file() and _TRIED not in os.environ:
         os.environ[_TRIED] = sys.executable
-        sys.stdout.flush()
         os.execv(python, [str(python), *sys.argv])
-    print(
-        f"gluon_rnn is not installed for this Python ({error}); run 'make install' in {checkout}, then use {python}",
-        file=sys.stderr,
-    )
+    if isinstance(error, ModuleNotFoundError):
+        text = f"is not installed for this Python ({error}); run 'make install' in {checkout}, then use {python}"
+    else:
+        # Of NumPy's page of advice, the last line says what is wrong.
+        reason = (str(error).strip().splitlines() or ["out of memory"])[-1]
+        text = f"cannot be loaded ({reason}); raise this process's limits (ulimit -a), or run 'make install' again"
+    print(f"gluon_rnn {text}", file=sys.stderr)
     sys.exit(2)

@@ -425,27 +425,77 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         assert first[name] == second[name], name
 
 
-def test_a_reader_that_goes_away_ends_the_sweep_quietly(tmp_path: Path, small_folder: Path) -> None:
-    pairs = [f"{name}={value}" for name, value in {**SETTINGS, "dataset": small_folder, "epochs": 1000}.items()]
-    for options in (["--dry-run"], []):  # the second would go on for an hour
-        command = " ".join([*RUN_SWEEP, "--set", *pairs, "--axis cell=lstm,gru", *options])
-        done = subprocess.run(
-            ["sh", "-c", f"{command} | head -1"], cwd=tmp_path, env=environment(), capture_output=True, text=True
-        )
-        assert len(done.stdout.splitlines()) == 1
-        assert done.stderr == ""
-        assert workers_of(tmp_path) == []
+def test_a_sweep_whose_output_is_not_read_goes_on_to_its_end(tmp_path: Path, small_folder: Path) -> None:
+    pairs = [f"{name}={value}" for name, value in {**SETTINGS, "dataset": small_folder}.items()]
+    command = [*RUN_SWEEP, "--set", *pairs, "--axis", "cell=lstm,gru"]
+    results = tmp_path / "results" / "quick"
+
+    def redirected(redirection: str, *options: str) -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", f'("$@"; echo $? > status) {redirection}', "sh", *command, *options]
+        return subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    done = redirected("| head -1", "--dry-run")
+    assert (len(done.stdout.splitlines()), done.stderr, results.exists()) == (1, "", False)
+    done = redirected("| head -1")
+    assert (len(done.stdout.splitlines()), done.stderr, (tmp_path / "status").read_text()) == (1, "", "0\n")
+    assert load_results(results)["status"].tolist() == ["ok", "ok"]
+    assert (results / "report.html").exists()
+    for run_id in load_results(results)["run_id"]:
+        log = (results / "runs" / run_id / "log.txt").read_text()
+        assert re.match(rf"\d\d:\d\d:\d\d {run_id}: ", log), log
+        assert "points" not in log
 
 
-def test_status_for_a_reader_that_has_gone_is_quiet(mixed: Mixed) -> None:
+def test_a_sweep_on_closed_streams_is_as_any_other(tmp_path: Path, small_folder: Path) -> None:
+    """No file of its own gets the number of one of them."""
+    pairs = [f"{name}={value}" for name, value in {**SETTINGS, "dataset": small_folder}.items()]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *RUN_SWEEP, "--axis", "cell=lstm", "--set", *pairs]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    results = tmp_path / "results" / "quick"
+    (run_id,) = load_results(results)["run_id"]
+    assert re.match(rf"\d\d:\d\d:\d\d {run_id}: ", (results / "runs" / run_id / "log.txt").read_text())
+    assert (results / ".lock").read_text() == ""
+    assert (results / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "gone", "full"),
+    [
+        ("status", ["{}"], 1, 2),
+        # The verdict stands.
+        ("check_regression", ["{}", "{}", "--json", "verdict.json"], 0, 2),
+        ("run_sweep", ["--help"], 1, 2),
+    ],
+)
+def test_output_that_a_reader_leaves_or_a_disk_lacks_room_for(
+    mixed: Mixed, tmp_path: Path, script: str, arguments: list[str], gone: int, full: int
+) -> None:
+    names = [argument.replace("{}", str(mixed.directory)) for argument in arguments]
+    command = [sys.executable, str(CHECKOUT / "scripts" / f"{script}.py"), *names]
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, str(CHECKOUT / "scripts" / "status.py"), str(mixed.directory)]
     # As long as it is buffered, what is said goes out at the very end.
-    buffered = environment(PYTHONUNBUFFERED="")
-    done = subprocess.run(command, env=buffered, stdout=writing, stderr=subprocess.PIPE, check=False)
+    options = {"cwd": tmp_path, "env": environment(PYTHONUNBUFFERED=""), "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(command, stdout=writing, check=False, **options)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (gone, "")
+    with open("/dev/full", "w") as nowhere:
+        done = subprocess.run(command, stdout=nowhere, check=False, **options)
+    assert done.returncode == full
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+    assert (tmp_path / "verdict.json").exists() == ("verdict.json" in arguments)
+
+
+def test_a_sweep_on_a_full_standard_output_says_so_and_has_its_own_status(mixed: Mixed) -> None:
+    with open("/dev/full", "w") as nowhere:
+        done = subprocess.run(
+            [*RUN_SWEEP, str(mixed.file)], cwd=mixed.cwd, env=environment(), stdout=nowhere, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1  # of the runs that failed
+    assert done.stderr.decode() == (
+        "warning: cannot write to standard output: No space left on device; the results are in results/mixed\n"
+    )
 
 
 # What is typed wrongly
