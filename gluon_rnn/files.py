@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -130,6 +131,18 @@ def try_lock(handle: int) -> bool | None:
         if error.errno in _NO_LOCKS:
             return None
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of the file `path`, which is made unless it is there, once no other process or thread holds it.
+
+    Yields whether it is held: a file system without locks has none to give.
+    """
+    with path.open("a") as file:
+        while (held := try_lock(file.fileno())) is False:
+            time.sleep(0.05)
+        yield held is True
 
 
 def remove_leftovers(folder: Path) -> None:

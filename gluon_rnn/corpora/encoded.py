@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import gluonnlp
 import numpy as np
-from filelock import FileLock
 
 from gluon_rnn.corpora.content import SPLITS, CorpusFiles
-from gluon_rnn.files import cache_directory, remove_leftovers, write_atomically
+from gluon_rnn.files import cache_directory, locked, remove_leftovers, write_atomically
 
 # A file of another format has another name, and is not read. This one is a SHA-256 and the NumPy archive it is of.
 _FORMAT = 3
@@ -108,10 +107,11 @@ def keep(files: CorpusFiles, reading: Reading, corpus: Corpus) -> None:
     path = _path(files, reading)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / ".lock"):
-            remove_leftovers(path.parent)
+        with locked(path.parent / ".lock") as alone:
+            if alone:
+                remove_leftovers(path.parent)
             write_atomically(path, _digest(archive.getvalue()) + archive.getvalue())
-    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+    except OSError as error:
         print(f"the encoded corpus cannot be kept for the next run: {error}", flush=True)
 
 

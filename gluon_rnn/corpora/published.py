@@ -7,6 +7,7 @@ WikiText-2).
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from gluon_rnn.corpora.content import TEXT_OBJECTIVES, sha1_of
 from gluon_rnn.corpora.downloads import Notice, Source, Timeouts, fetch_first, reason
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import read_whole
+from gluon_rnn.files import locked, read_whole
 
 # mxnet.gluon.utils._get_repo_url of MXNet 1.9.1
 GLUON_REPO = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
@@ -182,7 +183,7 @@ def fetch(corpus: Published, cache: Path, *, timeouts: Timeouts = PATIENT, notic
             if fetched:
                 _install(corpus, fetched, scratch, cache)
                 return fetched
-    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+    except OSError as error:
         failed[str(cache)] = reason(error)
     raise Unavailable(corpus, [cache], failed)
 
@@ -216,7 +217,7 @@ def _copy(corpus: Published, contents: Mapping[str, bytes], origin: Path, cache:
         if not corpus.is_whole(_read(cache, corpus.files)):
             with _writing(cache) as scratch:
                 _install(corpus, contents, scratch, cache)
-    except (OSError, NotImplementedError) as error:
+    except OSError as error:
         mend = f", or rename the files to {corpus.listed}" if corpus.plain_names else ""
         raise UserError(
             f"{corpus.title} in {origin} cannot be copied to {cache} ({reason(error)}): "
@@ -236,11 +237,10 @@ def _read(place: Path, names: Mapping[str, str]) -> dict[str, bytes]:
 @contextmanager
 def _writing(cache: Path) -> Iterator[Path]:
     """Hold the lock of ``cache`` and yield an empty folder in it for unfinished files, which is removed at the end."""
-    from filelock import FileLock
-
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / ".lock"):
-        scratch = cache / ".incomplete"
+    with locked(cache / ".lock") as alone:
+        # Without a lock there may be others, with folders of their own.
+        scratch = cache / (".incomplete" if alone else f".incomplete-{secrets.token_hex(4)}")
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: nobody else holds the lock
         scratch.mkdir()
         try:

@@ -23,7 +23,7 @@ import numpy as np
 from gluon_rnn.corpora.downloads import reason
 from gluon_rnn.corpora.published import GLUON_REPO
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import sha1_of_file
+from gluon_rnn.files import locked, sha1_of_file
 from gluon_rnn.vectors.text import Vector
 
 #: What `gluonnlp.embedding.create` calls the kinds, and the tables of their sources in gluonnlp/_constants.py.
@@ -84,7 +84,6 @@ def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
         UserError: it is not there and cannot be fetched, or the cache cannot be written.
     """
     import pooch
-    from filelock import FileLock
 
     def download(*arguments: Any) -> None:
         notice(f"downloading {source.url}")
@@ -97,7 +96,7 @@ def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
         if path.exists() and sha1_of_file(path) == source.sha1:
             return path
         source.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(source.folder / ".lock"):
+        with locked(source.folder / ".lock"):
             pooch.retrieve(
                 source.url, f"sha1:{source.sha1}", fname=source.file, path=source.folder, downloader=download
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ from gluon_rnn.corpora.content import sha1_of
 from gluon_rnn.corpora.downloads import Source, Timeouts
 from gluon_rnn.corpora.published import Published
 from gluon_rnn.errors import UserError
+from tests.test_files import refuse
 
 if TYPE_CHECKING:
     from tests.corpora.conftest import Site
@@ -153,6 +156,15 @@ class TestFetch:
         source = Source(site.serve("a.zip", archive()))
         published.fetch(of(source), tmp_path, notice=notices.append)
         assert visible(tmp_path) == set(wikitext2.FILES.values())
+
+    def test_a_cache_without_locks_is_filled_beside_what_another_process_has_there(
+        self, site: Site, tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fcntl, "flock", refuse(errno.ENOLCK))
+        lay(tmp_path / ".incomplete", wikitext2.FILES, train=b"half")
+        source = Source(site.serve("a.zip", archive()))
+        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert sorted(path.name for path in tmp_path.glob(".incomplete*")) == [".incomplete"]
 
     def test_several_threads_download_once(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         source = Source(site.serve("a.zip", archive(), wait=0.2))

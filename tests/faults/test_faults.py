@@ -52,6 +52,7 @@ GENERATOR = random.Random(5)
         ),
         pytest.param(at_write("worker", "stop", 12, "--stall-timeout", "3"), id="workers are stopped"),
         pytest.param(at_write("worker", "starve", 1), id="memory runs out"),
+        pytest.param(at_write("sweep", "deplete", 15), id="no more files can be opened"),
         pytest.param(damaged("results/tiny/runs/*/record.json", GENERATOR, cut=False), id="a record is damaged"),
         pytest.param(damaged("results/tiny/runs/*/checkpoint/*", GENERATOR, cut=True), id="a checkpoint is cut"),
         pytest.param(two_sweeps_at_once, id="two sweeps start"),

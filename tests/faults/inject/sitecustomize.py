@@ -62,6 +62,13 @@ def starve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
+def deplete() -> None:
+    """As under ulimit -n: what is open stays, no more is opened."""
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+
+
 _LASTING = (full, readonly)
 
 
