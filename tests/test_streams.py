@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)
         with os.fdopen(reading, "rb") as file:
-            assert file.read() == b"x" * 300_000 + b"\n"
+            # Meanwhile the pipe fills up: it holds 64 KiB.
+            assert file.read(1) == b"x"
+            time.sleep(0.1)
+            assert b"x" + file.read() == b"x" * 300_000 + b"\n"
         assert process.stderr
         assert process.stderr.read() == b"None\n"
 

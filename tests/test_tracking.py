@@ -532,7 +532,7 @@ class Flaky(Recorder):
 
 
 @pytest.mark.parametrize("done", [False, True])
-@pytest.mark.parametrize("failing", [(1,), (2,), (3, 4, 5), (6,), (8,), (1, 3, 5, 7, 9)])
+@pytest.mark.parametrize("failing", [(1,), (2,), (3, 4, 5), (6,), (8,), (9,), (1, 3, 5, 7, 9)])
 def test_what_a_tracker_missed_it_is_sent_when_it_is_back(
     plan: Plan, job: Job, failing: tuple[int, ...], done: bool
 ) -> None:
@@ -558,7 +558,8 @@ def test_what_a_tracker_missed_it_is_sent_when_it_is_back(
     curves = tracker.curves
     assert [step for step, _ in curves["train/loss_nats_per_token"]] == [1, 2, 3]
     assert [step for step, _ in curves["interval/train_loss_nats_per_token"]] == [10, 20, 30]
-    if not done:
+    # The eighth call of nine tells the final numbers; a run's end may be told twice.
+    if not done or failing == (9,):
         assert len(curves["final/steps"]) == 1
 
 
