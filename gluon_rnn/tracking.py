@@ -230,7 +230,8 @@ class Tracking(Display):
             while True:
                 feed = next((feed for feed in self._feeds.values() if feed.due), None)
                 pause = self._next_attempt - time.monotonic() if self._failures else 0.0
-                if self._stopping or (feed and pause <= 0):
+                # At the end one failure is made up for; after several there is nobody to wait for.
+                if (feed and pause <= 0) or (self._stopping and (not feed or self._failures > 1)):
                     return feed
                 self._changed.wait(pause if feed else None)
 
@@ -243,7 +244,7 @@ class Tracking(Display):
         self._next_attempt = time.monotonic() + self._pauses[min(self._failures, len(self._pauses) - 1)]
         self._failures += 1
         with self._changed:
-            feed.sent, feed.due = None, not self._stopping
+            feed.sent, feed.due = None, not self._stopping or self._failures == 1
             # Another run may fare better.
             self._feeds[feed.job.run_id] = self._feeds.pop(feed.job.run_id)
 

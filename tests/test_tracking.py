@@ -488,15 +488,15 @@ def test_a_tracker_that_fails_costs_one_line_and_nothing_else(
 ) -> None:
     plan = make_plan(tmp_path, [make_job(small_corpus, run_id=str(n) * 12, seed=n) for n in range(3)])
     broken, sound = Recorder(fails_at), Recorder()
-    records = sweep_results(plan, Tracking(broken, pauses=(600.0,)), Tracking(sound))
+    records = sweep_results(plan, Tracking(broken, pauses=(0.0, 600.0)), Tracking(sound))
     assert [record.status for record in records] == ["ok"] * 3
     assert load_results(tmp_path)["run_id"].tolist() == [job.run_id for job in plan.jobs]
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [FAILED + SAFE]
-    # Each run is tried once more when the sweep has ended.
+    # Each run is tried once more when the sweep has ended, if not before.
     assert {f"{fails_at} {str(n) * 12}" for n in range(3)} <= {*broken.told}
-    assert broken.told.count(f"{fails_at} {'0' * 12}") <= 2
+    assert broken.told.count(f"{fails_at} {'0' * 12}") <= 3
     assert [told for told in sound.told if "log" not in told] == [
         f"{what} {str(n) * 12}" for n in range(3) for what in ("begin", "end")
     ]
@@ -563,6 +563,14 @@ def test_what_a_tracker_missed_it_is_sent_when_it_is_back(
         assert len(curves["final/steps"]) == 1
 
 
+def test_a_failure_at_the_very_end_is_made_up_for(plan: Plan, job: Job) -> None:
+    tracker, lines = Flaky(6, done=False), []
+    run_whole(Tracking(tracker, warn=lines.append, pauses=(0.01,)), plan, job, HISTORY)
+    assert lines == [FAILED + SAFE, BACK]
+    assert tracker.open == set()
+    assert len(tracker.curves["final/steps"]) == 1
+
+
 def test_a_tracker_is_tried_again_after_pauses_that_grow(plan: Plan, job: Job) -> None:
     lines: list[str] = []
     tracking = Tracking(Recorder("begin"), warn=lines.append, pauses=(0.01, 0.02, 700.0))
@@ -598,10 +606,10 @@ def test_a_run_that_a_tracker_refuses_does_not_keep_the_others(tmp_path: Path, s
 
 
 def test_intervals_that_a_tracker_missed_are_not_kept_without_end(plan: Plan, job: Job) -> None:
-    tracker = Flaky(1, done=False)
-    tracking = Tracking(tracker, warn=lambda line: None, pauses=(600.0,))
+    tracker = Flaky(1, 2, done=False)
+    tracking = Tracking(tracker, warn=lambda line: None, pauses=(0.0, 600.0))
     worker = watch(tracking, plan, job)
-    wait_for(lambda: tracking._failures)
+    wait_for(lambda: tracking._failures == 2)
     for steps in range(1, 1204):
         worker.says([], steps, 1.0)
         tracking.running([job])
