@@ -14,7 +14,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -579,6 +579,10 @@ class Override:
     when: Mapping[str, Any]
     settings: Mapping[str, Any]
 
+    def fits(self, point: Mapping[str, Any]) -> bool:
+        """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
+        return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in self.when.items())
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -639,14 +643,27 @@ class Sweep:
         if count > MOST_POINTS:
             raise UserError(f"the axes make {count:,} points, and a sweep has up to {MOST_POINTS:,}; shorten them")
         found: dict[RunConfig, None] = {}
-        for values in itertools.product(*self.axes.values()):
-            settings = {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
-            there = {name: settings.get(name, RunConfig.model_fields[name].default) for name in RunConfig.model_fields}
+        for point in self._before_overrides():
+            settings = dict(point)
             for override in self.overrides:
-                if all(there[name] == value for name, value in override.when.items()):
+                if override.fits(point):
                     settings |= override.settings
             found[configure(settings)] = None
         return list(found)
+
+    def unmatched(self) -> dict[int, Override]:
+        """The overrides that fit no point, by their place in the file, from 1; but those of which nothing is left."""
+        points = list(self._before_overrides())
+        return {
+            number: override
+            for number, override in enumerate(self.overrides, 1)
+            if override.settings and not any(map(override.fits, points))
+        }
+
+    def _before_overrides(self) -> Iterator[dict[str, Any]]:
+        """The settings of each point as overrides see them."""
+        for values in itertools.product(*self.axes.values()):
+            yield {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
 
 
 def load_sweep(path: Path) -> Sweep:

@@ -170,6 +170,19 @@ def make_slots(
     return tuple(slots)
 
 
+def shares_cores(slots: Sequence[Slot], jobs: Sequence[Job], machine: Machine) -> str:
+    """A line that says so where the runs side by side have more threads than the machine has cores; else nothing.
+
+    Runs on a GPU are not counted: theirs wait for it most of the time.
+    """
+    places = min(sum(not slot.device.startswith("gpu") for slot in slots), len(jobs))
+    threads = max((job.threads for job in jobs if job.config.device_kind == "cpu"), default=0)
+    if places * threads <= machine.cores:
+        return ""
+    runs = f"{places} runs at a time of {threads} threads each" if places > 1 else f"a run of {threads} threads"
+    return f"{runs} share {machine.cores} cores: the speeds of these runs say little"
+
+
 def _slot(device: str, machine: Machine) -> Slot:
     if not device.startswith("gpu"):
         return Slot(device, machine.cpu_name, "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.records import write_tables
 from gluon_rnn.regression.comparison import Comparison, Point, compare
+from gluon_rnn.regression.verdicts import as_json, as_markdown, as_text
 from tests.test_records import drop_columns, epoch, make_done, make_job
 
 _run_ids = itertools.count()
@@ -90,6 +92,29 @@ def test_one_seed_is_held_to_the_tolerance(candidate: float, two_sided: bool, ve
     assert (change.threshold, change.smallest) == pytest.approx((0.02, 0.02))
     # Shown, and no reason for anything.
     assert point.test_perplexity == pytest.approx((100 * math.exp(-0.1), candidate * math.exp(-0.1)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reversed_"),
+    [
+        (("2026-01-01", "2026-01-03"), ("2026-01-02", "2026-01-04"), False),
+        (("2026-01-03", "2026-01-04"), ("2026-01-01", "2026-01-02"), True),
+        (("2026-01-03T12:00:00+02:00", None), ("2026-01-03T11:00:00+00:00", None), False),
+        ((None, None), ("2026-01-01", "2026-01-02"), False),
+    ],
+)
+def test_a_baseline_younger_than_its_candidate_is_remarked(
+    before: tuple[str | None, ...], after: tuple[str | None, ...], reversed_: bool
+) -> None:
+    tables = [
+        table(*(run(100.0, seed=seed, started_at=started) for seed, started in enumerate(times)))
+        for times in (before, after)
+    ]
+    comparison = compare(*tables)
+    line = "every run of the baseline is younger than those of the candidate: are they the wrong way round?"
+    assert comparison.remarks == ((line,) if reversed_ else ())
+    assert (line in as_text(comparison).splitlines()) == (line in as_markdown(comparison)) == reversed_
+    assert json.loads(as_json(comparison))["remarks"] == list(comparison.remarks)
 
 
 @pytest.mark.parametrize(

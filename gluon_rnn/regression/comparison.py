@@ -19,7 +19,7 @@ from gluon_rnn.metrics import perplexity as perplexity_of
 from gluon_rnn.regression.changes import Change, Limits, Measured, Quantity, in_words, measure, paired
 from gluon_rnn.regression.pairing import Match, Row, differing_fields, match_runs
 from gluon_rnn.regression.significance import judge
-from gluon_rnn.regression.sittings import sittings_of
+from gluon_rnn.regression.sittings import seconds_of, sittings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,7 @@ class Comparison:
         new: labels of the points that only the candidate has.
         overall: the validation loss of all points that have several seeds, each a repeat of the others: a change
             too small to be told from chance at any of them may show in all. None where there are fewer than two.
+        remarks: what puts the comparison itself in doubt; a line each.
     """
 
     verdict: Verdict
@@ -73,6 +74,7 @@ class Comparison:
     points: tuple[Point, ...] = ()
     new: tuple[str, ...] = ()
     overall: Change | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def compare(
@@ -110,7 +112,18 @@ def compare(
     points, overall = _judged([_meet(match, limits) for match in matches if match.before], limits)
     new = tuple(match.label for match in matches if not match.before)
     verdict, reason = _verdict(points, overall, new, limits)
-    return Comparison(verdict, reason, limits, points, new, overall)
+    return Comparison(verdict, reason, limits, points, new, overall, _doubts(matches))
+
+
+def _doubts(matches: Sequence[Match]) -> tuple[str, ...]:
+    """A line where the two tables seem to be the wrong way round."""
+    times = [
+        [time for match in matches for row in getattr(match, side).values() if (time := seconds_of(row["started_at"]))]
+        for side in ("before", "after")
+    ]
+    if all(times) and min(times[0]) > max(times[1]):
+        return ("every run of the baseline is younger than those of the candidate: are they the wrong way round?",)
+    return ()
 
 
 def not_compared(reason: str, limits: Limits) -> Comparison:

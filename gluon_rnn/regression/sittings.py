@@ -19,7 +19,7 @@ def sittings_of(rows: Iterable[Row]) -> dict[str, int]:
     A sitting is a stretch of runs in which none starts `APART` or more after all before it have ended. Where a start
     is not known, all runs count as one sitting: nothing shows that they are more.
     """
-    starts = {str(row["run_id"]): (_seconds(row["started_at"]), max(0.0, row["wall_seconds"] or 0.0)) for row in rows}
+    starts = {str(row["run_id"]): (seconds_of(row["started_at"]), max(0.0, row["wall_seconds"] or 0.0)) for row in rows}
     known = [(start, start + lasted, run_id) for run_id, (start, lasted) in starts.items() if start is not None]
     if len(known) < len(starts):
         return dict.fromkeys(starts, 0)
@@ -43,7 +43,7 @@ def by_sitting(rows: Iterable[Row], values: Sequence[float], sittings: Mapping[s
     return tuple(median(found) for _, found in sorted(gathered.items()))
 
 
-def _seconds(started_at: object) -> float | None:
+def seconds_of(started_at: object) -> float | None:
     """Since 1970; None of what is no time."""
     try:
         return datetime.fromisoformat(str(started_at)).timestamp()

@@ -86,8 +86,9 @@ def as_json(comparison: Comparison) -> str:
     ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
     ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes``,
     ``test_perplexity`` and ``test_accuracy`` (null, or baseline's and candidate's); ``new``, a list of labels;
-    ``overall``, null or a change. A change has the attributes of `Change`. The verdict of a change says what was shown,
-    those of points and of the whole what the gate makes of it. A ``throughput`` limit of null decides nothing.
+    ``overall``, null or a change; ``remarks``, lines that put the comparison in doubt. A change has the attributes of
+    `Change`. The verdict of a change says what was shown, those of points and of the whole what the gate makes of it. A
+    ``throughput`` limit of null decides nothing.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
     return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
@@ -189,7 +190,7 @@ def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    notes = [f"new: {label}" for label in comparison.new]
+    notes = [*comparison.remarks, *(f"new: {label}" for label in comparison.new)]
     changes = [change for point in comparison.points for change in point.changes]
     overall = [comparison.overall] if comparison.overall else []
     timed = [
