@@ -10,9 +10,9 @@ from typing import Any
 import mxnet as mx
 from mxnet import gluon
 
-from gluon_rnn.files import seal, set_aside, sha256_of, unseal, write_atomically
+from gluon_rnn.files import replicate, seal, set_aside, sha256_of, unseal, write_atomically
 from gluon_rnn.metrics import PROGRESS, Progress
-from gluon_rnn.records import CHECKPOINT
+from gluon_rnn.records import BEST, CHECKPOINT
 
 
 class CheckpointDirectory:
@@ -28,7 +28,7 @@ class CheckpointDirectory:
     def __init__(self, run_directory: Path) -> None:
         self._directory = run_directory / CHECKPOINT
         self._state = self._directory / "state.json"
-        self._best = run_directory / "best.params"
+        self._best = run_directory / BEST
 
     def save(self, model: gluon.HybridBlock, trainer: gluon.Trainer, progress: Progress) -> None:
         """Keep the end of an epoch; the checkpoint before it goes.
@@ -43,7 +43,7 @@ class CheckpointDirectory:
         write_atomically(self._directory / f"{stem}.params", parameters)
         if progress.best is progress.history[-1]:
             # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
-            write_atomically(self._best, parameters)
+            replicate(self._directory / f"{stem}.params", self._best)
         del parameters  # hundreds of megabytes
         arrays, counts = _optimizer_state(trainer)
         if arrays:

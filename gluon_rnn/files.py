@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.close(folder)
 
 
+def replicate(source: Path, path: Path) -> None:
+    """Replace `path` by the content of `source` at once: a second name of that file where links are to be had.
+
+    For files that are only ever replaced, never written to.
+
+    Raises:
+        OSError: see `write_atomically`.
+    """
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        os.link(source, name)
+        os.replace(name, path)
+    except OSError:
+        write_atomically(path, source.read_bytes())
+    finally:
+        # Two names of one file stay two names: `replace` does nothing then.
+        name.unlink(missing_ok=True)
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """An error in here is about `path`: a full disk's names no file, others would name the one beside it."""
@@ -146,9 +166,12 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed in `write_atomically` left; for whoever has `folder` to himself."""
+    """Remove what a killed process left unfinished; for whoever has `folder` to himself."""
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:

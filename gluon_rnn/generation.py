@@ -25,7 +25,7 @@ from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole, unseal
 from gluon_rnn.models import SequenceModel, build_network
 from gluon_rnn.printable import printable, quoted
-from gluon_rnn.records import VOCABULARY, Job
+from gluon_rnn.records import BEST, VOCABULARY, Job
 from gluon_rnn.sweep import read_points
 
 Array = np.ndarray[Any, Any]
@@ -158,7 +158,7 @@ class _Text:
         while True:
             logits = reader.read(ids)
             if not np.isfinite(logits).all():
-                raise UserError(f"{self._directory / 'best.params'} is damaged: it gives no finite logits; {_AGAIN}")
+                raise UserError(f"{self._directory / BEST} is damaged: it gives no finite logits; {_AGAIN}")
             if self._vocab.padding_token is not None:
                 logits[self._vocab[self._vocab.padding_token]] = -np.inf
             ids = [choose(logits)]
@@ -252,7 +252,7 @@ def _no_run(directory: Path) -> str:
         points = read_points(directory)
     except UserError:
         return f"{directory} is no run's folder; name one such as results/quick/runs/RUN_ID"
-    runs = [point for point in points if (directory / "runs" / point["run_id"] / "best.params").exists()]
+    runs = [point for point in points if (directory / "runs" / point["run_id"] / BEST).exists()]
     if not runs:
         return f"{directory} is a sweep's folder, and none of its runs has parameters yet"
     named = ", ".join(f"{directory / 'runs' / run['run_id']} ({run['label']})" for run in runs[:_NAMED])
@@ -274,14 +274,14 @@ def _read_vocabulary(directory: Path) -> gluonnlp.Vocab:
 
 
 def _read_model(directory: Path, config: RunConfig, vocab_size: int) -> SequenceModel:
-    path = directory / "best.params"
+    path = directory / BEST
     if not path.is_file():
         why = (
             f"max_steps={config.max_steps} measures speed and keeps none"
             if config.max_steps
             else "a run has some from the end of its first epoch on, and a clone has none"
         )
-        raise UserError(f"{directory} has no best.params: {why}")
+        raise UserError(f"{directory} has no {BEST}: {why}")
     try:
         # Not initialised: that would draw from the caller's random streams, and all parameters are read.
         model = build_network(config, vocab_size)

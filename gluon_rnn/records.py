@@ -51,8 +51,10 @@ if TYPE_CHECKING:
 #: it does not know. It rises when a field comes to mean something else, or goes.
 SCHEMA_VERSION = 2
 
-#: The folder of a run's checkpoint, until it has ended.
+#: The folder of a run's last checkpoint.
 CHECKPOINT = "checkpoint"
+#: The parameters of the epoch with the best validation loss.
+BEST = "best.params"
 #: GluonNLP's JSON of the vocabulary that a run's parameters are of, sealed.
 VOCABULARY = "vocabulary.json"
 
@@ -102,6 +104,16 @@ class Job(BaseModel):
     cell_sha1: str | None = None
     threads: int
     origin: Origin
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The SHA-1s of what `config` only points at, as `gluon_rnn.config.run_id` takes them."""
+        content = {"corpus": self.corpus.sha1}
+        if self.cell_sha1:
+            content["cell"] = self.cell_sha1
+        if self.config.embedding != "random":
+            content["embedding"] = self.vectors.sha1 if self.vectors else self.config.embedding
+        return content
 
     @property
     def embedding(self) -> str:
@@ -526,12 +538,12 @@ def _record_content(path: Path) -> dict[str, Any]:
 def tidy(directory: Path, record: RunRecord | None) -> None:
     """Remove from a run's `directory` what a killed process left and what its `record`, if any, makes needless.
 
-    For whoever knows that no worker is at it.
+    For whoever knows that no worker is at it. The last checkpoint stays: more epochs can follow from there.
     """
     remove_leftovers(directory)
     if record:
         (directory / "progress.json").unlink(missing_ok=True)
-        if record.status in FINISHED:
+        if record.status == "diverged":
             shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
 
 

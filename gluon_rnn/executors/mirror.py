@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_rnn.files import append, write_atomically
-from gluon_rnn.records import CHECKPOINT, VOCABULARY
+from gluon_rnn.records import BEST, CHECKPOINT, VOCABULARY
 
 _STATE = f"{CHECKPOINT}/state.json"
-_BEST = "best.params"
 #: Besides the checkpoint and the log; a run without the last is not done.
 _OTHERS = (VOCABULARY, "epochs.csv", "progress.json", "record.json")
 #: What a run that has ended has no more.
@@ -74,9 +73,9 @@ class Mirror:
             ended: the run has; its record is told now, and what is gone.
         """
         files = self._checkpoint() if self._is_new(_STATE) else {}
-        if (files or ended) and self._is_new(_BEST):
+        if (files or ended) and self._is_new(BEST):
             # Before the checkpoint that counts on it.
-            files = self._read(_BEST) | files
+            files = self._read(BEST) | files
         for name in _OTHERS if ended else _OTHERS[:-1]:
             if self._is_new(name):
                 files |= self._read(name)
@@ -86,7 +85,7 @@ class Mirror:
     def checkpoint(self) -> Change:
         """What the run would go on from somewhere else."""
         files = self._checkpoint()
-        return Change(files=self._read(_BEST) | files) if files else Change()
+        return Change(files=self._read(BEST) | files) if files else Change()
 
     def _checkpoint(self) -> dict[str, bytes]:
         """The checkpoint, ``state.json`` last; nothing if there is none or the next one is just being written."""
