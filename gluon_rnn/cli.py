@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -19,16 +20,18 @@ from typing import Any, NoReturn
 
 from gluon_rnn import __version__, streams
 from gluon_rnn.config import RunConfig, load_sweep
+from gluon_rnn.devices import shares_cores
 from gluon_rnn.display import Several, choose_display, make_console, results_tables, status_lines
 from gluon_rnn.errors import UserError, reason, shortage, starting
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
-from gluon_rnn.files import try_lock, write_named
+from gluon_rnn.files import write_named
+from gluon_rnn.locking import is_locked
 from gluon_rnn.printable import for_terminal, printable
 from gluon_rnn.records import FINISHED, read_records
 from gluon_rnn.regression.changes import Limits
 from gluon_rnn.report import write_report
-from gluon_rnn.runtime import process_environment
+from gluon_rnn.runtime import describe_machine, process_environment
 from gluon_rnn.sweep import SUPERSEDED, Display, Plan, plan_sweep, read_points, run_sweep, superseded
 
 QUICK = "quick"
@@ -153,6 +156,15 @@ def _parser() -> argparse.ArgumentParser:
         "--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again"
     )
     sweep.add_argument(
+        "--rerun",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="RUN_ID",
+        help="make these points again although they have finished; their runs are moved out of the tables and to "
+        "runs.superseded first",
+    )
+    sweep.add_argument(
         "--tensorboard",
         nargs="?",
         type=_path,
@@ -178,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("directory", type=_path, metavar="DIR", help="the sweep's folder, such as results/quick")
     status.set_defaults(run=_status)
 
+    _add_prune(commands)
     _add_check_regression(commands)
     _add_promote(commands)
     report = commands.add_parser(
@@ -204,6 +217,19 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--data-dir", type=_path, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_prune(commands: Any) -> None:
+    prune = commands.add_parser(
+        "prune",
+        help="remove failed, unfinished and replaced runs",
+        description="List the runs of a sweep's folder that are none of its results, or no longer: those that failed, "
+        "folders without a record, and runs of a version of a cell, of word vectors or of a corpus that has since been "
+        "replaced. Then ask, and delete them.",
+    )
+    prune.add_argument("directory", type=_path, metavar="DIR", help="the sweep's folder, such as results/quick")
+    prune.add_argument("--yes", action="store_true", help="delete them without asking")
+    prune.set_defaults(run=_prune)
 
 
 def _add_check_regression(commands: Any) -> None:
@@ -408,12 +434,16 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         device=options.device,
         jobs=options.jobs,
         rerun_failed=options.rerun_failed,
+        rerun=options.rerun,
         notice=_warn,
         machine=executor.machine if executor else None,
     )
     if executor:
         executor.check(plan.jobs)
         plan = replace(plan, slots=executor.slots(plan.jobs))
+    elif crowded := shares_cores(plan.slots, plan.jobs, describe_machine()):
+        _warn(crowded)
+        plan = replace(plan, remarks=(*plan.remarks, crowded))
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
     if options.dry_run:
         _say_what_would_be(plan, labels, prune=options.prune)
@@ -431,10 +461,13 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        _warn(f"stopped; what had finished is in {plan.directory}. To go on, start it again:")
+        again = ", without --rerun" if options.rerun else ""
+        _warn(f"stopped; what had finished is in {plan.directory}. To go on, start it again{again}:")
         _warn(f"  {_command_line()}")
         return 130
     console.print(results_tables(records, plan.varying))
+    for remark in plan.remarks:
+        _say(f"note: {remark}")
     _say(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}")
     try:
         _say(f"report: {write_report(plan.directory)}")
@@ -522,8 +555,29 @@ def _status(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     points = read_points(directory)
     records, damaged = read_records(directory)
-    for line in [*status_lines(directory, points, records, active=_is_locked(directory)), *damaged.values()]:
+    for line in [*status_lines(directory, points, records, active=is_locked(directory)), *damaged.values()]:
         _say(line)
+    return _said()
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from gluon_rnn.pruning import list_stale, remove_runs
+
+    directory: Path = options.directory
+    stale = list_stale(directory)
+    for name, why in stale.items():
+        _say(f"{name}  {why}")
+    if not stale:
+        _say(f"{directory} has nothing to remove")
+        return _said()
+    question = f"Delete {'this run' if len(stale) == 1 else f'these {len(stale)} runs'} for good? [y/N] "
+    if not options.yes and not sys.stdin.isatty():
+        raise UserError("nobody is there to be asked; add --yes to delete them")
+    if not options.yes and input(question).strip().lower() not in ("y", "yes"):
+        _say("nothing was deleted")
+        return _said()
+    remove_runs(directory, stale, _warn)
+    _say(f"deleted {len(stale)} of the runs in {directory}")
     return _said()
 
 
@@ -574,18 +628,6 @@ def _print_text(text: str) -> None:
     print(text)
 
 
-def _is_locked(directory: Path) -> bool | None:
-    """Whether a sweep is at work in `directory`; None where that cannot be told."""
-    try:
-        with (directory / ".lock").open("rb") as file:
-            free = try_lock(file.fileno())
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    return None if free is None else not free
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from gluon_rnn.doctor import diagnose, format_checks
 
@@ -618,6 +660,8 @@ def _check_regression(options: argparse.Namespace) -> int:
         write(not_compared(str(error), Limits(**limits)))
         raise
     write(comparison)
+    for remark in comparison.remarks:
+        _warn(remark)
     print(verdicts.as_text(comparison))
     _said()
     return verdicts.EXIT_STATUS[comparison.verdict]  # of the verdict, even if its reader has gone

@@ -6,13 +6,12 @@ Nothing here imports MXNet. Whatever a user can get wrong is found while plannin
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -21,12 +20,16 @@ from pathlib import Path
 from gluon_rnn import blas
 from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.contents import DIGESTS, Names
+from gluon_rnn.continuation import take_over_checkpoint
 from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError, is_limit, mend, reason, refusal
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
-from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, try_lock, write_atomically
+from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, write_atomically
+from gluon_rnn.idle import remarks
+from gluon_rnn.locking import Notice, locked_sweep
 from gluon_rnn.own_cells import is_own, source_sha1
 from gluon_rnn.printable import printable
 from gluon_rnn.records import (
@@ -58,10 +61,6 @@ from gluon_rnn.vectors import FoundVectors, find_vectors
 SUPERSEDED = "runs.superseded"
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
-# A sweep that was killed leaves workers that live for some milliseconds more.
-_LOCK_PATIENCE_SECONDS = 2.0
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ class Plan:
         jobs: every point, in the sweep's order.
         missing: the jobs that have no record yet, or a failed one that is to be made again.
         slots: where the workers will run.
+        again: the run_ids of finished points that are to be made again.
+        remarks: what whoever reads the results must know, such as a setting that changes nothing; a line each.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Plan:
     jobs: tuple[Job, ...]
     missing: tuple[Job, ...]
     slots: tuple[Slot, ...]
+    again: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
     def label(self, job: Job) -> str:
         """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
@@ -126,6 +129,7 @@ def plan_sweep(
     device: str = "auto",
     jobs: int | None = None,
     rerun_failed: bool = False,
+    rerun: Iterable[str] = (),
     notice: Notice = print,
     machine: Machine | None = None,
 ) -> Plan:
@@ -138,6 +142,7 @@ def plan_sweep(
             ``gpu:0+gpu:1,gpu:2+gpu:3``; all but ``auto`` overrule the sweep's own.
         jobs: workers side by side; None: one for each entry of `device`.
         rerun_failed: whether failed, timed-out and out-of-memory points are missing again.
+        rerun: run_ids of points that are missing again although they have finished.
         notice: receives lines for people.
         machine: this one unless given.
 
@@ -173,35 +178,41 @@ def plan_sweep(
         git_dirty=checkout[1],
         host=machine.host,
     )
+    said = list(remarks(sweep, [(config, corpora[_corpus_of(config)]) for config in configs]))
     planned: dict[str, Job] = {}
     for config in configs:
         corpus = corpora[_corpus_of(config)]
         _check_fit(config, corpus)
-        content = {"corpus": corpus.sha1}
-        if config.cell in cells:
-            content["cell"] = cells[config.cell]
-        found = vectors[config.embedding]
-        if config.embedding != "random":
-            content["embedding"] = found.sha1 if found else config.embedding
-        name = run_id(config, content=content)
-        threads = config.threads or default_threads(machine.cores, len(slots))
-        # Two points that come out equal are one: "auto" and the corpus it found, say.
         job = Job(
-            run_id=name,
+            run_id="",
             config=config,
             corpus=corpus,
-            vectors=found,
+            vectors=vectors[config.embedding],
             cell_sha1=cells.get(config.cell),
-            threads=threads,
+            threads=config.threads or default_threads(machine.cores, len(slots)),
             origin=origin,
         )
-        planned.setdefault(name, job)
+        job = job.model_copy(update={"run_id": run_id(config, content=job.content)})
+        # Two points that come out equal are one: "auto" and the corpus it found, say.
+        planned.setdefault(job.run_id, job)
+    if (count := math.prod(map(len, sweep.axes.values()))) > len(planned):
+        runs = "one run" if len(planned) == 1 else f"{len(planned)} different runs"
+        said.append(f"{count} points come to {runs}; the others would only repeat what these do")
+    for line in said:
+        notice(line)
+    if any(config.dataset == "auto" and corpora[_corpus_of(config)].dataset == SYNTHETIC for config in configs):
+        # `find_corpus` has told why.
+        said.append(f"the corpus is {SYNTHETIC}, built in, since no published one was found")
     directory = results / sweep.name
     _check_writable(directory)
     records, damaged = read_records(directory)
     for line in damaged.values():
         notice(f"{line}; it counts as missing")
+    again = frozenset(rerun)
+    if unknown := sorted(again - {*planned}):
+        raise UserError(f"--rerun {unknown[0]}: no point of this sweep has that run_id; --dry-run lists them")
     done = {record.run_id: record for record in records if record.status in FINISHED or not rerun_failed}
+    done = {name: record for name, record in done.items() if name not in again}
     elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
     if elsewhere:
         notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
@@ -213,6 +224,8 @@ def plan_sweep(
         jobs=tuple(planned.values()),
         missing=missing,
         slots=slots,
+        again=again,
+        remarks=tuple(said),
     )
 
 
@@ -245,7 +258,7 @@ def run_sweep(
     executor = executor or LocalExecutor(plan.slots)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
-        with _locked(plan.directory, notice):
+        with locked_sweep(plan.directory, notice):
             records = _run_missing(
                 plan, executor, fail_fast=fail_fast, prune=prune, display=display or Display(), notice=notice
             )
@@ -288,9 +301,12 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
     return {name: described(known.get(name)) for name in sorted({*directories} - {job.run_id for job in plan.jobs})}
 
 
-def _prune(plan: Plan, records: dict[str, RunRecord], notice: Notice) -> None:
-    """Take what is superseded out of `records` and the tables, and keep it beside the runs; nothing is deleted."""
-    moving = superseded(plan, records.values())
+def _move_out(plan: Plan, moving: Mapping[str, str], records: dict[str, RunRecord], notice: Notice) -> None:
+    """Take runs out of `records` and the tables, and keep them beside the others; nothing is deleted.
+
+    Args:
+        moving: why, by run_id.
+    """
     for name in moving:
         records.pop(name, None)
     # The tables first: what they lack is put back from the records, what the records lack would look like damage.
@@ -299,33 +315,11 @@ def _prune(plan: Plan, records: dict[str, RunRecord], notice: Notice) -> None:
     for name, label in moving.items():
         archive.mkdir(exist_ok=True)
         to = move_beside(runs / name, archive / name)
-        notice(f"superseded: moved run {name} ({label}) to {to}")
+        notice(f"moved run {name} ({label}) to {to}")
     if moving:
-        notice(f"to have them in the tables again, move them back to {runs} and start the sweep without --prune")
-
-
-@contextmanager
-def _locked(directory: Path, notice: Notice) -> Iterator[None]:
-    """Have `directory` to oneself, where its file system has locks.
-
-    Workers inherit the lock: however a sweep ends, the folder is free only when the last of them has gone, and what it
-    was writing is written.
-    """
-    with (directory / ".lock").open("a") as file:
-        os.set_inheritable(file.fileno(), True)
-        patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while (held := try_lock(file.fileno())) is False:
-            if time.monotonic() > patience:
-                raise UserError(
-                    f"another sweep is at work in {directory}; wait for it or give --results another folder"
-                )
-            time.sleep(0.05)
-        if held is None:
-            notice(
-                f"warning: the file system of {directory} has no locks, so that a second sweep there would not be "
-                "refused: start none while this one runs"
-            )
-        yield
+        notice(
+            f"to have them in the tables again, move them back to {runs} and start the sweep without --prune or --rerun"
+        )
 
 
 def read_points(directory: Path) -> list[dict[str, str]]:
@@ -361,10 +355,15 @@ def _run_missing(
     write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
     records = _take_stock(plan, notice)
     if prune:
-        _prune(plan, records, notice)
+        _move_out(plan, superseded(plan, records.values()), records, notice)
+    if again := dict.fromkeys(sorted(plan.again & {*records}), "to be made again"):
+        _move_out(plan, again, records, notice)
     # Another sweep may have finished some of them since this one was planned.
     finished = {name for name, record in records.items() if record.status in FINISHED}
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
+    for job in plan.missing:
+        if shorter := take_over_checkpoint(job, records, runs):
+            notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after its {shorter.epochs_run} epochs")
     write_tables(plan.directory, records.values())
     display.started(plan)
     events = executor.run(plan.missing, runs, watch=display.running)

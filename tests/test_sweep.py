@@ -22,11 +22,21 @@ from gluon_rnn import RunConfig, UserError, devices, load_epochs, load_results, 
 from gluon_rnn import sweep as sweep_module
 from gluon_rnn.blas import Measured
 from gluon_rnn.config import Sweep
+from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.executors import Ended
 from gluon_rnn.files import sha1_of_file
 from gluon_rnn.metrics import LossTotal, Progress
 from gluon_rnn.own_cells import source_sha1
-from gluon_rnn.records import Job, LiveProgress, RunRecord, read_record, read_records, write_epochs, write_record
+from gluon_rnn.records import (
+    Job,
+    LiveProgress,
+    RunRecord,
+    read_epochs,
+    read_record,
+    read_records,
+    write_epochs,
+    write_record,
+)
 from gluon_rnn.runtime import Gpu, Machine
 from gluon_rnn.sweep import SUPERSEDED, Display, Plan, git_state, plan_sweep, read_points, run_sweep, superseded
 from tests.conftest import small_config, write_folder
@@ -115,6 +125,12 @@ def refused(sweep: Sweep, results: Path, **options: object) -> str:
     return str(raised.value)
 
 
+def sorted_by_table(directory: Path, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """`records` in the order of the table's rows."""
+    by_name = {record.run_id: record for record in records}
+    return [by_name[name] for name in load_results(directory)["run_id"]]
+
+
 # Planning
 
 
@@ -146,8 +162,24 @@ def test_labels_tell_every_point_from_the_others(sweep: Sweep, tmp_path: Path) -
 
 
 def test_points_that_come_out_equal_are_one(sweep: Sweep, tmp_path: Path) -> None:
-    planned = plan(replace(sweep, axes={"device": ("auto", "cpu"), "log_interval": (1, 2)}), tmp_path)
-    assert len(planned.jobs) == 1
+    said = list[str]()
+    planned = plan(replace(sweep, axes={"device": ("auto", "cpu"), "bptt": (5, 5, 6)}), tmp_path, notice=said.append)
+    assert len(planned.jobs) == 2
+    assert said == ["6 points come to 2 different runs; the others would only repeat what these do"]
+    assert planned.remarks == tuple(said)
+
+
+def test_results_of_a_corpus_that_was_not_meant_say_so(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_nothing(dataset: str, **options: object) -> CorpusFiles:
+        return find_corpus("synthetic")
+
+    settings = {**sweep.settings, "dataset": "auto"}
+    monkeypatch.setattr(sweep_module, "find_corpus", find_nothing)
+    planned = plan(replace(sweep, settings=settings), tmp_path)
+    assert planned.remarks == ("the corpus is synthetic, built in, since no published one was found",)
+    assert plan(replace(sweep, settings={**settings, "dataset": "synthetic"}), tmp_path).remarks == ()
 
 
 def test_a_corpus_is_known_by_its_bytes_not_by_its_place(sweep: Sweep, tmp_path: Path) -> None:
@@ -532,6 +564,33 @@ def test_pruning_moves_what_is_no_point_any_longer_and_can_be_undone(sweep: Swee
         directory.rename(grid / "runs" / directory.name)
     run_sweep(fewer, executor=FakeExecutor(), notice=pytest.fail)
     assert {name: (grid / name).read_bytes() for name in tables} == tables
+
+
+def test_a_finished_point_is_made_again_on_purpose_and_its_first_run_kept(sweep: Sweep, tmp_path: Path) -> None:
+    grid, said = tmp_path / "grid", list[str]()
+    first = run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
+    name = first[2].run_id
+    before = (grid / "runs" / name / "record.json").read_bytes()
+    again = plan(sweep, tmp_path, rerun=[name])
+    assert [job.run_id for job in again.missing] == [name]
+
+    def finish_otherwise(job: Job, directory: Path) -> tuple[str | None, str]:
+        write_record(directory, make_done(job, [epoch(1, 1.5, 2.0)]))
+        return None, ""
+
+    executor = FakeExecutor(finish_otherwise)
+    records = run_sweep(again, executor=executor, notice=said.append)
+    assert executor.ran == [name]
+    assert [record.valid_loss for record in records] == [2.0, 2.0, 1.5, 2.0]
+    assert load_results(grid)["valid_loss"].tolist() == [record.valid_loss for record in sorted_by_table(grid, records)]
+    assert (grid / SUPERSEDED / name / "record.json").read_bytes() == before
+    assert said[0] == f"moved run {name} (to be made again) to {grid / SUPERSEDED / name}"
+
+
+def test_a_point_to_be_made_again_is_one_of_the_sweep(sweep: Sweep, tmp_path: Path) -> None:
+    assert refused(sweep, tmp_path, rerun=["0" * 12]) == (
+        "--rerun 000000000000: no point of this sweep has that run_id; --dry-run lists them"
+    )
 
 
 def test_pruning_replaces_nothing_that_was_moved_before(sweep: Sweep, tmp_path: Path) -> None:
@@ -964,6 +1023,37 @@ def test_train_is_a_run_in_a_process_of_its_own(small_folder: Path, tmp_path: Pa
     assert (tmp_path / "train" / "runs" / record.run_id / "best.params").exists()
     # It is a sweep of one point, which is not run again.
     assert train(RunConfig(**config.model_dump(exclude_unset=True)), directory=tmp_path) == record
+
+
+def test_more_epochs_go_on_from_a_finished_run_to_the_bits_of_one_that_was_always_longer(
+    small_folder: Path, tmp_path: Path
+) -> None:
+    settings = small_config(dataset=str(small_folder), dropout=0.2, threads=1, momentum=0.5).model_dump()
+    settings = {name: value for name, value in settings.items() if name != "epochs"}
+
+    def records(folder: str, *epochs: int) -> RunRecord:
+        for count in epochs:
+            said.clear()
+            sweep = Sweep("s", settings={**settings, "epochs": count})
+            (record,) = run_sweep(plan(sweep, tmp_path / folder), notice=said.append)
+        return record
+
+    said: list[str] = []
+    always = records("always", 3)
+    assert said == []
+    longer = records("longer", 1, 2, 3)
+    assert len(said) == 1
+    assert said[0].endswith("after its 2 epochs")
+    assert (always.status, always.times_resumed, longer.status, longer.times_resumed) == ("ok", 0, "ok", 2)
+    runs = [tmp_path / folder / "s" / "runs" / always.run_id for folder in ("always", "longer")]
+    histories = [[(row.train_loss, row.valid_loss, row.test_loss) for row in read_epochs(run)] for run in runs]
+    assert len(histories[0]) == 3
+    assert histories[0] == histories[1]
+    for name in ("best.params", "checkpoint/epoch-3.params", "checkpoint/epoch-3.states"):
+        assert runs[0].joinpath(name).read_bytes() == runs[1].joinpath(name).read_bytes(), name
+    # The shorter runs are as they were.
+    assert len(load_results(tmp_path / "longer" / "s")) == 3
+    assert [row.epoch for row in read_epochs(tmp_path / "longer" / "s" / "runs" / records("longer", 1).run_id)] == [1]
 
 
 def test_a_pool_of_cpu_contexts_has_one_worker_on_each_and_the_results_of_one(
