@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gluon_rnn.errors import UserError, starting
-from gluon_rnn.files import cache_directory, read_whole, seal, unseal, write_atomically
+from gluon_rnn.files import cache_directory, expand, read_whole, seal, unseal, write_atomically
 from gluon_rnn.printable import quoted
 
 #: Names the library: mkl, openblas, mxnet or a path. Unset: the fastest by measurement.
@@ -232,7 +232,7 @@ def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
         raise UserError(
             f"{BLAS_VARIABLE}={wanted} is not installed here: make install brings it, or unset the variable"
         )
-    path = Path(wanted).expanduser().absolute()
+    path = expand(wanted).absolute()
     if "/" not in wanted or not path.is_file():
         raise UserError(
             f"{BLAS_VARIABLE}={quoted(wanted)} is not a library: "
@@ -298,8 +298,9 @@ def measure(
     versions = [f"{library.name}: {library.version}" for library in libraries]
     under = {"processor": processor, "libraries": versions, "settings": dict(sorted(decisive.items()))}
     name = hashlib.sha1(json.dumps(under).encode()).hexdigest()[:16]
-    path = (folder or cache_directory()) / "blas" / f"{name}.json"
-    before = _kept.get(name) or _read_verdict(path)
+    folder = folder or cache_directory()
+    path = folder / "blas" / f"{name}.json" if folder else None
+    before = _kept.get(name) or (_read_verdict(path) if path else None)
     if before and not anew:
         _kept[name] = before
         return before
@@ -307,7 +308,7 @@ def measure(
     if before and not _clearly_faster(found, fastest(before)):
         found = before
     _kept[name] = found
-    if is_busy(found):
+    if path is None or is_busy(found):
         return found
     with suppress(OSError):  # a home that is read-only, or none
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import shutil
 import stat
@@ -30,11 +31,52 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_LOCKS = (*_UNSUPPORTED, errno.ENOLCK)
 
 
-def cache_directory() -> Path:
+def home_directory() -> Path | None:
+    """The user's home folder, by ``HOME`` or by the system's list of users; None where neither names one, as in a
+    container that runs under a number of its own.
+    """
+    try:
+        home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return None
+    return Path(home) if os.path.isabs(home) else None
+
+
+def cache_directory() -> Path | None:
     """Where this suite keeps what it can make again: ``gluon_rnn`` in the user's cache, which is ``XDG_CACHE_HOME`` or
     ``~/.cache`` on Linux. WikiText-2 takes 11 MB there. The folder may be deleted at any time.
+
+    None where there is no such folder, since the user has no home: then nothing is kept.
     """
-    return platformdirs.user_cache_path("gluon_rnn")
+    try:
+        folder = platformdirs.user_cache_path("gluon_rnn")
+    except RuntimeError:  # before platformdirs 4.12 it would be ~/.cache in the current folder
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def expand(path: Path | str) -> Path:
+    """`path` with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    text, path = os.fspath(path), Path(path)
+    first = path.parts[0] if path.parts else ""
+    if not first.startswith("~"):
+        return path
+    if not text.startswith("~"):  # ./~/x, of which a Path keeps ~/x
+        return path.absolute()
+    if first == "~":
+        if home := home_directory():
+            return home.joinpath(*path.parts[1:])
+        raise UserError(f"{path}: this user has no home folder; set HOME, or write the path in full")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: there is no user {first[1:]}; write the path in full, or ./{path} for what is called so here"
+        ) from None
 
 
 def read_whole(path: Path) -> bytes:

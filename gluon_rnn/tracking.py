@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 from gluon_rnn.config import RunConfig
 from gluon_rnn.contents import DIGESTS
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
+from gluon_rnn.files import expand, write_atomically
 from gluon_rnn.metrics import EpochResult, perplexity
 from gluon_rnn.records import (
     COLUMNS,
@@ -508,6 +508,8 @@ class MlflowTracker:
         os.environ.update(_MLFLOW_DEFAULTS | os.environ)
         # MLflow 3 otherwise asks config.mlflow-telemetry.io whether it is to report each call to its makers.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        if uri.startswith("~"):
+            uri = str(expand(uri))
         if urlsplit(uri).scheme in ("", "file"):
             # MLflow 3 refuses a folder unless it is told twice; whoever names one has said so.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"

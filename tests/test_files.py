@@ -6,15 +6,29 @@ import errno
 import fcntl
 import json
 import os
+import pwd
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 
-from gluon_rnn.files import append, remove_leftovers, seal, set_aside, try_lock, unseal, write_atomically
+from gluon_rnn.errors import UserError
+from gluon_rnn.files import (
+    append,
+    cache_directory,
+    expand,
+    home_directory,
+    remove_leftovers,
+    seal,
+    set_aside,
+    try_lock,
+    unseal,
+    write_atomically,
+)
 
 
 @contextmanager
@@ -184,3 +198,58 @@ def test_a_seal_holds_for_what_was_sealed() -> None:
     for damaged in (*turned, *(whole[:place] for place in range(len(whole))), *other):
         with pytest.raises(ValueError, match="does not fit its checksum"):
             unseal(damaged)
+
+
+# Home folders
+
+
+def nobody(number: int) -> pwd.struct_passwd:
+    """What the system says of a user who is in no list."""
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert home_directory() is cache_directory() is None
+    with pytest.raises(UserError, match=r"^~/x: this user has no home folder; set HOME, or write the path in full$"):
+        expand("~/x")
+    # Whoever names a folder for it has one.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cache_directory() == tmp_path / "cache" / "gluon_rnn"
+    for nowhere in ("~/.cache", "cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", nowhere)
+        assert cache_directory() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_variable_the_home_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_dir=str(tmp_path)))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "")
+    assert (home_directory(), cache_directory()) == (tmp_path, tmp_path / ".cache" / "gluon_rnn")
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    assert (home_directory(), expand("~/x/y")) == (tmp_path / "other", tmp_path / "other" / "x" / "y")
+
+
+def test_a_tilde_is_a_home_folder_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    same = ("x/~", "./~/x", "/~", "x~", "")
+    assert [expand(path) for path in ("~", "~/", "~/a b/é", *same)] == [
+        Path("/home/me"),
+        Path("/home/me"),
+        Path("/home/me/a b/é"),
+        Path("x/~"),
+        Path.cwd() / "~/x",
+        *map(Path, same[2:]),
+    ]
+    assert expand(f"~{pwd.getpwuid(0).pw_name}/x") == Path(pwd.getpwuid(0).pw_dir, "x")
+    with pytest.raises(
+        UserError, match=r"^~no-such-user/x: there is no user no-such-user; write .* or \./~no-such-user/x "
+    ):
+        expand("~no-such-user/x")

@@ -78,6 +78,8 @@ def shortened(split: Any, most_tokens: int | None) -> Any:
 def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:
     """The corpus of this content, so read, if it was kept; one that is damaged is named and counts as none."""
     path = _path(files, reading)
+    if path is None:
+        return None
     try:
         content = path.read_bytes()
     except OSError:
@@ -98,13 +100,15 @@ def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:
 
 def keep(files: CorpusFiles, reading: Reading, corpus: Corpus) -> None:
     """Keep `corpus` for the next run; where that cannot be written, the next run reads the text again."""
+    path = _path(files, reading)
+    if path is None:
+        return
     archive = io.BytesIO()
     vocabs = {"vocab": corpus.vocab, "labels": corpus.labels}
     members = {name: np.frombuffer(vocab.to_json().encode(), dtype=np.uint8) for name, vocab in vocabs.items() if vocab}
     for split in SPLITS:
         members |= _members_of(split, getattr(corpus, split))
     np.savez(archive, **members)
-    path = _path(files, reading)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / ".lock") as alone:
@@ -134,7 +138,11 @@ def _digest(archive: bytes) -> bytes:
     return hashlib.sha256(archive, usedforsecurity=False).digest()
 
 
-def _path(files: CorpusFiles, reading: Reading) -> Path:
+def _path(files: CorpusFiles, reading: Reading) -> Path | None:
+    """Where it is kept; None where the user has no cache."""
+    folder = cache_directory()
+    if folder is None:
+        return None
     how = [reading.objective, reading.level, *(["lower"] if reading.lower else []), str(reading.min_freq)]
     name = "-".join(["corpus", files.sha1, *how, *(["pad"] if reading.padding else []), str(_FORMAT)])
-    return cache_directory() / f"{name}.npz"
+    return folder / f"{name}.npz"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from gluon_rnn import files
 from gluon_rnn.corpora.content import SPLITS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import read_whole
@@ -25,7 +26,7 @@ def find(dataset: str, *, names: Sequence[str]) -> tuple[str, Path, dict[str, by
 
     Raises `UserError` if the folder or a file is missing, empty, unreadable or not UTF-8 text.
     """
-    folder = expand(Path(dataset))
+    folder = expand(dataset)
     if not dataset or not os.path.isdir(folder):
         near = get_close_matches(dataset.lower(), names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names)};"
@@ -35,11 +36,15 @@ def find(dataset: str, *, names: Sequence[str]) -> tuple[str, Path, dict[str, by
     return name, folder, contents
 
 
-def expand(path: Path) -> Path:
-    """Return ``path`` absolute, with ``~`` expanded and links followed; as it is where that cannot be done."""
+def expand(path: Path | str) -> Path:
+    """Return ``path`` absolute, with ``~`` expanded and links followed; as it is where that cannot be done.
+
+    Raises `UserError` if there is no such home folder.
+    """
+    path = files.expand(path)
     try:
-        return path.expanduser().resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle; no such ~user; a NUL character
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a NUL character
         return path
 
 

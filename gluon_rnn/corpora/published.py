@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,12 @@ from pathlib import Path
 from gluon_rnn.corpora.content import TEXT_OBJECTIVES, sha1_of
 from gluon_rnn.corpora.downloads import Notice, Source, Timeouts, fetch_first, reason
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import locked, read_whole
+from gluon_rnn.files import expand, home_directory, locked, read_whole
+
+# Words for people.
+_DEFAULT_HOME = "~/.mxnet"
+_NO_HOME = "this user has no home folder"
+_WRITABLE_HOME = "MXNET_HOME to a folder that can be written"
 
 # mxnet.gluon.utils._get_repo_url of MXNet 1.9.1
 GLUON_REPO = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
@@ -81,10 +86,10 @@ class Published:
         return ", ".join(self.files.values())
 
     @property
-    def cache(self) -> Path:
-        """Where GluonNLP keeps it: ``$MXNET_HOME/datasets/<name>``; MXNET_HOME defaults to ~/.mxnet."""
-        home = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))).absolute()
-        return home / "datasets" / (self.cache_name or self.name)
+    def cache(self) -> Path | None:
+        """Where GluonNLP keeps it: ``datasets/<name>`` in `mxnet_home`, if there is one."""
+        home = mxnet_home()
+        return home / "datasets" / (self.cache_name or self.name) if home else None
 
     def restored(self, contents: Mapping[str, bytes]) -> dict[str, bytes]:
         """Each part as it should be, where it is in one of the other `forms`; else as it is."""
@@ -105,13 +110,28 @@ class Published:
         return len(contents) == len(self.files) and not self.wrong(contents)
 
 
+def mxnet_home() -> Path | None:
+    """Where MXNet and GluonNLP keep what they download: ``$MXNET_HOME``, else ``~/.mxnet``; None without a home.
+
+    Raises `UserError` if MXNET_HOME begins with a ``~`` that stands for no folder.
+    """
+    if given := os.environ.get("MXNET_HOME"):
+        return expand(given).absolute()
+    home = home_directory()
+    return home / ".mxnet" if home else None
+
+
 class Unavailable(UserError):
     """A corpus is nowhere. ``failed`` holds each source with its reason, ``mend`` how to place the files by hand."""
 
-    def __init__(self, corpus: Published, looked_in: Sequence[Path], failed: Mapping[str, str]) -> None:
+    def __init__(self, corpus: Published, data_dir: Path | None, cache: Path | None, failed: Mapping[str, str]) -> None:
         self.failed = failed
         whose = "their" if len(corpus.files) > 1 else "its"
-        self.mend = f"put {corpus.listed} into {looked_in[-1]}, or name {whose} folder with --data-dir"
+        if cache:
+            self.mend = f"put {corpus.listed} into {cache}, or name {whose} folder with --data-dir"
+        else:
+            self.mend = f"name the folder of {corpus.listed} with --data-dir, or set {_WRITABLE_HOME}"
+        looked_in = [data_dir, cache or _DEFAULT_HOME] if data_dir else [cache or _DEFAULT_HOME]
         super().__init__(
             f"{corpus.title} is not in {' or '.join(map(str, looked_in))} and could not be fetched "
             f"({'; '.join(f'{place}: {why}' for place, why in failed.items())}): {self.mend}"
@@ -129,7 +149,8 @@ def find(
     """Return the absolute folder that holds the verified files under their own names, and the bytes of each part.
 
     ``data_dir`` comes first, then ``cache`` (default: GluonNLP's), then a download into it. What ``data_dir`` holds
-    under other names or in another form is copied into the cache; nothing is ever written into ``data_dir``.
+    under other names or in another form is copied into the cache; nothing is ever written into ``data_dir``. Where
+    there is no cache, since the user has no home folder, nothing is downloaded or copied.
 
     Raises `UserError` for a file in ``data_dir`` that is not what it should be, and `Unavailable` when nothing worked.
     """
@@ -142,13 +163,13 @@ def find(
                 restored = corpus.restored(contents)
                 if names is corpus.files and restored == contents:
                     return place, contents
-                _copy(corpus, restored, place, cache)
-                return cache, restored
+                return _copy(corpus, restored, place, cache), restored
+    if cache is None:
+        raise Unavailable(corpus, data_dir, None, {_DEFAULT_HOME: _NO_HOME})
     try:
         return cache, fetch(corpus, cache, timeouts=timeouts, notice=notice)
     except Unavailable as error:
-        looked_in = [data_dir, cache] if data_dir else [cache]
-        raise Unavailable(corpus, looked_in, error.failed) from error
+        raise Unavailable(corpus, data_dir, cache, error.failed) from error
 
 
 def fetch(corpus: Published, cache: Path, *, timeouts: Timeouts = PATIENT, notice: Notice = print) -> dict[str, bytes]:
@@ -185,7 +206,7 @@ def fetch(corpus: Published, cache: Path, *, timeouts: Timeouts = PATIENT, notic
                 return fetched
     except OSError as error:
         failed[str(cache)] = reason(error)
-    raise Unavailable(corpus, [cache], failed)
+    raise Unavailable(corpus, None, cache, failed)
 
 
 def _look_in(corpus: Published, place: Path, names: Mapping[str, str], *, telling: bool) -> dict[str, bytes] | None:
@@ -212,16 +233,20 @@ def _look_in(corpus: Published, place: Path, names: Mapping[str, str], *, tellin
     return contents
 
 
-def _copy(corpus: Published, contents: Mapping[str, bytes], origin: Path, cache: Path) -> None:
+def _copy(corpus: Published, contents: Mapping[str, bytes], origin: Path, cache: Path | None) -> Path:
+    """Put `contents` into ``cache`` unless they are there, and return that."""
     try:
+        if cache is None:
+            raise FileNotFoundError(_NO_HOME)
         if not corpus.is_whole(_read(cache, corpus.files)):
             with _writing(cache) as scratch:
                 _install(corpus, contents, scratch, cache)
+        return cache
     except OSError as error:
         mend = f", or rename the files to {corpus.listed}" if corpus.plain_names else ""
         raise UserError(
-            f"{corpus.title} in {origin} cannot be copied to {cache} ({reason(error)}): "
-            f"set MXNET_HOME to a folder that can be written{mend}"
+            f"{corpus.title} in {origin} cannot be copied to {cache or _DEFAULT_HOME} ({reason(error)}): "
+            f"set {_WRITABLE_HOME}{mend}"
         ) from error
 
 

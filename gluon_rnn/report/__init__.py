@@ -27,18 +27,18 @@ def write_report(
         UserError: a folder holds no runs, or the report cannot be written.
     """
     # Pandas, matplotlib and Jinja take longer to import than a sweep to plan.
-    from gluon_rnn.files import write_atomically
+    from gluon_rnn.files import expand, write_atomically
     from gluon_rnn.report.document import compose
     from gluon_rnn.report.reading import read_folders
     from gluon_rnn.report.rendering import to_html, to_markdown, to_pictures
 
-    folders = [Path(item) for item in ([directories] if isinstance(directories, Path | str) else directories)]
+    folders = [expand(item) for item in ([directories] if isinstance(directories, Path | str) else directories)]
     if not folders:
         raise UserError("no folder of results is given; name one such as results/quick")
     document = compose(read_folders(folders))
     pictures = {f"plots/{name}": svg for name, svg in to_pictures(document).items()} if plots else {}
     page, text = to_html(document), to_markdown(document, tuple(pictures))
-    target = folders[0] if output is None else Path(output)
+    target = folders[0] if output is None else expand(output)
     try:
         (target / "plots" if pictures else target).mkdir(parents=True, exist_ok=True)
         for address, svg in pictures.items():

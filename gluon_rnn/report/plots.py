@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import matplotlib
+from gluon_rnn.report.imported import matplotlib
+
+# isort: split
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize

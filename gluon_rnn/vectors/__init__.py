@@ -72,8 +72,7 @@ def find_vectors(
 def _existing(embedding: str, data_dir: Path | None) -> Path | None:
     data_dir = data_dir or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
     # A path that is absolute stays itself when it is joined to a folder.
-    for path in (Path(embedding), *([expand(data_dir) / embedding] if data_dir else [])):
-        path = expand(path)
+    for path in (expand(embedding), *([expand(expand(data_dir) / embedding)] if data_dir else [])):
         if not os.path.exists(path):
             continue
         if not path.is_file():

@@ -21,7 +21,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from gluon_rnn.corpora.downloads import reason
-from gluon_rnn.corpora.published import GLUON_REPO
+from gluon_rnn.corpora.published import GLUON_REPO, mxnet_home
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import locked, sha1_of_file
 from gluon_rnn.vectors.text import Vector
@@ -41,10 +41,10 @@ class Source:
     sha1: str
 
     @property
-    def folder(self) -> Path:
-        """Where GluonNLP keeps it: ``$MXNET_HOME/embedding/<kind>``; MXNET_HOME defaults to ~/.mxnet."""
-        home = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))).absolute()
-        return home / "embedding" / self.kind
+    def folder(self) -> Path | None:
+        """Where GluonNLP keeps it: ``embedding/<kind>`` in `mxnet_home`, if there is one."""
+        home = mxnet_home()
+        return home / "embedding" / self.kind if home else None
 
     @property
     def url(self) -> str:
@@ -89,21 +89,25 @@ def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
         notice(f"downloading {source.url}")
         pooch.HTTPDownloader(timeout=_TIMEOUTS)(*arguments)
 
-    path = source.folder / source.file
+    folder = source.folder
+    if folder is None:
+        raise UserError(
+            f"{source.file} cannot be fetched, as this user has no home folder to keep it in: set MXNET_HOME to a "
+            "folder that can be written, or name a file of vectors as text"
+        )
+    path = folder / source.file
     pooch.get_logger().setLevel("WARNING")  # the notice says it
     try:
         # Without the lock, since the cache may be one that cannot be written.
         if path.exists() and sha1_of_file(path) == source.sha1:
             return path
-        source.folder.mkdir(parents=True, exist_ok=True)
-        with locked(source.folder / ".lock"):
-            pooch.retrieve(
-                source.url, f"sha1:{source.sha1}", fname=source.file, path=source.folder, downloader=download
-            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock"):
+            pooch.retrieve(source.url, f"sha1:{source.sha1}", fname=source.file, path=folder, downloader=download)
         return path
     except Exception as error:  # whatever a server or a file system does wrong
         raise UserError(
-            f"{source.file} is not in {source.folder} and could not be fetched ({source.url}: {reason(error)}): "
+            f"{source.file} is not in {folder} and could not be fetched ({source.url}: {reason(error)}): "
             "put it there, or name a file of vectors as text"
         ) from None
 

@@ -184,7 +184,7 @@ class TestFetch:
             f"corpus = replace(wikitext2.CORPUS, sources=[downloads.Source({url!r})], sha1s={SHA1S!r});"
             f"published.fetch(corpus, Path({str(tmp_path)!r}))"
         )
-        processes = [subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) for _ in "ab"]
+        processes = [subprocess.Popen([sys.executable, "-I", "-c", program]) for _ in "ab"]
         assert [process.wait(30) for process in processes] == [0, 0]
         assert site.asked == ["/a.zip"]
         assert visible(tmp_path) == set(wikitext2.FILES.values())
@@ -292,6 +292,34 @@ class TestFind:
         monkeypatch.delenv("MXNET_HOME")
         monkeypatch.setenv("HOME", "/home/somebody")
         assert wikitext2.CORPUS.cache == Path("/home/somebody/.mxnet/datasets/wikitext-2")
+        # Neither is the folder in which the sweep was started.
+        monkeypatch.setenv("MXNET_HOME", "")
+        assert wikitext2.CORPUS.cache == Path("/home/somebody/.mxnet/datasets/wikitext-2")
+        monkeypatch.setenv("MXNET_HOME", "~/mx")
+        assert wikitext2.CORPUS.cache == Path("/home/somebody/mx/datasets/wikitext-2")
+        monkeypatch.setenv("MXNET_HOME", "~no-such-user/mx")
+        with pytest.raises(UserError, match="there is no user no-such-user"):
+            _ = wikitext2.CORPUS.cache
+
+    def test_without_a_home_nothing_is_fetched_or_copied(
+        self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", "nowhere")
+        monkeypatch.delenv("MXNET_HOME")
+        corpus = of(Source(site.serve("a.zip", archive())))
+        with pytest.raises(published.Unavailable, match=r"set MXNET_HOME to a folder that can be written$") as caught:
+            published.find(corpus, None)
+        assert caught.value.failed == {"~/.mxnet": "this user has no home folder"}
+        lay(tmp_path / "mine", wikitext2.FILES)
+        assert published.find(corpus, tmp_path / "mine") == (tmp_path / "mine", CONTENTS)
+        lay(tmp_path / "other", TEXT_FILES)
+        with pytest.raises(
+            UserError, match=r"be copied to ~/.mxnet \(this user has no home folder\): set MXNET_HOME to"
+        ):
+            published.find(corpus, tmp_path / "other")
+        assert site.asked == []
+        assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
 def test_the_pinned_sha1s_are_those_of_the_real_files(real_data: Path, tmp_path: Path) -> None:

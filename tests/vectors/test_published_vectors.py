@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,3 +142,15 @@ def test_of_several_at_once_one_downloads(server: Site, notices: list[str]) -> N
         paths = list(threads.map(lambda _: fetch(SOURCE, notice=notices.append), range(4)))
     assert {path.read_bytes() for path in paths} == {CONTENT}
     assert server.asked == [f"/{PLACE}"]
+
+
+def test_without_a_home_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: SimpleNamespace(pw_dir=""))
+    monkeypatch.delenv("MXNET_HOME")
+    with pytest.raises(
+        UserError, match=r"^glove\.6B\.50d\.npz cannot be fetched, as this user has no home folder .*MXNET_HOME"
+    ):
+        find_vectors("glove:glove.6B.50d")
+    assert list(tmp_path.iterdir()) == []
