@@ -6,13 +6,17 @@ ifndef EXTRA
 EXTRA := $(shell sh requirements/choose_extra.sh)
 endif
 BIN := .venv/bin
+# Runs a module with the current folder last on Python's path: see gluon_rnn/processes.py. Nor does a PYTHONPATH come first.
+RUN := PYTHONPATH= $(BIN)/python gluon_rnn/processes.py
+# It is for another Python than .venv's.
+unexport PYTHONHOME
 # A stamp is written when an installation is complete, and remade when what it was made from changes.
 INSTALLED := .venv/installed-$(EXTRA)
 DEV := .venv/installed-dev
 
 # An interpreter that went away takes the environment with it, whatever the stamp says.
 ifneq ($(wildcard $(INSTALLED)),)
-ifneq ($(shell $(BIN)/python -c 'print("runs")' 2>/dev/null),runs)
+ifneq ($(shell unset PYTHONHOME; $(BIN)/python -c 'print("runs")' 2>/dev/null),runs)
 $(INSTALLED): again
 endif
 endif
@@ -45,8 +49,7 @@ $(INSTALLED): setup.py requirements/build.txt requirements/$(EXTRA).txt
 dev: $(DEV)
 
 $(DEV): $(INSTALLED) requirements/dev.txt
-	@echo 'Installing what developers need, as locked in requirements/dev.txt'
-	@$(BIN)/python -m pip --quiet --quiet install --require-hashes -r requirements/dev.txt
+	@sh requirements/install.sh dev
 	@touch $@
 
 sweep: $(INSTALLED)
@@ -56,25 +59,27 @@ doctor: $(INSTALLED)
 	@$(BIN)/python scripts/doctor.py $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(RUN) pytest $(ARGS)
 
 test-kernels: $(DEV)
-	@$(BIN)/python -m tests.kernels $(ARGS)
+	@$(RUN) tests.kernels $(ARGS)
 
 baseline: $(DEV)
-	@$(BIN)/python -m tests.regression.baselines
+	@$(RUN) tests.regression.baselines
 
+# mypy takes a module beside those that it checks for the one of that name, so it sees the project's own and no others.
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@rm -rf .venv/checked && mkdir .venv/checked && ln -s ../../gluon_rnn ../../scripts .venv/checked
+	cd .venv/checked && PYTHONPATH= ../bin/python ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 columns: $(INSTALLED)
-	@$(BIN)/python -m gluon_rnn.columns >results/columns.md
+	@$(RUN) gluon_rnn.columns >results/columns.md
 
 # One resolution for Python 3.10 and 3.11 and for both architectures; the other files take over the versions of cpu.txt.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --generate-hashes \

@@ -18,14 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from gluon_rnn import __version__, streams
+from gluon_rnn import __version__, processes, streams
 from gluon_rnn.config import RunConfig, load_sweep
 from gluon_rnn.devices import shares_cores
 from gluon_rnn.display import Several, choose_display, make_console, results_tables, status_lines
 from gluon_rnn.errors import UserError, reason, shortage, starting
 from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
 from gluon_rnn.executors.ray import RayExecutor
-from gluon_rnn.files import write_named
+from gluon_rnn.files import expand, write_named
 from gluon_rnn.locking import is_locked
 from gluon_rnn.printable import for_terminal, printable
 from gluon_rnn.records import FINISHED, read_records
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     except Exception as error:
-        if (why := shortage(error)) is None:
+        why = shortage(error)
+        if isinstance(error, ImportError):
+            why = f"{why or ' '.join(str(error).split())}; gluon-rnn doctor says how to mend it"
+        if why is None:
             raise
         return _failed(why)
 
@@ -352,7 +355,10 @@ def _path(text: str) -> Path:
         raise argparse.ArgumentTypeError("'' names no folder; '.' is the current one")
     if "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no path: none has a null character")
-    return Path(text)
+    try:
+        return expand(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _tolerance(text: str) -> float:
@@ -595,9 +601,9 @@ def _generate(options: argparse.Namespace) -> int:
         raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
     with starting("MXNet's process"):
         done = subprocess.run(
-            [sys.executable, "-m", "gluon_rnn.generation"],
+            processes.command("gluon_rnn.generation"),
             input=json.dumps({"run": str(options.directory), **request}),
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
             errors="replace",
             # One thread: how many there are decides the last bits of the logits, and so now and then a word.
@@ -611,7 +617,9 @@ def _generate(options: argparse.Namespace) -> int:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
-        raise UserError(f"MXNet ended with {ended} over {options.directory}; see gluon-rnn doctor") from None
+        said = "".join(f" ({line.strip()})" for line in (done.stderr or "").splitlines()[-1:])
+        raise UserError(f"MXNet ended with {ended}{said} over {options.directory}; see gluon-rnn doctor") from None
+    sys.stderr.write(done.stderr or "")
     if "error" in answer:
         raise UserError(answer["error"])
     _print_text(answer["text"])

@@ -1,6 +1,6 @@
 """``results/columns.md``: what each column of the tables is, as the code says it.
 
-``python -m gluon_rnn.columns`` prints it; ``make columns`` renews the file.
+As a program, this module prints it; ``make columns`` renews the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Text from a trained run: what its model says follows a prompt.
 
 A run's directory is enough, wherever it lies: ``config.json``, ``best.params`` and ``vocabulary.json``. The corpus may
-be gone. ``python -m gluon_rnn.generation`` answers one request, which `gluon_rnn.cli` sends it.
+be gone. As a program, this module answers one request, which `gluon_rnn.cli` sends it.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from gluon_rnn.errors import UserError
+from gluon_rnn.processes import python_path
 
 _THIS_PACKAGE = __name__.partition(".")[0]
 
@@ -60,7 +60,7 @@ def source_files(cell: str) -> dict[str, bytes]:
             for module in _imported(found[name]) - seen:
                 seen.add(module)
                 # As Python looks: a folder without an __init__.py gives way to a package of its name anywhere.
-                beside = PathFinder.find_spec(module, [*folders, *sys.path])
+                beside = PathFinder.find_spec(module, python_path())
                 if beside and set(_folders(beside)) & set(folders):
                     waiting.append(beside)
     return dict(sorted(found.items()))
@@ -85,8 +85,10 @@ def _sha1(content: bytes) -> str:
 def _specs(cell: str) -> list[ModuleSpec]:
     """Those of ``a``, ``a.b`` and ``a.b.c``, of a cell in ``a.b.c``."""
     parts = cell.partition(":")[0].split(".")
+    if parts[0] in sys.stdlib_module_names:
+        raise UserError(f"cell {cell}: Python's own module {parts[0]} comes before yours; rename yours")
     found: list[ModuleSpec] = []
-    path = [os.getcwd(), *sys.path]
+    path = python_path()
     for end in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:end]), path)
         if spec is None:

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gluon_rnn import blas
+from gluon_rnn import blas, processes
 
 #: Set to ``off``, this variable leaves a worker's environment alone but for its threads and its device.
 TUNING_VARIABLE = "GLUON_RNN_TUNING"
@@ -147,9 +147,12 @@ def process_environment(
     kind, _, gpus = device.partition(":")
     if (kind, bool(gpus)) not in (("cpu", False), ("gpu", True)) or threads < 1:
         raise ValueError(f"no environment for device {device!r} and {threads} threads")
-    environment = _with_threads(threads, environ)
+    environment = _with_threads(threads, processes.environment(environ))
     library = blas.choose(_cpu_name(), environment) if tuning_wanted(environ) else None
     environment["PYTHONHASHSEED"] = "0"  # the order of a set must not reach a result
+    # MXNet 1.9.1 makes functions out of docstrings as it is imported, and uses what NumPy warns of.
+    for name in ("PYTHONOPTIMIZE", "PYTHONWARNINGS"):
+        environment.pop(name, None)
     # Without the PCI order CUDA counts the fastest GPU first, and NVML does not. A CPU run sees no GPU and so holds no
     # memory of one.
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -1,4 +1,4 @@
-"""One run in a process of its own: ``python -m gluon_rnn.worker DIRECTORY [PARENT]``.
+"""One run in a process of its own, which `gluon_rnn.processes` starts: ``gluon_rnn.worker DIRECTORY [PARENT]``.
 
 The directory holds ``config.json``; what the run comes to is written beside it (see `gluon_rnn.records`). The process
 was started with `gluon_rnn.runtime.process_environment`, since most of what decides speed must stand before MXNet is
@@ -179,6 +179,8 @@ def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[
             # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
             text = text.splitlines()[-1].removeprefix(f"{name}: ")
         reason = f"{name}: {text}"
+        if "gluon_rnn.training" not in sys.modules:  # the installation is broken
+            reason += "; gluon-rnn doctor says how to mend it"
         return ("oom" if tells_want_of_memory(reason) else "failed"), reason
 
 

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 #: Holds the interpreter that was tried already, so that a broken environment ends in a message and not in a loop.
 _TRIED = "GLUON_RNN_LAUNCHED_BY"
+_SCRIPTS = Path(__file__).resolve().parent
+_CHECKOUT = _SCRIPTS.parent
 
 
 def launch(command: str) -> NoReturn:
@@ -18,25 +20,31 @@ def launch(command: str) -> NoReturn:
     Where this interpreter lacks `gluon_rnn` or something it needs, the checkout's ``.venv`` takes over; without one the
     exit status is 2.
     """
+    # A user's own cell is not looked for among the scripts, and a module in the current folder replaces no other.
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != str(_SCRIPTS)]
+    sys.path.sort(key=lambda entry: os.path.realpath(entry) == os.path.realpath(""))
     try:
         main = importlib.import_module("gluon_rnn.cli").main
-    except (ImportError, OSError, MemoryError) as error:
+    except Exception as error:  # a library of another version may raise anything
         _start_over(error)
     os.environ.pop(_TRIED, None)
     sys.exit(main([command, *sys.argv[1:]]))
 
 
 def _start_over(error: Exception) -> NoReturn:
-    checkout = Path(__file__).resolve().parent.parent
-    python = checkout / ".venv" / "bin" / "python"
+    python = _CHECKOUT / ".venv" / "bin" / "python"
     if python.is_file() and _TRIED not in os.environ:
         os.environ[_TRIED] = sys.executable
+        # It is for another Python: with it .venv's would look for its own library there.
+        os.environ.pop("PYTHONHOME", None)
         os.execv(python, [str(python), *sys.argv])
-    if isinstance(error, ModuleNotFoundError):
-        text = f"is not installed for this Python ({error}); run 'make install' in {checkout}, then use {python}"
-    else:
-        # Of NumPy's page of advice, the last line says what is wrong.
-        reason = (str(error).strip().splitlines() or ["out of memory"])[-1]
-        text = f"cannot be loaded ({reason}); raise this process's limits (ulimit -a), or run 'make install' again"
-    print(f"gluon_rnn {text}", file=sys.stderr)
+    # Of NumPy's page of advice, the last line says what is wrong.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    mend = f"run 'make install' in {_CHECKOUT}, then use {python}"
+    if not isinstance(error, ModuleNotFoundError):
+        mend = f"raise this process's limits (ulimit -a), or {mend}"
+    if path := os.environ.get("PYTHONPATH"):
+        mend = f"PYTHONPATH={path} comes before what is installed, so unset it; else {mend}"
+    problem = "is not installed for" if isinstance(error, ModuleNotFoundError) else "cannot be imported by"
+    print(f"gluon_rnn {problem} this Python ({reason}); {mend}", file=sys.stderr)
     sys.exit(2)

@@ -1,6 +1,8 @@
 """Check this installation and this machine: ``gluon-rnn doctor`` from a checkout."""
 
-from _launch import launch
+import runpy
+from pathlib import Path
 
 if __name__ == "__main__":
-    launch("doctor")
+    # Not imported: with PYTHONSAFEPATH or python -P this folder is not on Python's path.
+    runpy.run_path(str(Path(__file__).with_name("_launch.py")))["launch"]("doctor")

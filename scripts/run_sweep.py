@@ -1,6 +1,8 @@
 """Run a sweep: ``gluon-rnn sweep`` from a checkout."""
 
-from _launch import launch
+import runpy
+from pathlib import Path
 
 if __name__ == "__main__":
-    launch("sweep")
+    # Not imported: with PYTHONSAFEPATH or python -P this folder is not on Python's path.
+    runpy.run_path(str(Path(__file__).with_name("_launch.py")))["launch"]("sweep")

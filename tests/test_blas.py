@@ -151,7 +151,7 @@ def test_numpy_keeps_its_own_blas_beside_the_one_that_mxnet_is_given(library: Li
     if library.path is None:
         pytest.skip("MXNet's own BLAS has no file of its own here")
     environment = library.environment({**os.environ, "LD_PRELOAD": "", "GLUON_RNN_BLAS": library.name})
-    command = [sys.executable, "-c", BESIDE_NUMPYS, str(library.path)]
+    command = [sys.executable, "-I", "-c", BESIDE_NUMPYS, str(library.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     began = {"mkl": "2 mkl 20", "openblas": "2 openblas 0.3.2", "mxnet": "2 openblas 0.3.13"}
@@ -225,7 +225,7 @@ def test_a_library_may_lie_in_a_folder_with_blanks(tmp_path: Path) -> None:
     library = blas.asked_for({"GLUON_RNN_BLAS": str(path)})
     assert library
     environment = library.environment({"OPENBLAS_NUM_THREADS": "1", "LD_LIBRARY_PATH": ":".join(own.folders)})
-    command = [sys.executable, "-c", "import gluon_rnn; print(open('/proc/self/maps').read())"]
+    command = [sys.executable, "-I", "-c", "import gluon_rnn; print(open('/proc/self/maps').read())"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert str(own.path) in done.stdout
     assert done.stderr == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,10 +21,12 @@ import yaml
 
 from gluon_rnn import cli, load_epochs, load_results
 from gluon_rnn.config import Sweep, load_sweep
+from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.records import read_records, write_tables
 from gluon_rnn.runtime import default_threads, describe_machine
 from gluon_rnn.sweep import plan_sweep
 from tests.conftest import small_config, write_folder
-from tests.test_records import epoch, keep, make_done
+from tests.test_records import epoch, keep, make_done, make_job
 
 CHECKOUT = Path(__file__).parents[1]
 RUN_SWEEP = [sys.executable, str(CHECKOUT / "scripts" / "run_sweep.py")]
@@ -31,8 +34,8 @@ SETTINGS = small_config().model_dump(exclude_unset=True)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a user's shell, with this checkout in reach."""
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_WAIT_POLICY": "passive", **more}
+    """Of a user's shell."""
+    return {**os.environ, "OMP_WAIT_POLICY": "passive", **more}
 
 
 def run(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -725,3 +728,115 @@ def test_superseded_runs_are_shown_by_a_dry_run_and_moved_by_a_run(
     assert load_results(grid)["run_id"].tolist() == [new]
     assert (grid / "runs.superseded" / old / "record.json").exists()
     assert old not in (grid / "report.md").read_text()
+
+
+# Home folders
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["sweep", "--results=~/new", "--set", "dataset=synthetic", "--dry-run"], None),
+        (["check-regression", "~/grid", "~/grid", "--json=~/x.json"], "x.json"),
+        (["check-regression", "~/grid", "~/grid/runs.csv", "--junit", "~/x y.xml", "--markdown=~/é.md"], "é.md"),
+        (["promote", "~/grid", "~/baseline.csv"], "baseline.csv"),
+        (["report", "~/grid", "--output=~/page"], "page/report.html"),
+        (["status", "~/grid"], None),
+        (["sweep", "~/base.yaml", "--data-dir=~/", "--dry-run"], None),
+        (["sweep", "--set", "dataset=~/text", "eval_batch_size=1", "bptt=5", "batch_size=4", "--dry-run"], None),
+        (["sweep", "--set", "dataset=synthetic", "embedding=~/vectors.txt", "tie_weights=false", "--dry-run"], None),
+    ],
+)
+def test_every_path_may_begin_at_home(
+    tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch, words: list[str], made: str | None
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    here.mkdir()
+    write_folder(home / "text")
+    (home / "vectors.txt").write_text("the 1 2\ncat 3 4\n")
+    write_sweep(home / "base.yaml", {"set": {**SETTINGS, "dataset": "~/text"}})
+    keep(home / "grid", make_done(make_job(small_corpus), [epoch(1, 2.0, 2.5)]))
+    (home / "grid" / "sweep.json").write_text('{"points": []}')
+    write_tables(home / "grid", read_records(home / "grid")[0])
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert cli.main(words) == 0
+    assert list(here.iterdir()) == []
+    assert made is None or (home / made).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["sweep", "--results=~no-such-user/x"], "argument --results: "),
+        (["sweep", "--tensorboard", "~no-such-user/x"], "argument --tensorboard: "),
+        (["sweep", "~no-such-user/x.yaml"], "argument SWEEP.yaml: "),
+        (["report", "a", "~no-such-user/x"], "argument DIR: "),
+        (["generate", "~no-such-user/x", "--prompt", "a", "--tokens", "1"], "argument RUN: "),
+        (["sweep", "--set", "dataset=~no-such-user/x"], ""),
+        (["sweep", "--set", "dataset=synthetic", "embedding=~no-such-user/x"], ""),
+        (["sweep", "--set", "dataset=synthetic", "--mlflow", "~no-such-user/x"], ""),
+    ],
+)
+def test_the_home_of_no_user_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, *words).startswith(f"error: {option}~no-such-user/x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "vectors.txt").write_text("the 1 2\ncat 3 4\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GLUON_RNN_DATA", "~/data")
+    words = ["--set", "dataset=synthetic", "embedding=vectors.txt", "tie_weights=false", "--dry-run"]
+    assert cli.main(["sweep", *words]) == 0
+
+
+def test_a_user_without_a_home_has_a_sweep_its_report_and_no_cache(tmp_path: Path, small_folder: Path) -> None:
+    """As in a container that runs under any number; and with settings that end other programs."""
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(
+        "import pwd\ndef getpwuid(number): raise KeyError(number)\npwd.getpwuid = getpwuid\n"
+    )
+    here = tmp_path / "here"
+    here.mkdir()
+    settings = {**SETTINGS, "dataset": str(small_folder), "epochs": 1}
+    names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "MXNET_HOME", "LOGNAME", "USER")
+    shell = {name: value for name, value in environment().items() if name not in names}
+    shell |= {"PYTHONPATH": str(tmp_path / "start"), "MPLBACKEND": "nonsense", "PYTHONWARNINGS": "error"}
+    command = [*RUN_SWEEP, "--set", *(f"{name}={value}" for name, value in settings.items())]
+    done = subprocess.run(command, cwd=here, env=shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "report: results/quick/report.html"
+    assert "<svg" in (here / "results" / "quick" / "report.html").read_text()
+    assert [path.name for path in here.iterdir()] == ["results"]
+    # What would be downloaded has nowhere to go.
+    command = [*RUN_SWEEP, "--dry-run", "--set", "dataset=wikitext-2"]
+    done = subprocess.run(command, cwd=here, env=shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: WikiText-2 is not in ~/.mxnet and could not be fetched (~/.mxnet: this user has no home folder): name "
+        "the folder of wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens with --data-dir, or set MXNET_HOME to a "
+        "folder that can be written\n"
+    )
+
+
+def test_a_library_of_another_python_is_one_line_that_points_to_the_doctor(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    """Where it is imported late; what is imported at once ends the script, see test_setup."""
+    keep(tmp_path / "grid", make_done(make_job(small_corpus), [epoch(1, 2.0, 2.5)]))
+    (tmp_path / "other" / "jinja2").mkdir(parents=True)
+    (tmp_path / "other" / "jinja2" / "__init__.py").write_text("raise ImportError('of another\\nPython')\n")
+    command = [sys.executable, str(CHECKOUT / "scripts" / "report.py"), str(tmp_path / "grid")]
+    shell = environment(PYTHONPATH=str(tmp_path / "other"))
+    done = subprocess.run(command, env=shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: of another Python; gluon-rnn doctor says how to mend it\n"

@@ -20,14 +20,12 @@ PARENT = f"""
 import subprocess, sys
 ballast = bytearray(1_500_000_000)
 ballast[::4096] = b"x" * len(ballast[::4096])
-subprocess.run([sys.executable, "-c", {CHILD!r}], check=True)
+subprocess.run([sys.executable, "-I", "-c", {CHILD!r}], check=True)
 """
 
 
 def test_a_process_is_not_told_its_parents_memory() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PARENT], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", PARENT], capture_output=True, text=True, check=True)
     assert 5 < float(done.stdout) < 500
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,23 @@ def test_a_source_that_cannot_be_read_is_one_line(folder: Path) -> None:
     (folder / "package" / "memory.py").symlink_to("/proc/self/mem")
     with pytest.raises(UserError, match=r"^cell package:Cell: cannot read .*memory\.py: Input/output error; mend that"):
         source_files("package:Cell")
+
+
+@pytest.mark.parametrize("module", ["random", "time", "json", "collections"])
+def test_a_cell_that_is_called_as_a_module_of_pythons_own_is_refused(folder: Path, module: str) -> None:
+    """Python would import its own, wherever it keeps that."""
+    write(folder, **{module: "class Cell: pass\n"})
+    with pytest.raises(
+        UserError, match=rf"^cell {module}:Cell: Python's own module {module} comes before yours; rename"
+    ):
+        source_file(f"{module}:Cell")
+
+
+def test_the_current_folder_comes_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the cell and for what it imports; also where it comes first in this process, as in an interactive one."""
+    write(folder, mine="import helper\n", helper="1\n", lib__helper="22\n")
+    monkeypatch.setattr("sys.path", ["", str(folder), *sys.path, str(folder / "lib")])
+    assert source_files("mine:Cell") == {"mine.py": b"import helper\n"}
+    write(folder, lib__mine="import helper\n")
+    assert source_file("mine:Cell") == folder / "lib" / "mine.py"
+    assert source_files("mine:Cell") == {"helper.py": b"22\n", "mine.py": b"import helper\n"}

@@ -133,5 +133,5 @@ def test_without_mkl_it_is_said() -> None:
         "one = mx.nd.ones((1, 1))\n"
         "precisions.bfloat16_product(one, one, one)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
     assert "RuntimeError: bfloat16 needs Intel's MKL" in done.stderr

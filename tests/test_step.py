@@ -112,7 +112,9 @@ print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if 
 def test_steps_that_python_is_ahead_take_no_memory() -> None:
     """A hundred gradients of what the body puts out would be 109 MB."""
     synchronised, ahead = (
-        float(subprocess.run([sys.executable, "-c", STEPS, each], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run([sys.executable, "-I", "-c", STEPS, each], capture_output=True, text=True, check=True).stdout
+        )
         for each in ("5", "100")
     )
     assert ahead < synchronised + 50

@@ -459,9 +459,7 @@ for steps in (5, 40):
 
 def test_evaluation_holds_one_block_of_logits_at_a_time() -> None:
     """In a process of its own, whose peak is evaluation's."""
-    done = subprocess.run(
-        [sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", PEAKS], capture_output=True, text=True, check=True)
     one_block, eight_blocks = map(float, done.stdout.split())
     # A block is 8 MB, so that eight at once are 56 MB more.
     assert eight_blocks - one_block < 8

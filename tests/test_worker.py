@@ -6,7 +6,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import gluonnlp
 import mxnet as mx
 import pytest
 
-from gluon_rnn import training, worker
+from gluon_rnn import processes, training, worker
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.encoded import Corpus
 from gluon_rnn.devices import Slot
@@ -318,8 +317,7 @@ def test_a_worker_dies_with_the_sweep_that_died_before_it_was_ready(tmp_path: Pa
     (tmp_path / "config.json").write_text(make_job(small_corpus).model_dump_json())
     # Its parent is this process, and not the one it is told.
     done = subprocess.run(
-        [sys.executable, "-m", "gluon_rnn.worker", str(tmp_path), "1"],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        processes.command("gluon_rnn.worker", str(tmp_path), "1"),
         capture_output=True,
         text=True,
         check=False,
@@ -371,3 +369,17 @@ def test_a_cell_that_has_changed_since_it_was_planned_is_not_trained(
         record.reason == "RuntimeError: cell mine:Cell has changed since the sweep was planned; start the sweep again"
     )
     assert (record.status, len(fits)) == ("failed", 1)
+
+
+def test_a_run_that_cannot_import_what_it_needs_points_to_the_doctor(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """Another NumPy comes first."""
+    (tmp_path / "other" / "numpy").mkdir(parents=True)
+    (tmp_path / "other" / "numpy" / "__init__.py").write_text("raise ImportError('of another Python')\n")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(make_job(small_corpus).model_dump_json())
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "other")}
+    subprocess.run(processes.command("gluon_rnn.worker", str(run)), env=environ, capture_output=True, check=False)
+    record = read_record(run)
+    assert record
+    assert record.reason == "ImportError: of another Python; gluon-rnn doctor says how to mend it"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluon_rnn import processes
 from gluon_rnn.devices import Slot
 from gluon_rnn.errors import starting
 from gluon_rnn.executors import Ended
@@ -182,8 +182,12 @@ def _start(job: Job, slot: Slot, directory: Path) -> _Worker:
     with (directory / "log.txt").open("ab") as log, starting("a worker"):
         log_before = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "gluon_rnn.worker", str(directory), str(os.getpid())],
-            env=process_environment(slot.visible, job.threads, precision=job.config.precision),
+            processes.command("gluon_rnn.worker", str(directory), str(os.getpid())),
+            # The log is UTF-8, whatever the terminal's encoding is.
+            env={
+                **process_environment(slot.visible, job.threads, precision=job.config.precision),
+                "PYTHONIOENCODING": "utf-8:backslashreplace",
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -125,7 +125,7 @@ def _at_home(job: Job, machine: Machine, corpus: CorpusFiles, vectors: FoundVect
 
 @contextmanager
 def _working_in(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
-    """Work in a new folder with `files`: Python finds there a user's own cell, and no other version of this suite."""
+    """Work in a new folder with `files`, where a worker finds a user's own cell, and nothing else."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

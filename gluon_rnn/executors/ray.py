@@ -17,11 +17,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gluon_rnn import processes
 from gluon_rnn.blas import FILE_VARIABLE
 from gluon_rnn.corpora.copies import read_files
 from gluon_rnn.devices import Slot
@@ -343,14 +345,15 @@ def _connect(address: str | None) -> Any:
     try:
         if token:
             os.environ[TOKEN_VARIABLE] = token
-        ray.init(
-            address=address or "local",
-            # What decides bits and speed is as it would be here; a path to preload is a matter of each node.
-            runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": settings},
-            log_to_driver=False,
-            logging_level="CRITICAL",
-            **own,
-        )
+        with _in_the_root_folder():
+            ray.init(
+                address=address or "local",
+                # What decides bits and speed is as it would be here; a path to preload is a matter of each node.
+                runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": settings},
+                log_to_driver=False,
+                logging_level="CRITICAL",
+                **own,
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot join the Ray cluster at {address or 'this machine'}: {reason}") from None
@@ -364,6 +367,21 @@ def _connect(address: str | None) -> Any:
     return ray
 
 
+@contextmanager
+def _in_the_root_folder() -> Iterator[None]:
+    """Work in ``/`` meanwhile.
+
+    Ray 2.60 puts the folder in which ``ray.init`` is called first on the path of all its workers, whatever modules lie
+    there (``connect`` in ray/_private/worker.py; seen with a ``yaml.py`` there).
+    """
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def _check_answers(address: str) -> None:
     """Refuse an address at which no Ray cluster answers.
 
@@ -375,11 +393,14 @@ def _check_answers(address: str) -> None:
             f"{address} is a Ray Client's address, which cannot stream; run the sweep on a node of the cluster, with "
             "--ray-address auto"
         )
-    attempt = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
     reason = f"no word within {_ANSWER_SECONDS:g} s"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", attempt, address], capture_output=True, text=True, timeout=_ANSWER_SECONDS
+            processes.command("gluon_rnn.executors.ray", address),
+            env=processes.environment(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
         )
         if done.returncode == 0:
             return
@@ -446,3 +467,7 @@ def _describe_nodes(ray: Any) -> tuple[Node, ...]:
 def _describe() -> tuple[Machine, dict[str, str]]:
     """What a node says of itself; a task that asks for no GPU may be shown none."""
     return describe_machine(environ={}), library_versions()
+
+
+if __name__ == "__main__":
+    _import_ray().init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")

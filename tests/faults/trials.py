@@ -106,7 +106,7 @@ class Trial:
         self.directory = self.folder / "results" / "tiny"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FAULT")},
-            "PYTHONPATH": f"{INJECT}:{CHECKOUT}",
+            "PYTHONPATH": str(INJECT),
             "XDG_CACHE_HOME": str(self.folder / "cache"),
             "MPLCONFIGDIR": str(site.folder / "matplotlib"),
             "FAULT_FOLDER": str(self.folder),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gluon_rnn import processes
 from gluon_rnn.blas import Library, installed
 
 CHECKOUT = Path(__file__).parents[2]
@@ -223,7 +224,7 @@ def run_in_time(command: Sequence[str], environ: Mapping[str, str], *, seconds: 
 
 def probe(kernel: Kernel, threads: int, environ: Mapping[str, str]) -> Outcome:
     """Multiply in a process of its own: what answers, and whether the products are right."""
-    done = run_in_time([sys.executable, "-c", _PROBE], {**environ, "DNNL_VERBOSE": "1"}, seconds=_PROBE_SECONDS)
+    done = run_in_time([sys.executable, "-I", "-c", _PROBE], {**environ, "DNNL_VERBOSE": "1"}, seconds=_PROBE_SECONDS)
     said = dict(re.findall(r"^(blas|products|trouble) (.*)$", done.log, re.MULTILINE))
     isa = re.search(r"^dnnl_verbose,info,cpu,isa:(.*)$", done.log, re.MULTILINE)
     return Outcome(
@@ -241,7 +242,7 @@ def run_tests(outcome: Outcome, environ: Mapping[str, str], selection: Sequence[
 
     Where a test ends the process, or hangs, another process goes on with those that follow.
     """
-    command = [sys.executable, "-m", "pytest", "-p", "tests.kernels.plugin", "-p", "no:cacheprovider", *selection]
+    command = processes.command("pytest", "-p", "tests.kernels.plugin", "-p", "no:cacheprovider", *selection)
     # In a thread, since a signal does not reach Python while it waits for MXNet.
     command += [f"--timeout={_TEST_SECONDS}", "--timeout-method=thread"]
     ended: dict[str, str] = {}

@@ -140,7 +140,7 @@ def test_a_process_says_what_it_computes_with_and_a_failing_test_does_not_hide_t
 def test_how_a_process_ended_is_said(code: str, expected: str) -> None:
     """One that would hang after it has crashed, as OpenBLAS's threads do, is ended with what it started."""
     seconds = 3 if "sleep" in code else 60
-    assert run_in_time([sys.executable, "-c", code], {}, seconds=seconds).ending == expected
+    assert run_in_time([sys.executable, "-I", "-c", code], {}, seconds=seconds).ending == expected
 
 
 def test_only_what_is_not_known_is_red() -> None:

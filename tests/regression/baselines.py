@@ -1,6 +1,6 @@
 """Figures of small runs as they were: how they are measured, compared and renewed.
 
-``make baseline`` is ``python -m tests.regression.baselines``.
+``make baseline`` runs this module.
 """
 
 from __future__ import annotations
