@@ -82,6 +82,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
     packages=find_packages(include=["gluon_rnn", "gluon_rnn.*"]),
+    # Said although it is the default: an editable installation then puts this folder on Python's path. Otherwise it is
+    # found after all that is on the path, and so after this folder itself, where that is called gluon_rnn.
+    package_dir={"": "."},
     package_data={"gluon_rnn.report": ["report.html", "report.css", "report.js"]},
     install_requires=CORE,
     extras_require={
