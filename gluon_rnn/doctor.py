@@ -8,19 +8,23 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import re
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from gluon_rnn import blas, runtime
+from gluon_rnn import blas, processes, runtime
 from gluon_rnn.errors import UserError
+from gluon_rnn.files import expand
 from gluon_rnn.printable import printable
 
 #: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
@@ -42,6 +46,11 @@ SYSTEM_PACKAGES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0
 
 #: A results folder with less free space than this, in MiB, is worth a warning: a run's checkpoints take some 100 MB.
 LEAST_FREE_MB = 1024
+
+#: Of the modules that a line names.
+_NAMED = 5
+#: Where Python keeps those of its own that are compiled.
+_EXTENSIONS = {str(Path(sysconfig.get_path("platstdlib"), "lib-dynload")), sysconfig.get_config_var("DESTSHARED")}
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -109,6 +118,7 @@ def diagnose(
     driver: Driver | None = None,
     measured: Sequence[blas.Measured] | None = None,
     version_of: Callable[[str], str | None] = runtime.version_of,
+    path: Sequence[str] | None = None,
 ) -> list[Check]:
     """Check all that a run needs; it takes some 5 seconds, starts one process and downloads nothing.
 
@@ -121,19 +131,24 @@ def diagnose(
         driver: default: what NVML says.
         measured: what each BLAS does. Default: they are timed now, and the verdict is kept for all runs to come.
         version_of: gives the installed version of a distribution, None if it is missing.
+        path: the folders in which a worker looks for modules. Default: this process's, the current folder last.
     """
     machine = machine or runtime.describe_machine(environ=environ)
     if measured is None:
         measured = runtime.measure_libraries(machine.cores, environ=environ, anew=True)
     worker = worker or ask_worker(runtime.process_environment("cpu", machine.cores, environ=environ))
     driver = driver or find_driver()
+    modules = check_modules(worker, environ, processes.python_path() if path is None else path)
     distributions = [name for name in ("mxnet", "mxnet-cu112") if version_of(name)]
     return [
         check_python(sys.version_info[:2]),
+        modules,
         check_compiler(worker, shutil.which("cc") or shutil.which("gcc"), Path(sysconfig.get_path("include"))),
-        check_numpy(version_of("numpy")),
-        check_mxnet(worker, distributions),
-        check_gluonnlp(worker),
+        # What comes from elsewhere is not mended by an installation.
+        *(
+            replace(check, mend=modules.mend) if check.level == "problem" and modules.mend else check
+            for check in (check_numpy(version_of("numpy")), check_mxnet(worker, distributions), check_gluonnlp(worker))
+        ),
         *([check_cuda_libraries(worker)] if "mxnet-cu112" in distributions else []),
         *check_gpus(machine, driver, "mxnet-cu112" in distributions),
         check_blas(worker, machine, environ, measured),
@@ -163,6 +178,53 @@ def check_python(version: tuple[int, int]) -> Check:
     if version in ((3, 10), (3, 11)):
         return Check("Python", "ok", text)
     return Check("Python", "problem", f"{text}, not 3.10 or 3.11", "make clean install PYTHON=python3.11")
+
+
+def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str]) -> Check:
+    """No module that was installed beside this suite, and none of Python's own, is taken from somewhere else."""
+    elsewhere = modules_from_elsewhere(path, _environment(path))
+    home = environ.get("PYTHONHOME")
+    if not elsewhere and not home:
+        return Check("modules", "ok", f"from {_environment(path)}")
+    texts, mends = [], []
+    for folder, names in elsewhere.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        texts.append(f"{', '.join(names[:_NAMED])}{more} from {folder}")
+        mends.append(_mend_path(folder, environ))
+    if home:
+        texts.append(f"Python's own from PYTHONHOME={home}")
+        mends.append("unset PYTHONHOME")
+    # Another version may do.
+    level: Level = "warning" if worker.gluonnlp else "problem"
+    return Check("modules", level, f"{'; '.join(texts)}; not what was installed", "; ".join(dict.fromkeys(mends)))
+
+
+def _mend_path(folder: str, environ: Mapping[str, str]) -> str:
+    named = environ.get("PYTHONPATH", "").split(os.pathsep)
+    if any(entry and os.path.realpath(entry) == os.path.realpath(folder) for entry in named):
+        return "unset PYTHONPATH" if len(named) == 1 else f"take {folder} out of PYTHONPATH, or unset it"
+    if folder == site.getusersitepackages():
+        return "set PYTHONNOUSERSITE=1"
+    return f"take {folder} off Python's path"
+
+
+def _environment(path: Sequence[str]) -> str:
+    """The folder on `path` into which this suite was installed, with all that it needs."""
+    here = (folder for folder in path if any(Path(folder).glob("gluon_rnn-*.dist-info")))
+    return next(here, sysconfig.get_path("purelib"))
+
+
+def modules_from_elsewhere(path: Sequence[str], environment: str) -> dict[str, list[str]]:
+    """The modules that come before those of `environment` or Python's own, by the folder on `path` that has them."""
+    own = {module.name for module in pkgutil.iter_modules([environment])} | sys.stdlib_module_names
+    pythons = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *_EXTENSIONS}
+    before = takewhile(lambda folder: folder != environment, path)
+    found = {
+        folder: sorted(own & {module.name for module in pkgutil.iter_modules([folder])})
+        for folder in before
+        if folder not in pythons
+    }
+    return {folder: names for folder, names in found.items() if names}
 
 
 def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check:
@@ -338,8 +400,11 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
     """
     from gluon_rnn.corpora import DATA_VARIABLE, known, published, wikitext2
 
-    if data_dir is None and environ.get(DATA_VARIABLE):
-        data_dir = Path(environ[DATA_VARIABLE])
+    try:
+        if data_dir is None and environ.get(DATA_VARIABLE):
+            data_dir = expand(environ[DATA_VARIABLE])
+    except UserError as error:
+        return Check("data", "problem", str(error), f"give another with --data-dir or {DATA_VARIABLE}")
     if data_dir is not None and not os.path.isdir(data_dir):
         return Check(
             "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
@@ -385,7 +450,7 @@ def ask_worker(environment: Mapping[str, str], *, timeout_seconds: float = 120) 
         environment: a whole environment, from `gluon_rnn.runtime.process_environment`.
         timeout_seconds: after this long the process is ended and counts as failed.
     """
-    command = [sys.executable, "-c", "from gluon_rnn.doctor import examine; examine()"]
+    command = processes.command("gluon_rnn.doctor")
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout_seconds, check=False
@@ -439,3 +504,7 @@ def _gflops(mxnet: Any, *, size: int = 1024, seconds: float = 1.0) -> float:
         mxnet.nd.dot(matrix, matrix).wait_to_read()
         products += 1
     return float(2 * size**3 * products / elapsed / 1e9)
+
+
+if __name__ == "__main__":
+    examine()

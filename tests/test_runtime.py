@@ -218,9 +218,9 @@ def test_the_machines_identity_is_not_its_name(tmp_path):
     # A new UTS namespace would need rights; the host's name is asked in one place, which a start-up file replaces.
     (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.node = lambda: 'elsewhere'\n")
     code = "from gluon_rnn.runtime import describe_machine as d; m = d(); print(m.host, m.machine_id)"
-    path = os.pathsep.join([str(tmp_path), str(Path(runtime.__file__).parents[1])])
-    environ = {**os.environ, "PYTHONPATH": path}
-    said = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True).stdout
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True).stdout
     assert said.split() == ["elsewhere", runtime.describe_machine().machine_id]
 
 
@@ -264,7 +264,7 @@ def test_cores_are_shared_among_jobs(cores, jobs, threads):
 def test_versions_are_known_without_importing():
     assert runtime.library_versions() == {"gluonnlp": "0.10.0", "mxnet": "1.9.1", "numpy": "1.23.5"}
     code = "import sys, gluon_rnn.runtime as r; r.library_versions(); print({'mxnet', 'numpy'} & set(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "set()\n"
 
 
@@ -290,16 +290,16 @@ def test_a_worker_that_cannot_start_is_told_in_one_line(tmp_path):
     (tmp_path / "mxnet.py").write_text(
         "raise OSError('libquadmath.so.0: cannot open shared object file: No such file')"
     )
-    path = os.pathsep.join([str(tmp_path), str(Path(runtime.__file__).parents[1])])
-    worker = doctor.ask_worker({**os.environ, "PYTHONPATH": path})
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    worker = doctor.ask_worker(environ)
     assert worker.mxnet is None
     assert worker.error == "OSError: libquadmath.so.0: cannot open shared object file: No such file"
-    assert doctor.ask_worker({**os.environ, "PYTHONPATH": path}, timeout_seconds=0.001).error.startswith("importing")
+    assert doctor.ask_worker(environ, timeout_seconds=0.001).error.startswith("importing")
 
 
 def test_no_blas_is_named_before_mxnet_is_loaded():
     code = "from gluon_rnn.runtime import blas_in_use; print(blas_in_use())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "unknown"
 
 
@@ -429,3 +429,52 @@ def test_checks_are_laid_out_with_their_mends_below():
 def test_what_a_worker_prints_is_what_is_read():
     fields = json.loads(json.dumps(vars(HEALTHY)))
     assert Worker(**fields) == HEALTHY
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder into which this suite is installed with some others; and one with other versions of these."""
+    for name in ("site/numpy/__init__.py", "site/yaml.py", "other/numpy/__init__.py", "other/json.py", "other/mine.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "site" / "gluon_rnn-0.1.0.dist-info").mkdir()
+    return str(tmp_path / "site"), str(tmp_path / "other")
+
+
+def test_modules_that_come_from_elsewhere_are_named_with_what_to_unset(tmp_path, installed):
+    own, other = installed
+    broken = Worker(error="AttributeError: module 'numpy' has no attribute 'bool'")
+    checks = checks_of(tmp_path, worker=broken, path=[other, own], environ={"PYTHONPATH": other})
+    assert checks["modules"] == Check(
+        "modules", "problem", f"json, numpy from {other}; not what was installed", "unset PYTHONPATH"
+    )
+    # An installation would mend nothing.
+    assert (checks["MXNet"].mend, checks["GluonNLP"].mend) == ("unset PYTHONPATH", "unset PYTHONPATH")
+    several = checks_of(tmp_path, worker=broken, path=[other, own], environ={"PYTHONPATH": f"/a:{other}/"})
+    assert several["modules"].mend == f"take {other} out of PYTHONPATH, or unset it"
+    assert checks_of(tmp_path, path=[other, own])["modules"].mend == f"take {other} off Python's path"
+    # Other versions may do, too.
+    assert checks_of(tmp_path, path=[other, own])["modules"].level == "warning"
+
+
+def test_modules_from_a_users_own_folder_and_from_another_python_are_named(tmp_path, installed, monkeypatch):
+    own, other = installed
+    monkeypatch.setattr("site.getusersitepackages", lambda: other)
+    assert checks_of(tmp_path, path=[other, own])["modules"].mend == "set PYTHONNOUSERSITE=1"
+    check = checks_of(tmp_path, path=[own], environ={"PYTHONHOME": "/usr"})["modules"]
+    assert (check.text, check.mend) == ("Python's own from PYTHONHOME=/usr; not what was installed", "unset PYTHONHOME")
+
+
+def test_modules_behind_those_that_were_installed_are_no_matter(tmp_path, installed):
+    own, other = installed
+    standard = [path for path in sys.path if path and "site-packages" not in path]
+    assert checks_of(tmp_path, path=[*standard, own, other])["modules"] == Check("modules", "ok", f"from {own}")
+    assert checks_of(tmp_path)["modules"].level == "ok"
+
+
+def test_data_are_looked_for_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    assert doctor.check_data(None, {"GLUON_RNN_DATA": "~/data"}).level == "warning"
+    check = doctor.check_data(None, {"GLUON_RNN_DATA": "~no-such-user/data"})
+    assert (check.level, "there is no user no-such-user" in check.text) == ("problem", True)
