@@ -1,17 +1,34 @@
 #!/bin/sh
-# Makes or mends .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it.
+# Makes or mends .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it. Or adds
+# what developers need; `make dev` runs that.
 #
-#   sh requirements/install.sh cpu|cu112
+#   sh requirements/install.sh cpu|cu112|dev
 #
 # PYTHON names the interpreter to use. Nothing is made unless one is found that can build what has to be built.
 set -eu
 extra=$1
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
+# What these name is not in .venv, and would pass for installed. With the third, Python 3.11 does not look for its own
+# modules in the current folder first.
+unset PYTHONHOME PYTHONPATH
+export PYTHONSAFEPATH=1
 
 fail() {
     echo "make install: $1" >&2
     exit 1
 }
+
+# pip's chatter is left out, its errors are not.
+pip() {
+    .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check "$@"
+}
+
+if [ "$extra" = dev ]; then
+    echo 'Installing what developers need, as locked in requirements/dev.txt'
+    eval "$(.venv/bin/python requirements/pip_settings.py)"
+    pip install --require-hashes -r requirements/dev.txt
+    exit
+fi
 
 case $extra in
     cpu) other=mxnet-cu112 size='1.7 GB on the disk' ;;
@@ -52,10 +69,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$chosen" -m venv .venv
 fi
 
-# pip's chatter is left out, its errors are not.
-pip() {
-    .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check "$@"
-}
+eval "$(.venv/bin/python requirements/pip_settings.py)"
 
 # Both builds own the folder mxnet/: whichever goes takes the other's files with it.
 if pip show "$other" >/dev/null 2>&1; then

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -257,11 +258,13 @@ def test_the_gpu_lock_carries_every_library_that_mxnet_links_to():
 # The scripts
 
 
-def launch(folder: Path, *, python: str = sys.executable, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a copy of ``scripts/status.py`` that lies in `folder`, where only what is put there can be imported."""
+def launch(
+    folder: Path, *, python: str = sys.executable, script: str = "status", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a copy of a script that lies in `folder`, where only what is put there can be imported."""
     shutil.copytree(CHECKOUT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     return subprocess.run(
-        [python, "-S", str(folder / "scripts" / "status.py"), "one", "--two"],
+        [python, "-S", str(folder / "scripts" / f"{script}.py"), "one", "--two"],
         env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,
         text=True,
@@ -303,3 +306,115 @@ def test_a_broken_environment_is_tried_once(tmp_path):
     fake_environment(tmp_path, f'exec "{sys.executable}" -S "$@"')
     done = launch(tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def fake_package(folder: Path, main: str) -> Path:
+    """A ``gluon_rnn`` whose command line is `main`, and the folder for PYTHONPATH."""
+    package = folder / "path" / "gluon_rnn"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text(main)
+    return package.parent
+
+
+COMMANDS = {
+    "check_regression": "check-regression",
+    "promote_baseline": "promote",
+    "run_sweep": "sweep",
+    **{name: name for name in ("doctor", "generate", "report", "status")},
+}
+
+
+def test_every_script_starts_its_command_with_a_safe_path_too(tmp_path):
+    """Then the scripts' own folder is not on Python's path, nor is it ever for what is imported."""
+    scripts = {path.stem for path in (CHECKOUT / "scripts").glob("[!_]*.py")}
+    assert scripts == COMMANDS.keys()
+    path = fake_package(
+        tmp_path, "import sys\ndef main(words):\n    print(words[0], [p for p in sys.path if 'scripts' in p])\n"
+    )
+    for number, (script, command) in enumerate(COMMANDS.items()):
+        for safe in ("", "1"):
+            folder = tmp_path / f"{number}{safe}"
+            folder.mkdir()
+            done = launch(folder, script=script, PYTHONPATH=str(path), PYTHONSAFEPATH=safe)
+            assert (done.stdout, done.stderr, done.returncode) == (f"{command} []\n", "", 0)
+
+
+def test_a_script_takes_modules_in_the_current_folder_last(tmp_path, monkeypatch):
+    path = fake_package(tmp_path, "import random\ndef main(words):\n    print(random.__file__)\n")
+    (tmp_path / "random.py").write_text("raise SystemExit('shadowed')\n")
+    monkeypatch.chdir(tmp_path)
+    done = launch(tmp_path, PYTHONPATH=f":{path}:.")
+    assert done.stderr == ""
+    assert str(tmp_path) not in done.stdout
+
+
+def test_the_checkouts_own_environment_is_not_told_where_another_python_is(tmp_path):
+    fake_environment(tmp_path, 'echo "home=$PYTHONHOME path=$PYTHONPATH"')
+    home = str(Path(sys.base_prefix))
+    done = launch(tmp_path, PYTHONHOME=home, PYTHONPATH="/of/my/own")
+    assert (done.stdout, done.stderr) == ("home= path=/of/my/own\n", "")
+
+
+@pytest.mark.parametrize("error", ["ValueError: numpy.dtype size changed", "ImportError: cannot import name x"])
+def test_a_library_of_another_version_is_one_line_that_says_what_to_unset(tmp_path, error):
+    kind, _, text = error.partition(": ")
+    path = fake_package(tmp_path, f"raise {kind}({text!r})\n")
+    done = launch(tmp_path, PYTHONPATH=str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    problem = f"gluon_rnn cannot be imported by this Python ({text}); "
+    assert done.stderr.startswith(f"{problem}PYTHONPATH={path} comes before what is installed, so unset it; ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+# What pip is told by others
+
+
+def test_pip_obeys_the_user_in_how_packages_are_reached_and_in_nothing_else(tmp_path):
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://one.example/simple\ntimeout = 7\nuser = true\nquiet = 3\nrequire-hashes = yes\n"
+        "[install]\nextra-index-url =\n  https://two.example/a b\n  https://three.example\nno-binary = :all:\n"
+        "prefix = /tmp/x\nconstraint = c.txt\n[download]\nproxy = http://none.example\n"
+    )
+    given = {
+        "PIP_CONFIG_FILE": str(config),
+        "PIP_INDEX_URL": "https://four.example/simple",
+        "PIP_CERT": "/etc/it's mine.pem",
+        "PIP_PROXY": "",
+        **{
+            f"PIP_{name}": "1"
+            for name in ("USER", "REQUIRE_VIRTUALENV", "REQUIRE_HASHES", "NO_DEPS", "DRY_RUN", "QUIET")
+        },
+        **{
+            f"PIP_{name}": "x"
+            for name in ("TARGET", "PREFIX", "ROOT", "CONSTRAINT", "ONLY_BINARY", "PYTHON", "PLATFORM")
+        },
+    }
+    left = "import json, os; print(json.dumps({k: v.split() for k, v in os.environ.items() if k.startswith('PIP_')}))"
+    script = 'eval "$("$0" "$1")"; exec "$0" -I -c "$2"'
+    command = ["sh", "-c", script, sys.executable, str(CHECKOUT / "requirements" / "pip_settings.py"), left]
+    shell = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(command, env={**shell, **given}, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {
+        "PIP_CONFIG_FILE": ["/dev/null"],
+        "PIP_INDEX_URL": ["https://four.example/simple"],
+        "PIP_EXTRA_INDEX_URL": ["https://two.example/a", "b", "https://three.example"],
+        "PIP_TIMEOUT": ["7"],
+        "PIP_CERT": ["/etc/it's", "mine.pem"],
+    }
+
+
+def test_an_installation_asks_how_packages_are_reached_before_it_installs(place):
+    """And hides what is on other Pythons' paths, which would pass for installed."""
+    place.python("python3")
+    answer = 'echo "export PIP_INDEX_URL=https://mirror.example; unset PIP_USER"'
+    body = FAKE_PYTHON.format(answer=":").replace(
+        "shift 2", 'shift 2; echo "$PIP_INDEX_URL$PIP_USER$PYTHONPATH" >>told'
+    )
+    place.command("python3", body.replace('case "$1 $2" in', f'case "$1 $2" in *pip_settings.py*) {answer} ;;'))
+    said = place.make("dev", "PIP_USER=1", "PYTHONPATH=/of/another", "PYTHONHOME=/of/another")
+    assert (said.returncode, said.stderr) == (0, "")
+    told = (place.folder / "told").read_text().splitlines()
+    assert set(told[1:]) == {"https://mirror.example"}
