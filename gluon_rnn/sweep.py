@@ -27,7 +27,7 @@ from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError, is_limit, mend, reason, refusal
 from gluon_rnn.executors import Ended, Executor
 from gluon_rnn.executors.local import LocalExecutor
-from gluon_rnn.files import move_beside, read_whole, remove_leftovers, set_aside, write_atomically
+from gluon_rnn.files import expand, move_beside, read_whole, remove_leftovers, set_aside, write_atomically
 from gluon_rnn.idle import remarks
 from gluon_rnn.locking import Notice, locked_sweep
 from gluon_rnn.own_cells import is_own, source_sha1
@@ -151,7 +151,8 @@ def plan_sweep(
     """
     machine = machine or describe_machine()
     blas.asked_for()
-    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
+    results = expand(results)
+    if data_dir is not None and not os.path.isdir(expand(data_dir)):
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()
@@ -555,13 +556,18 @@ def git_state() -> tuple[str | None, bool | None]:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists() or not (root / "setup.py").exists():
         return None, None
+    # Git's own variables may name another repository: a hook's do.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # The checkout may be another user's, as in a container. Its code is running already, so that nothing is risked.
+    options = ("-C", str(root), "-c", "safe.directory=*", "--no-optional-locks")
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=60
+            ["git", *options, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=60
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!results"))
+        changed = git("status", "--porcelain", "--untracked-files=normal", "--", ".", ":!results")
+        return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None

@@ -15,6 +15,10 @@ from gluon_rnn.config import RunConfig, configure
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.runtime import blas_in_use
 
+# No repository is that of a hook which runs the tests, and the user's configuration of Git holds in none.
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 # Before MXNet is imported, which would take half of the machine's cores: how many there are decides no test.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does all that they start and interrupt.

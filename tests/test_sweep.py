@@ -989,26 +989,75 @@ def test_a_table_in_the_way_ends_the_sweep_before_it_starts(sweep: Sweep, tmp_pa
     assert executor.ran == []
 
 
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def make_checkout(folder: Path) -> str:
+    """A repository with what tells that it is this project's, and its commit."""
+    folder.mkdir(exist_ok=True)
+    git(folder, "init")
+    (folder / "setup.py").touch()
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", f"first of {folder}")
+    return git(folder, "rev-parse", "HEAD")
+
+
 def test_the_state_of_the_checkout_leaves_results_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_module, "__file__", str(tmp_path / "gluon_rnn" / "sweep.py"))
     assert git_state() == (None, None)
-
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-        command = ["git", *identity, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
-
-    git("init")
-    (tmp_path / "setup.py").touch()
-    git("add", ".")
-    git("commit", "-m", "first")
-    commit = git("rev-parse", "HEAD")
+    commit = make_checkout(tmp_path)
     assert git_state() == (commit, False)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "runs.csv").touch()
     assert git_state() == (commit, False)
     (tmp_path / "new.py").touch()
     assert git_state() == (commit, True)
+
+
+@pytest.mark.parametrize("worktree", [False, True], ids=["checkout", "worktree"])
+def test_the_state_of_the_checkout_is_its_own_whatever_gits_variables_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worktree: bool
+) -> None:
+    """In a hook they are those of another repository."""
+    other, folder = tmp_path / "other", tmp_path / "ours, ü"
+    commit = make_checkout(folder)
+    assert make_checkout(other) != commit
+    if worktree:
+        git(folder, "worktree", "add", str(tmp_path / "tree"))
+        folder = tmp_path / "tree"
+    monkeypatch.setattr(sweep_module, "__file__", str(folder / "gluon_rnn" / "sweep.py"))
+    for name, value in {
+        "GIT_DIR": other / ".git",
+        "GIT_WORK_TREE": other,
+        "GIT_INDEX_FILE": other / ".git" / "index",
+        "GIT_OBJECT_DIRECTORY": other / ".git" / "objects",
+        "GIT_NAMESPACE": "x",
+        "GIT_CEILING_DIRECTORIES": tmp_path,
+        "GIT_CONFIG_PARAMETERS": "'status.showUntrackedFiles=no'",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    assert git_state() == (commit, False)
+    (folder / "new.py").touch()
+    assert git_state() == (commit, True)
+
+
+def test_the_state_of_a_checkout_that_belongs_to_another_user_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container; Git's own tests have a variable for it, which is set where it is not taken away."""
+    commit = make_checkout(tmp_path / "ours")
+    monkeypatch.setattr(sweep_module, "__file__", str(tmp_path / "ours" / "gluon_rnn" / "sweep.py"))
+    path = tmp_path / "bin" / "git"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec "{shutil.which("git")}" "$@"\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(tmp_path / "ours", "status")
+    assert git_state() == (commit, False)
 
 
 # Real workers
