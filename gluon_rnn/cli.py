@@ -121,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument("--name", help="of the sweep's folder there (default: the sweep's own name)")
     sweep.add_argument(
-        "--data-dir", type=_path, metavar="DIR", help="where corpora are looked for first (default: $GLUON_RNN_DATA)"
+        "--data-dir",
+        type=_data_dir,
+        metavar="DIR",
+        help="where corpora are looked for first (default: $GLUON_RNN_DATA)",
     )
     sweep.add_argument(
         "--device",
@@ -217,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         help="say whether this machine will work",
         description="Say what this machine has and whether it will work.",
     )
-    doctor.add_argument("--data-dir", type=_path, metavar="DIR", help="as for sweep")
+    doctor.add_argument("--data-dir", type=_data_dir, metavar="DIR", help="as for sweep")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -359,6 +362,16 @@ def _path(text: str) -> Path:
         return expand(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _data_dir(text: str) -> Path:
+    """As `_path`; the home of no user is refused where data are looked for, as one in GLUON_RNN_DATA is."""
+    try:
+        return _path(text)
+    except argparse.ArgumentTypeError:
+        if text.startswith("~") and "\0" not in text:
+            return Path(text)
+        raise
 
 
 def _tolerance(text: str) -> float:

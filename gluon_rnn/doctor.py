@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 from gluon_rnn import blas, processes, runtime
 from gluon_rnn.errors import UserError
-from gluon_rnn.files import expand
 from gluon_rnn.printable import printable
 
 #: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
@@ -398,14 +397,11 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
 
     It is a warning if WikiText-2 is not among them.
     """
-    from gluon_rnn.corpora import DATA_VARIABLE, known, published, wikitext2
+    from gluon_rnn.corpora import DATA_VARIABLE, folder, known, published, wikitext2
 
-    try:
-        if data_dir is None and environ.get(DATA_VARIABLE):
-            data_dir = expand(environ[DATA_VARIABLE])
-    except UserError as error:
-        return Check("data", "problem", str(error), f"give another with --data-dir or {DATA_VARIABLE}")
-    if data_dir is not None and not os.path.isdir(data_dir):
+    if data_dir is None and environ.get(DATA_VARIABLE):
+        data_dir = Path(environ[DATA_VARIABLE])
+    if data_dir is not None and not os.path.isdir(data_dir := folder.expand(data_dir)):
         return Check(
             "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
         )

@@ -22,6 +22,7 @@ from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.contents import DIGESTS, Names
 from gluon_rnn.continuation import take_over_checkpoint
 from gluon_rnn.corpora import CorpusFiles, find_corpus
+from gluon_rnn.corpora.folder import expand as expand_folder
 from gluon_rnn.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.errors import UserError, is_limit, mend, reason, refusal
@@ -152,7 +153,7 @@ def plan_sweep(
     machine = machine or describe_machine()
     blas.asked_for()
     results = expand(results)
-    if data_dir is not None and not os.path.isdir(expand(data_dir)):
+    if data_dir is not None and not os.path.isdir(expand_folder(data_dir)):
         # A corpus that is not looked for there would hide the slip.
         raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
     configs = sweep.points()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -773,8 +772,9 @@ def test_every_path_may_begin_at_home(
         (["sweep", "~no-such-user/x.yaml"], "argument SWEEP.yaml: "),
         (["report", "a", "~no-such-user/x"], "argument DIR: "),
         (["generate", "~no-such-user/x", "--prompt", "a", "--tokens", "1"], "argument RUN: "),
-        (["sweep", "--set", "dataset=~no-such-user/x"], ""),
-        (["sweep", "--set", "dataset=synthetic", "embedding=~no-such-user/x"], ""),
+        (["sweep", "--data-dir", "~no-such-user/x"], "--data-dir "),
+        (["sweep", "--set", "dataset=~no-such-user/x"], "dataset '"),
+        (["sweep", "--set", "dataset=synthetic", "embedding=~no-such-user/x"], "embedding '"),
         (["sweep", "--set", "dataset=synthetic", "--mlflow", "~no-such-user/x"], ""),
     ],
 )

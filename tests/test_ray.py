@@ -510,6 +510,8 @@ def test_the_command_line_runs_on_a_cluster_and_goes_on_with_one_of_its_own(
     command = [*RUN_SWEEP, str(write_sweep(tmp_path / "one.yaml", {"set": settings})), "--executor", "ray"]
     home = tmp_path / "home"
     home.mkdir()
+    for module in ("pydantic", "yaml"):  # no node takes them for others
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('shadowed')\n")
 
     def start(**more: str) -> subprocess.Popen[str]:
         env = environment(HOME=str(home), RAY_TMPDIR=str(Path(cluster.head_node.get_temp_dir_path()).parent), **more)

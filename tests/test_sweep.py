@@ -1184,7 +1184,9 @@ def test_bfloat16_is_refused_where_it_cannot_work(
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing
     monkeypatch.setattr(sweep_module, "measure_libraries", gains_nothing)
-    with pytest.raises(UserError, match=r"precision=bfloat16 needs Intel's MKL.*; use precision=float32"):
+    with pytest.raises(
+        UserError, match=r"precision=bfloat16 is not offered: only Intel's MKL .*; use precision=float32"
+    ):
         plan(lowered, tmp_path, device="cpu")
     # What was measured elsewhere can still be read and counted as done.
     (tmp_path / "s" / "runs" / job.run_id).mkdir(parents=True)

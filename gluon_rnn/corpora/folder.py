@@ -37,15 +37,11 @@ def find(dataset: str, *, names: Sequence[str]) -> tuple[str, Path, dict[str, by
 
 
 def expand(path: Path | str) -> Path:
-    """Return ``path`` absolute, with ``~`` expanded and links followed; as it is where that cannot be done.
-
-    Raises `UserError` if there is no such home folder.
-    """
-    path = files.expand(path)
+    """Return ``path`` absolute, with ``~`` expanded and links followed; as it is where that cannot be done."""
     try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle; a NUL character
-        return path
+        return files.expand(path).resolve()
+    except (UserError, OSError, RuntimeError, ValueError):  # no such ~user; links in a circle; a NUL character
+        return Path(path)
 
 
 def _read(path: Path) -> bytes:

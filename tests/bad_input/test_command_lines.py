@@ -146,7 +146,7 @@ def test_any_words(arguments: list[str]) -> None:
         (["--results", "broken"], "broken"),
         (["--results", "nul\0name"], "null character"),
         (["--results", "x" * 300], "File name too long"),
-        (["--data-dir", "~nobody-here/x"], "there is no user nobody-here"),
+        (["--data-dir", "~nobody-here/x"], "~nobody-here/x is no folder"),
         (["--data-dir", "loop"], "loop is no folder"),
         (["--data-dir", "esc\x1b[31m\nname"], r"esc\x1b[31m\nname is no folder"),
         (["--data-dir", os.fsdecode(b"bad\xffname")], r"bad\udcffname is no folder"),
