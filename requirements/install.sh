@@ -23,8 +23,18 @@ pip() {
     .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check "$@"
 }
 
+# pip does not start without a home folder, or leaves a folder named ~. $1 is the Python that is asked for it.
+settle_home() {
+    [ -n "${HOME:-}" ] || unset HOME
+    case $("$1" -c 'import os; print(os.path.expanduser("~"))') in
+        /*) ;;
+        *) export HOME="$PWD/.venv" PIP_NO_CACHE_DIR=1 ;;
+    esac
+}
+
 if [ "$extra" = dev ]; then
     echo 'Installing what developers need, as locked in requirements/dev.txt'
+    settle_home .venv/bin/python
     eval "$(.venv/bin/python requirements/pip_settings.py)"
     pip install --require-hashes -r requirements/dev.txt
     exit
@@ -63,6 +73,7 @@ done
 compiler=$("$chosen" -c 'import os, sysconfig; print((os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0])')
 command -v "$compiler" >/dev/null || fail "no C compiler ($compiler), which GluonNLP needs; mend: apt-get install build-essential, or make install CC=/path/to/cc"
 
+settle_home "$chosen"
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "Making .venv with $("$chosen" --version) ($chosen)"
     rm -rf .venv

@@ -43,8 +43,6 @@ def main() -> None:
     variables = from_variables()
     options = from_files() | {name[4:].lower().replace("_", "-"): value for name, value in variables.items() if value}
     kept = {option: value for option, value in options.items() if option in REACHING}
-    if not os.path.isabs(os.path.expanduser("~")):
-        kept.setdefault("no-cache-dir", "1")  # pip would make a folder named ~
     for name in filter(str.isidentifier, variables):
         print(f"unset {name}")
     for option, value in {"config-file": os.devnull, **kept}.items():

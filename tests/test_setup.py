@@ -362,8 +362,8 @@ def test_a_library_of_another_version_is_one_line_that_says_what_to_unset(tmp_pa
     path = fake_package(tmp_path, f"raise {kind}({text!r})\n")
     done = launch(tmp_path, PYTHONPATH=str(path))
     assert (done.returncode, done.stdout) == (2, "")
-    problem = f"gluon_rnn cannot be imported by this Python ({text}); "
-    assert done.stderr.startswith(f"{problem}PYTHONPATH={path} comes before what is installed, so unset it; ")
+    mend = f"unset PYTHONPATH, which puts {path} before what is installed; else "
+    assert done.stderr.startswith(f"gluon_rnn cannot be loaded ({text}); {mend}")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -418,3 +418,13 @@ def test_an_installation_asks_how_packages_are_reached_before_it_installs(place)
     assert (said.returncode, said.stderr) == (0, "")
     told = (place.folder / "told").read_text().splitlines()
     assert set(told[1:]) == {"https://mirror.example"}
+
+
+@pytest.mark.parametrize(("found", "home"), [("/home/me", ""), ("'~'", "{checkout}/.venv 1")])
+def test_pip_has_a_home_where_the_user_has_none(place, found, home):
+    """It does not start without one, or leaves a folder named ~; and what it keeps would stay in ours."""
+    body = FAKE_PYTHON.format(answer=":").replace("shift 2", 'shift 2; echo "$HOME $PIP_NO_CACHE_DIR" >>homes')
+    place.command("python3", body.replace('case "$1 $2" in', f'case "$1 $2" in *expanduser*) echo {found} ;;'))
+    assert place.make("dev").returncode == 0
+    homes = (place.folder / "homes").read_text().splitlines()
+    assert {line.strip() for line in homes[1:]} == {home.format(checkout=place.folder)}
