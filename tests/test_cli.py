@@ -403,7 +403,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         out, err = process.communicate()
         assert process.returncode == 130
         assert "stopped; what had finished is in results/long" in err
-        assert err.rstrip().endswith(f"python {RUN_SWEEP[1]} long.yaml")
+        assert err.rstrip().endswith(f"python {shlex.quote(RUN_SWEEP[1])} long.yaml")
         assert "Traceback" not in out + err
         assert len(load_results(directory)) == 0
     assert re.search(
