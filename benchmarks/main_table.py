@@ -1,7 +1,7 @@
 r"""Perplexities of the whole WikiText-2 and, beside them, speeds that were measured with nothing else running.
 
     .venv/bin/python benchmarks/main_table.py results/wikitext2-cpu results/notebook-cpu results/seeds-cpu \
-        --speeds results/throughput-xeon
+        --speeds results/throughput-epyc
 
 Writes README.md and pareto.svg into the first folder. A long run may share its machine, and then its own speed says
 nothing; so each run takes the speed, memory and threads of that point of ``--speeds`` which is the same network in the
