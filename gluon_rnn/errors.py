@@ -14,6 +14,8 @@ _LIMITS = {
     errno.EAGAIN: "end other programs, or raise the limit of processes (ulimit -u)",
     errno.ENOMEM: "end other programs, or raise the limit of memory (ulimit -v)",
 }
+#: What the dynamic linker says of a shared library for which there is no memory.
+_UNMAPPED = ("failed to map segment", "cannot allocate memory")
 _MENDS = {**_LIMITS, errno.EFBIG: "raise the limit of a file's size (ulimit -f)"}
 
 
@@ -52,8 +54,8 @@ def shortage(error: Exception) -> str | None:
         return refusal(error)
     if isinstance(error, MemoryError):
         return f"out of memory; {_LIMITS[errno.ENOMEM]}"
-    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
-        # A shared library that cannot be mapped; NumPy adds a page of advice, which ends with the reason.
+    if isinstance(error, ImportError) and any(sign in str(error) for sign in _UNMAPPED):
+        # NumPy adds a page of advice, which ends with the reason.
         return f"cannot load a library: {str(error).strip().splitlines()[-1]}; {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         return f"cannot start a thread; {_LIMITS[errno.EAGAIN]}"

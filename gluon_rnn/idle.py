@@ -71,7 +71,11 @@ def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> It
             yield f"{name}={sweep.pinned[name]} changes nothing: {reason}"
     for number, override in sweep.unmatched().items():
         said = " ".join(f"{name}={value}" for name, value in override.when.items())
-        hints = (did_you_mean(value, map(str, sweep.axes.get(name, ()))) for name, value in override.when.items())
+        hints = (
+            did_you_mean(str(value), map(str, sweep.axes.get(name, ())))
+            for name, value in override.when.items()
+            if value not in sweep.axes.get(name, ())
+        )
         yield printable(f"override {number} (when {said}) fits no point{next(filter(None, hints), '')}")
 
 

@@ -214,7 +214,6 @@ class Progress:
     Attributes:
         history: the finished epochs.
         laps: timed stretches of training, warm-up and whatever is not training left out.
-        first_lap: place in `laps` of the first of the epoch last trained in.
         steps: training steps done.
         train_seconds: seconds in training, warm-up included, evaluation and log left out.
         evaluation_seconds: seconds in validation and test.
@@ -231,6 +230,7 @@ class Progress:
         predictions: of the best epoch, on the first sequences of test, or of validation where there is no test.
         confusion: of the best epoch on the same split, where the targets are labels.
         sittings: the processes that have worked on the run, the present one last.
+        first_lap: place in `laps` of the first of the epoch last trained in.
     """
 
     # Infinities survive the way to JSON and back.
@@ -238,7 +238,6 @@ class Progress:
 
     history: list[EpochResult] = field(default_factory=list)
     laps: list[Lap] = field(default_factory=list)
-    first_lap: int = 0
     steps: int = 0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
@@ -254,6 +253,7 @@ class Progress:
     predictions: tuple[Prediction, ...] = ()
     confusion: Confusion | None = None
     sittings: list[Sitting] = field(default_factory=list)
+    first_lap: int = 0
 
     def without_epochs(self) -> Progress:
         """All but what grows with the finished epochs, or was measured at the best of them: their checkpoint has it."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 _STANDARD_ERROR = 2  # the last of the three descriptors that a process is started with
+_ERRORS = "backslashreplace"  # for a name that the terminal's encoding lacks
 
 
 class _Output(io.FileIO):
@@ -51,9 +52,11 @@ def guard() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-        # Whoever has put another in its place knows what that can do.
         elif mode == "w" and stream is getattr(sys, f"__{name}__"):
             setattr(sys, name, _guarded(stream))
+        # Whoever has put another in its place knows what that can do, but not which names are to be printed.
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
 
 
 def _guarded(stream: io.TextIOWrapper) -> io.TextIOWrapper:
@@ -61,7 +64,7 @@ def _guarded(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors="backslashreplace",  # a name that the terminal's encoding lacks
+        errors=_ERRORS,
         line_buffering=stream.line_buffering or stream.write_through,
     )
 

@@ -37,6 +37,7 @@ from gluon_rnn.config import RunConfig
 from gluon_rnn.contents import DIGESTS
 from gluon_rnn.errors import UserError
 from gluon_rnn.files import expand, write_atomically
+from gluon_rnn.locking import Notice
 from gluon_rnn.metrics import EpochResult, perplexity
 from gluon_rnn.records import (
     COLUMNS,
@@ -49,7 +50,7 @@ from gluon_rnn.records import (
     read_epochs,
     read_progress,
 )
-from gluon_rnn.sweep import Display, Notice, Plan
+from gluon_rnn.sweep import Display, Plan
 
 #: In every epoch and in every interval; their last steps say what a tracker has.
 EPOCH_LOSS = "train/loss_nats_per_token"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -538,7 +539,9 @@ def test_a_sweep_on_a_full_standard_output_says_so_and_has_its_own_status(mixed:
         (["--set", "batch_size=100000"], ["batch_size=100000", "lower them"]),
         (["--set", "cell=no_such_module:Cell"], ["no_such_module", "PYTHONPATH"]),
         (["--set", "cell=lsmt"], ["did you mean 'lstm'?"]),
-        (["--rerun"], []),
+        (["--rerun-f"], []),
+        (["--rerun"], ["--rerun", "expected at least one argument"]),
+        (["--rerun", "0" * 12], ["--rerun", "no point of this sweep"]),
         (["--nonsense"], ["--nonsense"]),
     ],
 )
@@ -554,7 +557,7 @@ def test_a_slip_is_one_line_and_nothing_is_made(
     content: dict[str, object] = {"name": "x", "set": {**SETTINGS, "dataset": str(small_folder), "device": "auto"}}
     (tmp_path / "file").write_text("kept")
     write_sweep(tmp_path / "base.yaml", content)
-    if arguments == ["--rerun"]:
+    if arguments == ["--rerun-f"]:
         # An abbreviation is no slip.
         assert cli.main(["sweep", "base.yaml", "--dry-run", *arguments]) == 0
         return

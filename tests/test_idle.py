@@ -86,12 +86,13 @@ def test_a_setting_of_the_command_line_that_changes_nothing_is_named() -> None:
     ("when", "line"),
     [
         ({"cell": "rnn:Gruu"}, "override 1 (when cell=rnn:Gruu) fits no point"),
-        ({"cell": "gru", "bptt": 36}, "override 1 (when cell=gru bptt=36) fits no point; did you mean '35'?"),
+        ({"cell": "gru", "bptt": 36}, "override 1 (when cell=gru bptt=36) fits no point"),
+        ({"cell": "custom_rnn"}, "override 1 (when cell=custom_rnn) fits no point; did you mean 'custom_gru'?"),
         ({"hidden_size": 650}, "override 1 (when hidden_size=650) fits no point"),
     ],
 )
 def test_an_override_that_fits_no_point_is_named(when: dict[str, Any], line: str) -> None:
-    axes = {"cell": ("lstm", "gru"), "bptt": (20, 35)}
+    axes = {"cell": ("lstm", "gru", "custom_gru"), "bptt": (20, 35)}
     overrides = (Override(when, {"dropout": 0.5}), Override({"cell": "gru"}, {"dropout": 0.1}))
     assert said(Sweep("s", axes=axes, overrides=overrides)) == [line]
 

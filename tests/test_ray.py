@@ -199,7 +199,9 @@ def test_runs_are_those_of_this_machine_to_the_bit(
     assert_alike(jobs[0], tmp_path / "local", tmp_path / "ray")
     there = tmp_path / "ray" / fine
     names = sorted(path.name for path in there.iterdir())
-    assert names == ["best.params", "config.json", "epochs.csv", "log.txt", "record.json", "vocabulary.json"]
+    assert names == [
+        *("best.params", "checkpoint", "config.json", "epochs.csv", "log.txt", "record.json", "vocabulary.json")
+    ]
     assert (there / "log.txt").read_text().splitlines()[-1].endswith("ended: ok")
     assert (ended[crashing].status, ended[crashing].reason) == ("failed", "the worker was ended by SIGSEGV")
     assert "own_cells.py" in (tmp_path / "ray" / crashing / "log.txt").read_text()

@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from gluon_rnn import RunConfig, UserError, devices, load_epochs, load_results, train
+from gluon_rnn import RunConfig, UserError, devices, load_epochs, load_results, locking, train
 from gluon_rnn import sweep as sweep_module
 from gluon_rnn.blas import Measured
 from gluon_rnn.config import Sweep
@@ -114,6 +114,10 @@ def sweep(small_folder: Path) -> Sweep:
 def plan(sweep: Sweep, results: Path, **options: object) -> Plan:
     options = {"machine": machine(), "notice": pytest.fail, **options}
     return plan_sweep(sweep, results=results, **options)  # type: ignore[arg-type]
+
+
+def ignore(line: str) -> None:
+    """Take notice of nothing."""
 
 
 def refused(sweep: Sweep, results: Path, **options: object) -> str:
@@ -326,14 +330,17 @@ def test_a_gpu_that_the_sweep_names_has_a_worker(sweep: Sweep, tmp_path: Path) -
     named = replace(sweep, axes={"device": ("gpu:0", "gpu:1"), "cell": ("lstm", "gru")})
     gpus = machine((8, 0), (8, 0))
     # Which of the boards it is decides nothing: the points of a cell are one.
-    assert len(plan(named, tmp_path, machine=gpus).jobs) == 2
+    planned = plan(named, tmp_path, machine=gpus, notice=ignore)
+    assert len(planned.jobs) == 2
+    assert planned.remarks == ("4 points come to 2 different runs; the others would only repeat what these do",)
     assert "--jobs 1" in refused(named, tmp_path, jobs=1, machine=gpus)
 
 
 def test_devices_that_the_sweep_names_are_shared_by_no_two_runs(sweep: Sweep, tmp_path: Path) -> None:
     def devices(*named: str, **options: object) -> list[str]:
         swept = replace(sweep, axes={"device": named}, pinned={"batch_size": 6})
-        return [slot.device for slot in plan(swept, tmp_path, machine=machine(*[(8, 0)] * 3), **options).slots]
+        options = {"machine": machine(*[(8, 0)] * 3), "notice": ignore, **options}
+        return [slot.device for slot in plan(swept, tmp_path, **options).slots]
 
     assert devices("gpu:0+gpu:1", "gpu") == ["gpu:0+gpu:1", "gpu:2"]
     assert devices("cpu:0+cpu:1", "cpu", "gpu:2") == ["cpu:0+cpu:1", "gpu:2", "cpu"]
@@ -735,7 +742,7 @@ def test_a_second_sweep_in_the_folder_is_refused_and_harms_nothing(sweep: Sweep,
 def test_the_folder_is_free_only_when_the_last_worker_has_gone(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_LOCK_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(locking, "_LOCK_PATIENCE_SECONDS", 0.1)
 
     def outlive(job: Job, directory: Path) -> tuple[str | None, str]:
         # As a worker of a sweep that is killed: it has what is inheritable.
@@ -771,7 +778,7 @@ def test_what_killed_sweeps_and_workers_left_goes(sweep: Sweep, tmp_path: Path) 
         path.write_text("{}")
     run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
     assert not list(tmp_path.rglob("*.tmp"))
-    assert sorted(path.name for path in done.iterdir()) == ["epochs.csv", "record.json"]
+    assert sorted(path.name for path in done.iterdir()) == ["checkpoint", "epochs.csv", "record.json"]
     # It may go on from there.
     assert sorted(path.name for path in unfinished.iterdir()) == ["checkpoint", "progress.json"]
 

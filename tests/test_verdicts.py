@@ -115,7 +115,7 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
     comparison = compare(table(*SAME, run(None, cell="m:C", status="oom")), table(*OTHER))
     content = json.loads(as_json(comparison))
     assert list(content) == [
-        *("schema_version", "alpha", "power", "verdict", "reason", "limits", "points", "new", "overall")
+        *("schema_version", "alpha", "power", "verdict", "reason", "limits", "points", "new", "overall", "remarks")
     ]
     assert (content["schema_version"], content["verdict"], content["new"]) == (1, "regressed", ["cell=rnn_tanh"])
     assert content["limits"] == {"perplexity": 0.02, "throughput": None, "floor": 0.05, "two_sided": False}

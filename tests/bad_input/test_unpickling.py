@@ -92,7 +92,9 @@ def test_what_is_looked_for_is_found(source: str) -> None:
 
 def test_what_is_read_as_yaml_is_plain_data() -> None:
     assert issubclass(config._Loader, yaml.SafeLoader)
-    assert config._Loader.yaml_constructors is yaml.SafeLoader.yaml_constructors
+    own = config._Loader.yaml_constructors.items() - yaml.SafeLoader.yaml_constructors.items()
+    assert own == {("tag:yaml.org,2002:int", config._Loader.construct_yaml_int)}
+    assert config._Loader.yaml_constructors.keys() == yaml.SafeLoader.yaml_constructors.keys()
     assert config._Loader.yaml_multi_constructors is yaml.SafeLoader.yaml_multi_constructors
 
 

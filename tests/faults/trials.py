@@ -35,7 +35,7 @@ SETTINGS = {
 _PATIENCE_SECONDS = 15.0
 
 #: What a run's directory and a sweep's folder hold when all is done, and nothing else.
-RUN_FILES = {"best.params", "config.json", "epochs.csv", "log.txt", "record.json", "vocabulary.json"}
+RUN_FILES = {"best.params", "checkpoint", "config.json", "epochs.csv", "log.txt", "record.json", "vocabulary.json"}
 SWEEP_FILES = {".lock", "epochs.csv", "report.html", "report.md", "runs", "runs.csv", "sweep.json"}
 #: A worker has a checkpoint by then, and is not done.
 MID_WRITE = 35
