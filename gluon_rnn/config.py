@@ -622,15 +622,22 @@ class Sweep:
         pinned = {key: coerce(key, value) for key, value in pinned.items()}
         axes = {key: _axis(key, values) for key, values in axes.items()}
         said = {*pinned, *axes}
-        return replace(
+        idle = self.unmatched()
+        changed = replace(
             self,
             name=self.name if name is None else _folder_name(name),
             axes={**{key: values for key, values in self.axes.items() if key not in pinned}, **axes},
+            pinned={**self.pinned, **pinned},
+        )
+        # Whoever asks for fewer points has no use for some overrides. One that never fitted stays, to be remarked on.
+        moot = [item for item in changed.unmatched() if item not in idle]
+        return replace(
+            changed,
             overrides=tuple(
                 Override(item.when, {key: value for key, value in item.settings.items() if key not in said})
                 for item in self.overrides
+                if item not in moot
             ),
-            pinned={**self.pinned, **pinned},
         )
 
     def points(self) -> list[RunConfig]:
@@ -651,14 +658,10 @@ class Sweep:
             found[configure(settings)] = None
         return list(found)
 
-    def unmatched(self) -> dict[int, Override]:
-        """The overrides that fit no point, by their place in the file, from 1; but those of which nothing is left."""
+    def unmatched(self) -> list[Override]:
+        """The overrides that fit no point."""
         points = list(self._before_overrides())
-        return {
-            number: override
-            for number, override in enumerate(self.overrides, 1)
-            if override.settings and not any(map(override.fits, points))
-        }
+        return [override for override in self.overrides if not any(map(override.fits, points))]
 
     def _before_overrides(self) -> Iterator[dict[str, Any]]:
         """The settings of each point as overrides see them."""

@@ -69,14 +69,14 @@ def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> It
     for name in sweep.pinned:
         if reason := _shared_reason(name, everywhere):
             yield f"{name}={sweep.pinned[name]} changes nothing: {reason}"
-    for number, override in sweep.unmatched().items():
+    for override in sweep.unmatched():
         said = " ".join(f"{name}={value}" for name, value in override.when.items())
         hints = (
             did_you_mean(str(value), map(str, sweep.axes.get(name, ())))
             for name, value in override.when.items()
             if value not in sweep.axes.get(name, ())
         )
-        yield printable(f"override {number} (when {said}) fits no point{next(filter(None, hints), '')}")
+        yield printable(f"the override when {said} fits no point{next(filter(None, hints), '')}")
 
 
 def _shared_reason(name: str, everywhere: Sequence[dict[str, str]]) -> str | None:

@@ -365,7 +365,7 @@ def _run_missing(
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
     for job in plan.missing:
         if shorter := take_over_checkpoint(job, records, runs):
-            notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after its {shorter.epochs_run} epochs")
+            notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
     write_tables(plan.directory, records.values())
     display.started(plan)
     events = executor.run(plan.missing, runs, watch=display.running)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gluon_rnn.config import Override, RunConfig, Sweep, configure
+from gluon_rnn.config import Override, Sweep, configure
 from gluon_rnn.corpora import CorpusFiles
 from gluon_rnn.errors import UserError
 from gluon_rnn.idle import idle_settings, remarks
@@ -85,10 +85,10 @@ def test_a_setting_of_the_command_line_that_changes_nothing_is_named() -> None:
 @pytest.mark.parametrize(
     ("when", "line"),
     [
-        ({"cell": "rnn:Gruu"}, "override 1 (when cell=rnn:Gruu) fits no point"),
-        ({"cell": "gru", "bptt": 36}, "override 1 (when cell=gru bptt=36) fits no point"),
-        ({"cell": "custom_rnn"}, "override 1 (when cell=custom_rnn) fits no point; did you mean 'custom_gru'?"),
-        ({"hidden_size": 650}, "override 1 (when hidden_size=650) fits no point"),
+        ({"cell": "rnn:Gruu"}, "the override when cell=rnn:Gruu fits no point"),
+        ({"cell": "gru", "bptt": 36}, "the override when cell=gru bptt=36 fits no point"),
+        ({"cell": "custom_rnn"}, "the override when cell=custom_rnn fits no point; did you mean 'custom_gru'?"),
+        ({"hidden_size": 650}, "the override when hidden_size=650 fits no point"),
     ],
 )
 def test_an_override_that_fits_no_point_is_named(when: dict[str, Any], line: str) -> None:
@@ -97,7 +97,9 @@ def test_an_override_that_fits_no_point_is_named(when: dict[str, Any], line: str
     assert said(Sweep("s", axes=axes, overrides=overrides)) == [line]
 
 
-def test_an_override_that_the_command_line_has_emptied_is_not() -> None:
-    sweep = Sweep("s", overrides=(Override({"hidden_size": 650}, {"dropout": 0.5}),))
-    assert said(sweep.with_arguments({"dropout": "0.1"}, {})) == []
-    assert sweep.points() == [RunConfig()]
+def test_an_override_that_the_command_line_has_no_use_for_is_not() -> None:
+    overrides = (Override({"cell": "gru"}, {"dropout": 0.5}), Override({"cell": "grru:Gru"}, {"dropout": 0.4}))
+    sweep = Sweep("s", axes={"cell": ("lstm", "gru")}, overrides=overrides)
+    narrowed = sweep.with_arguments({"cell": "lstm"}, {})
+    assert said(narrowed) == ["the override when cell=grru:Gru fits no point"]
+    assert narrowed.points() == [configure({"cell": "lstm"})]

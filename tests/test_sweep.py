@@ -1099,7 +1099,7 @@ def test_more_epochs_go_on_from_a_finished_run_to_the_bits_of_one_that_was_alway
     assert said == []
     longer = records("longer", 1, 2, 3)
     assert len(said) == 1
-    assert said[0].endswith("after its 2 epochs")
+    assert said[0].endswith("after epoch 2")
     assert (always.status, always.times_resumed, longer.status, longer.times_resumed) == ("ok", 0, "ok", 2)
     runs = [tmp_path / folder / "s" / "runs" / always.run_id for folder in ("always", "longer")]
     histories = [[(row.train_loss, row.valid_loss, row.test_loss) for row in read_epochs(run)] for run in runs]
