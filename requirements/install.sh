@@ -91,4 +91,8 @@ echo "Installing MXNet ($extra) and what it needs, as locked in requirements/$ex
 pip install --require-hashes -r requirements/build.txt
 pip install --require-hashes --no-build-isolation --use-pep517 -r "requirements/$extra.txt"
 pip install --no-deps --no-build-isolation --use-pep517 --editable .
+# The checkout's place, as a relative path: Python reads it in the locale's encoding, which may lack a letter of the other.
+for file in .venv/lib/python3.*/site-packages/__editable__.gluon_rnn-*.pth; do
+    echo ../../../.. > "$file"
+done
 echo "Installed into .venv"

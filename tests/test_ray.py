@@ -33,6 +33,10 @@ from tests.test_executors import is_alive
 from tests.test_records import make_job
 from tests.test_sweep import machine
 
+pytestmark = pytest.mark.skipif(
+    any(map(str.isspace, sys.executable)), reason="Ray starts no workers by a Python whose path has blanks"
+)
+
 #: What differs between two runs that came out alike.
 TIMES = {
     "tokens_per_second",
@@ -497,6 +501,12 @@ def test_other_libraries_on_a_node_are_refused(executor: RayExecutor, monkeypatc
         UserError, match=r"^node .* has gluonnlp 0\.10\.0, and this machine 0\.9; install the same on b"
     ):
         ray_module._describe_nodes(executor._ray)
+
+
+def test_a_python_by_which_ray_starts_no_workers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a folder/python")
+    with pytest.raises(UserError, match="^Ray starts no workers by a Python whose path has blanks: /a folder/python; "):
+        RayExecutor(None)
 
 
 def test_one_process_joins_one_cluster(cluster: Any, executor: RayExecutor) -> None:

@@ -239,7 +239,7 @@ def test_a_failure_is_a_record_with_its_reason_and_a_log(
 @pytest.mark.parametrize(
     ("error", "left"),
     [
-        (None, ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
+        (None, ["best.params", "checkpoint", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
         (training.Diverged("why"), ["best.params", "config.json", "epochs.csv", "record.json", "vocabulary.json"]),
         (
             ValueError("why"),

@@ -333,6 +333,12 @@ def _connect(address: str | None) -> Any:
     ray = _import_ray()
     if address:
         _check_answers(address)
+    elif any(map(str.isspace, sys.executable)):
+        # It hands the path to a shell as it is (Ray 2, _private/runtime_env/context.py), and waits for the workers.
+        raise UserError(
+            f"Ray starts no workers by a Python whose path has blanks: {sys.executable}; move the checkout, or use "
+            "--executor local"
+        )
     if ray.is_initialized():
         raise UserError("Ray is at work in this process already; call ray.shutdown() first")
     package = Path(__file__).resolve().parents[1]
