@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Try what was asked for; 1 where something failed that is no known finding."""
+    """Try what was asked for; 1 where something failed."""
     arguments = _arguments()
     kernels = [kernel for kernel in KERNELS if any(fnmatchcase(kernel.name, name) for name in arguments.only)]
     if arguments.list or not kernels:

@@ -69,12 +69,6 @@ KERNELS = (
     ),
 )
 
-#: What is known to fail, by what `Outcome.blas` begins with: a library's fault, which no test of this project can mend.
-FINDINGS = {
-    "openblas 0.3.27 (Prescott)": "NumPy crashes: its own OpenBLAS then runs on kernels of the preloaded one, of "
-    "another version and with other integers (NumPy 1.23.5 and SciPy 1.13.1)",
-}
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -105,15 +99,9 @@ class Outcome:
     skipped: str = ""
 
     @property
-    def finding(self) -> str:
-        """What is known of this library and kernel; empty if nothing is, or if nothing went wrong."""
-        known = (text for name, text in FINDINGS.items() if self.blas.startswith(name))
-        return next(known, "") if self.failed or self.trouble else ""
-
-    @property
     def is_red(self) -> bool:
-        """Whether something failed that is no known finding."""
-        return bool(self.failed or self.trouble) and not self.finding
+        """Whether something failed."""
+        return bool(self.failed or self.trouble)
 
 
 def lacks(kernel: Kernel, *, flags: Sequence[str], libraries: Mapping[str, Library]) -> str:

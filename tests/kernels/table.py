@@ -59,7 +59,6 @@ def row(outcome: Outcome) -> str:
     texts = [
         *outcome.failed,
         outcome.trouble,
-        outcome.finding and f"known: {outcome.finding}",
         *(f"{count} not tried: {reason}" for reason, count in outcome.left_out),
     ]
     return _line([*seen, outcome.passed, len(outcome.failed), "; ".join(text for text in texts if text)])

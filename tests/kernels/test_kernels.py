@@ -11,7 +11,6 @@ import pytest
 from gluon_rnn.blas import Library
 from gluon_rnn.runtime import Machine
 from tests.kernels.kernels import (
-    FINDINGS,
     KERNELS,
     Kernel,
     Outcome,
@@ -143,15 +142,11 @@ def test_how_a_process_ended_is_said(code: str, expected: str) -> None:
     assert run_in_time([sys.executable, "-I", "-c", code], {}, seconds=seconds).ending == expected
 
 
-def test_only_what_is_not_known_is_red() -> None:
-    (known, *_) = FINDINGS
-    good = Outcome("openblas Prescott", 2, blas=known, passed=3)
-    crashed = replace(good, passed=0, trouble="segmentation fault in a product")
-    assert [outcome.is_red for outcome in (good, crashed)] == [False, False]
-    assert not good.finding
-    assert crashed.finding == FINDINGS[known]
-    other = replace(crashed, blas="openblas 0.3.27 (Haswell)")
-    assert [outcome.is_red for outcome in (other, replace(good, blas="mkl", failed=("test_x",)))] == [True, True]
+def test_failures_and_crashes_are_red() -> None:
+    good = Outcome("openblas Prescott", 2, passed=3)
+    assert not good.is_red
+    assert replace(good, passed=0, trouble="segmentation fault in a product").is_red
+    assert replace(good, failed=("test_x",)).is_red
     assert not Outcome("mkl", 1, skipped="no mkl is installed here").is_red
 
 
