@@ -646,9 +646,10 @@ class Sweep:
         Raises:
             UserError: a point's settings contradict each other, or the points are more than `MOST_POINTS`.
         """
-        count = math.prod(len(values) for values in self.axes.values())
-        if count > MOST_POINTS:
-            raise UserError(f"the axes make {count:,} points, and a sweep has up to {MOST_POINTS:,}; shorten them")
+        if self._count() > MOST_POINTS:
+            raise UserError(
+                f"the axes make {self._count():,} points, and a sweep has up to {MOST_POINTS:,}; shorten them"
+            )
         found: dict[RunConfig, None] = {}
         for point in self._before_overrides():
             settings = dict(point)
@@ -659,9 +660,14 @@ class Sweep:
         return list(found)
 
     def unmatched(self) -> list[Override]:
-        """The overrides that fit no point."""
+        """The overrides that fit no point; none of a sweep that has too many points to be looked at."""
+        if not self.overrides or self._count() > MOST_POINTS:
+            return []
         points = list(self._before_overrides())
         return [override for override in self.overrides if not any(map(override.fits, points))]
+
+    def _count(self) -> int:
+        return math.prod(len(values) for values in self.axes.values())
 
     def _before_overrides(self) -> Iterator[dict[str, Any]]:
         """The settings of each point as overrides see them."""
