@@ -93,6 +93,6 @@ pip install --require-hashes --no-build-isolation --use-pep517 -r "requirements/
 pip install --no-deps --no-build-isolation --use-pep517 --editable .
 # The checkout's place, as a relative path: Python reads it in the locale's encoding, which may lack a letter of the other.
 for file in .venv/lib/python3.*/site-packages/__editable__.gluon_rnn-*.pth; do
-    echo ../../../.. > "$file"
+    [ ! -f "$file" ] || echo ../../../.. > "$file"
 done
 echo "Installed into .venv"
