@@ -446,6 +446,7 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         name=options.name,
     )
     console = make_console()
+    machine = executor.machine if executor else describe_machine()
     plan = plan_sweep(
         sweep,
         results=options.results,
@@ -455,12 +456,12 @@ def _sweep_on(executor: RayExecutor | None, options: argparse.Namespace) -> int:
         rerun_failed=options.rerun_failed,
         rerun=options.rerun,
         notice=_warn,
-        machine=executor.machine if executor else None,
+        machine=machine,
     )
     if executor:
         executor.check(plan.jobs)
         plan = replace(plan, slots=executor.slots(plan.jobs))
-    elif crowded := shares_cores(plan.slots, plan.jobs, describe_machine()):
+    elif crowded := shares_cores(plan.slots, plan.jobs, machine):
         _warn(crowded)
         plan = replace(plan, remarks=(*plan.remarks, crowded))
     labels = {job.run_id: plan.label(job) for job in plan.jobs}
@@ -641,7 +642,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _print_text(text: str) -> None:
     """Print `text` as it is, in UTF-8; on a terminal, with what that would obey escaped."""
-    if sys.stdout is not None and sys.stdout.isatty():
+    if sys.stdout.isatty():
         text = for_terminal(text)
     elif isinstance(sys.stdout, io.TextIOWrapper):
         # Whatever the locale is; and bytes of an argument that are not UTF-8 are written as they were.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gluon_rnn.config import run_id
@@ -11,45 +11,52 @@ from gluon_rnn.files import replicate
 from gluon_rnn.records import BEST, CHECKPOINT, Job, RunRecord
 
 
-def take_over_checkpoint(job: Job, records: Mapping[str, RunRecord], runs: Path) -> RunRecord | None:
-    """Give `job` the last checkpoint of the longest finished run that differs from it by fewer epochs alone.
+def take_over_checkpoints(
+    jobs: Iterable[Job], records: Mapping[str, RunRecord], runs: Path
+) -> Iterator[tuple[Job, RunRecord]]:
+    """Give jobs the last checkpoint of the longest finished run that differs from them by fewer epochs alone.
 
-    Nothing else of a run depends on how many epochs follow, so that the job comes to the bits of one that was never
+    Nothing else of a run depends on how many epochs follow, so that a job comes to the bits of one that was never
     shorter (same threads and BLAS). What the shorter run took counts for the longer one, too: it is its first sitting.
+    A job that has a checkpoint of its own keeps it.
 
     Args:
-        job: about to start; no worker is at it.
+        jobs: about to start; no worker is at them.
         records: of the sweep's folder, by run_id.
         runs: the folder of the runs.
 
-    Returns:
-        The shorter run. None: there is none with a checkpoint, or the job has one of its own.
+    Yields:
+        Each job that goes on from a shorter run, and that run.
 
     Raises:
-        OSError: the checkpoint cannot be copied.
+        OSError: a checkpoint cannot be copied.
     """
-    directory = runs / job.run_id
-    shorter = None if job.config.max_steps or (directory / CHECKPOINT).exists() else _longest_before(job, records, runs)
-    if shorter is None:
-        return None
-    source = runs / shorter.run_id
-    directory.mkdir(parents=True, exist_ok=True)
-    replicate(source / BEST, directory / BEST)
-    unfinished = directory / f".{CHECKPOINT}.tmp"
+    ended = sorted({record.epochs for record in records.values() if record.status == "ok"}, reverse=True)
+    for job in jobs:
+        if job.config.max_steps or (runs / job.run_id / CHECKPOINT).exists():
+            continue
+        shorter = (
+            run_id(job.config.model_copy(update={"epochs": epochs}), content=job.content)
+            for epochs in ended
+            if epochs < job.config.epochs
+        )
+        kept = (name for name in shorter if name in records and _has_checkpoint(runs / name))
+        if name := next(kept, None):
+            _copy_checkpoint(runs / name, runs / job.run_id)
+            yield job, records[name]
+
+
+def _has_checkpoint(directory: Path) -> bool:
+    return all((directory / file).is_file() for file in (f"{CHECKPOINT}/state.json", BEST))
+
+
+def _copy_checkpoint(source: Path, to: Path) -> None:
+    """Whole, or not at all: a kill leaves a folder for `gluon_rnn.files.remove_leftovers`."""
+    to.mkdir(parents=True, exist_ok=True)
+    replicate(source / BEST, to / BEST)
+    unfinished = to / f".{CHECKPOINT}.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     for path in (source / CHECKPOINT).iterdir():
         replicate(path, unfinished / path.name)
-    unfinished.rename(directory / CHECKPOINT)
-    return shorter
-
-
-def _longest_before(job: Job, records: Mapping[str, RunRecord], runs: Path) -> RunRecord | None:
-    fewer = {
-        record.epochs for record in records.values() if record.status == "ok" and record.epochs < job.config.epochs
-    }
-    for epochs in sorted(fewer, reverse=True):
-        name = run_id(job.config.model_copy(update={"epochs": epochs}), content=job.content)
-        if name in records and all((runs / name / file).is_file() for file in (f"{CHECKPOINT}/state.json", BEST)):
-            return records[name]
-    return None
+    unfinished.rename(to / CHECKPOINT)

@@ -116,12 +116,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             with suppress(OSError):  # why the file is not there says more
                 name.unlink()
             raise
-    with suppress(OSError):  # some file systems cannot flush a folder; its file is there all the same
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _flush_folder(path.parent)
 
 
 def replicate(source: Path, path: Path) -> None:
@@ -132,7 +127,7 @@ def replicate(source: Path, path: Path) -> None:
     Raises:
         OSError: see `write_atomically`.
     """
-    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    name = _name_beside(path)
     try:
         os.link(source, name)
         os.replace(name, path)
@@ -141,6 +136,7 @@ def replicate(source: Path, path: Path) -> None:
     finally:
         # Two names of one file stay two names: `replace` does nothing then.
         name.unlink(missing_ok=True)
+    _flush_folder(path.parent)
 
 
 @contextmanager
@@ -164,10 +160,15 @@ def append(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def _name_beside(path: Path) -> Path:
+    """A new name beside `path`, which `remove_leftovers` knows."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def _open_beside(path: Path) -> tuple[int, Path]:
-    """A new file beside `path` for `remove_leftovers` to know, and its name; the kernel applies the umask."""
+    """A new file beside `path`, and its name; the kernel applies the umask."""
     while True:
-        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        name = _name_beside(path)
         with suppress(FileExistsError):
             return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name
 
@@ -179,6 +180,16 @@ def _flush_to_disk(handle: int) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """``fsync`` of a folder. Some file systems cannot do that; what was put there is there all the same."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def try_lock(handle: int) -> bool | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from gluon_rnn import blas
 from gluon_rnn.config import RunConfig, Sweep, configure, run_id, varying_fields
 from gluon_rnn.contents import DIGESTS, Names
-from gluon_rnn.continuation import take_over_checkpoint
+from gluon_rnn.continuation import take_over_checkpoints
 from gluon_rnn.corpora import CorpusFiles, find_corpus
 from gluon_rnn.corpora.folder import expand as expand_folder
 from gluon_rnn.corpora.synthetic import NAME as SYNTHETIC
@@ -363,9 +363,8 @@ def _run_missing(
     # Another sweep may have finished some of them since this one was planned.
     finished = {name for name, record in records.items() if record.status in FINISHED}
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
-    for job in plan.missing:
-        if shorter := take_over_checkpoint(job, records, runs):
-            notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
+    for job, shorter in take_over_checkpoints(plan.missing, records, runs):
+        notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
     write_tables(plan.directory, records.values())
     display.started(plan)
     events = executor.run(plan.missing, runs, watch=display.running)
