@@ -229,9 +229,9 @@ def _add_prune(commands: Any) -> None:
     prune = commands.add_parser(
         "prune",
         help="remove failed, unfinished and replaced runs",
-        description="List the runs of a sweep's folder that are none of its results, or no longer: those that failed, "
+        description="List the runs of a sweep's folder that are not, or no longer, among its results: failed runs, "
         "folders without a record, and runs of a version of a cell, of word vectors or of a corpus that has since been "
-        "replaced. Then ask, and delete them.",
+        "replaced. Then ask for confirmation and delete them.",
     )
     prune.add_argument("directory", type=_path, metavar="DIR", help="the sweep's folder, such as results/quick")
     prune.add_argument("--yes", action="store_true", help="delete them without asking")
@@ -592,7 +592,7 @@ def _prune(options: argparse.Namespace) -> int:
         return _said()
     question = f"Delete {'this run' if len(stale) == 1 else f'these {len(stale)} runs'} for good? [y/N] "
     if not options.yes and not sys.stdin.isatty():
-        raise UserError("nobody is there to be asked; add --yes to delete them")
+        raise UserError("cannot ask for confirmation without a terminal; add --yes to delete them")
     if not options.yes and input(question).strip().lower() not in ("y", "yes"):
         _say("nothing was deleted")
         return _said()

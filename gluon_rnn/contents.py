@@ -39,6 +39,10 @@ class Names:
             return ""
         return f"@{(row[DIGESTS[column]] or 'unknown')[:_SHOWN_DIGITS]}"
 
+    def label(self, row: Mapping[str, Any], columns: Iterable[str]) -> str:
+        """What tells `row` from others, as ``cell=gru bptt=35``: its `columns` as they are `shown`."""
+        return " ".join(f"{column}={self.shown(row, column)}" for column in columns)
+
     def shown(self, row: Mapping[str, Any], column: str) -> Any:
         """What stands in any `column` of `row`, and its `suffix` where it has one."""
         suffix = self.suffix(row, column) if column in DIGESTS else ""

@@ -171,7 +171,7 @@ def make_slots(
 
 
 def shares_cores(slots: Sequence[Slot], jobs: Sequence[Job], machine: Machine) -> str:
-    """A line that says so where the runs side by side have more threads than the machine has cores; else nothing.
+    """A warning if the runs side by side have more threads than the machine has cores; else nothing.
 
     Runs on a GPU are not counted: theirs wait for it most of the time.
     """
@@ -179,8 +179,8 @@ def shares_cores(slots: Sequence[Slot], jobs: Sequence[Job], machine: Machine) -
     threads = max((job.threads for job in jobs if job.config.device_kind == "cpu"), default=0)
     if places * threads <= machine.cores:
         return ""
-    runs = f"{places} runs at a time of {threads} threads each" if places > 1 else f"a run of {threads} threads"
-    return f"{runs} share {machine.cores} cores: the speeds of these runs say little"
+    runs = f"{places} runs side by side" if places > 1 else "a run"
+    return f"{runs} with {threads} threads each on {machine.cores} cores: their speeds mean little"
 
 
 def _slot(device: str, machine: Machine) -> Slot:

@@ -76,7 +76,7 @@ def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> It
             for name, value in override.when.items()
             if value not in sweep.axes.get(name, ())
         )
-        yield printable(f"the override when {said} fits no point{next(filter(None, hints), '')}")
+        yield printable(f"the override for {said} matches no point{next(filter(None, hints), '')}")
 
 
 def _shared_reason(name: str, everywhere: Sequence[dict[str, str]]) -> str | None:

@@ -88,4 +88,4 @@ def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
     )
     of_versions = [name for name in DIGESTS if names.suffix(vars(record), name)]
     shown = dict.fromkeys([*varying, *of_versions])
-    return f"{' '.join(f'{name}={names.shown(vars(record), name)}' for name in shown)}: {record.status}"
+    return f"{names.label(vars(record), shown)}: {record.status}"

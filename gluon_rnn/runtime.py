@@ -67,7 +67,7 @@ SUPPORTED_COMPUTE_CAPABILITIES = ((5, 0), (8, 9))
 # unmapped again at each step, which cost as much as the arithmetic: 0.43 s a step without these, 0.31 s with huge pages
 # alone. The others keep freed blocks in the one heap; together they brought the page faults down to jemalloc's. Without
 # caches of small freed blocks these merge with their neighbours at once, and the large arrays of a step find room where
-# those of the step before were: at most 897 MB for LSTM 650, where it was 923 to 981, in the same time.
+# those of the step before were: at most 897 MB for LSTM 650 on an EPYC, where it was 923 to 981, in the same time.
 _MALLOC_TUNABLES = {
     "glibc.malloc.hugetlb": "1",  # madvise(MADV_HUGEPAGE); known since glibc 2.35
     "glibc.malloc.mmap_max": "0",

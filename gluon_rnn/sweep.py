@@ -296,8 +296,7 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
     def described(record: RunRecord | None) -> str:
         if record is None:
             return "without a record"
-        label = " ".join(f"{name}={names.shown(vars(record), name)}" for name in plan.varying)
-        return printable(f"{label}: {record.status}")
+        return printable(f"{names.label(vars(record), plan.varying)}: {record.status}")
 
     directories = [path.name for path in (plan.directory / "runs").glob("*") if path.is_dir()]
     return {name: described(known.get(name)) for name in sorted({*directories} - {job.run_id for job in plan.jobs})}

@@ -85,10 +85,10 @@ def test_a_setting_of_the_command_line_that_changes_nothing_is_named() -> None:
 @pytest.mark.parametrize(
     ("when", "line"),
     [
-        ({"cell": "rnn:Gruu"}, "the override when cell=rnn:Gruu fits no point"),
-        ({"cell": "gru", "bptt": 36}, "the override when cell=gru bptt=36 fits no point"),
-        ({"cell": "custom_rnn"}, "the override when cell=custom_rnn fits no point; did you mean 'custom_gru'?"),
-        ({"hidden_size": 650}, "the override when hidden_size=650 fits no point"),
+        ({"cell": "rnn:Gruu"}, "the override for cell=rnn:Gruu matches no point"),
+        ({"cell": "gru", "bptt": 36}, "the override for cell=gru bptt=36 matches no point"),
+        ({"cell": "custom_rnn"}, "the override for cell=custom_rnn matches no point; did you mean 'custom_gru'?"),
+        ({"hidden_size": 650}, "the override for hidden_size=650 matches no point"),
     ],
 )
 def test_an_override_that_fits_no_point_is_named(when: dict[str, Any], line: str) -> None:
@@ -101,5 +101,5 @@ def test_an_override_that_the_command_line_has_no_use_for_is_not() -> None:
     overrides = (Override({"cell": "gru"}, {"dropout": 0.5}), Override({"cell": "grru:Gru"}, {"dropout": 0.4}))
     sweep = Sweep("s", axes={"cell": ("lstm", "gru")}, overrides=overrides)
     narrowed = sweep.with_arguments({"cell": "lstm"}, {})
-    assert said(narrowed) == ["the override when cell=grru:Gru fits no point"]
+    assert said(narrowed) == ["the override for cell=grru:Gru matches no point"]
     assert narrowed.points() == [configure({"cell": "lstm"})]

@@ -74,7 +74,7 @@ def test_nothing_is_removed_before_somebody_said_yes(
     before = tree(grid)
     assert main(["prune", str(grid)]) == 2  # no terminal
     said = capsys.readouterr()
-    assert said.err == "error: nobody is there to be asked; add --yes to delete them\n"
+    assert said.err == "error: cannot ask for confirmation without a terminal; add --yes to delete them\n"
     assert len(said.out.splitlines()) == 4
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: "n")

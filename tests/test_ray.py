@@ -34,7 +34,7 @@ from tests.test_records import make_job
 from tests.test_sweep import machine
 
 pytestmark = pytest.mark.skipif(
-    any(map(str.isspace, sys.executable)), reason="Ray starts no workers by a Python whose path has blanks"
+    any(map(str.isspace, sys.executable)), reason="Ray cannot start workers with a Python whose path contains blanks"
 )
 
 #: What differs between two runs that came out alike.
@@ -505,7 +505,7 @@ def test_other_libraries_on_a_node_are_refused(executor: RayExecutor, monkeypatc
 
 def test_a_python_by_which_ray_starts_no_workers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/a folder/python")
-    with pytest.raises(UserError, match=r"^Ray starts no workers by a Python whose path has blanks"):
+    with pytest.raises(UserError, match=r"^Ray cannot start workers with a Python whose path contains blanks"):
         RayExecutor(None)
 
 

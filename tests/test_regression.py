@@ -111,7 +111,7 @@ def test_a_baseline_younger_than_its_candidate_is_remarked(
         for times in (before, after)
     ]
     comparison = compare(*tables)
-    line = "every run of the baseline is younger than those of the candidate: are they the wrong way round?"
+    line = "every run of the baseline is newer than those of the candidate: are the two swapped?"
     assert comparison.remarks == ((line,) if reversed_ else ())
     assert (line in as_text(comparison).splitlines()) == (line in as_markdown(comparison)) == reversed_
     assert json.loads(as_json(comparison))["remarks"] == list(comparison.remarks)

@@ -336,8 +336,8 @@ def _connect(address: str | None) -> Any:
     elif any(map(str.isspace, sys.executable)):
         # It hands the path to a shell as it is (Ray 2, _private/runtime_env/context.py), and waits for the workers.
         raise UserError(
-            f"Ray starts no workers by a Python whose path has blanks: {sys.executable}; move the checkout, or use "
-            "--executor local"
+            f"Ray cannot start workers with a Python whose path contains blanks: {sys.executable}; move the checkout, "
+            "or use --executor local"
         )
     if ray.is_initialized():
         raise UserError("Ray is at work in this process already; call ray.shutdown() first")

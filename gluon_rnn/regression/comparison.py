@@ -122,7 +122,7 @@ def _doubts(matches: Sequence[Match]) -> tuple[str, ...]:
         for side in ("before", "after")
     ]
     if all(times) and min(times[0]) > max(times[1]):
-        return ("every run of the baseline is younger than those of the candidate: are they the wrong way round?",)
+        return ("every run of the baseline is newer than those of the candidate: are the two swapped?",)
     return ()
 
 
