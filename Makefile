@@ -6,8 +6,9 @@ ifndef EXTRA
 EXTRA := $(shell sh requirements/choose_extra.sh)
 endif
 BIN := .venv/bin
-# Runs a module with the current folder last on Python's path: see gluon_rnn/processes.py. Nor does a PYTHONPATH come first.
-RUN := PYTHONPATH= $(BIN)/python gluon_rnn/processes.py
+# Runs a module with the current folder last on Python's path (gluon_rnn/common/processes.py); nor does a PYTHONPATH come
+# first.
+RUN := PYTHONPATH= $(BIN)/python gluon_rnn/common/processes.py
 # It is for another Python than .venv's.
 unexport PYTHONHOME
 # A stamp is written when an installation is complete, and remade when what it was made from changes.
@@ -79,7 +80,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 columns: $(INSTALLED)
-	@$(RUN) gluon_rnn.columns >results/columns.md
+	@$(RUN) gluon_rnn.reporting.columns_page >results/columns.md
 
 # One resolution for Python 3.10 and 3.11 and for both architectures; the other files take over the versions of cpu.txt.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --generate-hashes \

@@ -18,7 +18,7 @@ CORE = [
     "filelock>=3.30",
     "platformdirs>=4",
     "nvidia-ml-py>=12",
-    # Tokens and stop words of tweets. Others would make other runs: gluon_rnn/corpora/airline_tweets.py would refuse.
+    # Tokens and stop words of tweets. Others would make other runs, which data/corpora/airline_tweets.py refuses.
     "nltk>=3.9",
     "stop-words==2018.7.23",  # the next release, of 2025, has eight times the words and needs Python 3.11
     # Reports and gates; imported where they are made, never by a worker.
@@ -30,7 +30,7 @@ CORE = [
 
 CPU = [
     "mxnet==1.9.1",
-    # Preloaded in place of the OpenBLAS of 2020 inside MXNet; see gluon_rnn/runtime.py.
+    # Preloaded in place of the OpenBLAS of 2020 inside MXNet; see gluon_rnn/machine/environment.py.
     'mkl>=2024; platform_machine == "x86_64"',
 ]
 
@@ -85,7 +85,7 @@ setup(
     # Said although it is the default: an editable installation then puts this folder on Python's path. Otherwise it is
     # found after all that is on the path, and so after this folder itself, where that is called gluon_rnn.
     package_dir={"": "."},
-    package_data={"gluon_rnn.report": ["report.html", "report.css", "report.js"]},
+    package_data={"gluon_rnn.reporting.report": ["report.html", "report.css", "report.js"]},
     install_requires=CORE,
     extras_require={
         "cpu": CPU,

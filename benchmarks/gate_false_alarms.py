@@ -18,8 +18,8 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from gluon_rnn.regression.changes import SLOWER
-from gluon_rnn.regression.significance import ALPHA, POWER, sittings_p_value
+from gluon_rnn.reporting.regression.changes import SLOWER
+from gluon_rnn.reporting.regression.significance import ALPHA, POWER, sittings_p_value
 
 SHARED = (0.0, 0.02, 0.05, 0.08)
 RESIDUAL = (0.01, 0.03, 0.05)

@@ -26,18 +26,19 @@ import gluon_rnn  # noqa: F401 - before MXNet: it loads what MXNet multiplies wi
 import mxnet as mx
 import numpy as np
 
-from gluon_rnn.corpora import find_corpus
-from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.errors import UserError
-from gluon_rnn.measures import written
-from gluon_rnn.models import build_model
-from gluon_rnn.objectives import lay_out
-from gluon_rnn.records import RunRecord
-from gluon_rnn.report.content import Column, Table
-from gluon_rnn.report.reading import read_folders
-from gluon_rnn.report.rendering import markdown_table
-from gluon_rnn.runtime import describe_machine, process_environment
-from gluon_rnn.step import log_probabilities
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.data.corpora import find_corpus
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.machine.environment import process_environment
+from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.reporting.report.content import Column, Table
+from gluon_rnn.reporting.report.reading import read_folders
+from gluon_rnn.reporting.report.rendering import markdown_table
+from gluon_rnn.runs.metrics import written
+from gluon_rnn.runs.records import RunRecord
+from gluon_rnn.training.objectives import lay_out
+from gluon_rnn.training.step import log_probabilities
 from run_logs import interval_perplexities, read_log
 
 _FAR = 0.99

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
-from gluon_rnn.metrics import Progress, perplexity
-from gluon_rnn.records import RunRecord
-from gluon_rnn.report.chances import front_of
-from gluon_rnn.report.content import Column, Table
-from gluon_rnn.report.document import range_of, trade_off
-from gluon_rnn.report.plots import to_picture
-from gluon_rnn.report.points import Point, places_of, points_of, ranked
-from gluon_rnn.report.reading import Row, read_folders
-from gluon_rnn.report.rendering import markdown_table
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import write_atomically
+from gluon_rnn.reporting.report.chances import front_of
+from gluon_rnn.reporting.report.content import Column, Table
+from gluon_rnn.reporting.report.document import range_of, trade_off
+from gluon_rnn.reporting.report.plots import to_picture
+from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
+from gluon_rnn.reporting.report.reading import Row, read_folders
+from gluon_rnn.reporting.report.rendering import markdown_table
+from gluon_rnn.runs.progress import Progress, perplexity
+from gluon_rnn.runs.records import RunRecord
 
 #: What makes a network and its batches, and so its speed.
 _NETWORK = (
@@ -154,7 +154,7 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
         f"({first.device_name}, {first.threads} threads); ranges are from the lowest to the highest. A point is on the "
         "front where no other is probably better in both perplexity and speed, and undecided where the repeats do not "
-        "say: see gluon_rnn/report/chances.py. "
+        "say: see gluon_rnn/reporting/report/chances.py. "
         "The runs of this table were made beside other work, on one thread or two, so the speeds in "
         "[report.md](report.md) compare with nothing. Made by",
         "",

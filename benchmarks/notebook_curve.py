@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from gluon_rnn.errors import UserError
-from gluon_rnn.files import write_atomically
-from gluon_rnn.metrics import perplexity
-from gluon_rnn.records import RunRecord, read_records
-from gluon_rnn.report.content import Column, Curves, Table
-from gluon_rnn.report.plots import to_picture
-from gluon_rnn.report.rendering import markdown_table
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import write_atomically
+from gluon_rnn.reporting.report.content import Column, Curves, Table
+from gluon_rnn.reporting.report.plots import to_picture
+from gluon_rnn.reporting.report.rendering import markdown_table
+from gluon_rnn.runs.progress import perplexity
+from gluon_rnn.runs.records import RunRecord, read_records
 from run_logs import interval_perplexities, read_log
 
 #: Perplexity of the 200 batches up to this one. The notebook's cell had been run before: this is a second epoch.

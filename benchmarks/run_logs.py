@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gluon_rnn.errors import UserError
-from gluon_rnn.files import read_whole
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import read_whole
 
-#: The line that `gluon_rnn.worker` writes at each log interval.
+#: The line that `gluon_rnn.training.worker` writes at each log interval.
 _INTERVAL = re.compile(r"\[epoch (\d+) batch (\d+)/(\d+)\] loss \S+, perplexity (\d[\d,]*\.\d+(?:e\+\d+)?|inf)")
 
 

@@ -28,9 +28,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gluon_rnn.blas import BLAS_VARIABLE, installed, mkl_library
-from gluon_rnn.memory import peak_rss_mb
-from gluon_rnn.runtime import Machine, default_threads, describe_machine, process_environment
+from gluon_rnn.machine.blas import BLAS_VARIABLE, installed, mkl_library
+from gluon_rnn.machine.environment import process_environment
+from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
+from gluon_rnn.machine.memory import peak_rss_mb
 
 VOCABULARY = 33_278  # WikiText-2's
 DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
@@ -95,11 +96,11 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     """What a run of this suite does."""
     import mxnet as mx
 
-    from gluon_rnn.batches import Batch, Share
-    from gluon_rnn.config import configure
-    from gluon_rnn.models import build_model
-    from gluon_rnn.precisions import PRECISIONS
-    from gluon_rnn.training import train_epoch
+    from gluon_rnn.config.run import configure
+    from gluon_rnn.data.batches import Batch, Share
+    from gluon_rnn.networks.models import build_model
+    from gluon_rnn.training.loop import train_epoch
+    from gluon_rnn.training.precisions import PRECISIONS
 
     config = configure({"cell": cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
     context = mx.cpu()

@@ -21,10 +21,12 @@ from pathlib import Path
 
 import yaml
 
-from gluon_rnn.config import Sweep, load_sweep
-from gluon_rnn.metrics import EpochResult, Lap, Progress
-from gluon_rnn.records import Job, RunRecord, make_record, write_record, write_tables
-from gluon_rnn.sweep import plan_sweep
+from gluon_rnn.config.sweep_file import Sweep, load_sweep
+from gluon_rnn.runs.job import Job
+from gluon_rnn.runs.progress import EpochResult, Lap, Progress
+from gluon_rnn.runs.records import RunRecord, make_record, write_record
+from gluon_rnn.runs.tables import write_tables
+from gluon_rnn.sweeps.planning import plan_sweep
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "run_sweep.py"
 

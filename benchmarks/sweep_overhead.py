@@ -15,9 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from gluon_rnn.config import Sweep
-from gluon_rnn.runtime import describe_machine
-from gluon_rnn.sweep import plan_sweep, run_sweep
+from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.sweeps.planning import plan_sweep
+from gluon_rnn.sweeps.running import run_sweep
 
 AXES = {"cell": ["lstm", "gru", "rnn_tanh"], "bptt": [20, 35], "hidden_size": [100, 200]}
 

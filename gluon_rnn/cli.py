@@ -18,21 +18,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from gluon_rnn import __version__, processes, streams
-from gluon_rnn.config import RunConfig, load_sweep
-from gluon_rnn.devices import shares_cores
-from gluon_rnn.display import Several, choose_display, make_console, results_tables, status_lines
-from gluon_rnn.errors import UserError, reason, shortage, starting
-from gluon_rnn.executors.local import STALL_SECONDS, LocalExecutor
-from gluon_rnn.executors.ray import RayExecutor
-from gluon_rnn.files import expand, write_named
-from gluon_rnn.locking import is_locked
-from gluon_rnn.printable import for_terminal, printable
-from gluon_rnn.records import FINISHED, read_records
-from gluon_rnn.regression.changes import Limits
-from gluon_rnn.report import write_report
-from gluon_rnn.runtime import describe_machine, process_environment
-from gluon_rnn.sweep import SUPERSEDED, Display, Plan, plan_sweep, read_points, run_sweep, superseded
+from gluon_rnn import __version__
+from gluon_rnn.common import processes, streams
+from gluon_rnn.common.errors import UserError, reason, shortage, starting
+from gluon_rnn.common.files import expand, write_named
+from gluon_rnn.common.printable import for_terminal, printable
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.config.sweep_file import load_sweep
+from gluon_rnn.machine.environment import process_environment
+from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.reporting.regression.changes import Limits
+from gluon_rnn.reporting.report import write_report
+from gluon_rnn.reporting.terminal import Several, choose_display, make_console, results_tables, status_lines
+from gluon_rnn.runs.job import FINISHED
+from gluon_rnn.runs.records import read_records
+from gluon_rnn.runs.tables import read_points
+from gluon_rnn.sweeps.devices import shares_cores
+from gluon_rnn.sweeps.executors.local import STALL_SECONDS, LocalExecutor
+from gluon_rnn.sweeps.executors.ray import RayExecutor
+from gluon_rnn.sweeps.locking import is_locked
+from gluon_rnn.sweeps.planning import Plan, plan_sweep
+from gluon_rnn.sweeps.pruning import SUPERSEDED, superseded
+from gluon_rnn.sweeps.running import Display, run_sweep
 
 QUICK = "quick"
 
@@ -521,7 +528,7 @@ def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
     """What sends runs elsewhere; its libraries are imported here alone."""
     if options.tensorboard is None and options.mlflow is None:
         return []
-    from gluon_rnn.tracking import MlflowTracker, TensorBoardTracker, Tracking
+    from gluon_rnn.reporting.tracking import MlflowTracker, TensorBoardTracker, Tracking
 
     trackings: list[Display] = []
     # In this order, since the second makes a folder and the first may be refused.
@@ -581,7 +588,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from gluon_rnn.pruning import list_stale, remove_runs
+    from gluon_rnn.sweeps.pruning import list_stale, remove_runs
 
     directory: Path = options.directory
     stale = list_stale(directory)
@@ -615,7 +622,7 @@ def _generate(options: argparse.Namespace) -> int:
         raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
     with starting("MXNet's process"):
         done = subprocess.run(
-            processes.command("gluon_rnn.generation"),
+            processes.command("gluon_rnn.trained.generation"),
             input=json.dumps({"run": str(options.directory), **request}),
             capture_output=True,
             text=True,
@@ -659,8 +666,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _check_regression(options: argparse.Namespace) -> int:
-    from gluon_rnn.regression import verdicts
-    from gluon_rnn.regression.comparison import Comparison, compare, not_compared
+    from gluon_rnn.reporting.regression import verdicts
+    from gluon_rnn.reporting.regression.comparison import Comparison, compare, not_compared
 
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
     forms = (
@@ -690,8 +697,8 @@ def _check_regression(options: argparse.Namespace) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from gluon_rnn.regression.baselines import promote
-    from gluon_rnn.regression.verdicts import as_text
+    from gluon_rnn.reporting.regression.baselines import promote
+    from gluon_rnn.reporting.regression.verdicts import as_text
 
     frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
     if comparison:

@@ -22,9 +22,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from gluon_rnn import blas, processes, runtime
-from gluon_rnn.errors import UserError
-from gluon_rnn.printable import printable
+from gluon_rnn.common import processes
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import printable
+from gluon_rnn.machine import blas, hardware
+from gluon_rnn.machine import environment as runtime
 
 #: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
 CUDA_LIBRARIES = {
@@ -79,7 +81,7 @@ class Worker:
         mxnet: version, or None if it could not be imported.
         gluonnlp: version, or None if it could not be imported.
         features: build features of MXNet that are on, such as ``CUDA`` and ``MKLDNN`` (oneDNN's older name).
-        blas: as `gluon_rnn.runtime.blas_in_use` names it.
+        blas: as `gluon_rnn.machine.blas.blas_in_use` names it.
         gflops: 10^9 floating-point operations a second in float32 matrix products of 1024 by 1024.
         missing_libraries: those of `CUDA_LIBRARIES` that the dynamic linker did not find; empty without the CUDA build.
         error: why an import failed, in one line.
@@ -112,11 +114,11 @@ def diagnose(
     *,
     results_dir: Path = Path("results"),
     environ: Mapping[str, str] = os.environ,
-    machine: runtime.Machine | None = None,
+    machine: hardware.Machine | None = None,
     worker: Worker | None = None,
     driver: Driver | None = None,
     measured: Sequence[blas.Measured] | None = None,
-    version_of: Callable[[str], str | None] = runtime.version_of,
+    version_of: Callable[[str], str | None] = hardware.version_of,
     path: Sequence[str] | None = None,
 ) -> list[Check]:
     """Check all that a run needs; it takes some 5 seconds, starts one process and downloads nothing.
@@ -132,7 +134,7 @@ def diagnose(
         version_of: gives the installed version of a distribution, None if it is missing.
         path: the folders in which a worker looks for modules. Default: this process's, the current folder last.
     """
-    machine = machine or runtime.describe_machine(environ=environ)
+    machine = machine or hardware.describe_machine(environ=environ)
     if measured is None:
         measured = runtime.measure_libraries(machine.cores, environ=environ, anew=True)
     worker = worker or ask_worker(runtime.process_environment("cpu", machine.cores, environ=environ))
@@ -295,7 +297,7 @@ def check_cuda_libraries(worker: Worker) -> Check:
     )
 
 
-def check_gpus(machine: runtime.Machine, driver: Driver | None, cuda_build: bool) -> list[Check]:
+def check_gpus(machine: hardware.Machine, driver: Driver | None, cuda_build: bool) -> list[Check]:
     """Every visible GPU, the driver, and whether the installed MXNet can use them; a machine without a GPU is fine."""
     if not machine.gpus:
         why = "no driver" if driver is None else f"driver {driver.version} shows none"
@@ -316,7 +318,7 @@ def check_gpus(machine: runtime.Machine, driver: Driver | None, cuda_build: bool
     for gpu in machine.gpus:
         capability = ".".join(map(str, gpu.compute_capability))
         name, text = f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {capability}"
-        if not runtime.supports_gpu(gpu):
+        if not hardware.supports_gpu(gpu):
             mend = "use the CPU (make install EXTRA=cpu), or a GPU from Maxwell to Ada"
             checks.append(Check(name, "warning", f"{text}; MXNet 1.9.1 has code for 5.0 to 8.9 only", mend))
         elif not cuda_build:
@@ -329,7 +331,7 @@ def check_gpus(machine: runtime.Machine, driver: Driver | None, cuda_build: bool
 
 
 def check_blas(
-    worker: Worker, machine: runtime.Machine, environ: Mapping[str, str], measured: Sequence[blas.Measured]
+    worker: Worker, machine: hardware.Machine, environ: Mapping[str, str], measured: Sequence[blas.Measured]
 ) -> Check:
     """Which library multiplies matrices, and what each was measured to do."""
     if worker.mxnet is None:
@@ -357,12 +359,12 @@ def check_bfloat16(measured: Sequence[blas.Measured]) -> Check:
     return Check("bfloat16", "ok", f"not offered: {lack}" if lack else "offered on the CPU")
 
 
-def check_threads(machine: runtime.Machine) -> Check:
+def check_threads(machine: hardware.Machine) -> Check:
     """How many threads a run alone on the machine gets."""
     return Check(
         "threads",
         "ok",
-        f"{runtime.default_threads(machine.cores, 1)} a run ({machine.cpu_name}, {machine.memory_mb} MiB)",
+        f"{hardware.default_threads(machine.cores, 1)} a run ({machine.cpu_name}, {machine.memory_mb} MiB)",
     )
 
 
@@ -371,11 +373,11 @@ def check_huge_pages(environ: Mapping[str, str]) -> Check:
     if not runtime.tuning_wanted(environ):
         return Check("huge pages", "ok", f"left alone ({runtime.TUNING_VARIABLE}=off)")
     if runtime.huge_pages_available():
-        return Check("huge pages", "ok", f"on ({runtime.libc_version()})")
+        return Check("huge pages", "ok", f"on ({hardware.libc_version()})")
     return Check(
         "huge pages",
         "ok",
-        f"not to be had: they need glibc 2.35 (here {runtime.libc_version()}) and a kernel that allows them",
+        f"not to be had: they need glibc 2.35 (here {hardware.libc_version()}) and a kernel that allows them",
     )
 
 
@@ -397,7 +399,7 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
 
     It is a warning if WikiText-2 is not among them.
     """
-    from gluon_rnn.corpora import DATA_VARIABLE, folder, known, published, wikitext2
+    from gluon_rnn.data.corpora import DATA_VARIABLE, folder, known, published, wikitext2
 
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
@@ -443,7 +445,7 @@ def ask_worker(environment: Mapping[str, str], *, timeout_seconds: float = 120) 
     """Start a process in `environment`, import what a run imports, and multiply matrices for a second.
 
     Args:
-        environment: a whole environment, from `gluon_rnn.runtime.process_environment`.
+        environment: a whole environment, from `gluon_rnn.machine.environment.process_environment`.
         timeout_seconds: after this long the process is ended and counts as failed.
     """
     command = processes.command("gluon_rnn.doctor")
@@ -465,7 +467,7 @@ def examine() -> None:
     import ctypes
 
     found: dict[str, Any] = {}
-    if runtime.mxnet_distribution() == "mxnet-cu112":
+    if hardware.mxnet_distribution() == "mxnet-cu112":
         found["missing_libraries"] = [name for name in CUDA_LIBRARIES if not _loads(ctypes.CDLL, name)]
     try:
         import mxnet
@@ -473,7 +475,7 @@ def examine() -> None:
         found |= {
             "mxnet": mxnet.__version__,
             "features": [name for name, feature in mxnet.runtime.Features().items() if feature.enabled],
-            "blas": runtime.blas_in_use(),
+            "blas": blas.blas_in_use(),
             "gflops": _gflops(mxnet),
         }
         import gluonnlp

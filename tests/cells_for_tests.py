@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from gluon_rnn.cells import RNNCell
+from gluon_rnn.networks.layers import RNNCell
 
 
 class OwnCell(RNNCell):

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gluon_rnn.blas import BLAS_VARIABLE, choose
-from gluon_rnn.config import RunConfig, configure
-from gluon_rnn.corpora import CorpusFiles, find_corpus
-from gluon_rnn.runtime import blas_in_use
+from gluon_rnn.config.run import RunConfig, configure
+from gluon_rnn.data.corpora import CorpusFiles, find_corpus
+from gluon_rnn.machine.blas import BLAS_VARIABLE, blas_in_use, choose
 
 # No repository is that of a hook which runs the tests, and the user's configuration of Git holds in none.
 for name in [name for name in os.environ if name.startswith("GIT_")]:

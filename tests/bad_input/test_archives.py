@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_rnn.corpora import published, wikitext2
-from gluon_rnn.corpora.content import sha1_of
-from gluon_rnn.corpora.downloads import MOST_BYTES, Source, Timeouts
+from gluon_rnn.data.corpora import published, wikitext2
+from gluon_rnn.data.corpora.content import sha1_of
+from gluon_rnn.data.corpora.downloads import MOST_BYTES, Source, Timeouts
 from tests.bad_input.harness import fresh_folder, snapshot
 
 CONTENTS = {"train": b" a b c \n" * 200, "valid": b"a b\n\n", "test": b"c d\n"}

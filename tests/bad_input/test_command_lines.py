@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gluon_rnn import cli
-from gluon_rnn.config import RunConfig
-from gluon_rnn.corpora import CorpusFiles
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.corpora import CorpusFiles
 from tests.bad_input.harness import FITTING, SCALARS, TEXT, answer, fresh_folder, refused, snapshot
 from tests.conftest import write_folder
-from tests.test_records import keep, make_done, make_job
+from tests.runs.test_records import keep, make_done, make_job
 
 #: What a surrounding folder holds; see `surroundings`.
 PATHS = [

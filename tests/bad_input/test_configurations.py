@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_rnn.config import MOST_POINTS, RunConfig, Sweep, coerce, configure, run_id
-from gluon_rnn.errors import UserError
-from gluon_rnn.printable import printable, quoted
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import printable, quoted
+from gluon_rnn.config.identity import run_id
+from gluon_rnn.config.run import RunConfig, coerce, configure
+from gluon_rnn.config.sweep_file import MOST_POINTS, Sweep
 from tests.bad_input.harness import SCALARS, TEXT
 
 FIELDS = list(RunConfig.model_fields)

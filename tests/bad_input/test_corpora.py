@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gluon_rnn.corpora import find_corpus
-from gluon_rnn.corpora.content import SPLITS
-from gluon_rnn.corpora.encoded import Sequences
-from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.errors import UserError
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.data.corpora import find_corpus
+from gluon_rnn.data.corpora.content import SPLITS
+from gluon_rnn.data.corpora.encoded import Sequences
+from gluon_rnn.data.corpora.loading import load_corpus
 from tests.bad_input.harness import FITTING, fresh_folder, refused
-from tests.test_plain_text import ODD
+from tests.common.test_plain_text import ODD
 
 #: White space and line ends of any kind, signs without width, what GluonNLP's vocabulary has a name for.
 PIECES = ["a", "b", " ", "\n", "\r", "\r\n", "\t", *ODD, "\u200b", "\ufeff", "\ud7ff", "\U0010ffff", "é", "漢", "🙂"]

@@ -16,19 +16,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gluon_rnn import tracking
-from gluon_rnn.corpora import CorpusFiles
-from gluon_rnn.errors import UserError
-from gluon_rnn.files import seal
-from gluon_rnn.metrics import Progress
-from gluon_rnn.records import COLUMNS, EPOCH_COLUMNS, LiveProgress, load_epochs, read_records, write_tables
-from gluon_rnn.regression.comparison import compare
-from gluon_rnn.report.document import compose
-from gluon_rnn.report.reading import read_folders
-from gluon_rnn.report.rendering import to_markdown
-from gluon_rnn.sweep import read_points
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import seal
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.reporting import tracking
+from gluon_rnn.reporting.regression.comparison import compare
+from gluon_rnn.reporting.report.document import compose
+from gluon_rnn.reporting.report.reading import read_folders
+from gluon_rnn.reporting.report.rendering import to_markdown
+from gluon_rnn.runs.epochs import EPOCH_COLUMNS
+from gluon_rnn.runs.live import LiveProgress
+from gluon_rnn.runs.progress import Progress
+from gluon_rnn.runs.records import COLUMNS, read_records
+from gluon_rnn.runs.tables import load_epochs, read_points, write_tables
 from tests.bad_input.harness import FITTING, TEXT, answer, fresh_folder, snapshot
-from tests.test_records import epoch, keep, make_done, make_job
+from tests.runs.test_records import epoch, keep, make_done, make_job
 
 #: As JSON has them; those that Python's parser takes although JSON has none, too.
 JSON = st.recursive(

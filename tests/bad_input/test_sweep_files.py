@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_rnn import sweep as sweep_module
-from gluon_rnn.config import MOST_POINTS, RunConfig, load_sweep
-from gluon_rnn.errors import UserError
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.config.sweep_file import MOST_POINTS, load_sweep
+from gluon_rnn.sweeps import planning as sweep_module
 from tests.bad_input.harness import FITTING, SCALARS, TEXT, answer, fresh_folder, refused
 from tests.conftest import write_folder
 

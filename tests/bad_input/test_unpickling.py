@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import yaml
 
-from gluon_rnn import config
-from gluon_rnn.checkpoints import CheckpointDirectory
-from gluon_rnn.config import Sweep
-from gluon_rnn.corpora import CorpusFiles
-from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.files import cache_directory, seal, sha256_of
-from gluon_rnn.models import build_model
-from gluon_rnn.sweep import plan_sweep
+from gluon_rnn.common.files import cache_directory, seal, sha256_of
+from gluon_rnn.config import sweep_file
+from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.sweeps.planning import plan_sweep
+from gluon_rnn.training.checkpoints import CheckpointDirectory
 from tests.bad_input.harness import FITTING, answer, fresh_folder
 from tests.conftest import small_config, write_folder
 
@@ -56,7 +56,7 @@ def dangers(source: str) -> Iterator[str]:
 
 
 #: Where an array of words comes as a pickle, and is read by an unpickler that knows nothing else.
-ALLOWED = {"gluon_rnn/vectors/published.py": ["from pickle import Unpickler", "_Words(file).load()"]}
+ALLOWED = {"gluon_rnn/data/vectors/published.py": ["from pickle import Unpickler", "_Words(file).load()"]}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))
@@ -91,11 +91,11 @@ def test_what_is_looked_for_is_found(source: str) -> None:
 
 
 def test_what_is_read_as_yaml_is_plain_data() -> None:
-    assert issubclass(config._Loader, yaml.SafeLoader)
-    own = config._Loader.yaml_constructors.items() - yaml.SafeLoader.yaml_constructors.items()
-    assert own == {("tag:yaml.org,2002:int", config._Loader.construct_yaml_int)}
-    assert config._Loader.yaml_constructors.keys() == yaml.SafeLoader.yaml_constructors.keys()
-    assert config._Loader.yaml_multi_constructors is yaml.SafeLoader.yaml_multi_constructors
+    assert issubclass(sweep_file._Loader, yaml.SafeLoader)
+    own = sweep_file._Loader.yaml_constructors.items() - yaml.SafeLoader.yaml_constructors.items()
+    assert own == {("tag:yaml.org,2002:int", sweep_file._Loader.construct_yaml_int)}
+    assert sweep_file._Loader.yaml_constructors.keys() == yaml.SafeLoader.yaml_constructors.keys()
+    assert sweep_file._Loader.yaml_multi_constructors is yaml.SafeLoader.yaml_multi_constructors
 
 
 class Bomb:

@@ -7,10 +7,10 @@ import codecs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gluon_rnn.errors import UserError
-from gluon_rnn.vectors import find_vectors, text
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.data.vectors import find_vectors, text
 from tests.bad_input.harness import fresh_folder
-from tests.test_plain_text import ODD
+from tests.common.test_plain_text import ODD
 
 END = st.sampled_from(["\n", "\r\n", "\r", "\n\n", " \r\n"])
 #: What may be in a word, the first byte-order mark of a file aside.

@@ -22,7 +22,9 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from gluon_rnn.records import FINISHED, RunRecord, read_records, write_tables
+from gluon_rnn.runs.job import FINISHED
+from gluon_rnn.runs.records import RunRecord, read_records
+from gluon_rnn.runs.tables import write_tables
 from tests.conftest import small_config, write_folder
 
 CHECKOUT = Path(__file__).parents[2]
@@ -148,7 +150,7 @@ class Trial:
             except OSError:
                 continue
             if os.fsencode(self.folder) in words and state != "Z":
-                found[int(path.name)] = "worker" if b"gluon_rnn.worker" in words else "sweep"
+                found[int(path.name)] = "worker" if b"gluon_rnn.training.worker" in words else "sweep"
         return found
 
     def clear(self) -> None:

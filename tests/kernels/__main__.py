@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from gluon_rnn.files import write_atomically
-from gluon_rnn.runtime import describe_machine
+from gluon_rnn.common.files import write_atomically
+from gluon_rnn.machine.hardware import describe_machine
 from tests.kernels.kernels import (
     KERNELS,
     Kernel,
@@ -27,7 +27,7 @@ from tests.kernels.table import PAGE, renewed, row
 
 #: What runs under every kernel, and what of it in the short form.
 NUMERICAL = ("-m", "numerical")
-SHORT = (*NUMERICAL, "tests/test_step.py", "tests/test_cells.py")
+SHORT = (*NUMERICAL, "tests/training/test_step.py", "tests/networks/test_layers.py")
 
 
 def try_kernels(kernels: Sequence[Kernel], threads: Sequence[int], selection: Sequence[str]) -> Iterator[Outcome]:

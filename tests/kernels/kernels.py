@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gluon_rnn import processes
-from gluon_rnn.blas import Library, installed
+from gluon_rnn.common import processes
+from gluon_rnn.machine.blas import Library, installed
 
 CHECKOUT = Path(__file__).parents[2]
 #: What decides a kernel, its threads or what is preloaded. A kernel sets what it needs of them, and no other is left:
@@ -77,7 +77,7 @@ class Outcome:
     Attributes:
         kernel: its name.
         threads: of OpenMP and of the BLAS.
-        blas: as `gluon_rnn.runtime.blas_in_use` names it; empty if no process lived to tell.
+        blas: as `gluon_rnn.machine.blas.blas_in_use` names it; empty if no process lived to tell.
         instructions: oneDNN's, as it names them.
         products: 6 hexadecimal digits of some products' bits; where they differ, so do kernels.
         passed: tests.
@@ -136,7 +136,7 @@ def processor_flags() -> tuple[str, ...]:
 # The name first, since a product may end the process. Sizes that fill no block of any kernel, and long sums.
 _PROBE = """
 import hashlib
-from gluon_rnn.runtime import blas_in_use  # first: this package loads what MXNet is to use
+from gluon_rnn.machine.environment import blas_in_use  # first: this package loads what MXNet is to use
 import mxnet as mx
 import numpy as np
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gluon_rnn.runtime import Machine
+from gluon_rnn.machine.hardware import Machine
 from tests.kernels.kernels import CHECKOUT, Outcome
 
 PAGE = CHECKOUT / "docs" / "kernels.md"

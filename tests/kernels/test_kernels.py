@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gluon_rnn.blas import Library
-from gluon_rnn.runtime import Machine
+from gluon_rnn.machine.blas import Library
+from gluon_rnn.machine.hardware import Machine
 from tests.kernels.kernels import (
     KERNELS,
     Kernel,

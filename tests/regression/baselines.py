@@ -15,17 +15,21 @@ from typing import Any
 
 import mxnet as mx
 
-from gluon_rnn.config import RunConfig, Sweep, load_sweep, run_id
-from gluon_rnn.corpora import CorpusFiles, find_corpus, synthetic
-from gluon_rnn.corpora.encoded import Corpus
-from gluon_rnn.corpora.folder import FILES
-from gluon_rnn.corpora.loading import load_corpus
-from gluon_rnn.errors import UserError
-from gluon_rnn.metrics import Progress
-from gluon_rnn.records import Job, Origin, RunRecord, Status, load_results, make_record, table_rows, write_tables
-from gluon_rnn.training import Diverged, fit
-from gluon_rnn.vectors import find_vectors
-from gluon_rnn.vectors.loading import load_vectors
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.identity import run_id
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.config.sweep_file import Sweep, load_sweep
+from gluon_rnn.data.corpora import CorpusFiles, find_corpus, synthetic
+from gluon_rnn.data.corpora.encoded import Corpus
+from gluon_rnn.data.corpora.folder import FILES
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.data.vectors import find_vectors
+from gluon_rnn.data.vectors.loading import load_vectors
+from gluon_rnn.runs.job import Job, Origin, Status
+from gluon_rnn.runs.progress import Progress
+from gluon_rnn.runs.records import RunRecord, make_record
+from gluon_rnn.runs.tables import load_results, table_rows, write_tables
+from gluon_rnn.training.loop import Diverged, fit
 from tests.conftest import REAL_DATA, has_real_data
 
 FOLDER = Path(__file__).parent

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn import objectives, training
-from gluon_rnn.batches import Batch, Share
-from gluon_rnn.cells import CharLoopCell, FusedTanhRNN, GRUCell, LSTMCell, RNNCell
-from gluon_rnn.metrics import Progress
-from gluon_rnn.models import Body, SequenceModel
-from gluon_rnn.vectors import text
+from gluon_rnn.data.batches import Batch, Share
+from gluon_rnn.data.vectors import text
+from gluon_rnn.networks.layers import CharLoopCell, FusedTanhRNN, GRUCell, LSTMCell, RNNCell
+from gluon_rnn.networks.models import Body, SequenceModel
+from gluon_rnn.runs.progress import Progress
+from gluon_rnn.training import loop as training
+from gluon_rnn.training import objectives, schedules, scoring
 from tests.regression import baselines
 from tests.regression.baselines import COMPARED, TOLERANCE, kept_rows, measure, points
 
@@ -281,7 +282,7 @@ def memory_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
 
 
 def accuracy_counted_over_padding(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_counted", lambda share: np.ones(share.targets.shape, dtype=bool))
+    patch.setattr(scoring, "_counted", lambda share: np.ones(share.targets.shape, dtype=bool))
 
 
 def sequences_not_shuffled(patch: pytest.MonkeyPatch) -> None:
@@ -303,7 +304,7 @@ def early_stopping_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def learning_rates_steps_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "parse_steps", lambda steps: [])
+    patch.setattr(schedules, "parse_steps", lambda steps: [])
 
 
 def windows_targets_shifted(patch: pytest.MonkeyPatch) -> None:

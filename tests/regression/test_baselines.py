@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from gluon_rnn import assert_no_regression
-from gluon_rnn.config import CUSTOM_CELLS, FUSED_CELLS, run_id
-from gluon_rnn.records import RunRecord, load_results
+from gluon_rnn.config.identity import run_id
+from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
+from gluon_rnn.runs.records import RunRecord
+from gluon_rnn.runs.tables import load_results
 from tests.regression import baselines, mutations
 from tests.regression.baselines import BUILT_IN, TOLERANCE, compare, kept_rows, make_job, measure, points, settle, table
 

@@ -105,7 +105,7 @@ def _watch(role: str, fault: str, folder: str) -> None:
 
 
 if "FAULT_FOLDER" in os.environ:
-    _role = "worker" if "gluon_rnn.worker" in sys.orig_argv else "sweep"
+    _role = "worker" if "gluon_rnn.training.worker" in sys.orig_argv else "sweep"
     _watch(_role, os.environ.get("FAULT", "nobody"), os.environ["FAULT_FOLDER"])
 
 if "FAULT_CLOCK" in os.environ:

@@ -1,0 +1,82 @@
+"""The one exception that a user can cause, and what the operating system refuses in words."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+#: Limits of a process or of the machine, and the mend.
+_LIMITS = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the machine can open no more files",
+    errno.EAGAIN: "end other programs, or raise the limit of processes (ulimit -u)",
+    errno.ENOMEM: "end other programs, or raise the limit of memory (ulimit -v)",
+}
+#: What the dynamic linker says of a shared library for which there is no memory.
+_UNMAPPED = ("failed to map segment", "cannot allocate memory")
+_MENDS = {**_LIMITS, errno.EFBIG: "raise the limit of a file's size (ulimit -f)"}
+
+
+class UserError(Exception):
+    """A mistake that whoever started the command can mend.
+
+    Its text is one line that names the thing and the mend. The command line prints it and exits with status 2; nothing
+    has been started by then.
+    """
+
+
+def is_limit(error: OSError) -> bool:
+    """Whether a process or the machine has run out of something, whatever file or command that hit."""
+    return error.errno in _LIMITS
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, in one line."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+
+
+def mend(error: OSError, otherwise: str = "") -> str:
+    """What to do about it; `otherwise` where the error does not tell."""
+    return _MENDS.get(error.errno or 0, otherwise)
+
+
+def refusal(error: OSError) -> str:
+    """What the operating system refused, of which file, and the mend where there is one, in one line."""
+    named = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    return "; ".join(filter(None, [named + reason(error), mend(error)]))
+
+
+def shortage(error: Exception) -> str | None:
+    """What the operating system refused, whichever way Python says so, in one line; None: `error` is something else."""
+    if isinstance(error, OSError):
+        return refusal(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory; {_LIMITS[errno.ENOMEM]}"
+    if isinstance(error, ImportError) and any(sign in str(error) for sign in _UNMAPPED):
+        # NumPy adds a page of advice, which ends with the reason.
+        return f"cannot load a library: {str(error).strip().splitlines()[-1]}; {_LIMITS[errno.ENOMEM]}"
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return f"cannot start a thread; {_LIMITS[errno.EAGAIN]}"
+    return None
+
+
+@contextmanager
+def starting(program: str) -> Iterator[None]:
+    """For the start of a process.
+
+    Raises:
+        UserError: the operating system refused it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot start {program}: {refusal(error)}") from error
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where one of `known` is close to `word`, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,296 @@
+"""Files that are either whole or not there, and that show when they are no longer what was written."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import json
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import lock_descriptor
+
+from gluon_rnn.common.errors import UserError
+
+#: Of a file that is read as a whole; the tables of thousands of runs do not come near.
+_MOST_BYTES = 2**30
+#: How file systems say that they cannot do what is asked of them, rather than that it went wrong.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+#: The same of locks; the last is a network file system's without a lock server.
+_NO_LOCKS = (*_UNSUPPORTED, errno.ENOLCK)
+
+
+def home_directory() -> Path | None:
+    """The user's home folder, by ``HOME`` or by the system's list of users; None where neither names one, as in a
+    container that runs under a number of its own.
+    """
+    try:
+        home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return None
+    return Path(home) if os.path.isabs(home) else None
+
+
+def cache_directory() -> Path | None:
+    """Where this suite keeps what it can make again: ``gluon_rnn`` in the user's cache, which is ``XDG_CACHE_HOME`` or
+    ``~/.cache`` on Linux. WikiText-2 takes 11 MB there. The folder may be deleted at any time.
+
+    None where there is no such folder, since the user has no home: then nothing is kept.
+    """
+    try:
+        folder = platformdirs.user_cache_path("gluon_rnn")
+    except RuntimeError:  # before platformdirs 4.12 it would be ~/.cache in the current folder
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def expand(path: Path | str) -> Path:
+    """`path` with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    text, path = os.fspath(path), Path(path)
+    first = path.parts[0] if path.parts else ""
+    if not first.startswith("~"):
+        return path
+    if not text.startswith("~"):  # ./~/x, of which a Path keeps ~/x
+        return path.absolute()
+    if first == "~":
+        if home := home_directory():
+            return home.joinpath(*path.parts[1:])
+        raise UserError(f"{path}: this user has no home folder; set HOME, or write the path in full")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: there is no user {first[1:]}; write the path in full, or ./{path} for what is called so here"
+        ) from None
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of `path`, which others may have put there.
+
+    Raises:
+        OSError: it cannot be read, is longer than a GiB, or no file: a pipe would be waited for, a device has no end.
+    """
+    # Else a pipe that nobody writes to would be waited for before it can be seen to be one.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "Is no file", str(path))
+        if state.st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, "Is longer than a GiB", str(path))
+        return file.read()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content` at once (text as UTF-8): written beside it, flushed to the disk, then renamed.
+
+    When this returns, the new content survives a loss of power. A process that is killed meanwhile leaves `path` as it
+    was and perhaps a file for `remove_leftovers`.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; it names `path`, which is then as it was.
+    """
+    with _naming(path):
+        handle, name = _open_beside(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                _flush_to_disk(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):  # why the file is not there says more
+                name.unlink()
+            raise
+    _flush_folder(path.parent)
+
+
+def replicate(source: Path, path: Path) -> None:
+    """Replace `path` by the content of `source` at once: a second name of that file where links are to be had.
+
+    For files that are only ever replaced, never written to.
+
+    Raises:
+        OSError: see `write_atomically`.
+    """
+    name = _name_beside(path)
+    try:
+        os.link(source, name)
+        os.replace(name, path)
+    except OSError:
+        write_atomically(path, source.read_bytes())
+    finally:
+        # Two names of one file stay two names: `replace` does nothing then.
+        name.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error in here is about `path`: a full disk's names no file, others would name the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        del error.filename2
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add `content` to the end of `path`, which is made unless it is there.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
+    with _naming(path), path.open("ab") as file:
+        file.write(content)
+
+
+def _name_beside(path: Path) -> Path:
+    """A new name beside `path`, which `remove_leftovers` knows."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _open_beside(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, and its name; the kernel applies the umask."""
+    while True:
+        name = _name_beside(path)
+        with suppress(FileExistsError):
+            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name
+
+
+def _flush_to_disk(handle: int) -> None:
+    """``fsync``, where the file system has one."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """``fsync`` of a folder. Some file systems cannot do that; what was put there is there all the same."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def try_lock(handle: int) -> bool | None:
+    """Take the lock of an open file; False: another process has it; None: this file system has no locks.
+
+    Raises:
+        OSError: whatever else keeps it from being taken.
+    """
+    try:
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of the file `path`, which is made unless it is there, once no other process or thread holds it.
+
+    Yields whether it is held: a file system without locks has none to give.
+    """
+    with path.open("a") as file:
+        while (held := try_lock(file.fileno())) is False:
+            time.sleep(0.05)
+        yield held is True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished; for whoever has `folder` to himself."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``NAME.damaged``, or ``NAME.damaged-2`` and so on, and return that."""
+    return move_beside(path, path.with_name(f"{path.name}.damaged"))
+
+
+def move_beside(path: Path, to: Path) -> Path:
+    """Rename a file or folder to `to` or, where there is such a one already, ``to-2`` and so on, and return that."""
+    names = (to.with_name(f"{to.name}{f'-{number}' if number > 1 else ''}") for number in count(1))
+    free = next(name for name in names if not os.path.lexists(name))
+    path.rename(free)
+    return free
+
+
+def sha256_of(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal, which tells damage from what was written."""
+    return hashlib.sha256(content, usedforsecurity=False).hexdigest()
+
+
+def sha1_of_file(path: Path) -> str:
+    """The SHA-1 of a file of any length in hexadecimal, which recognises it; a UTF-8 byte-order mark does not count.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("rb") as file:
+        digest.update(file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8))
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+_SEAL = ',\n "sha256": "{}"\n}}\n'
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """`content`, which is not empty, as JSON whose last entry is the SHA-256 of all that stands before it."""
+    body = json.dumps(content, indent=1).removesuffix("\n}")
+    return body + _SEAL.format(sha256_of(body.encode()))
+
+
+def unseal(text: bytes) -> dict[str, Any]:
+    """What `seal` was given, and its ``sha256``.
+
+    Raises:
+        ValueError: it is not what `seal` wrote. Line ends that Git has changed to those of Windows are let pass.
+    """
+    text = text.replace(b"\r\n", b"\n")
+    body = text[: -len(_SEAL.format("0" * 64))]
+    if text != body + _SEAL.format(sha256_of(body)).encode():
+        raise ValueError("its content does not fit its checksum")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def write_named(path: Path, content: str) -> None:
+    """`write_atomically` to a file that the user named.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; name a file in a folder that is there"
+        ) from None

@@ -1,0 +1,53 @@
+"""What came from a file or a command line, as it may be shown: on one line, without control characters, not endless."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Callable
+
+_LONGEST = 80
+#: What a terminal obeys: control characters, but tabs and line feeds, and those that turn the direction of writing.
+_COMMAND = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """`text` with whatever is no printable character as its escape: it ends no line, moves no cursor, can be encoded.
+
+    Among those are a terminal's commands, marks that turn the direction of writing, and the surrogates by which Python
+    stands for the bytes of a file's name that are no UTF-8.
+    """
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def for_terminal(text: str) -> str:
+    """`text` as it is, lines, tabs and unusual blanks included, but with a terminal's commands as their escapes."""
+    return _COMMAND.sub(lambda command: _escape(command[0]), text)
+
+
+def quoted(value: object) -> str:
+    """`value` as Python writes it, up to 80 characters; what is left out is never written in full."""
+    text = printable(_BRIEFLY.repr(value))
+    return text if len(text) < _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+class _Repr(reprlib.Repr):
+    """Of what is nested or long, the beginnings only: a few aliases in YAML can stand for more than fits in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 2 * _LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write integers of more than 4,300 digits.
+        return repr(x) if x.bit_length() < 4 * _LONGEST else f"an integer of {x.bit_length():,} bits"
+
+
+_BRIEFLY = _Repr()
+
+
+Notice = Callable[[str], None]

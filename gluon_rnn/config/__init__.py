@@ -1,0 +1,1 @@
+"""What to run: configurations, sweep files, and what decides the name of a run."""

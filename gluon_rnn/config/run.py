@@ -1,0 +1,524 @@
+"""What to run: one validated, immutable configuration a run, and sweeps as lists of them.
+
+A default is stated here and nowhere else. The defaults are the recipe of GluonNLP's word language model with
+``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20,
+gradients clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve. Other
+cells and optimizers have default rates of their own (`default_learning_rate`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+
+from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.printable import quoted
+
+FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn", "char_loop", "char_loop_concat")
+
+Objective = Literal["language_model", "next_token", "classification", "tagging"]
+#: The objectives whose targets are labels beside the text, not its own tokens.
+LABELLED = ("classification", "tagging")
+#: The network of an objective, where none is named.
+_NETWORKS = {
+    "language_model": "rnn_lm",
+    "next_token": "rnn_lm",
+    "classification": "rnn_classifier",
+    "tagging": "rnn_tagger",
+}
+
+#: GluonNLP 0.10's model zoo, ``gluonnlp.model.language_model.standard_lstm_lm_hparams``.
+PRESETS: dict[str, dict[str, Any]] = {
+    f"standard_lstm_lm_{size}": {
+        "cell": "lstm",
+        "hidden_size": size,
+        "embed_size": size,
+        "num_layers": 2,
+        "tie_weights": True,
+        "dropout": dropout,
+    }
+    for size, dropout in ((200, 0.2), (650, 0.5), (1500, 0.65))
+}
+MODELS = (*dict.fromkeys(_NETWORKS.values()), *PRESETS)
+
+Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "adamax", "ftml", "ftrl", "signum", "lamb"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+Level = Literal["word", "character"]
+LastBatch = Literal["discard", "keep"]
+Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
+EmbeddingInitializer = Literal["uniform", "normal"]
+_WITH_MOMENTUM = ("sgd", "nag")
+
+#: What stands for `default_learning_rate`. Validation replaces it, so that a configuration's rate is a number.
+AUTO: Any = "auto"
+#: Of a language model under SGD. 20 is GluonNLP's for an LSTM; the other cells' are those that a search over a quarter
+#: of an epoch of WikiText-2 with 200 units found best (results/learning-rate-cpu). A cell from scratch computes what
+#: its fused twin does. fast.ai's cells were not in it: with 200 units and 499 steps of quick.yaml char_loop came to
+#: 1,549 at 0.5, 1,442 at 1, 1,975 at 2.5 and 2,534 at 5.
+_SGD_RATES = {
+    **dict.fromkeys(("lstm", "custom_lstm"), 20.0),
+    **dict.fromkeys(("gru", "custom_gru"), 10.0),
+    **dict.fromkeys(("rnn_tanh", "custom_rnn", "rnn_relu"), 2.5),
+    **dict.fromkeys(("char_loop", "char_loop_concat"), 1.0),
+}
+#: Of a user's own cell: none of those in the search failed at it.
+_SGD_RATE = 2.5
+#: Of other objectives under SGD. In an epoch of benchmarks/reference/d1_tweets.yaml an LSTM, a GRU and a tanh RNN did
+#: better with it than with 5 (0.730, 0.709, 0.747 nats a label vs. 0.780, 0.738, 2.648); 20 left the LSTM at 1.829.
+_LABEL_RATE = 1.0
+#: MXNet 1.9.1's own defaults (python/mxnet/optimizer/optimizer.py), but for four. In 499 steps of quick.yaml, where the
+#: unigram model has perplexity 1,280, those left an LSTM of 50 units above it, and these did not: Adam with
+#: 0.001 at 1,313 (0.003: 1,165), RMSProp with 0.001 at 1,409 (0.01: 871), Signum with 0.01 at 2.9e13 (0.001: 1,085),
+#: Adamax with 0.005 at 1,387 (0.02: 1,152). LAMB (0.001 to 0.1) and FTRL (0.1) came to nothing. Adadelta reads no rate.
+_OPTIMIZER_RATES = {
+    "adam": 0.003,
+    "rmsprop": 0.01,
+    "adagrad": 0.01,
+    "ftml": 0.01,
+    "signum": 0.001,
+    "adamax": 0.02,
+    "lamb": 0.001,
+    "ftrl": 0.1,
+    "adadelta": 1.0,
+}
+
+_CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+#: One of the devices of a run; Python's own digits are those of all scripts.
+_DEVICE = re.compile(r"auto|(cpu|gpu)(:[0-9]{1,2})?")
+#: Of any count: MXNet 1.9.1 counts and indexes in 32 bits.
+_MOST = 2**31 - 1
+#: The weights of a layer's four gates are then 2**30 numbers, the last power of two that an array of MXNet's may hold.
+_WIDEST = 2**14
+#: Nobody has trained as many recurrent layers, each of which is a block of its own to build.
+_DEEPEST = 128
+#: The mend for what YAML does not read as text.
+QUOTE_HINT = "put it in quotes if it is text"
+
+
+def _number(value: Any) -> Any:
+    """Refuse ``true`` where a number belongs (Python counts it as 1), and read ``none`` from the command line."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed here, not true or false")
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+
+
+def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Let ``auto`` pass where a number belongs."""
+    return AUTO if isinstance(value, str) and value.strip().lower() == AUTO else validate(value)
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
+
+
+class RunConfig(BaseModel):
+    """Everything that decides one run; each field is a knob of ``--set`` and ``--axis``.
+
+    Constructing one checks every value and the combination; a preset in `model` fills in the fields it fixes,
+    `embed_size` becomes `hidden_size` unless given, and `learning_rate` the `default_learning_rate`.
+
+    Raises:
+        pydantic.ValidationError: a value is of the wrong type or out of range, or two fields contradict each other.
+            `configure` says the same as a one-line `UserError`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    dataset: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder of "
+            "train.txt, valid.txt and test.txt, or auto (the objective's own where it can be had, else synthetic)",
+        ),
+    ] = "auto"
+    objective: Annotated[
+        Objective,
+        Field(
+            description="what is predicted: language_model (each next token of a text, its state carried along), "
+            "next_token (the one after a window of bptt tokens), classification (the label of a sequence) or tagging "
+            "(the tag of each of its tokens)"
+        ),
+    ] = "language_model"
+    level: Annotated[Level, Field(description="what a token of a text is: word or character")] = "word"
+    lower: Annotated[bool, Field(description="turn the text to lower case")] = False
+    min_freq: Annotated[
+        Whole, Field(ge=1, le=_MOST, description="words and labels seen less often in training are <unk>")
+    ] = 1
+    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (that of the objective unless said)")] = (
+        "rnn_lm"
+    )
+    cell: Annotated[
+        str,
+        Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
+    ] = "lstm"
+    bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of truncated backpropagation through time")] = 35
+    hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST, description="units of each recurrent layer")] = 200
+    embed_size: Annotated[
+        Annotated[int, Field(ge=1, le=_WIDEST)] | None,
+        BeforeValidator(_number),
+        Field(description="units of the embedding (the vectors' own, else hidden_size, unless said)"),
+    ] = None
+    embedding: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name "
+            "of some such as glove:glove.6B.300d; words without a vector are initialised at random",
+        ),
+    ] = "random"
+    train_embedding: Annotated[bool, Field(description="train the embedding; false: it stays as it is")] = True
+    bidirectional: Annotated[
+        bool, Field(description="read sequences in both directions, for classification and tagging")
+    ] = False
+    num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST, description="recurrent layers")] = 2
+    dropout: Annotated[
+        Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
+    ] = 0.2
+    tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
+    batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="sequences trained side by side")] = 20
+    last_batch: Annotated[
+        LastBatch,
+        Field(description="of a language model's text, what fills no whole window: discard, or keep, its rest masked"),
+    ] = "discard"
+    stride: Annotated[
+        Whole, Field(ge=1, le=_MOST, description="next_token: tokens from the start of a window to that of the next")
+    ] = 1
+    precision: Annotated[
+        Precision,
+        Field(
+            description="of the products in training: float32; tf32, on a GPU of compute capability 8.0 or newer; or "
+            "bfloat16, of the decoder's, on a CPU where that is faster"
+        ),
+    ] = "float32"
+    optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
+    learning_rate: Annotated[
+        Real,
+        Field(
+            gt=0,
+            description="learning rate of the first epoch; auto: one that suits cell, objective and optimizer. With "
+            "sgd and nag that is 20 for a language model of LSTMs, 10 of GRUs, 2.5 of RNNs and cells of your own, and "
+            "1 otherwise, all times 1 - momentum; with adam 0.003, with rmsprop and adagrad 0.01 (see the table in "
+            "gluon_rnn/config/run.py for the others)",
+        ),
+        WrapValidator(_or_auto),
+    ] = AUTO
+    lr_decay: Annotated[
+        Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
+    ] = 0.25
+    lr_patience: Annotated[
+        Whole,
+        Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay"),
+    ] = 0
+    lr_steps: Annotated[
+        str,
+        Field(
+            max_length=1000,
+            description="learning rates from given epochs on, such as '2:0.001 5:0.0001'; empty: none but the decay",
+        ),
+    ] = ""
+    early_stopping: Annotated[
+        OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
+    ] = None
+    clip: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        BeforeValidator(_number),
+        Field(description="global norm to which gradients are clipped; none: no clipping"),
+    ] = 0.25
+    momentum: Annotated[Real, Field(ge=0, lt=1, description="momentum of sgd and nag")] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0, description="L2 penalty's factor")] = 0.0
+    initializer: Annotated[
+        Initializer,
+        Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}"),
+    ] = "xavier"
+    embedding_initializer: Annotated[
+        EmbeddingInitializer,
+        Field(
+            description="of a random embedding: uniform (from -0.1 to 0.1, GluonNLP's) or normal (of mean 0 and "
+            "deviation 1, PyTorch's)"
+        ),
+    ] = "uniform"
+    seed: Annotated[Whole, Field(ge=0, lt=2**31, description="of initial parameters and dropout")] = 0
+    epochs: Annotated[Whole, Field(ge=1, le=_MOST, description="passes over the training text")] = 3
+    max_steps: Annotated[
+        OptionalCount,
+        Field(description="a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"),
+    ] = None
+    warmup_steps: Annotated[
+        Whole, Field(ge=0, le=_MOST, description="first steps of a run that are left out of its timing")
+    ] = 10
+    max_train_tokens: Annotated[
+        OptionalCount, Field(description="train on the first so many tokens only; none: all")
+    ] = None
+    max_eval_tokens: Annotated[
+        Annotated[int, Field(ge=2, le=_MOST)] | None,
+        BeforeValidator(_number),
+        Field(description="score the first so many tokens of valid and test only; none: all"),
+    ] = None
+    eval_bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of an evaluation window")] = 35
+    eval_batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="columns scored side by side")] = 20
+    log_interval: Annotated[Whole, Field(ge=1, le=_MOST, description="steps between two lines of the log")] = 200
+    device: Annotated[
+        str,
+        Field(
+            description="auto, cpu, gpu, cpu:N, gpu:N, or several that share every batch, such as gpu:0+gpu:1 "
+            "(cpu:N are MXNet's CPU contexts, all of them on the same cores)"
+        ),
+    ] = "auto"
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | None,
+        BeforeValidator(_number),
+        Field(description="CPU threads; none: this run's share of the cores"),
+    ] = None
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in MODELS:
+            raise ValueError(
+                f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}"
+            )
+        return value
+
+    @field_validator("cell")
+    @classmethod
+    def _known_cell(cls, value: str) -> str:
+        known = FUSED_CELLS + CUSTOM_CELLS
+        if value not in known and not _CELL_CLASS.fullmatch(value):
+            raise ValueError(
+                f"unknown cell {quoted(value)}{did_you_mean(value, known)}; there are {', '.join(known)}, "
+                "and your own as package.module:CellClass"
+            )
+        return value
+
+    @field_validator("lr_steps")
+    @classmethod
+    def _known_steps(cls, value: str) -> str:
+        return " ".join(f"{epoch}:{_spelled(rate)}" for epoch, rate in parse_steps(value))
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        return parse_device(value)
+
+    @model_validator(mode="after")
+    def _complete(self) -> RunConfig:
+        self._complete_network()
+        for name, value in PRESETS.get(self.model, {}).items():
+            given = getattr(self, name)
+            if name in self.model_fields_set and given is not None and given != value:
+                raise ValueError(
+                    f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm"
+                )
+            object.__setattr__(self, name, value)
+        if self.embed_size is None and self.embedding == "random":
+            object.__setattr__(self, "embed_size", self.hidden_size)
+        if self.embedding == "one_hot" and self.embed_size is not None:
+            raise ValueError("embedding=one_hot is as wide as the vocabulary; leave embed_size out")
+        if self.tie_weights and self.embedding == "one_hot":
+            raise ValueError("tie_weights=true has nothing to tie with embedding=one_hot; set tie_weights=false")
+        if self.tie_weights and not self.train_embedding:
+            raise ValueError("tie_weights=true would leave the decoder untrained with train_embedding=false; untie it")
+        if self.tie_weights and self.embed_size not in (None, self.hidden_size):
+            raise ValueError(
+                f"tie_weights=true needs embed_size equal to hidden_size, not "
+                f"{self.embed_size} and {self.hidden_size}; set tie_weights=false or leave embed_size out"
+            )
+        if self.momentum and self.optimizer not in _WITH_MOMENTUM:
+            raise ValueError(
+                f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}"
+            )
+        if self.learning_rate == AUTO:
+            object.__setattr__(self, "learning_rate", default_learning_rate(self))
+        return self
+
+    def _complete_network(self) -> None:
+        """Give the objective its network, and refuse what does not belong to it."""
+        network = _NETWORKS[self.objective]
+        if "model" not in self.model_fields_set:
+            object.__setattr__(self, "model", network)
+        fits = {network, *(PRESETS if network == "rnn_lm" else ())}
+        if self.model not in fits:
+            raise ValueError(
+                f"model={self.model} is not of objective={self.objective}, whose is {network}; leave model out"
+            )
+        if self.objective != "language_model":
+            # Labels are no words, and the last units of a window have no reason to be as wide as an embedding.
+            if self.tie_weights and "tie_weights" in self.model_fields_set and self.model not in PRESETS:
+                raise ValueError(f"tie_weights=true is a language model's, not of objective={self.objective}")
+            if self.model not in PRESETS:
+                object.__setattr__(self, "tie_weights", False)
+            if self.last_batch != "discard":
+                raise ValueError(f"last_batch=keep is a language model's: objective={self.objective} keeps all anyway")
+        if self.bidirectional and self.objective not in LABELLED:
+            raise ValueError(f"bidirectional=true would show objective={self.objective} what it is to predict")
+        if self.stride > 1 and self.objective != "next_token":
+            raise ValueError(f"stride={self.stride} is of objective=next_token only")
+
+    @property
+    def embedding_size(self) -> int:
+        """`embed_size`, which validation has filled in."""
+        assert self.embed_size is not None
+        return self.embed_size
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Those that share the run: ``("gpu:0", "gpu:1")``, or one."""
+        return tuple(self.device.split("+"))
+
+    @property
+    def device_kind(self) -> str:
+        """``auto``, ``cpu`` or ``gpu``."""
+        return self.devices[0].partition(":")[0]
+
+
+def default_learning_rate(config: RunConfig) -> float:
+    """The rate that ``auto`` stands for in `config`; see `_SGD_RATES` and `_OPTIMIZER_RATES`.
+
+    With momentum m a gradient moves the parameters by 1 / (1 - m) times as much in the end, so that the rate of SGD is
+    multiplied by 1 - m: 2 for an LSTM with a momentum of 0.9.
+    """
+    if config.optimizer in _OPTIMIZER_RATES:
+        return _OPTIMIZER_RATES[config.optimizer]
+    rate = _SGD_RATES.get(config.cell, _SGD_RATE) if config.objective == "language_model" else _LABEL_RATE
+    return float(f"{rate * (1 - config.momentum):.6g}")  # 2, not 1.9999999999999996
+
+
+def parse_steps(text: str) -> list[tuple[int, float]]:
+    """The (epoch, learning rate) pairs of `lr_steps`: ``"2:0.001 5:1e-4"`` is [(2, 0.001), (5, 0.0001)].
+
+    Raises:
+        ValueError: it is no such list, or its epochs do not rise from 2 on; in one line.
+    """
+    steps = []
+    for part in text.split():
+        epoch, colon, rate = part.partition(":")
+        try:
+            steps.append((int(epoch), float(rate)))
+        except ValueError:
+            raise ValueError(f"{quoted(part)} is no EPOCH:RATE such as 2:0.001") from None
+        if not colon or not 0 < steps[-1][1] < math.inf:
+            raise ValueError(f"{quoted(part)} has no learning rate above 0")
+    epochs = [1, *(epoch for epoch, _ in steps)]
+    if any(after <= before for before, after in itertools.pairwise(epochs)):
+        raise ValueError("its epochs must rise, from 2 on: the first epoch's rate is learning_rate")
+    return steps
+
+
+def _spelled(number: float) -> str:
+    """The shortest usual spelling that reads back to the same number; run_ids are made of it."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
+
+
+def parse_device(text: str) -> str:
+    """The one spelling of what a run can be given: ``gpu:01`` is ``gpu:1``.
+
+    That is ``auto``, ``cpu``, ``gpu``, ``cpu:N``, ``gpu:N``, or several numbered ones of a kind joined by ``+``.
+
+    Raises:
+        ValueError: it is none of these, in one line.
+    """
+    parts = text.split("+")
+    kinds = {part.partition(":")[0] for part in parts}
+    numbered = all(":" in part for part in parts)
+    if not all(map(_DEVICE.fullmatch, parts)) or (len(parts) > 1 and not (numbered and len(kinds) == 1)):
+        raise ValueError(
+            f"unknown device {quoted(text)}; there are auto, cpu, gpu, cpu:N, gpu:N, and several numbered ones of a "
+            "kind, such as gpu:0+gpu:1"
+        )
+    device = re.sub(r"\d+", lambda number: str(int(number[0])), text)
+    if len(set(device.split("+"))) < len(parts):
+        raise ValueError(f"device {quoted(text)} names a device twice")
+    return device
+
+
+def unnumbered(device: str) -> str:
+    """What of a device decides a result, whichever of its kind it is: ``gpu`` of gpu:1, ``gpu+gpu`` of gpu:0+gpu:1."""
+    return re.sub(r":\d+", "", device)
+
+
+def varying_fields(points: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fields in which configurations, as mappings, differ; what a lone one is known by."""
+    names = [name for name in points[0] if not _follows(name, points)]
+    varying = tuple(name for name in names if len({str(point[name]) for point in points}) > 1)
+    return varying or ("cell", "bptt", "hidden_size")
+
+
+def _follows(name: str, points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the field `name` is as others of each point make it, and so tells nothing that they do not."""
+    if name == "embed_size":
+        # An embedding as wide as the layers, or as the vectors that were given.
+        width = {point["embedding"]: point[name] for point in points}
+        return all(
+            point[name] == (point["hidden_size"] if point["embedding"] == "random" else width[point["embedding"]])
+            for point in points
+        )
+    if name in ("model", "tie_weights"):
+        network = {point.get("objective"): point[name] for point in points}
+        return all(point[name] == network[point.get("objective")] for point in points)
+    return False
+
+
+def configure(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration of `settings`; what is wrong with them as a `UserError` of one line."""
+    for name in settings:
+        check_name(name)
+    try:
+        return RunConfig(**settings)
+    except ValidationError as error:
+        raise UserError(_one_line(error)) from None
+
+
+def coerce(name: str, value: Any) -> Any:
+    """One setting's value in its field's own type (``'35'`` becomes 35); a `UserError` where it has none."""
+    check_name(name)
+    try:
+        return _adapter(name).validate_python(value)
+    except ValidationError as error:
+        raise UserError(_one_line(error, name)) from None
+
+
+@lru_cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    info = RunConfig.model_fields[name]
+    field_type: Any = Annotated[info.annotation, info]
+    return TypeAdapter(field_type, config=ConfigDict(allow_inf_nan=False))
+
+
+def check_name(name: Any) -> None:
+    """Refuse, as a `UserError`, what is not the name of a setting."""
+    if name not in RunConfig.model_fields:
+        raise UserError(f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}")
+
+
+def _one_line(error: ValidationError, name: str = "") -> str:
+    first = error.errors(include_url=False)[0]
+    where = name or ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not where:
+        return message
+    hint = "; several values go to --axis" if isinstance(first["input"], str) and "," in first["input"] else ""
+    if first["type"] == "string_type":
+        hint = f"; {QUOTE_HINT}"
+    return f"{where}={quoted(first['input'])}: {message}{hint}".replace("\n", " ")

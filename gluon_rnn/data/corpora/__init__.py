@@ -1,0 +1,126 @@
+"""Text to ids, first half: find a corpus and measure it. Neither MXNet nor GluonNLP is imported here.
+
+`find_corpus` is for the process that plans; `gluon_rnn.data.corpora.loading.load_corpus` is for the one that trains.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import LABELLED
+from gluon_rnn.data.corpora import folder, known, published, synthetic
+from gluon_rnn.data.corpora.content import CorpusFiles, check_place, describe
+from gluon_rnn.data.corpora.downloads import Timeouts
+from gluon_rnn.data.corpora.labelled import describe_labelled
+from gluon_rnn.data.corpora.published import Published
+
+__all__ = ["CorpusFiles", "find_corpus"]
+
+DATA_VARIABLE = "GLUON_RNN_DATA"
+
+Notice = Callable[[str], None]
+
+
+def find_corpus(
+    dataset: str,
+    *,
+    objective: str = "language_model",
+    level: str = "word",
+    data_dir: Path | None = None,
+    notice: Notice = print,
+) -> CorpusFiles:
+    """Find, if need be download, verify and measure a corpus for an objective.
+
+    ``dataset`` is one of
+
+    * ``wikitext-2``, ``nietzsche``, ``airline-tweets``, ``conll-2000``: looked for in ``data_dir`` (default: the folder
+      that the variable GLUON_RNN_DATA names, if any), then in GluonNLP's cache, then downloaded into that cache;
+    * ``synthetic`` and ``hihello``: built in;
+    * ``auto``: the objective's own of these (in this order: language_model, next_token, classification, tagging) if
+      it can be had in those ways, else the synthetic corpus and a notice that says why. It does not wait long for a
+      network that is silent: `gluon_rnn.data.corpora.published.BRIEF`;
+    * anything else: the path of a folder with train.txt, valid.txt and test.txt, which hold text or, for
+      classification and tagging, lines as `gluon_rnn.data.corpora.labelled` has them.
+
+    ``level`` is ``word`` or, of a text, ``character``. ``notice`` receives lines for people to read. Raises
+    `UserError` if the corpus is not there, not whole, not text or not one for the objective.
+    """
+    _check_kind(dataset, objective, level)
+    if dataset in known.PUBLISHED:
+        found = _published(known.PUBLISHED[dataset], objective, level, data_dir, notice)
+    elif dataset in known.BUILT_IN:
+        found = _measured(dataset, None, known.generate(dataset, objective), objective, level)
+    elif dataset == "auto":
+        own = known.OWN[objective]
+        try:
+            found = _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
+        except published.Unavailable as error:
+            why = ", ".join(dict.fromkeys(error.failed.values()))
+            notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.mend}")
+            contents = synthetic.generate(objective)
+            found = _measured(synthetic.NAME, None, contents, objective, level)
+    else:
+        found = _measured(*folder.find(dataset, names=known.NAMES), objective, level)
+    if found.folder:
+        check_place(found.folder)
+    return found
+
+
+def _check_kind(dataset: str, objective: str, level: str) -> None:
+    """Refuse what a corpus that is known by name has not, and characters of labelled words."""
+    if level == "character" and objective in LABELLED:
+        raise UserError(f"level=character is of texts, and objective={objective} reads words; leave level out")
+    if dataset in known.PUBLISHED or dataset in known.BUILT_IN:
+        its = known.objectives(dataset)
+        if objective not in its:
+            raise UserError(
+                f"dataset {dataset} is for objective={' or '.join(its)}, not for {objective}, whose own is "
+                f"{known.OWN[objective].name}; set another of the two"
+            )
+
+
+def _published(
+    corpus: Published,
+    objective: str,
+    level: str,
+    data_dir: Path | None,
+    notice: Notice,
+    timeouts: Timeouts = published.PATIENT,
+) -> CorpusFiles:
+    place, contents = published.find(corpus, _absolute(data_dir), timeouts=timeouts, notice=notice)
+    read = corpus.labelled
+    if read is None:
+        return describe(corpus.name, place, contents, files=corpus.files, objective=objective, level=level)
+    return CorpusFiles(
+        dataset=corpus.name,
+        folder=place,
+        sha1=read.sha1,
+        train_tokens=read.train_tokens,
+        valid_tokens=read.valid_tokens,
+        test_tokens=read.test_tokens,
+        files={name: corpus.sha1s[part] for part, name in corpus.files.items()},
+    )
+
+
+def _measured(name: str, place: Path | None, contents: dict[str, bytes], objective: str, level: str) -> CorpusFiles:
+    files = folder.FILES if place else {}
+    if objective in LABELLED:
+        return describe_labelled(name, place, contents, files=files, objective=objective)
+    return describe(name, place, contents, files=files, objective=objective, level=level)
+
+
+def _absolute(data_dir: Path | None) -> Path | None:
+    """Return the folder that the caller or else the environment names; None if neither does."""
+    giver, given = "--data-dir", data_dir
+    if given is None and os.environ.get(DATA_VARIABLE):
+        giver, given = DATA_VARIABLE, Path(os.environ[DATA_VARIABLE])
+    if given is None:
+        return None
+    path = folder.expand(given)
+    if not os.path.isdir(path):
+        problem = "is no folder" if os.path.exists(path) else "does not exist"
+        raise UserError(f"{giver} {given} {problem}: name the folder that holds the data, or drop {giver}")
+    return path

@@ -1,0 +1,1 @@
+"""The networks: recurrent layers, regularization, and models built from a configuration."""

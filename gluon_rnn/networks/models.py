@@ -1,0 +1,417 @@
+"""The networks, built from a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, Parameter, nn
+
+from gluon_rnn.config.run import LABELLED, RunConfig
+from gluon_rnn.data.batches import Share
+from gluon_rnn.networks.layers import FusedLayer, Tensors, VariadicBlock, build_layer
+from gluon_rnn.networks.regularization import Dropout
+
+_INITIALIZERS = {
+    "xavier": mx.init.Xavier,
+    "uniform": lambda: mx.init.Uniform(0.1),
+    "normal": lambda: mx.init.Normal(0.05),
+    "orthogonal": mx.init.Orthogonal,
+}
+
+
+_EMBEDDING_INITIALIZERS = {"uniform": mx.init.Uniform(0.1), "normal": mx.init.Normal(1.0)}
+
+
+class RecurrentStack(VariadicBlock):
+    """Recurrent layers on top of each other, in one direction or both, with dropout between them.
+
+    The dropout is an operator of its own. MXNet 1.9.1's fused ``RNN`` operator, asked for several layers with dropout,
+    leaves the dropout out on the CPU without a word (its oneDNN path; seen as equal outputs in training and prediction
+    mode), so each layer is an operator of one layer.
+
+    Args:
+        cell: see `gluon_rnn.networks.layers.build_layer`.
+        input_size: features of an input.
+        hidden_size: units of each layer.
+        num_layers: layers.
+        dropout: rate between two layers.
+        bidirectional: each layer is two, of which the second reads from the end to the beginning.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        #: 1 or 2; a state is of (num_layers x directions, batch, hidden_size).
+        self.directions = 2 if bidirectional else 1
+        # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
+        names = ("_unfused.{}.l_cell", "_unfused.{}.r_cell") if bidirectional else ("_unfused.{}",)
+        self._layers: list[HybridBlock] = []
+        with self.name_scope():
+            self._between = Dropout(dropout)
+            for number in range(num_layers):
+                features = hidden_size * self.directions if number else input_size
+                for name in names:
+                    layer = build_layer(cell, hidden_size=hidden_size, input_size=features)
+                    self.register_child(layer, name.format(number))
+                    self._layers.append(layer)
+        #: How many states there are: 2 for an LSTM.
+        self.state_count: int = self._layers[0].state_count
+        self.num_layers = num_layers
+        self.hidden_size = hidden_size
+
+    def pack(self) -> None:
+        """`gluon_rnn.networks.layers.FusedLayer.pack` of each fused layer."""
+        for layer in self._layers:
+            if isinstance(layer, FusedLayer):
+                layer.pack()
+
+    def packed(self, context: mx.Context) -> Tensors | None:
+        """The vector of each layer on `context`; None unless all have one."""
+        vectors = [layer.packed(context) if isinstance(layer, FusedLayer) else None for layer in self._layers]
+        return None if any(vector is None for vector in vectors) else vectors
+
+    def hybrid_forward(
+        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, Tensors]:
+        """Inputs (steps, batch, features) and states (layers x directions, batch, units) to outputs (steps, batch,
+        directions x units) and states; those of a layer's two directions are neighbours, the forward one first.
+
+        `lengths`: see `layers.RecurrentLayer`. The backward direction begins at a sequence's last real step.
+        `vectors`: see `packed`.
+        """
+        optional = () if lengths is None else (lengths,)
+
+        def reverse(sequences: Any) -> Any:
+            return F.SequenceReverse(sequences, *optional, use_sequence_length=lengths is not None)
+
+        after: list[Tensors] = []
+        outputs = inputs
+        for first in range(0, len(self._layers), self.directions):
+            if first:
+                outputs = self._between(outputs)
+            both = []
+            for number in range(first, first + self.directions):
+                backward = number > first
+                before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
+                packed = () if vectors is None else (None, vectors[number])
+                put_out, layer_states = self._layers[number](
+                    reverse(outputs) if backward else outputs, before, *(packed or optional)
+                )
+                both.append(reverse(put_out) if backward else put_out)
+                after.append(layer_states)
+            outputs = F.concat(*both, dim=2) if len(both) > 1 else both[0]
+        return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
+
+
+class OneHot(HybridBlock):
+    """Ids to vectors with a single 1: an embedding that has nothing to train."""
+
+    def __init__(self, vocab_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._vocab_size = vocab_size
+
+    def hybrid_forward(self, F: Any, inputs: Any) -> Any:
+        """Ids of any shape to float32 with one more axis, of `vocab_size`."""
+        return F.one_hot(inputs, depth=self._vocab_size)
+
+
+class Body(VariadicBlock):
+    """A network up to its decoder, as one graph: embedding, recurrent layers, what is read of them, and the dropouts.
+
+    Args:
+        embedding: ids to vectors.
+        encoder: the recurrent layers.
+        output_dropout: of what is read.
+        reads: ``outputs`` of every step, ``last`` those of the last step, or ``states``: the top layer's after the last
+            step, of each direction, next to each other.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.HybridSequential,
+        encoder: RecurrentStack,
+        output_dropout: Dropout,
+        reads: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embedding = embedding
+        self.encoder = encoder
+        self.output_dropout = output_dropout
+        self._reads = reads
+
+    def hybrid_forward(
+        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, Tensors]:
+        """Ids (steps, batch), states and perhaps lengths (batch,) or the encoder's vectors to what is read, (steps,
+        batch, units) or (1, batch, units), and the states after the last step.
+        """
+        outputs, states = self.encoder(self.embedding(inputs), states, lengths, vectors)
+        if self._reads == "last":
+            outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
+        elif self._reads == "states":
+            # (layers x directions, batch, units) -> the top layer's, (1, batch, directions x units)
+            directions, units = self.encoder.directions, self.encoder.hidden_size
+            tops = [F.slice_axis(state, axis=0, begin=-directions, end=None) for state in states]
+            outputs = F.concat(*(top.transpose((1, 0, 2)).reshape((1, -1, directions * units)) for top in tops), dim=2)
+        return self.output_dropout(outputs), states
+
+
+class SequenceModel(VariadicBlock):
+    """What every network here has: a body, whose graph is hybridized, and a dense decoder."""
+
+    _body: tuple[Body]
+    decoder: nn.HybridSequential
+    ties_weights = False
+
+    @property
+    def body(self) -> Body:
+        """All but the decoder, as one graph."""
+        return self._body[0]
+
+    @property
+    def embedding(self) -> nn.HybridSequential:
+        """Ids to vectors, and dropout."""
+        return self.body.embedding
+
+    @property
+    def encoder(self) -> RecurrentStack:
+        """The recurrent layers."""
+        return self.body.encoder
+
+    def hybridize(self, active: bool = True, **flags: Any) -> None:
+        """As ``HybridBlock.hybridize``, but never with `static_shape`, which MXNet 1.9.1 gets wrong in two ways.
+
+        With ``F.contrib.foreach`` in the graph it computes nonsense: outputs that change from call to call, NaN among
+        them, or "We didn't record the computation for iteration N" in the backward pass (seen by comparing custom_lstm
+        with lstm). With the fused LSTM on a CPU two models with the same parameters differ in the last bit (oneDNN is
+        given memory whose alignment depends on the heap), so that a resumed run would not have the bits of one never
+        stopped. It gained nothing measurable: 55 to 58 ms a step of forward and backward with and without.
+        """
+        super().hybridize(active, **{**flags, "static_shape": False})
+
+    def begin_state(self, batch_size: int, context: mx.Context) -> Tensors:
+        """The state before the first token: zeros of (num_layers x directions, batch_size, hidden_size), one array or
+        two (LSTM).
+        """
+        encoder = self.encoder
+        shape = (encoder.num_layers * encoder.directions, batch_size, encoder.hidden_size)
+        return [mx.nd.zeros(shape, ctx=context) for _ in range(encoder.state_count)]
+
+    def read(self, share: Share, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
+        """The body's units for the targets of `share`, (rows, columns, units), and the state after its last step."""
+        outputs: tuple[mx.nd.NDArray, Tensors]
+        vectors = self.encoder.packed(share.inputs.context) if share.lengths is None else None
+        outputs = self.body(share.inputs, state, share.lengths, vectors)
+        return outputs
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
+        """What `Body` takes to logits (steps or 1, batch, classes) and the states after the last step."""
+        outputs, states = self.body(inputs, states, lengths)
+        return self.decoder(outputs), states
+
+
+class RNNLanguageModel(SequenceModel):
+    """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
+
+    Embedding (initialised by Uniform(0.1), as theirs, unless said), dropout, recurrent layers with dropout between
+    them, dropout with one mask for all steps of a window, and a dense decoder. Parameter files are interchangeable with
+    GluonNLP's models (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
+
+    Args:
+        cell: see `gluon_rnn.networks.layers.build_layer`.
+        vocab_size: tokens.
+        embed_size: units of the embedding; None: it is one-hot.
+        hidden_size: units of each recurrent layer.
+        num_layers: recurrent layers.
+        dropout: rate of all three dropouts.
+        tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
+        last_only: predict the token after the last step alone, not those after every step.
+        embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        *,
+        embed_size: int | None,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        tie_weights: bool,
+        last_only: bool = False,
+        embedding_initializer: str = "uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
+            encoder = RecurrentStack(
+                cell,
+                input_size=embed_size or vocab_size,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                dropout=dropout,
+            )
+            body = Body(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
+            # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
+            # tuple, since an attribute that is a block would be registered under the attribute's name.
+            self.register_child(body, "")
+            self._body = (body,)
+            self.ties_weights = tie_weights
+            self.decoder = nn.HybridSequential()
+            with self.decoder.name_scope():
+                shared = embedding[0].params if tie_weights else None
+                self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+
+
+class RNNLabeller(SequenceModel):
+    """Labels for sequences of any lengths, or for each of their tokens: the networks rnn_classifier and rnn_tagger.
+
+    Embedding, dropout, recurrent layers in one or both directions over what is no padding, dropout, and a dense decoder
+    on each step's outputs or, for one label a sequence, on the top layer's last states (of an LSTM h and c) of each
+    direction.
+
+    Args:
+        cell: see `gluon_rnn.networks.layers.build_layer`.
+        vocab_size: tokens.
+        classes: labels.
+        embed_size: units of the embedding; None: it is one-hot.
+        hidden_size: units of each recurrent layer and direction.
+        num_layers: recurrent layers.
+        dropout: rate of all three dropouts.
+        bidirectional: read in both directions.
+        each_token: a label for each token, not for the sequence.
+        embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        vocab_size: int,
+        classes: int,
+        *,
+        embed_size: int | None,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool,
+        each_token: bool,
+        embedding_initializer: str = "uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
+            encoder = RecurrentStack(
+                cell,
+                input_size=embed_size or vocab_size,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                dropout=dropout,
+                bidirectional=bidirectional,
+            )
+            body = Body(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
+            self.register_child(body, "")
+            self._body = (body,)
+            units = encoder.directions * hidden_size * (1 if each_token else encoder.state_count)
+            self.decoder = nn.HybridSequential()
+            with self.decoder.name_scope():
+                self.decoder.add(nn.Dense(classes, in_units=units, flatten=False))
+
+
+def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float, initializer: str) -> nn.HybridSequential:
+    embedding = nn.HybridSequential()
+    with embedding.name_scope():
+        embedding.add(
+            OneHot(vocab_size)
+            if embed_size is None
+            else nn.Embedding(vocab_size, embed_size, weight_initializer=_EMBEDDING_INITIALIZERS[initializer]),
+            Dropout(dropout),
+        )
+    return embedding
+
+
+def build_network(config: RunConfig, vocab_size: int, *, classes: int | None = None) -> SequenceModel:
+    """The model of `config`, whose parameters have no values until they are initialised or loaded.
+
+    Args:
+        config: of the run.
+        vocab_size: tokens.
+        classes: labels; None: what is predicted are tokens.
+    """
+    network: dict[str, Any] = {
+        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "dropout": config.dropout,
+        "embedding_initializer": config.embedding_initializer,
+    }
+    if config.objective in LABELLED:
+        assert classes is not None
+        return RNNLabeller(
+            config.cell,
+            vocab_size,
+            classes,
+            bidirectional=config.bidirectional,
+            each_token=config.objective == "tagging",
+            **network,
+        )
+    last_only = config.objective == "next_token"
+    return RNNLanguageModel(config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **network)
+
+
+def build_model(
+    config: RunConfig,
+    vocab_size: int,
+    *contexts: mx.Context,
+    classes: int | None = None,
+    vectors: np.ndarray[Any, Any] | None = None,
+) -> SequenceModel:
+    """The model of `config`, initialised from its seed and hybridized, with the same parameters on each context.
+
+    It seeds the random streams of NumPy and MXNet.
+
+    Args:
+        config: of the run.
+        vocab_size: tokens.
+        contexts: of the devices.
+        classes: labels; None: what is predicted are tokens.
+        vectors: initial embedding, float32, (vocab_size, embed_size); None: it is random or one-hot.
+    """
+    model = build_network(config, vocab_size, classes=classes)
+    # Orthogonal draws from numpy, the others from MXNet.
+    mx.random.seed(config.seed)
+    np.random.seed(config.seed)
+    model.initialize(_INITIALIZERS[config.initializer](), ctx=list(contexts))
+    if vectors is not None:
+        model.embedding[0].weight.set_data(mx.nd.array(vectors))
+    if not config.train_embedding:
+        model.embedding.collect_params().setattr("grad_req", "null")
+    model.encoder.pack()
+    # On a CPU `static_alloc` gains no time, and keeps what oneDNN remembers of a layer's forward pass (123 MB of each
+    # LSTM of 650 units) until the next window's. On a GPU it was not compared.
+    model.hybridize(static_alloc=contexts[0].device_type == "gpu")
+    return model
+
+
+def trained_parameters(model: HybridBlock) -> list[Parameter]:
+    """All but those that stay as they are; tied ones once."""
+    return [parameter for parameter in model.collect_params().values() if parameter.grad_req != "null"]
+
+
+def count_parameters(model: HybridBlock) -> int:
+    """Trained numbers; tied weights count once."""
+    return sum(int(np.prod(parameter.shape)) for parameter in trained_parameters(model))

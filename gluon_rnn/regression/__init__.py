@@ -1,6 +1,0 @@
-"""Whether results held against a baseline, for jobs that gate on them."""
-
-from gluon_rnn.regression.comparison import Comparison, compare
-from gluon_rnn.regression.verdicts import assert_no_regression
-
-__all__ = ["Comparison", "assert_no_regression", "compare"]

@@ -1,0 +1,1 @@
+"""What people and CI read of results: live display, tables, reports, verdicts, trackers."""

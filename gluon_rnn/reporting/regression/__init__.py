@@ -1,0 +1,6 @@
+"""Whether results held against a baseline, for jobs that gate on them."""
+
+from gluon_rnn.reporting.regression.comparison import Comparison, compare
+from gluon_rnn.reporting.regression.verdicts import assert_no_regression
+
+__all__ = ["Comparison", "assert_no_regression", "compare"]

@@ -1,0 +1,271 @@
+"""Whether a sweep's results held against a baseline's; how that is shown is `verdicts`' business.
+
+What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And whoever
+changes code until a gate lets it pass chooses by what the gate looks at, which must therefore not be the test text: its
+losses and accuracies are shown and decide nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+from gluon_rnn.reporting.regression.changes import Change, Limits, Measured, Quantity, in_words, measure, paired
+from gluon_rnn.reporting.regression.pairing import Match, Row, differing_fields, match_runs
+from gluon_rnn.reporting.regression.significance import judge
+from gluon_rnn.reporting.regression.sittings import seconds_of, sittings_of
+from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, learned_nothing
+from gluon_rnn.runs.progress import perplexity as perplexity_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a gate makes of a point, and of all: whether it stays open, closes, or has nothing to go by.
+Verdict = Literal["held", "regressed", "not compared"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration of the baseline.
+
+    Attributes:
+        label: what tells it from the others, as ``cell=gru bptt=35``.
+        settings: the fields that it was matched by.
+        verdict: regressed if anything of it has that decides; not compared if nothing could be; else held, also where
+            its changes are undecided.
+        reasons: of the verdict, and what else there is to know, such as a seed that failed.
+        changes: its quantities.
+        test_perplexity: baseline's and candidate's over the same runs; decides nothing.
+        test_accuracy: likewise, where it was measured.
+    """
+
+    label: str
+    settings: Row
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    test_perplexity: tuple[float, float] | None = None
+    test_accuracy: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of holding a candidate against a baseline.
+
+    Attributes:
+        verdict: regressed if a point has, or all points together; held if none has and at least one was compared.
+            Not compared, too, where speeds were to decide and none could be judged.
+        reason: of the verdict, in one line.
+        limits: what was let pass.
+        points: every one of the baseline, in its order.
+        new: labels of the points that only the candidate has.
+        overall: the validation loss of all points that have several seeds, each a repeat of the others: a change
+            too small to be told from chance at any of them may show in all. None where there are fewer than two.
+        remarks: what puts the comparison itself in doubt; a line each.
+    """
+
+    verdict: Verdict
+    reason: str
+    limits: Limits
+    points: tuple[Point, ...] = ()
+    new: tuple[str, ...] = ()
+    overall: Change | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def compare(
+    baseline: Path | str | pd.DataFrame,
+    candidate: Path | str | pd.DataFrame,
+    *,
+    perplexity: float = Limits.perplexity,
+    throughput: float | None = Limits.throughput,
+    floor: float = Limits.floor,
+    two_sided: bool = Limits.two_sided,
+) -> Comparison:
+    """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
+
+    What several seeds show is told from chance, over all points together, by `judge`. With one
+    seed the threshold alone decides: that is for runs that come out alike when nothing has changed. Speeds are shown
+    and decide nothing unless `throughput` says what they may lose; then they are judged by their sittings, of which
+    each side needs two or more (see `significance.Sittings`).
+
+    Args:
+        baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
+        candidate: likewise.
+        perplexity: see `Limits`, as for the others.
+
+    Raises:
+        UserError: a table cannot be read or has two runs of one configuration and seed, or a limit is none.
+    """
+    limits = Limits(perplexity, throughput, floor, two_sided)
+    matches = match_runs(baseline, candidate)
+    for side, name in (("before", "the baseline"), ("after", "the candidate")):
+        if not any(getattr(match, side) for match in matches):
+            return not_compared(f"{name} has no runs", limits)
+    if not any(match.before and match.after for match in matches):
+        fields = ", ".join(differing_fields(matches)) or "how their settings are combined"
+        return not_compared(f"no configuration is in both; they differ in {fields}", limits)
+    points, overall = _judged([_meet(match, limits) for match in matches if match.before], limits)
+    new = tuple(match.label for match in matches if not match.before)
+    verdict, reason = _verdict(points, overall, new, limits)
+    return Comparison(verdict, reason, limits, points, new, overall, _doubts(matches))
+
+
+def _doubts(matches: Sequence[Match]) -> tuple[str, ...]:
+    """A line where the two tables seem to be the wrong way round."""
+    times = [
+        [time for match in matches for row in getattr(match, side).values() if (time := seconds_of(row["started_at"]))]
+        for side in ("before", "after")
+    ]
+    if all(times) and min(times[0]) > max(times[1]):
+        return ("every run of the baseline is newer than those of the candidate: are the two swapped?",)
+    return ()
+
+
+def not_compared(reason: str, limits: Limits) -> Comparison:
+    """A comparison that could not be made."""
+    return Comparison("not compared", f"could not compare: {reason}", limits)
+
+
+@dataclass
+class _Meeting:
+    """What became of a point's runs, before any arithmetic.
+
+    Attributes:
+        match: the point.
+        pairs: runs that ended well on both sides.
+        faults: regressions.
+        remarks: what is no regression.
+        settled: whether something was compared that needs no arithmetic: a divergence.
+    """
+
+    match: Match
+    pairs: list[tuple[Row, Row]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    settled: bool = False
+
+
+def _meet(match: Match, limits: Limits) -> _Meeting:
+    meeting = _Meeting(match)
+    for seed, before in sorted(match.before.items()):
+        after = match.after.get(seed)
+        had, has = _outcome(before), _outcome(after) if after else "missing"
+        if had not in ("ok", "diverged"):
+            meeting.remarks.append(f"seed {seed} {had} in the baseline")
+        elif after is None or has not in ("ok", "diverged") or (had, has) == ("ok", "diverged"):
+            reason = f" ({after['reason']})" if after and after["reason"] else ""
+            meeting.faults.append(f"seed {seed} {has}{reason}")
+        elif has == "diverged":
+            meeting.settled = True
+            meeting.remarks.append(f"seed {seed} diverged in both")
+        elif had == "diverged":
+            meeting.settled = True
+            (meeting.faults if limits.two_sided else meeting.remarks).append(f"seed {seed} no longer diverged")
+        else:
+            meeting.pairs.append((before, after))
+            sides = [side for side, row in (("baseline", before), ("candidate", after)) if learned_nothing(row)]
+            if sides:
+                meeting.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
+    if new := sorted(match.after.keys() - match.before.keys()):
+        meeting.remarks.append(f"seed {', '.join(map(str, new))} not in the baseline")
+    versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]
+    if all(versions) and versions[0] != versions[1] and None not in versions[0] | versions[1]:
+        told = [", ".join(sorted(sha1[:7] for sha1 in found)) for found in versions]
+        meeting.remarks.append(f"{match.settings['cell']}@{told[0]} in the baseline, now @{told[1]}")
+    return meeting
+
+
+def _outcome(row: Row) -> str:
+    """A run's status; a loss that is not finite is a divergence, whatever the run went by."""
+    if row["status"] != "ok" or row["max_steps"] is not None:
+        return str(row["status"])
+    if row["valid_loss"] is None:
+        return "not evaluated"
+    return "ok" if math.isfinite(row["valid_loss"]) else "diverged"
+
+
+def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
+    """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
+    sittings = (
+        sittings_of(row for meeting in meetings for row in meeting.match.before.values()),
+        sittings_of(row for meeting in meetings for row in meeting.match.after.values()),
+    )
+    measured = [measure(meeting.pairs, sittings, repeated=len(meeting.match.before) > 1) for meeting in meetings]
+    repeated = [m for found in measured for m in found if m.quantity != "tokens_per_second" and m.pairs > 1]
+    # Nats are nats; only where all are read as such are they shown so, without a floor.
+    kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
+    together = []
+    if len(repeated) > 1:
+        before, after = zip(*sorted(m.means for m in repeated), strict=True)
+        together = [Measured(kind, len(repeated), before, after)]
+    compared = [m for found in (*measured, together) for m in found if not m.reason]
+    # What decides nothing must not make what decides harder to find.
+    deciding = [m for m in compared if limits.decides(m.quantity)]
+    shown = [m for m in compared if not limits.decides(m.quantity)]
+    findings = {
+        id(m): finding
+        for family in (deciding, shown)
+        for m, finding in zip(family, judge([m.sample(limits) for m in family]), strict=True)
+    }
+
+    def changes(found: Iterable[Measured]) -> tuple[Change, ...]:
+        return tuple(m.change(limits, findings.get(id(m))) for m in found)
+
+    points = tuple(_point(meeting, changes(found), limits) for meeting, found in zip(meetings, measured, strict=True))
+    return points, next(iter(changes(together)), None)
+
+
+def _point(meeting: _Meeting, changes: tuple[Change, ...], limits: Limits) -> Point:
+    faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
+    # Where speeds are all there is and decide nothing, it is enough that the runs ended well.
+    deciding = [change for change in changes if limits.decides(change.quantity)] or changes
+    held = any(change.verdict != "not compared" for change in deciding) or (meeting.settled and not changes)
+    losses, accuracies = (_means(paired(meeting.pairs, column)) for column in ("test_loss", "test_accuracy"))
+    unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
+    left_out = [in_words(change) for change in changes if change.verdict == "not compared"]
+    return Point(
+        meeting.match.label,
+        meeting.match.settings,
+        "regressed" if faults else "held" if held else "not compared",
+        (*faults, *meeting.remarks, *unmeasured, *left_out),
+        changes,
+        (perplexity_of(losses[0]), perplexity_of(losses[1])) if losses else None,
+        accuracies,
+    )
+
+
+def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Of the baseline's and of the candidate's; None of no pairs."""
+    return (fmean(before for before, _ in pairs), fmean(after for _, after in pairs)) if pairs else None
+
+
+def _verdict(
+    points: Sequence[Point], overall: Change | None, new: Sequence[str], limits: Limits
+) -> tuple[Verdict, str]:
+    def told(verdict: Verdict) -> list[str]:
+        return [f"{point.label}: {', '.join(point.reasons)}" for point in points if point.verdict == verdict]
+
+    regressed, held, left_out = told("regressed"), told("held"), told("not compared")
+    if overall and overall.verdict == "regressed":
+        together = f"all points together: {in_words(overall)}"
+        return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", together, *regressed])
+    if regressed:
+        return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", *regressed])
+    timed = [change for point in points for change in point.changes if change.quantity == "tokens_per_second"]
+    if limits.throughput is not None and all(change.verdict == "not compared" for change in timed):
+        # Who asks whether it is slower must not be told that it held because nobody can say.
+        left_out = [*dict.fromkeys(map(in_words, timed))] or left_out or ["tokens/s not measured on both sides"]
+        held = []
+    if not held:
+        return "not compared", f"could not compare: {'; '.join(left_out)}"
+    said = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
+    undecided = sum(any(c.verdict == "undecided" and limits.decides(c.quantity) for c in p.changes) for p in points)
+    said += [f"{undecided} undecided"] * bool(undecided)
+    if timed and len(timed) == sum(len(point.changes) for point in points) and limits.throughput is None:
+        said.append("speeds decide nothing")
+    return "held", "; ".join([*said, *([f"{len(new)} new"] if new else [])])

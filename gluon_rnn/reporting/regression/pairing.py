@@ -1,0 +1,155 @@
+"""Which runs of two tables are of one configuration, and which of those have one seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
+from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.tables import load_results, table_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+_Key = tuple[tuple[str, Any], ...]
+_Points = dict[_Key, dict[int, Row]]
+
+#: Where a run happens and what is printed of it; and the seed, by which the repeats of one point are told apart.
+_NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
+#: Digests that tables of earlier versions do not have.
+_WHERE_KNOWN = ("embedding_sha1", "cell_sha1")
+#: What can be reckoned with, of losses in nats a target; beside that a loss is infinite after a divergence.
+_MEASURABLE = {
+    **dict.fromkeys(("valid_loss", "test_loss"), (-700.0, 1e100)),
+    **dict.fromkeys(("valid_accuracy", "test_accuracy"), (0.0, 1.0)),
+    "tokens_per_second": (1e-100, 1e100),
+}
+
+
+@dataclass(frozen=True)
+class Match:
+    """The runs of one configuration in two tables, by seed.
+
+    Attributes:
+        label: what tells the configuration from the others, as ``cell=gru bptt=35``.
+        settings: the fields that the runs were matched by.
+        before: the baseline's runs; empty where it has none.
+        after: the candidate's.
+    """
+
+    label: str
+    settings: Row
+    before: Mapping[int, Row]
+    after: Mapping[int, Row]
+
+
+def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.DataFrame) -> list[Match]:
+    """Every configuration of two tables of results: the baseline's in its order, then those that are new.
+
+    Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
+    corpus counts by its content, whatever it is called, word vectors by name and content, devices by their kind and
+    how many they are. `threads` counts only where rows of a table differ in nothing else: left to the machine it is no
+    setting. Versions of a user's cell within one table are points of their own. Between two tables a version is
+    compared with another, as versions of this package are: whether code made results worse is the question. A digest
+    that a table of an earlier version lacks is not asked for.
+
+    Raises:
+        UserError: a table cannot be read, or has two runs of one configuration and seed.
+    """
+    rows = [_rows(table) for table in (baseline, candidate)]
+    key_of = _matching(rows)
+    before, after = (
+        _by_point(side, name, key_of) for side, name in zip(rows, ("the baseline", "the candidate"), strict=True)
+    )
+    labels = _labels({key_of(row): row for side in reversed(rows) for row in reversed(side)})
+    keys = list(before | after)
+    return [Match(labels[key], dict(key), before.get(key, {}), after.get(key, {})) for key in keys]
+
+
+def differing_fields(matches: Iterable[Match]) -> list[str]:
+    """The fields of which one table has no value that the other has."""
+    before = [match.settings for match in matches if match.before]
+    after = [match.settings for match in matches if match.after]
+    return [name for name in before[0] if not {row[name] for row in before} & {row[name] for row in after}]
+
+
+def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's runs, an empty cell as None; a column that an older table lacks has its field's default."""
+    frame = load_results(table) if isinstance(table, Path | str) else table
+    if "status" not in frame:
+        raise UserError("a table of results has a column status, as gluon_rnn.load_results makes it")
+    rows = table_rows(frame)
+    for row in rows:
+        for name, (least, most) in _MEASURABLE.items():
+            value = row[name]
+            if value is not None and not least <= value <= most and not (value == math.inf and "loss" in name):
+                raise UserError(f"run {row['run_id']} has {name}={value}, which nothing measures: its table is damaged")
+    return rows
+
+
+def _matching(sides: Sequence[Sequence[Row]]) -> Callable[[Row], _Key]:
+    """What the runs of two tables are matched by; a digest that does not count is None in it."""
+    threads = ("threads",) if any(_differ_in_threads_alone(side) for side in sides) else ()
+    contents: dict[tuple[_Key, str], tuple[set[str | None], set[str | None]]] = {}
+    for place, side in enumerate(sides):
+        for row in side:
+            for digest in _WHERE_KNOWN:
+                contents.setdefault((_key(row, *threads), digest), (set(), set()))[place].add(row[digest])
+
+    def counts(key: _Key, digest: str) -> bool:
+        before, after = contents[key, digest]
+        several_in_one = max(len(before), len(after)) > 1
+        return several_in_one or before == after or (digest == "embedding_sha1" and None not in before | after)
+
+    def key_of(row: Row) -> _Key:
+        key = _key(row, *threads)
+        return (*key, *((digest, row[digest] if counts(key, digest) else None) for digest in _WHERE_KNOWN))
+
+    return key_of
+
+
+def _key(row: Row, *more: str) -> _Key:
+    """The settings of `row` that tell points apart, with `more` of its columns."""
+    settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
+    if settings["embed_size"] is None and settings["embedding"] == "random":
+        settings["embed_size"] = settings["hidden_size"]
+    settings |= {"device": unnumbered(str(row["device"])), "dataset_sha1": row["dataset_sha1"]}
+    return (*settings.items(), *((name, row[name]) for name in more))
+
+
+def _differ_in_threads_alone(rows: Iterable[Row]) -> bool:
+    without, within = ({(_key(row, *_WHERE_KNOWN, *more), row["seed"]) for row in rows} for more in ((), ("threads",)))
+    return len(without) < len(within)
+
+
+def _by_point(rows: Iterable[Row], name: str, key_of: Callable[[Row], _Key]) -> _Points:
+    points: _Points = {}
+    for row in rows:
+        runs = points.setdefault(key_of(row), {})
+        other = runs.setdefault(row["seed"], row)
+        if other is not row:
+            ids = f"{other['run_id']} and {row['run_id']}"
+            raise UserError(
+                f"{name} has two runs of one configuration and seed, {ids}; keep one of them: the sweep's command with "
+                "--prune moves runs that it no longer contains out of its tables"
+            )
+    return points
+
+
+def _labels(rows: Mapping[_Key, Row]) -> dict[_Key, str]:
+    """What tells each point from the others, by name; `rows` has a run of each."""
+    columns = (*DIGESTS, *DIGESTS.values())
+    told = {key: {"dataset": "", **dict(key), **{name: row[name] for name in columns}} for key, row in rows.items()}
+    names = Names(told.values())
+    shown = {
+        key: {name: names.shown(settings, name) for name in settings if name not in DIGESTS.values()}
+        for key, settings in told.items()
+    }
+    varying = varying_fields(list(shown.values())) if shown else ()
+    return {key: " ".join(f"{name}={settings[name]}" for name in varying) for key, settings in shown.items()}

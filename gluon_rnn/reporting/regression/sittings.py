@@ -1,0 +1,51 @@
+"""Which runs of a table were measured in one sitting, and so share whatever the machine did at the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from statistics import median
+
+from gluon_rnn.reporting.regression.pairing import Row
+
+#: Seconds without a run, after which the next one begins another sitting. What slows a machine from outside (a busy
+#: neighbour on its host, heat, a backup) is taken to have passed after an hour.
+APART = 3600.0
+
+
+def sittings_of(rows: Iterable[Row]) -> dict[str, int]:
+    """The number of the sitting of each run, by its run_id.
+
+    A sitting is a stretch of runs in which none starts `APART` or more after all before it have ended. Where a start
+    is not known, all runs count as one sitting: nothing shows that they are more.
+    """
+    starts = {str(row["run_id"]): (seconds_of(row["started_at"]), max(0.0, row["wall_seconds"] or 0.0)) for row in rows}
+    known = [(start, start + lasted, run_id) for run_id, (start, lasted) in starts.items() if start is not None]
+    if len(known) < len(starts):
+        return dict.fromkeys(starts, 0)
+    numbers: dict[str, int] = {}
+    number, end = -1, float("-inf")
+    for start, ended, run_id in sorted(known):
+        number += start >= end + APART
+        end = max(end, ended)
+        numbers[run_id] = number
+    return numbers
+
+
+def by_sitting(rows: Iterable[Row], values: Sequence[float], sittings: Mapping[str, int]) -> tuple[float, ...]:
+    """The median of `values`, one for each of `rows`, in each of their sittings.
+
+    The median, as in reports: now and then something slows a run by half, and nothing speeds one up.
+    """
+    gathered: dict[int, list[float]] = {}
+    for row, value in zip(rows, values, strict=True):
+        gathered.setdefault(sittings[str(row["run_id"])], []).append(value)
+    return tuple(median(found) for _, found in sorted(gathered.items()))
+
+
+def seconds_of(started_at: object) -> float | None:
+    """Since 1970; None of what is no time."""
+    try:
+        return datetime.fromisoformat(str(started_at)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,235 @@
+"""What people and programs see of a comparison: a table, JSON, JUnit XML, Markdown, a failed assertion."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import printable
+from gluon_rnn.reporting.regression.changes import SLOWER, Change, Limits, Quantity, amount, percent
+from gluon_rnn.reporting.regression.comparison import Comparison, Point, compare
+from gluon_rnn.reporting.regression.significance import ALPHA, POWER
+from gluon_rnn.runs.metrics import written
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of `as_json`; raised when a field is taken away or comes to mean something else.
+SCHEMA_VERSION = 1
+
+#: The exit status that a verdict is.
+EXIT_STATUS = {"held": 0, "regressed": 1, "not compared": 2}
+
+_COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "could find", "verdict")
+_TEXT_COLUMNS = ("point", "quantity", "verdict")
+#: What XML 1.0 has no way to write.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def assert_no_regression(
+    baseline: Path | str | pd.DataFrame,
+    candidate: Path | str | pd.DataFrame,
+    *,
+    perplexity: float = Limits.perplexity,
+    throughput: float | None = Limits.throughput,
+    floor: float = Limits.floor,
+    two_sided: bool = Limits.two_sided,
+) -> None:
+    """`compare`, as a line of a test.
+
+    Raises:
+        AssertionError: the candidate regressed; its text is the table.
+        UserError: nothing could be compared.
+    """
+    __tracebackhide__ = True
+    comparison = compare(
+        baseline, candidate, perplexity=perplexity, throughput=throughput, floor=floor, two_sided=two_sided
+    )
+    if comparison.verdict == "not compared":
+        raise UserError(comparison.reason)
+    if comparison.verdict == "regressed":
+        raise AssertionError("\n" + as_text(comparison))
+
+
+def as_text(comparison: Comparison) -> str:
+    """A table of the points and the verdict in a line below it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=name != "verdict")
+    for row in _rows(comparison):
+        table.add_row(*map(printable, row))
+    text = io.StringIO()
+    # As wide as it takes: a terminal folds lines, a log is scrolled.
+    console = Console(file=text, width=250, highlight=False, markup=False, emoji=False)
+    if comparison.points:
+        console.print(table)
+    notes = map(printable, [*_notes(comparison), comparison.reason])
+    return "\n".join([*(line.rstrip() for line in text.getvalue().splitlines()), *notes])
+
+
+def as_json(comparison: Comparison) -> str:
+    """The comparison for programs; everything is there, a number that is infinite or not known as null.
+
+    ``schema_version``; ``verdict`` and its ``reason``; ``limits``; ``alpha`` and ``power`` of the statistics;
+    ``points``, a list of ``label``, ``settings`` (field to value), ``verdict``, ``reasons``, ``changes``,
+    ``test_perplexity`` and ``test_accuracy`` (null, or baseline's and candidate's); ``new``, a list of labels;
+    ``overall``, null or a change; ``remarks``, lines that put the comparison in doubt. A change has the attributes of
+    `Change`. The verdict of a change says what was shown, those of points and of the whole what the gate makes of it. A
+    ``throughput`` limit of null decides nothing.
+    """
+    content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def as_junit(comparison: Comparison) -> str:
+    """JUnit's XML: a test case a point, a failure for one that regressed, skipped for one that was not compared.
+
+    A comparison that could not be made is an error, since a CI counts what is skipped as well.
+    """
+    cases: list[tuple[str, str, str]] = [
+        (point.label, point.verdict, "; ".join(point.reasons)) for point in comparison.points
+    ]
+    if comparison.overall:
+        overall = comparison.overall
+        cases.append(("all points together", overall.verdict, amount(overall, overall.change)))
+    if comparison.verdict == "not compared":
+        cases.append(("comparison", "error", comparison.reason))
+    tags = {"regressed": "failure", "not compared": "skipped", "error": "error"}
+    counts = {
+        name: str(sum(tags.get(verdict) == tag for _, verdict, _ in cases))
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+    }
+    suites = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "gluon_rnn", "tests": str(len(cases)), **counts})
+    for label, verdict, reason in cases:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="gluon_rnn.reporting.regression", name=_NOT_XML.sub("?", label)
+        )
+        if verdict in tags:
+            ElementTree.SubElement(case, tags[verdict], message=_NOT_XML.sub("?", reason))
+    ElementTree.SubElement(suite, "system-out").text = _NOT_XML.sub("?", as_text(comparison))
+    ElementTree.indent(suites)
+    content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content.decode() + "\n"
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table for a job's summary page."""
+    lines = [f"**{_escaped(comparison.reason)}**", ""]
+    if comparison.points:
+        lines += [_line(_COLUMNS), _line("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
+        lines += [_line(map(_escaped, row)) for row in _rows(comparison)] + [""]
+    return "\n".join(lines + [_escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """A point's verdict and its reasons stand in its first row, the verdicts of its other quantities beside them."""
+    for point in comparison.points:
+        figures = [*(_figures(change, comparison) for change in point.changes), *_test_figures(point)]
+        verdicts = [_in_short(point), *(change.verdict for change in point.changes[1:])]
+        for place, row in enumerate(figures or [("",) * 7]):
+            yield "" if place else point.label, *row, verdicts[place] if place < len(verdicts) else ""
+    if comparison.overall:
+        yield ("all points together", *_figures(comparison.overall, comparison), comparison.overall.verdict)
+
+
+def _in_short(point: Point) -> str:
+    """Its verdict and the reasons. A gate stays open where nothing was shown; that is not called a success."""
+    judged: str = point.verdict
+    if judged == "held" and point.changes and point.changes[0].verdict != "not compared":
+        judged = point.changes[0].verdict
+    return ": ".join([judged, *[", ".join(point.reasons)] * bool(point.reasons)])
+
+
+#: What a quantity is called in a table, and its digits after the point.
+_SHOWN: dict[Quantity, tuple[str, int]] = {
+    "valid_perplexity": ("valid ppl", 2),
+    "valid_loss": ("valid loss", 4),
+    "tokens_per_second": ("tokens/s", 0),
+}
+
+
+def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
+    name, digits = _SHOWN[change.quantity]
+    threshold = amount(change, change.threshold)
+    both_sides = comparison.limits.two_sided and change.quantity != "tokens_per_second"
+    return (
+        name,
+        str(change.pairs),
+        written(change.baseline, digits),
+        written(change.candidate, digits),
+        amount(change, change.change),
+        threshold.replace("+", "±") if both_sides else threshold,
+        amount(change, change.smallest),
+    )
+
+
+def _test_figures(point: Point) -> Iterator[tuple[str, ...]]:
+    if point.test_perplexity and not point.test_accuracy:
+        before, after = point.test_perplexity
+        yield "test ppl", "", written(before, 2), written(after, 2), percent(after / before - 1), "", ""
+    elif point.test_perplexity and point.test_accuracy:
+        before, after = map(math.log, point.test_perplexity)
+        change = f"{written(after - before, 4, sign='+')} nats"
+        yield "test loss", "", written(before, 4), written(after, 4), change, "", ""
+        before, after = (100 * share for share in point.test_accuracy)
+        yield "test accuracy", "", f"{before:.2f} %", f"{after:.2f} %", f"{after - before:+.2f} points", "", ""
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = [*comparison.remarks, *(f"new: {label}" for label in comparison.new)]
+    changes = [change for point in comparison.points for change in point.changes]
+    overall = [comparison.overall] if comparison.overall else []
+    timed = [
+        change for change in changes if change.quantity == "tokens_per_second" and change.verdict != "not compared"
+    ]
+    if timed and comparison.limits.throughput is None:
+        counts = Counter(change.verdict for change in timed)
+        found = ", ".join(f"{word} at {counts[word]}" for word in ("slower", "undecided", "held") if counts[word])
+        notes.append(f"tokens/s decides nothing unless --throughput says what it may lose; by {SLOWER:.0%}: {found}.")
+    if any(change.quantity == "tokens_per_second" and min(change.sittings or (2,)) < 2 for change in changes):
+        notes.append(
+            "Speeds of one sitting cannot tell slower code from a machine that was slow for that hour; measure seeds "
+            "in two sittings or more on each side, an hour apart."
+        )
+    if any(change.verdict == "undecided" and not change.reason for change in (*changes, *overall)):
+        notes.append(
+            "Undecided: the repeats show neither that a change is within its threshold nor that it is beyond it. One "
+            "as large as they could find is found 9 times in 10; more seeds make that smaller."
+        )
+    if any(change.p_value is None and not change.reason for change in changes):
+        notes.append(
+            "A single pair has no spread, so the threshold alone decides; several seeds (--axis seed=0,1,2,3,4) tell a "
+            "change from chance."
+        )
+    return notes
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """`text` as it is, in a cell of a Markdown table."""
+    return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

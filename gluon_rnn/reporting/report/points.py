@@ -1,0 +1,300 @@
+"""The points of a sweep: runs that differ by their seed alone, and what they come to."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
+from gluon_rnn.reporting.report.reading import Row
+from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.metrics import SCORED_ON, WORSE_THAN_UNIGRAM, outcome
+from gluon_rnn.runs.progress import perplexity
+from gluon_rnn.runs.records import RunRecord
+
+CONFIDENCE = 0.95
+
+#: Settings that tell no points apart: repetition, where a run was, what its log looks like, and what is scored.
+_NO_SETTING = frozenset({"seed", "device", "threads", "log_interval", *SCORED_ON})
+
+#: What else a machine does slows some runs, some of them by half, and speeds none up.
+TIMED = frozenset({"tokens_per_second", "step_ms_p50", "wall_seconds"})
+
+#: Ratios tell these apart, so their intervals are those of their logarithms: of a perplexity, of the loss.
+LOGARITHMIC = frozenset({"valid_perplexity", "test_perplexity", "tokens_per_second"})
+#: What a run costs, which other runs of the same network may have been timed for.
+_COSTS = TIMED | {"peak_mb", "peak_rss_mb", "peak_gpu_mb"}
+
+_LARGEST = 1e300
+
+
+def quantity(record: RunRecord, name: str) -> float | None:
+    """A column's number, or ``peak_mb``: the device's memory where it was measured, else the process's.
+
+    None where it is missing or not a number; infinities stay, and what is too large to be averaged is one.
+    """
+    if name == "peak_mb":
+        name = "peak_rss_mb" if record.peak_gpu_mb is None else "peak_gpu_mb"
+    value = getattr(record, name)
+    if value is None or math.isnan(value):
+        return None
+    return math.copysign(math.inf, value) if abs(value) > _LARGEST else value
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where throughputs compare: one machine, kind and number of devices, and number of threads.
+
+    Attributes:
+        letter: A, B and so on, in a report.
+    """
+
+    letter: str
+    machine_id: str
+    device: str
+    device_name: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A sample's size, mean, standard deviation (n - 1) and the two-sided `CONFIDENCE` interval of the mean.
+
+    The interval is Student's, mean ± t(n - 1) * deviation / sqrt(n); where ratios count, that of the logarithms,
+    exponentiated. It and the deviation are None for a lone value and where a value is infinite.
+    """
+
+    count: int
+    mean: float
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | None:
+    """The `Spread` of `values`; None of none.
+
+    Args:
+        values: of each seed.
+        logarithmic: whether ratios count; all values are above 0 then.
+    """
+    if not values:
+        return None
+    mean = statistics.fmean(values)
+    if len(values) < 2 or not math.isfinite(mean):
+        return Spread(len(values), mean)
+    from scipy.stats import t
+
+    deviation = statistics.stdev(values)
+    taken = [math.log(value) for value in values] if logarithmic else values
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(taken) / math.sqrt(len(values))
+    ends = (statistics.fmean(taken) - half, statistics.fmean(taken) + half)
+    return Spread(len(values), mean, deviation, *(map(perplexity, ends) if logarithmic else ends))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration at one place, with a run for each seed.
+
+    Attributes:
+        settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, where
+            vectors or an own cell of one name are several with a digest behind it, and ``version``, which counts runs
+            that agree in all but their run_id, as of an own cell in records that hold no digest of its sources.
+        place: where it ran.
+        rows: its runs, by seed.
+        timed: the runs that its speeds and memory come from, where those are not its own.
+    """
+
+    settings: Mapping[str, Any]
+    place: Place
+    rows: tuple[Row, ...]
+    timed: tuple[RunRecord, ...] = ()
+
+    @cached_property
+    def counted(self) -> tuple[RunRecord, ...]:
+        """The runs its figures come from: those that ended well, or all where none did."""
+        records = tuple(row.record for row in self.rows)
+        return tuple(record for record in records if outcome(record) == "ok") or records
+
+    def values(self, name: str) -> list[float]:
+        """A `quantity` of each seed that has one."""
+        records = self.timed if self.timed and name in _COSTS else self.counted
+        return [value for record in records if (value := quantity(record, name)) is not None]
+
+    def spread(self, name: str) -> Spread | None:
+        """Of a `quantity` over the seeds."""
+        values = self.values(name)
+        return spread(values, logarithmic=name in LOGARITHMIC and all(value > 0 for value in values))
+
+    def average(self, name: str) -> float | None:
+        """Of a `quantity` over the seeds: the mean, but the median of `TIMED` ones."""
+        values = self.values(name)
+        return (statistics.median if name in TIMED else statistics.fmean)(values) if values else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every seed ended well and learned something."""
+        return all(outcome(row.record) == "ok" for row in self.rows)
+
+    @property
+    def status(self) -> str:
+        """The `outcome`: ``ok``, or ``2 ok, 1 worse than unigram`` of several seeds."""
+        counts = Counter(outcome(row.record) for row in self.rows)
+        if len(self.rows) == 1 or len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+    def label(self, names: Iterable[str]) -> str:
+        """``cell=gru bptt=35``."""
+        return " ".join(f"{name}={self.settings[name]}" for name in names)
+
+
+def places_of(rows: Iterable[Row]) -> list[Place]:
+    """The places of `rows`, lettered in the order of their names."""
+    found = sorted({_where(row) for row in rows}, key=lambda where: tuple(map(str, where)))
+    return [Place(_letter(number), *where) for number, where in enumerate(found)]
+
+
+def _where(row: Row) -> tuple[str, str, str, int | None]:
+    record = row.record
+    # A GPU's number decides nothing; its name does, where a machine has several kinds.
+    return record.machine_id, unnumbered(record.device), record.device_name, record.threads
+
+
+def _letter(number: int) -> str:
+    more, last = divmod(number, 26)
+    return (_letter(more - 1) if more else "") + chr(ord("A") + last)
+
+
+def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None = None) -> list[Point]:
+    """`rows` gathered to points: never runs of different contents, whatever these are called.
+
+    Args:
+        places: of all `rows`.
+        names: of whatever is shown together with the points; None: of them alone.
+    """
+    rows = list(rows)
+    shown = names or Names(vars(row.record) for row in rows)
+    by_where = {(place.machine_id, place.device, place.device_name, place.threads): place for place in places}
+    fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
+    seen: Counter[Any] = Counter()
+    gathered: dict[Any, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.record.seed, row.record.started_at, row.record.run_id)):
+        record = vars(row.record)
+        settings = (row.folder, *(shown.shown(record, name) for name in fields))
+        where = (_where(row), *(record[digest] for digest in DIGESTS.values()))
+        version = seen[settings, where, row.record.seed] = seen[settings, where, row.record.seed] + 1
+        gathered.setdefault((where, (*settings, version)), []).append(row)
+    return [
+        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[where], tuple(group))
+        for ((where, *_), settings), group in gathered.items()
+    ]
+
+
+def varying(points: Sequence[Point]) -> tuple[str, ...]:
+    """The settings in which `points` differ; what a lone point is known by."""
+    return varying_fields([point.settings for point in points])
+
+
+def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
+    """Those of `names` that were swept: a learning rate that each cell brings along tells no more than the cell."""
+    kept: list[str] = []
+    for name in names:
+        values = {point.settings[name] for point in points}
+        follows = any(
+            len({(point.settings[other], point.settings[name]) for point in points})
+            == len({point.settings[other] for point in points})
+            for other in kept
+        )
+        if len(values) > 1 and not follows:
+            kept.append(name)
+    return kept
+
+
+def ranked(points: Iterable[Point], loss: str) -> list[Point]:
+    """Best first: by the mean of the validation `loss`, a column, or by tokens/s where nothing was evaluated.
+
+    Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong or learned nothing
+    come after those that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
+    """
+
+    def key(point: Point) -> tuple[int, float, float, str]:
+        outcomes = {outcome(row.record) for row in point.rows}
+        ended = outcomes & {WORSE_THAN_UNIGRAM, "diverged"}
+        order = 0 if outcomes == {"ok"} else 1 if "ok" in outcomes else 2 if ended else 3
+        found, speed = point.average(loss), point.average("tokens_per_second")
+        return order, math.inf if found is None else found, -(speed or 0.0), f"{point.place.letter} {point.settings}"
+
+    return sorted(points, key=key)
+
+
+def comparable(points: Iterable[Point], loss: str) -> list[Point]:
+    """The points whose `loss` and speed can both be put on an axis, be it one of logarithms."""
+    return [
+        point for point in points if point.ok and all(is_positive(point, name) for name in (loss, "tokens_per_second"))
+    ]
+
+
+def is_positive(point: Point, name: str) -> bool:
+    """Whether all its seeds have a positive, finite number there, of which there is a logarithm."""
+    values = point.values(name)
+    return bool(values) and all(0 < value < math.inf for value in values)
+
+
+def pareto_front(points: Iterable[Point], loss: str) -> list[Point]:
+    """The `comparable` points of one place that no other beats in `loss` without being slower; fastest first.
+
+    By their averages; what chance may have to do with it is `chances.front_of`'s business.
+    """
+    front: list[Point] = []
+    least = math.inf
+    found = [(known(p, "tokens_per_second"), known(p, loss), p) for p in comparable(points, loss)]
+    for _, value, point in sorted(found, key=lambda item: (-item[0], item[1])):
+        if value < least:
+            least = value
+            front.append(point)
+    return front
+
+
+def compromise(front: Sequence[Point], loss: str) -> Point | None:
+    """The point of a Pareto front that is nearest to having both its best `loss` and its best throughput.
+
+    Both are taken as logarithms and scaled to 0 .. 1 over the front, so that neither unit decides. None of a front of
+    fewer than three points, which has no middle.
+    """
+    if len(front) < 3:
+        return None
+    losses = [math.log(known(point, loss)) for point in front]
+    speeds = [math.log(known(point, "tokens_per_second")) for point in front]
+
+    def distance(number: int) -> float:
+        return math.hypot(
+            (losses[number] - losses[-1]) / (losses[0] - losses[-1]),
+            (speeds[0] - speeds[number]) / (speeds[0] - speeds[-1]),
+        )
+
+    return front[min(range(len(front)), key=distance)]
+
+
+def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | None:
+    """The fastest of the `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    return max(within(points, share, loss), key=lambda point: known(point, "tokens_per_second"), default=None)
+
+
+def within(points: Iterable[Point], share: float, loss: str) -> list[Point]:
+    """The `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    found = comparable(points, loss)
+    bound = (1 + share) * min((known(point, loss) for point in found), default=0.0)
+    return [point for point in found if known(point, loss) <= bound]
+
+
+def known(point: Point, name: str) -> float:
+    """Its average, of a point that has one."""
+    value = point.average(name)
+    assert value is not None
+    return value

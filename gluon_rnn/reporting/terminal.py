@@ -1,0 +1,316 @@
+"""What people see of a sweep: progress while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from gluon_rnn.common.printable import printable
+from gluon_rnn.runs.contents import Names
+from gluon_rnn.runs.job import FINISHED, Job
+from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress
+from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, measures_of, outcome, scored_on, written
+from gluon_rnn.runs.records import BESIDE_THE_TABLE, RunRecord
+from gluon_rnn.sweeps.planning import Plan
+from gluon_rnn.sweeps.running import Display
+
+_PLAIN_INTERVAL_SECONDS = 30.0
+
+
+def make_console() -> Console:
+    """A console on standard output that prints brackets and colons as they are; lines fold on a terminal only."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=250)
+
+
+class _Watched(Display):
+    """Keeps count of what is done, for either way of showing it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = ProgressWatch()
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        self._plan = plan
+        self._labels = {job.run_id: plan.label(job) for job in plan.missing}
+        self._done = 0
+        self._began = time.monotonic()
+        have = len(plan.jobs) - len(plan.missing)
+        self._say(
+            f"{plan.name}: {len(plan.jobs)} points, {have} done already, {len(plan.missing)} to run on "
+            f"{_places(plan)}; results in {plan.directory}"
+        )
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        self._done += 1
+        self._say(f"[{self._done}/{len(self._plan.missing)}] {self._labels[job.run_id]}: {summary(record)}")
+
+    def _live(self, job: Job) -> LiveProgress | None:
+        return self._progress.newest(self._plan.directory / "runs" / job.run_id)
+
+    def _time_left(self, fractions: Iterable[float]) -> str:
+        share = (self._done + sum(fractions)) / max(1, len(self._plan.missing))
+        if share <= 0:
+            return "time left unknown"
+        return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
+
+    def _say(self, line: str) -> None:
+        self._console.print(printable(line), soft_wrap=True)
+
+
+class PlainDisplay(_Watched):
+    """A line when a run starts and ends, and one every half minute: for pipes and logs."""
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        super().started(plan)
+        self._seen: set[str] = set()
+        self._last = time.monotonic()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        for job in jobs:
+            if job.run_id not in self._seen:
+                self._seen.add(job.run_id)
+                self._say(f"started {self._labels[job.run_id]} (run {job.run_id})")
+        if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
+            return
+        self._last = time.monotonic()
+        states = {job.run_id: self._live(job) for job in jobs}
+        left = self._time_left(state.fraction for state in states.values() if state)
+        for name, state in states.items():
+            if state:
+                self._say(
+                    f"  {self._labels[name]}: {_doing(state)}; "
+                    f"{self._done} of {len(self._plan.missing)} points done, {left}"
+                )
+
+
+class TerminalDisplay(_Watched):
+    """A bar for the sweep and a line for each running point, redrawn in place."""
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        super().started(plan)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[doing]}", markup=False),
+            console=self._console,
+        )
+        self._points = Progress(
+            TextColumn("points"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+        )
+        self._total = self._points.add_task("points", total=len(plan.missing), left="")
+        self._tasks: dict[str, TaskID] = {}
+        layout = Table.grid()
+        layout.add_row(self._points)
+        layout.add_row(self._bars)
+        self._screen = Live(layout, console=self._console, refresh_per_second=4)
+        self._screen.start()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        names = {job.run_id for job in jobs}
+        for name in set(self._tasks) - names:
+            self._bars.remove_task(self._tasks.pop(name))
+        fractions = []
+        for job in jobs:
+            name = job.run_id
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(self._labels[name], total=1.0, doing="starting")
+            state = self._live(job)
+            if state:
+                fractions.append(state.fraction)
+                self._bars.update(self._tasks[name], completed=state.fraction, doing=_doing(state))
+        left = self._time_left(fractions)
+        self._points.update(self._total, completed=self._done, left=left)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        super().ended(job, record)
+        self._points.update(self._total, completed=self._done)
+
+    def stopped(self) -> None:
+        """See `Display`."""
+        self.running([])
+        self._screen.stop()
+
+
+class Several(Display):
+    """Tells each of `displays` the same."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def started(self, plan: Plan) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.started(plan)
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.running(jobs)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """See `Display`."""
+        for display in self._displays:
+            display.ended(job, record)
+
+    def stopped(self) -> None:
+        """See `Display`; every one is told, whatever becomes of the others."""
+        with ExitStack() as stack:
+            for display in reversed(self._displays):
+                stack.callback(display.stopped)
+
+
+def choose_display(console: Console, *, quiet: bool) -> Display:
+    """The display that fits `console`."""
+    if quiet:
+        return Display()
+    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def summary(record: RunRecord) -> str:
+    """A record in one line."""
+    if record.status not in FINISHED:
+        return f"{record.status} ({record.reason})"
+    parts = [f"{record.status} ({record.reason})" if record.reason else outcome(record)]
+    for measure in measures_of([record.valid_accuracy]).all:
+        if (value := getattr(record, measure.column)) is not None:
+            parts.append(f"{measure.words} {measure.written(value)}")
+    if record.tokens_per_second is not None:
+        parts.append(f"{_figure(record.tokens_per_second, 0)} tokens/s")
+    return ", ".join(parts)
+
+
+def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Best first: by validation loss, or by tokens/s where nothing was evaluated.
+
+    Then those that diverged or learned nothing, then those that failed.
+
+    Validation, not test, since choosing by test would tune on it.
+    """
+
+    def key(record: RunRecord) -> tuple[int, float, float]:
+        place = {"ok": 0, WORSE_THAN_UNIGRAM: 1, "diverged": 1}.get(outcome(record), 2)
+        loss = math.inf if record.valid_loss is None else record.valid_loss
+        return place, loss, -(record.tokens_per_second or 0.0)
+
+    return sorted(records, key=key)
+
+
+def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
+    """The records, best first, with the `columns` of what varies between them before the results.
+
+    A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
+    own cells of one name have the first digits of their digests behind it.
+    """
+    names = Names(map(vars, records))
+    groups: dict[object, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(scored_on(record), []).append(record)
+    return Group(*(_results_table(group, columns, names) for group in groups.values()))
+
+
+def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: Names) -> Table:
+    measures = measures_of(record.valid_accuracy for record in records).all
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for name in (*(measure.title for measure in measures), "tokens/s", "ms/step", "peak MB", "seconds"):
+        # On a narrow terminal words fold. A number is never cut.
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold")
+    for record in ranking(records):
+        row = record.model_dump(exclude=set(BESIDE_THE_TABLE))
+        found = [(measure, row[measure.column]) for measure in measures]
+        table.add_row(
+            *(printable(str(names.shown(row, name))) for name in columns),
+            *("" if value is None else _figure(measure.figure(value), measure.digits) for measure, value in found),
+            _figure(record.tokens_per_second, 0),
+            _figure(record.step_ms_p50, 1),
+            _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),
+            _figure(record.wall_seconds, 0),
+            outcome(record) if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
+        )
+    return table
+
+
+def status_lines(
+    directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool | None
+) -> list[str]:
+    """What ``status`` prints of a sweep's folder.
+
+    Args:
+        directory: the folder.
+        points: that were planned.
+        records: that are there.
+        active: whether a sweep is at work there; None: that cannot be told.
+    """
+    known = {record.run_id: record for record in records}
+    counts = {
+        status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known)
+        for status in ("ok", "diverged", "failed", "oom", "timeout")
+    }
+    ended = sum(counts.values())
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
+    lines = [
+        f"{directory}: {ended} of {len(points)} points ended ({said}); "
+        + {True: "a sweep is running", False: "no sweep is running", None: "whether a sweep is running is not known"}[
+            active
+        ]
+    ]
+    for point in points:
+        record = known.get(point["run_id"])
+        if record:
+            lines.append(f"  {point['label']}: {summary(record)}")
+            continue
+        state = read_progress(directory / "runs" / point["run_id"])
+        # Without a sweep nothing runs, whatever a killed worker's last words were.
+        lines.append(
+            f"  {point['label']}: " + ("waiting" if not state else "interrupted" if active is False else _doing(state))
+        )
+    return lines
+
+
+def _places(plan: Plan) -> str:
+    """``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
+    devices = list(dict.fromkeys(slot.device for slot in plan.slots))
+    return ", ".join(devices) + (f", {len(plan.slots)} at a time" if len(devices) < len(plan.slots) else "")
+
+
+def _doing(state: LiveProgress) -> str:
+    parts = [state.doing]
+    if state.tokens_per_second is not None:
+        parts.append(f"{_figure(state.tokens_per_second, 0)} tokens/s")
+    if state.perplexity is not None:
+        parts.append(f"perplexity {_figure(state.perplexity)}")
+    return ", ".join(parts)
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else written(value, digits)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

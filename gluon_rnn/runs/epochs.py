@@ -1,0 +1,60 @@
+"""A run's own ``epochs.csv``: a line an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
+
+from gluon_rnn.common.files import read_whole, write_atomically
+from gluon_rnn.runs.progress import EpochResult
+
+#: The columns of ``epochs.csv``, in order.
+EPOCH_COLUMNS = ("run_id", *(field.name for field in fields(EpochResult)))
+_EPOCHS = TypeAdapter(list[EpochResult])
+
+
+def describe_epoch(column: str) -> str:
+    """What a column of ``epochs.csv`` holds, with its unit."""
+    if column == "run_id":
+        return "the run, as in runs.csv"
+    description: str = get_type_hints(EpochResult, include_extras=True)[column].__metadata__[0].description
+    return description
+
+
+def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -> None:
+    """A run's own ``epochs.csv``."""
+    write_atomically(directory / "epochs.csv", csv_text([EPOCH_COLUMNS, *epoch_rows(run_id, history)]))
+
+
+def read_epochs(directory: Path) -> list[EpochResult]:
+    """A run's own ``epochs.csv``, to the bit; nothing where there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        file = io.StringIO(read_whole(directory / "epochs.csv").decode(), newline="")
+        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"{directory / 'epochs.csv'} is damaged: {error}") from None
+    return _EPOCHS.validate_python(rows)
+
+
+def epoch_rows(run_id: str, history: Iterable[EpochResult]) -> Iterator[list[Any]]:
+    """The cells of each epoch's row, as `EPOCH_COLUMNS` has them."""
+    return ([run_id, *(getattr(epoch, name) for name in EPOCH_COLUMNS[1:])] for epoch in history)
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """CSV whose floats read back to the same bits; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,91 @@
+"""One run, ready to start: ``config.json``, and the names in its directory."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.data.vectors import FoundVectors
+
+#: The folder of a run's last checkpoint.
+CHECKPOINT = "checkpoint"
+#: The parameters of the epoch with the best validation loss.
+BEST = "best.params"
+#: GluonNLP's JSON of the vocabulary that a run's parameters are of, sealed.
+VOCABULARY = "vocabulary.json"
+
+Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
+#: A run that ended so is finished; the others are made again by ``--rerun-failed``.
+FINISHED: tuple[Status, ...] = ("ok", "diverged")
+#: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Origin(BaseModel):
+    """Where results come from: what a sweep knows of its machine and its code before a run starts."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    device_name: Annotated[str, Field(description="processor or GPUs")]
+    machine_id: Annotated[str, Field(description="hash of the hardware that decides speed, not of the host's name")]
+    mxnet_version: Annotated[str | None, Field(description="installed MXNet")]
+    gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")]
+    numpy_version: Annotated[str | None, Field(description="installed numpy")]
+    git_commit: Annotated[str | None, Field(description="commit of this suite's checkout; empty where it is none")]
+    git_dirty: Annotated[bool | None, Field(description="whether the checkout had changes, results/ aside")]
+    host: Annotated[str, Field(description="the machine's own name")]
+
+
+class Job(BaseModel):
+    """One run, ready to start: the content of its ``config.json``.
+
+    Attributes:
+        run_id: see `gluon_rnn.config.identity.run_id`.
+        config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
+        corpus: where the text was found and what it was.
+        vectors: where those of a given embedding were found; None where it is random or one_hot.
+        cell_sha1: of the sources of a user's own cell; see `gluon_rnn.config.identity.source_sha1`.
+        threads: CPU threads for the run.
+        origin: of its record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    config: RunConfig
+    corpus: CorpusFiles
+    vectors: FoundVectors | None = None
+    cell_sha1: str | None = None
+    threads: int
+    origin: Origin
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The SHA-1s of what `config` only points at, as `gluon_rnn.config.identity.run_id` takes them."""
+        content = {"corpus": self.corpus.sha1}
+        if self.cell_sha1:
+            content["cell"] = self.cell_sha1
+        if self.config.embedding != "random":
+            content["embedding"] = self.vectors.sha1 if self.vectors else self.config.embedding
+        return content
+
+    @property
+    def embedding(self) -> str:
+        """What tables show of it: never a path."""
+        return self.vectors.name if self.vectors else self.config.embedding
+
+    @property
+    def contents(self) -> dict[str, str | None]:
+        """What its record will name its corpus, vectors and cell, each with its digest: see `contents.DIGESTS`."""
+        return {
+            "dataset": self.corpus.dataset,
+            "dataset_sha1": self.corpus.sha1,
+            "embedding": self.embedding,
+            "embedding_sha1": self.vectors.sha1 if self.vectors else None,
+            "cell": self.config.cell,
+            "cell_sha1": self.cell_sha1,
+        }

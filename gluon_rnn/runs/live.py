@@ -1,0 +1,125 @@
+"""What a run that has not ended has come to: ``progress.json``, and its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gluon_rnn.common.files import read_whole, unseal
+from gluon_rnn.runs.epochs import read_epochs
+from gluon_rnn.runs.job import CHECKPOINT
+from gluon_rnn.runs.progress import PROGRESS, EpochResult, Progress, Sitting
+
+
+class LiveProgress(BaseModel):
+    """A running run's ``progress.json``, which is as short after many epochs as after few.
+
+    Attributes:
+        doing: what it is at, for people.
+        fraction: of the run that is done, 0 to 1.
+        perplexity: the newest: training's within an epoch, validation's after it.
+        tokens_per_second: over the last log interval, or epoch.
+        interval_loss: training's mean nats a token over the last log interval; None where none has just ended.
+        epochs: how many finished ones `progress` leaves out: they are in ``epochs.csv``, and with all that came of them
+            in the checkpoint.
+        progress: what else the run has come to; see `Progress.without_epochs`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+    doing: str
+    fraction: float = 0.0
+    perplexity: float | None = None
+    tokens_per_second: float | None = None
+    interval_loss: float | None = None
+    epochs: int = 0
+    progress: Progress
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are finished."""
+        return self.epochs + len(self.progress.history)
+
+
+def read_progress(directory: Path) -> LiveProgress | None:
+    """The ``progress.json`` of a run's `directory`; None while there is none, or none that can be read."""
+    try:
+        return LiveProgress.model_validate_json(read_whole(directory / "progress.json"))
+    except (OSError, ValidationError):
+        return None
+
+
+class ProgressWatch:
+    """Follows ``progress.json`` of running runs, and reads each only when it was replaced.
+
+    Args:
+        read: gives the content of a run's directory.
+    """
+
+    def __init__(self, read: Callable[[Path], LiveProgress | None] = read_progress) -> None:
+        self._read = read
+        self._known: dict[Path, tuple[tuple[int, int], LiveProgress | None]] = {}
+
+    def newest(self, directory: Path) -> LiveProgress | None:
+        """Where the run of `directory` stands; None while that is not known."""
+        self.news(directory)
+        return self._known[directory][1] if directory in self._known else None
+
+    def news(self, directory: Path) -> LiveProgress | None:
+        """The same, unless it was told before."""
+        try:
+            state = (directory / "progress.json").stat()
+        except OSError:
+            self._known.pop(directory, None)
+            return None
+        # The file is replaced as a whole, never changed.
+        seen = (state.st_ino, state.st_mtime_ns)
+        if directory in self._known and self._known[directory][0] == seen:
+            return None
+        self._known[directory] = seen, self._read(directory)
+        return self._known[directory][1]
+
+
+def finished_epochs(directory: Path, live: LiveProgress) -> list[EpochResult]:
+    """The epochs that a run has finished by what it says in `live`.
+
+    Raises:
+        ValueError: its ``epochs.csv`` is damaged.
+    """
+    told = live.progress.history
+    return [*read_epochs(directory)[: live.epochs], *told] if live.epochs else told
+
+
+def read_so_far(directory: Path) -> Progress:
+    """What a run whose process died had come to: its last checkpoint, and what ``progress.json`` tells since.
+
+    The last sitting is that process's.
+    """
+    live = read_progress(directory) or LiveProgress(doing="", progress=Progress(sittings=[Sitting()]))
+    progress, kept = live.progress, _checkpointed(directory)
+    if kept and len(kept.history) > live.epochs_done:
+        # The process died before it said that it had saved a checkpoint, or restored that of an earlier one.
+        if kept.sittings and progress.sittings and kept.sittings[-1].started_at == progress.sittings[-1].started_at:
+            return kept
+        progress.resume(kept)
+        return progress
+    if kept:
+        progress.laps = kept.laps[: progress.first_lap] + progress.laps
+    if kept and len(kept.history) == live.epochs:
+        return replace(progress, history=kept.history, predictions=kept.predictions, confusion=kept.confusion)
+    # Without a checkpoint, or with one that came from a node before its successor.
+    with suppress(ValueError):
+        progress.history = finished_epochs(directory, live)
+    return progress
+
+
+def _checkpointed(directory: Path) -> Progress | None:
+    """What the run had come to at its last checkpoint; None where there is none, or a damaged one."""
+    try:
+        return PROGRESS.validate_python(unseal(read_whole(directory / CHECKPOINT / "state.json"))["progress"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,140 @@
+"""By which numbers results are read, how they are written, and which of them compare.
+
+What was measured says so, never a task's name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gluon_rnn.config.run import LABELLED
+from gluon_rnn.runs.records import RunRecord
+
+#: What a loss is of: one of characters says nothing beside one of words, whatever the text.
+SCORED_ON = ("dataset", "dataset_sha1", "max_eval_tokens", "objective", "level", "lower", "min_freq")
+#: The `outcome` of a run that ended well and `learned_nothing`.
+WORSE_THAN_UNIGRAM = "worse than unigram"
+
+#: Of a number that is written out; a perplexity may have hundreds.
+_MOST_DIGITS = 8
+
+
+def written(value: float, digits: int, *, sign: str = "") -> str:
+    """A number for people, with so many `digits` after the point.
+
+    ``1,234.57``; of more than eight digits, point aside, ``4.2e+13``, but a whole number (an ``int``, a count) as it
+    is; ``inf`` and ``nan``.
+
+    Args:
+        sign: ``+`` shows that of a positive number, too.
+    """
+    if isinstance(value, int) or abs(round(value, digits)) < 10 ** (_MOST_DIGITS - digits):
+        return f"{value:{sign},.{digits}f}"
+    return f"{value:{sign}.1e}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of ``runs.csv`` as people read it.
+
+    Attributes:
+        column: its name.
+        name: what it measures.
+        title: of a table's column.
+        words: before a figure, in a sentence that has begun with the measures before it.
+        digits: after the point.
+        unit: behind the figure; of ``%`` the column holds a share.
+    """
+
+    column: str
+    name: str
+    title: str
+    words: str
+    digits: int
+    unit: str = ""
+
+    def figure(self, value: float) -> float:
+        """The number that people read: 74.2 of 0.742 in per cent."""
+        return 100 * value if self.unit == "%" else value
+
+    def written(self, value: float) -> str:
+        """The number with its unit, as in a sentence."""
+        return written(self.figure(value), self.digits) + (" %" if self.unit == "%" else "")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a group of results is read by.
+
+    Attributes:
+        loss: of validation, which ranks; less is better.
+        test: the same of test, which decides nothing.
+        valid_accuracy: of validation, where there is such a thing.
+        test_accuracy: of test.
+    """
+
+    loss: Measure
+    test: Measure
+    valid_accuracy: Measure | None = None
+    test_accuracy: Measure | None = None
+
+    @property
+    def valid(self) -> tuple[Measure, ...]:
+        """Those of validation."""
+        return tuple(measure for measure in (self.loss, self.valid_accuracy) if measure)
+
+    @property
+    def all(self) -> tuple[Measure, ...]:
+        """Those of validation, then those of test."""
+        return (*self.valid, *(measure for measure in (self.test, self.test_accuracy) if measure))
+
+
+_PERPLEXITY = Measures(
+    Measure("valid_perplexity", "perplexity", "valid ppl", "validation perplexity", 2),
+    Measure("test_perplexity", "perplexity", "test ppl", "test", 2),
+)
+_CROSS_ENTROPY = Measures(
+    Measure("valid_loss", "cross-entropy", "valid loss", "validation cross-entropy", 4, "nats"),
+    Measure("test_loss", "cross-entropy", "test loss", "test cross-entropy", 4, "nats"),
+    Measure("valid_accuracy", "accuracy", "valid acc. %", "accuracy", 2, "%"),
+    Measure("test_accuracy", "accuracy", "test acc. %", "accuracy", 2, "%"),
+)
+
+
+def measures_of(accuracies: Iterable[float | None]) -> Measures:
+    """Of results with these validation accuracies: cross-entropy and accuracy if one was measured, else perplexity."""
+    return _PERPLEXITY if all(accuracy is None for accuracy in accuracies) else _CROSS_ENTROPY
+
+
+def loss_to_beat(row: Mapping[str, Any]) -> float | None:
+    """The validation loss, in nats a target, of a model that reads nothing; None where it is not known.
+
+    That is `unigram_loss`. A row of an older version has none: there it is that of the uniform model, which is higher,
+    if the targets are tokens. It says nothing of how many labels there are.
+
+    Args:
+        row: of ``runs.csv``, by column.
+    """
+    loss: float | None = row["unigram_loss"]
+    if loss is None and row["objective"] not in LABELLED and (row["vocab_size"] or 0) > 0:
+        return math.log(row["vocab_size"])
+    return loss
+
+
+def learned_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether the validation loss of a row is not below the `loss_to_beat`."""
+    loss, bound = row["valid_loss"], loss_to_beat(row)
+    return loss is not None and bound is not None and not loss < bound
+
+
+def outcome(record: RunRecord) -> str:
+    """A run's status, but `WORSE_THAN_UNIGRAM` where it is ``ok`` and the run `learned_nothing`."""
+    return WORSE_THAN_UNIGRAM if record.status == "ok" and learned_nothing(vars(record)) else str(record.status)
+
+
+def scored_on(record: RunRecord) -> tuple[Any, ...]:
+    """What the losses of `record` are of; they compare with those of records that agree in it."""
+    return tuple(getattr(record, name) for name in SCORED_ON)

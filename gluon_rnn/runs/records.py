@@ -1,0 +1,357 @@
+"""Run directories to tables and back.
+
+``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json``
+(where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``vocabulary.json``, ``best.params`` and, once it
+has ended, ``record.json``, which alone says what came of it. The sweep's ``runs.csv`` and ``epochs.csv`` are views of
+those records, rebuilt from them and never edited.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from gluon_rnn.common.errors import is_limit
+from gluon_rnn.common.files import read_whole, remove_leftovers, seal, unseal, write_atomically
+from gluon_rnn.config.identity import FORMER_LEARNING_RATE
+from gluon_rnn.config.run import Real, RunConfig
+from gluon_rnn.runs.epochs import read_epochs
+from gluon_rnn.runs.job import CHECKPOINT, Job, Origin, Status
+from gluon_rnn.runs.progress import (
+    Confusion,
+    EpochResult,
+    Prediction,
+    Progress,
+    Sitting,
+    perplexity,
+    sequences_per_second,
+    step_milliseconds,
+    tokens_per_second,
+)
+
+#: Of the tables and records. Records of version 1 have neither history nor checksum. Fields that are merely added do
+#: not raise it: an older record has them at their defaults, which say what its run did, and older code lets pass what
+#: it does not know. It rises when a field comes to mean something else, or goes.
+SCHEMA_VERSION = 2
+
+#: More than any text has.
+_MOST_TARGETS = 2**53
+
+
+class RunRecord(RunConfig):
+    """A row of ``runs.csv``: the configuration that ran, what came of it, and where.
+
+    Of the configuration, `dataset`, `threads` and `device` say what it came to be. What a column holds is said here, in
+    `RunConfig` or in `Origin`; `describe` knows where.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings", protected_namespaces=()
+    )
+
+    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = FORMER_LEARNING_RATE
+    run_id: Annotated[str, Field(description="hash of everything that decides the result")]
+    schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
+    status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
+    reason: Annotated[str, Field(description="why the status is not ok")] = ""
+    dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
+    dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
+    embedding_sha1: Annotated[
+        str | None, Field(description="SHA-1 of the file of word vectors; empty where there is none, or none recorded")
+    ] = None
+    cell_sha1: Annotated[
+        str | None,
+        Field(description="SHA-1 of the sources of a cell of your own; empty where there is none, or none recorded"),
+    ] = None
+    vocab_size: Annotated[
+        int | None, Field(description="tokens told apart, <unk>, <eos> and <pad> included where there are such")
+    ] = None
+    words_without_vector: Annotated[
+        int | None, Field(description="of the vocabulary, initialised at random beside a given embedding")
+    ] = None
+    epochs_run: Annotated[int, Field(description="finished epochs")] = 0
+    steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
+    best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
+    train_perplexity: Annotated[
+        float | None,
+        Field(
+            description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"
+        ),
+    ] = None
+    valid_loss: Annotated[float | None, Field(description="nats a target (a token, or a label), at best_epoch")] = None
+    valid_perplexity: Annotated[float | None, Field(description="perplexity of validation: exp(valid_loss)")] = None
+    test_loss: Annotated[float | None, Field(description="nats a target, at best_epoch")] = None
+    test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")] = None
+    valid_accuracy: Annotated[
+        float | None,
+        Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
+    ] = None
+    test_accuracy: Annotated[float | None, Field(description="the same of test's, at best_epoch")] = None
+    unigram_loss: Annotated[
+        float | None,
+        Field(
+            description="nats a target of validation under the unigram model, in which a target has the probability "
+            "(its count among training's targets + 1) / (their number + the number of classes); a run whose valid_loss "
+            "is not below it learned nothing"
+        ),
+    ] = None
+    train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
+    valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
+    test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
+    tokens_per_second: Annotated[
+        float | None,
+        Field(
+            description="training tokens a second, warm-up left out; like the three columns after it, of a resumed run "
+            "where its last process was, and empty if nothing was timed there"
+        ),
+    ] = None
+    sequences_per_second: Annotated[
+        float | None, Field(description="sequences a second; a language model's are windows of bptt tokens")
+    ] = None
+    step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
+    step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
+    train_seconds: Annotated[
+        float | None, Field(description="seconds in training, warm-up included, evaluation and log left out")
+    ] = None
+    evaluation_seconds: Annotated[float | None, Field(description="seconds in validation and test")] = None
+    wall_seconds: Annotated[
+        float | None,
+        Field(
+            description="seconds of the worker's process; of a resumed run, of all its processes, those that were cut "
+            "short until their last checkpoint (where times_resumed is empty: of the last process only)"
+        ),
+    ] = None
+    times_resumed: Annotated[
+        int | None,
+        Field(description="how often the run was stopped and resumed; empty in rows of earlier versions"),
+    ] = None
+    parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
+    peak_rss_mb: Annotated[
+        float | None, Field(description="largest resident memory of the process, or of any of several, in 2**20 bytes")
+    ] = None
+    peak_gpu_mb: Annotated[
+        float | None,
+        Field(
+            description="largest use of all GPUs of the run that was seen at log intervals, after epochs and at the "
+            "end, by whomever, less what was in use before the run began, in 2**20 bytes"
+        ),
+    ] = None
+    device: Annotated[
+        str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
+    ] = "auto"
+    threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
+    device_name: str
+    machine_id: str
+    blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
+    environment: Annotated[
+        str | None, Field(description="settings of the process that can change speed or bits, as NAME=value")
+    ] = None
+    mxnet_version: str | None = None
+    gluonnlp_version: str | None = None
+    numpy_version: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    host: str
+    started_at: Annotated[str, Field(description="start of the run, if resumed of its last process, UTC, ISO 8601")]
+    history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
+    sittings: Annotated[
+        tuple[Sitting, ...], Field(description="the processes that worked on the run; the row says where the last was")
+    ] = ()
+    predictions: Annotated[
+        tuple[Prediction, ...],
+        Field(description="of the first sequences of test, or of validation where there is no test, at best_epoch"),
+    ] = ()
+    confusion: Annotated[
+        Confusion | None, Field(description="of the same split at best_epoch, where the targets are labels")
+    ] = None
+
+    @field_validator("confusion")
+    @classmethod
+    def _square_confusion(cls, value: Confusion | None) -> Confusion | None:
+        if value:
+            size = len(value.labels)
+            if len(value.counts) != size or any(len(row) != size for row in value.counts):
+                raise ValueError("its confusion has not a row and a column for each label")
+            if any(not 0 <= count < _MOST_TARGETS for row in value.counts for count in row):
+                raise ValueError("its confusion counts what cannot be counted")
+        return value
+
+
+#: What of a record has no column in ``runs.csv``.
+BESIDE_THE_TABLE = ("history", "sittings", "predictions", "confusion")
+
+
+def _columns() -> tuple[str, ...]:
+    first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
+    last = tuple(Origin.model_fields)
+    placed = {*first, *last, "device", "threads", "blas", "environment", "started_at", *BESIDE_THE_TABLE}
+    middle = tuple(name for name in RunRecord.model_fields if name not in placed)
+    machine = ("device", "device_name", "machine_id", "threads", "blas", "environment")
+    return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
+
+
+#: The columns of ``runs.csv``, in order.
+COLUMNS = _columns()
+
+
+def describe(column: str) -> str:
+    """What a column of ``runs.csv`` holds, with its unit."""
+    description = RunRecord.model_fields[column].description or Origin.model_fields[column].description
+    assert description, column
+    return description
+
+
+def make_record(
+    job: Job,
+    progress: Progress,
+    *,
+    status: Status,
+    reason: str = "",
+    started_at: str,
+    wall_seconds: float,
+) -> RunRecord:
+    """The record of `job`, which ended as `status` having come to `progress`.
+
+    Args:
+        job: as it was last tried.
+        progress: what it has come to; its last sitting is that of the last process.
+        status: how it ended.
+        reason: why, where that is not ok.
+        started_at: when the last process began, UTC, ISO 8601.
+        wall_seconds: how long the last process took.
+    """
+    best = progress.best
+    laps = progress.comparable_laps
+    speed = tokens_per_second(laps)
+    # The last process may not have come to say how long it was at work.
+    *earlier, last = progress.sittings or [Sitting()]
+    sittings = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
+    return RunRecord(
+        **{
+            **job.config.model_dump(),
+            **job.contents,
+            "threads": job.threads,
+            **job.origin.model_dump(),
+        },
+        run_id=job.run_id,
+        status=status,
+        reason=without_paths(" ".join(reason.split()))[:500],
+        vocab_size=progress.vocab_size,
+        words_without_vector=progress.words_without_vector,
+        epochs_run=len(progress.history),
+        steps=progress.steps,
+        best_epoch=best.epoch if best else None,
+        train_perplexity=perplexity(progress.last_epoch.mean) if progress.last_epoch.tokens else None,
+        valid_loss=best.valid_loss if best else None,
+        valid_perplexity=best.valid_perplexity if best else None,
+        test_loss=best.test_loss if best else None,
+        test_perplexity=best.test_perplexity if best else None,
+        valid_accuracy=best.valid_accuracy if best else None,
+        test_accuracy=best.test_accuracy if best else None,
+        unigram_loss=progress.unigram_loss,
+        train_tokens=progress.train_tokens,
+        valid_tokens_scored=progress.valid_tokens_scored,
+        test_tokens_scored=progress.test_tokens_scored,
+        tokens_per_second=speed,
+        sequences_per_second=sequences_per_second(progress, speed),
+        step_ms_p50=step_milliseconds(laps, 50),
+        step_ms_p95=step_milliseconds(laps, 95),
+        train_seconds=progress.train_seconds,
+        evaluation_seconds=progress.evaluation_seconds,
+        wall_seconds=sum(sitting.seconds for sitting in sittings),
+        times_resumed=len(earlier),
+        parameters=progress.parameters,
+        peak_rss_mb=max((mb for s in sittings if (mb := s.peak_rss_mb) is not None), default=None),
+        peak_gpu_mb=max((mb for s in sittings if (mb := s.peak_gpu_mb) is not None), default=None),
+        blas=last.blas,
+        environment=last.environment,
+        started_at=started_at,
+        history=tuple(progress.history),
+        sittings=sittings,
+        predictions=progress.predictions,
+        confusion=progress.confusion,
+    )
+
+
+#: The folders of an absolute path, which holds spaces only where it is quoted.
+_FOLDERS = re.compile(r"""(?<=['"])/[^'"]*/|(?<![\w/.<>)\]])(/[^\s/'":]+)*/(?=[^\s/'":])""")
+
+
+def without_paths(text: str) -> str:
+    """`text` with the last name of each absolute path alone: records and reports are meant to be committed."""
+    return _FOLDERS.sub("", text)
+
+
+def write_record(directory: Path, record: RunRecord) -> None:
+    """Put `record` into its run's `directory`, whole or not at all."""
+    content = json.loads(record.model_dump_json())
+    write_atomically(directory / "record.json", seal({name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE)}))
+
+
+def read_record(directory: Path) -> RunRecord | None:
+    """The record of a run's `directory`; None where it has none yet.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: this process cannot read another file, whatever is in it.
+    """
+    path = directory / "record.json"
+    try:
+        return RunRecord.model_validate(_record_content(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_limit(error):
+            raise
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", error)
+        raise ValueError(f"{path} is damaged: {reason}") from None
+
+
+def _record_content(path: Path) -> dict[str, Any]:
+    text = read_whole(path)
+    try:
+        return unseal(text)
+    except ValueError:
+        with suppress(ValueError, RecursionError):
+            content = json.loads(text)
+            if isinstance(content, dict) and content.get("schema_version") == 1 and "sha256" not in content:
+                return {**content, "history": read_epochs(path.parent)}
+        raise
+
+
+def tidy(directory: Path, record: RunRecord | None) -> None:
+    """Remove from a run's `directory` what a killed process left and what its `record`, if any, makes needless.
+
+    For whoever knows that no worker is at it. The last checkpoint stays: more epochs can follow from there.
+    """
+    remove_leftovers(directory)
+    if record:
+        (directory / "progress.json").unlink(missing_ok=True)
+        if record.status == "diverged":
+            shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
+
+
+def read_records(sweep_directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
+    """All records of a sweep, and a line for each file that is damaged.
+
+    A record that stands in a directory of another name is damaged as well: a copy must not count twice.
+    """
+    records, damaged = [], {}
+    for directory in sorted(path for path in (sweep_directory / "runs").glob("*") if path.is_dir()):
+        try:
+            record = read_record(directory)
+            if record and record.run_id != directory.name:
+                raise ValueError(f"{directory / 'record.json'} belongs to run {record.run_id}")
+        except ValueError as error:
+            damaged[directory / "record.json"] = str(error)
+            continue
+        if record:
+            records.append(record)
+    return records, damaged

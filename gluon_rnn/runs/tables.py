@@ -1,0 +1,172 @@
+"""The tables of a sweep's folder, ``runs.csv`` and ``epochs.csv``, and ``sweep.json``, the points that were planned.
+
+The tables are views of the runs' records, rebuilt from them after every run and never edited.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from gluon_rnn.common.errors import UserError, is_limit
+from gluon_rnn.common.files import read_whole, set_aside, write_atomically
+from gluon_rnn.common.plain_text import decode
+from gluon_rnn.runs.epochs import EPOCH_COLUMNS, csv_text, epoch_rows
+from gluon_rnn.runs.job import FINISHED, RUN_ID
+from gluon_rnn.runs.progress import EpochResult
+from gluon_rnn.runs.records import COLUMNS, RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_points(directory: Path) -> list[dict[str, str]]:
+    """The ``run_id`` and ``label`` of each point that was last planned in a sweep's `directory`.
+
+    Raises:
+        UserError: it is none.
+        OSError: this process cannot read another file.
+    """
+    try:
+        content = json.loads(read_whole(directory / "sweep.json"))
+        points = [{name: str(point[name]) for name in ("run_id", "label")} for point in content["points"]]
+        if not all(RUN_ID.fullmatch(point["run_id"]) for point in points):
+            raise ValueError("a run_id that no folder has")
+        return points
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError) and is_limit(error):
+            raise
+        if isinstance(error, FileNotFoundError) and (directory / "runs.csv").exists():
+            raise UserError(
+                f"{directory} has results, but not the points that were planned (sweep.json is not committed); see "
+                "runs.csv, or start the sweep again"
+            ) from None
+        raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
+
+
+def write_tables(sweep_directory: Path, records: Iterable[RunRecord]) -> None:
+    """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id."""
+    for name, text in _tables(records).items():
+        write_atomically(sweep_directory / name, text)
+
+
+def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> list[Path]:
+    """Rename each table that says something else than `records`, and return what they are called now.
+
+    A table may be older than the records, since a sweep can be killed before it writes one; and of a run that is to be
+    made again it may hold the row of before. One that an earlier version wrote, with fewer columns, will be rebuilt.
+    """
+    finished = {record.run_id for record in records if record.status in FINISHED}
+    aside = []
+    for name, text in _tables(records).items():
+        path = sweep_directory / name
+        lines = read_whole(path).removeprefix(codecs.BOM_UTF8).splitlines() if path.exists() else []
+        known = set(text.encode().splitlines())
+        if lines and _is_of_before(lines[0], text.encode().partition(b"\n")[0]):
+            continue
+        for line in lines:
+            run_id = line.partition(b",")[0].decode(errors="replace")
+            if line not in known and (run_id in finished or not (sweep_directory / "runs" / run_id).is_dir()):
+                aside.append(set_aside(path))
+                break
+    return aside
+
+
+def _is_of_before(head: bytes, head_now: bytes) -> bool:
+    """Whether a table's head is an earlier version's: columns of now, not all of them, in their order."""
+    now = iter(head_now.split(b","))
+    return head != head_now and all(name in now for name in head.split(b","))
+
+
+def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
+    """The text of both tables, by name."""
+    records = sorted(
+        records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
+    )
+    runs, epochs = zip(*map(_lines, records), strict=True) if records else ((), ())
+    return {"runs.csv": csv_text([COLUMNS]) + "".join(runs), "epochs.csv": csv_text([EPOCH_COLUMNS]) + "".join(epochs)}
+
+
+# Tables are written after every run, and only one record is new by then.
+@lru_cache(maxsize=1 << 16)
+def _lines(record: RunRecord) -> tuple[str, str]:
+    """The record's line of ``runs.csv``, and its lines of ``epochs.csv``."""
+    return csv_text([[getattr(record, name) for name in COLUMNS]]), csv_text(epoch_rows(record.run_id, record.history))
+
+
+def load_results(path: Path | str) -> pd.DataFrame:
+    """A sweep's ``runs.csv`` with the right dtypes: nullable integers, floats, booleans and strings.
+
+    Args:
+        path: the sweep's folder, or the file.
+
+    Raises:
+        UserError: there is no such table, or it is not UTF-8 text.
+    """
+    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
+    frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS}, needed=("run_id", "status"))
+    # A word that may be empty is no missing one.
+    words = {name: "" for name, info in RunRecord.model_fields.items() if info.default == "" and name in frame}
+    frame.fillna(words, inplace=True)
+    return frame
+
+
+def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default.
+
+    Raises:
+        UserError: a whole number is missing that every run has.
+    """
+    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
+    for name in sorted({name for name, kind in types.items() if kind in (bool, int)} & {*frame}):
+        for row in frame[frame[name].isna()].itertuples():
+            raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
+    defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
+    cells = frame.astype(object).where(frame.notna(), None)
+    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+
+
+def load_epochs(path: Path | str) -> pd.DataFrame:
+    """A sweep's ``epochs.csv``, as `load_results`."""
+    dtypes = {name: _dtype(annotation) for name, annotation in get_type_hints(EpochResult).items()}
+    dtypes["run_id"] = "string"
+    return _load(path, "epochs.csv", dtypes, needed=("run_id",))
+
+
+def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
+    file = Path(path) / name if os.path.isdir(path) else Path(path)
+    try:
+        # pandas is otherwise content with a neighbour of the float that was written.
+        frame: pd.DataFrame = pd.read_csv(
+            io.StringIO(decode(read_whole(file), f"cannot read {file}: it"), newline=""),
+            dtype=types,
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
+        for column in needed:
+            if column not in frame:
+                raise ValueError(f"it has no column {column}")
+        return frame
+    except (OSError, ValueError, TypeError, OverflowError) as error:  # the latter of pandas, where a number is none
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise UserError(f"cannot read {file}: {reason}; it must be a folder of results or its {name}") from None
+
+
+def _dtype(annotation: Any) -> str:
+    """The pandas dtype of a field: ``int | None`` is Int64, and so on."""
+    kinds = {kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)}
+    inner = {arg for kind in kinds for arg in ([kind] if isinstance(kind, type) else get_args(kind)[:1])}
+    for kind, dtype in ((bool, "boolean"), (int, "Int64"), (float, "float64")):
+        if kind in inner:
+            return dtype
+    return "string"

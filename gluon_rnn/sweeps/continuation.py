@@ -1,0 +1,63 @@
+"""More epochs for a finished run: the longer one begins where the shorter one has ended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from gluon_rnn.common.files import replicate
+from gluon_rnn.config.identity import run_id
+from gluon_rnn.runs.job import BEST, CHECKPOINT, Job
+from gluon_rnn.runs.records import RunRecord
+
+
+def take_over_checkpoints(
+    jobs: Iterable[Job], records: Mapping[str, RunRecord], runs: Path
+) -> Iterator[tuple[Job, RunRecord]]:
+    """Give jobs the last checkpoint of the longest finished run that differs from them by fewer epochs alone.
+
+    Nothing else of a run depends on how many epochs follow, so that a job comes to the bits of one that was never
+    shorter (same threads and BLAS). What the shorter run took counts for the longer one, too: it is its first sitting.
+    A job that has a checkpoint of its own keeps it.
+
+    Args:
+        jobs: about to start; no worker is at them.
+        records: of the sweep's folder, by run_id.
+        runs: the folder of the runs.
+
+    Yields:
+        Each job that goes on from a shorter run, and that run.
+
+    Raises:
+        OSError: a checkpoint cannot be copied.
+    """
+    ended = sorted({record.epochs for record in records.values() if record.status == "ok"}, reverse=True)
+    for job in jobs:
+        if job.config.max_steps or (runs / job.run_id / CHECKPOINT).exists():
+            continue
+        shorter = (
+            run_id(job.config.model_copy(update={"epochs": epochs}), content=job.content)
+            for epochs in ended
+            if epochs < job.config.epochs
+        )
+        kept = (name for name in shorter if name in records and _has_checkpoint(runs / name))
+        if name := next(kept, None):
+            _copy_checkpoint(runs / name, runs / job.run_id)
+            yield job, records[name]
+
+
+def _has_checkpoint(directory: Path) -> bool:
+    return all((directory / file).is_file() for file in (f"{CHECKPOINT}/state.json", BEST))
+
+
+def _copy_checkpoint(source: Path, to: Path) -> None:
+    """Whole, or not at all: a kill leaves a folder for `gluon_rnn.common.files.remove_leftovers`."""
+    to.mkdir(parents=True, exist_ok=True)
+    replicate(source / BEST, to / BEST)
+    unfinished = to / f".{CHECKPOINT}.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for path in (source / CHECKPOINT).iterdir():
+        replicate(path, unfinished / path.name)
+    unfinished.rename(to / CHECKPOINT)

@@ -1,0 +1,480 @@
+"""Worker processes on the machines of a Ray cluster: one task a run, its cores and GPU as Ray's resources.
+
+Ray is imported when a `RayExecutor` is made. It ships this package's source to the nodes, so that they run this very
+code; what the package imports must be installed there, in the same versions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gluon_rnn.common import processes
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.identity import is_own, source_files
+from gluon_rnn.data.corpora.copies import read_files
+from gluon_rnn.data.vectors.copies import read_file
+from gluon_rnn.machine.blas import FILE_VARIABLE
+from gluon_rnn.machine.environment import RECORDED_VARIABLES
+from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine, library_versions
+from gluon_rnn.runs.job import Job
+from gluon_rnn.sweeps.devices import Slot
+from gluon_rnn.sweeps.executors import Ended
+from gluon_rnn.sweeps.executors.local import STALL_SECONDS, prepare
+from gluon_rnn.sweeps.executors.mirror import Change, Mirror
+from gluon_rnn.sweeps.executors.node import Update, run_here
+
+ADDRESS_VARIABLE, TOKEN_VARIABLE = "RAY_ADDRESS", "RAY_AUTH_TOKEN"
+
+_POLL_SECONDS = 0.1
+#: For an address to answer, and for every node to say what it is.
+_ANSWER_SECONDS, _PROBE_SECONDS = 15.0, 60.0
+#: More than a node takes to stop a worker in order.
+_GRACE_SECONDS = 10.0
+#: How often a run whose node was lost is started again.
+_RETRIES = 3
+#: How long a run waits for a node that could hold it when the last one has gone, and how often that is looked at.
+_PATIENCE_SECONDS, _LOOK_SECONDS = 60.0, 2.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster.
+
+    Attributes:
+        machine: what it is.
+        cores: that Ray may give, which need not be all.
+        gpus: likewise.
+    """
+
+    machine: Machine
+    cores: int
+    gpus: int
+
+    def places(self, threads: int, kind: str) -> int:
+        """How many runs of so many threads it holds side by side."""
+        places = self.cores // threads
+        return min(places, self.gpus) if kind == "gpu" else places
+
+
+@dataclass
+class _Task:
+    """A job's way through the cluster; `stream` is Ray's generator of its updates while it is there."""
+
+    job: Job
+    stream: Any = None
+    started: float | None = None
+    losses: int = 0
+    stranded: float | None = None
+
+
+class RayExecutor:
+    """Runs jobs as tasks of a Ray cluster, whose records and logs this process writes.
+
+    A run whose node is lost is started again where there is room, from the last checkpoint that came back; one that
+    fails on a node that lives has failed. Leave it with `close`, or use it as a context manager.
+
+    Args:
+        address: of the cluster's head, as ``host:port``, or ``auto``; None: the variable RAY_ADDRESS, else a cluster on
+            this machine that lives as long as the executor.
+        jobs: runs side by side; None: as many as the cluster holds.
+        timeout: seconds after which a run is stopped, counted on its node; None waits for ever.
+        stall_timeout: seconds without a sign of life after which it is, likewise.
+        notice: receives lines for people.
+
+    Raises:
+        UserError: Ray is not installed, no cluster answers, or its nodes are not equal to this machine in what they
+            have installed.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        jobs: int | None = None,
+        timeout: float | None = None,
+        stall_timeout: float | None = STALL_SECONDS,
+        notice: Callable[[str], None] = print,
+    ) -> None:
+        self._jobs = jobs
+        self._timeouts = {"timeout": timeout, "stall_timeout": stall_timeout}
+        self._notice = notice
+        self._ray = _connect(address or os.environ.get(ADDRESS_VARIABLE))
+        try:
+            self.nodes = _describe_nodes(self._ray)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the cluster, and end one that was started here."""
+        self._ray.shutdown()
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def machine(self) -> Machine:
+        """What `gluon_rnn.plan_sweep` is to plan for: the node with the fewest cores, with all nodes' GPUs."""
+        smallest = min(self.nodes, key=lambda node: node.cores)
+        gpus = tuple(gpu for node in self.nodes for gpu in node.machine.gpus[: node.gpus])
+        return replace(smallest.machine, cores=smallest.cores, gpus=gpus)
+
+    def slots(self, jobs: Sequence[Job]) -> tuple[Slot, ...]:
+        """Room for workers, as a plan tells people: as many as the cluster holds of runs like the first of `jobs`."""
+        kind = jobs[0].config.device_kind
+        places = sum(node.places(self._threads(jobs[0]), kind) for node in self.nodes)
+        return (Slot(kind, kind, kind),) * min(places, self._jobs or places)
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Refuse what the cluster cannot run.
+
+        Raises:
+            UserError: a job names devices by their numbers or wants several, or fits on no node.
+        """
+        for job in jobs:
+            device, kind = job.config.device, job.config.device_kind
+            if device != kind:
+                raise UserError(f"device {device} cannot be asked of a Ray cluster, which chooses; use {kind}")
+            needs = f"{self._threads(job)} cores" + (" and a GPU" if kind == "gpu" else "")
+            if not any(node.places(self._threads(job), kind) for node in self.nodes):
+                have = max((node.cores, node.gpus) for node in self.nodes)
+                raise UserError(
+                    f"no node of the Ray cluster has the {needs} that a run needs; the largest has {have[0]} cores "
+                    f"and {have[1]} GPUs: lower threads, or add a node"
+                )
+
+    def run(
+        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
+    ) -> Iterator[Ended]:
+        """See `Executor`; the threads of a job are those of a node's share unless it sets them.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.check(jobs)
+        submit = self._submitter(jobs)
+        waiting = deque(_Task(job.model_copy(update={"threads": self._threads(job)})) for job in jobs)
+        tasks: list[_Task] = []
+        looked = time.monotonic()
+        try:
+            while waiting or tasks:
+                while waiting and (self._jobs is None or len(tasks) < self._jobs):
+                    task = waiting.popleft()
+                    task.stream = submit(task.job, Mirror(runs_directory / task.job.run_id).checkpoint())
+                    tasks.append(task)
+                watch([task.job for task in tasks if task.started])
+                ready, _ = self._ray.wait(
+                    [task.stream for task in tasks], num_returns=len(tasks), timeout=_POLL_SECONDS
+                )
+                for task in [task for task in tasks if task.stream in ready]:
+                    ended = self._receive(task, runs_directory)
+                    if ended or task.stream is None:
+                        tasks.remove(task)
+                    if ended:
+                        yield ended
+                    elif task.stream is None:
+                        waiting.appendleft(task)
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    looked = time.monotonic()
+                    for task in self._stranded(tasks):
+                        tasks.remove(task)
+                        self._cancel([task])
+                        yield _failed(task, "no node is left in the Ray cluster that could hold it")
+        finally:
+            self._cancel(tasks)
+
+    def _threads(self, job: Job) -> int:
+        """The run's own threads, else its share of the smallest node's cores."""
+        if job.config.threads:
+            return job.config.threads
+        kind = job.config.device_kind
+        nodes = [node for node in self.nodes if node.places(1, kind)] or self.nodes
+        most = math.ceil(self._jobs / len(nodes)) if self._jobs else None
+        if kind == "gpu":
+            return min(default_threads(node.cores, min(node.gpus, most or node.gpus)) for node in nodes)
+        return min(default_threads(node.cores, most or 1) for node in nodes)
+
+    def _submitter(self, jobs: Sequence[Job]) -> Callable[[Job, Change], Any]:
+        """Gives a job and its checkpoint to the cluster; corpora and vectors have gone into its object store once."""
+        ray = self._ray
+        corpora = {job.corpus.sha1: job.corpus for job in jobs}
+        stored = {sha1: ray.put(read_files(corpus)) for sha1, corpus in corpora.items()}
+        files = {found: ray.put(read_file(found)) for found in {job.vectors for job in jobs}}
+        modules = {cell: source_files(cell) for cell in {job.config.cell for job in jobs} if is_own(cell)}
+        remote = ray.remote(_run_task)
+
+        def submit(job: Job, start: Change) -> Any:
+            task = remote.options(
+                name=f"gluon_rnn {job.run_id}",
+                num_cpus=job.threads,
+                num_gpus=1 if job.config.device_kind == "gpu" else 0,
+                num_returns="streaming",
+                max_retries=0,  # the checkpoint is here: see _lost
+                scheduling_strategy="SPREAD",
+            )
+            # In a list they are not fetched before they are asked for.
+            data = [stored[job.corpus.sha1], files[job.vectors]]
+            return task.remote(job, start, data, modules.get(job.config.cell, {}), self._timeouts)
+
+        return submit
+
+    def _receive(self, task: _Task, runs_directory: Path) -> Ended | None:
+        """Write down a task's next update; what it ended as, if it has. A lost one is left without its stream."""
+        errors = self._ray.exceptions
+        try:
+            update: Update = self._ray.get(next(task.stream))
+        except errors.RayTaskError as error:
+            cause = getattr(error, "cause", None) or error
+            return _failed(task, f"{type(cause).__name__} on its node: {cause}")
+        except errors.OutOfMemoryError:
+            return replace(_failed(task, "stopped by Ray, whose node had run out of memory"), status="oom")
+        except (errors.RayError, StopIteration) as error:
+            return self._lost(task, type(error).__name__)
+        directory = runs_directory / task.job.run_id
+        if task.started is None:
+            task.started = time.monotonic()
+            task.job = update.job
+            prepare(task.job, directory)
+        update.change.apply(directory)
+        return update.ended
+
+    def _lost(self, task: _Task, error: str) -> Ended | None:
+        task.losses += 1
+        task.stream = None
+        if task.losses > _RETRIES:
+            return _failed(task, f"its node was lost {task.losses} times, the last time by {error}")
+        self._notice(
+            f"run {task.job.run_id}: its node was lost ({error}); starting it again, {task.losses} of {_RETRIES} times"
+        )
+        task.started = None
+        task.job = _unassigned(task.job)
+        return None
+
+    def _stranded(self, tasks: Sequence[_Task]) -> list[_Task]:
+        """Tasks that have waited long for a node that could hold them, there being none any longer."""
+        nodes = [
+            Node(self.machine, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+            for resources in _living_nodes(self._ray).values()
+        ]
+        now = time.monotonic()
+        for task in tasks:
+            if task.started or any(node.places(task.job.threads, task.job.config.device_kind) for node in nodes):
+                task.stranded = None
+            else:
+                task.stranded = task.stranded or now
+        return [task for task in tasks if task.stranded and now - task.stranded > _PATIENCE_SECONDS]
+
+    def _cancel(self, tasks: Sequence[_Task]) -> None:
+        """Let the nodes stop these tasks' workers in order, and end those that do not."""
+        ray, streams = self._ray, [task.stream for task in tasks]
+        for force in (False, True):
+            for stream in streams:
+                ray.cancel(stream, force=force)
+            ended: list[Any] = []
+            if streams:
+                ended, _ = ray.wait(
+                    [stream.completed() for stream in streams], num_returns=len(streams), timeout=_GRACE_SECONDS
+                )
+            # Ray 2.60 ends this process if it is told to cancel a task that is just ending (seen one time in four).
+            streams = [stream for stream in streams if stream.completed() not in ended]
+
+
+def _run_task(
+    job: Job, start: Change, stored: Sequence[Any], modules: Mapping[str, bytes], timeouts: Mapping[str, float | None]
+) -> Iterator[Update]:
+    """What Ray calls on a node; `stored` are its references to the corpus and to the vectors."""
+    ray = _import_ray()
+    corpus, vectors = stored
+    yield from run_here(
+        job, start, corpus=lambda: ray.get(corpus), vectors=lambda: ray.get(vectors), modules=modules, **timeouts
+    )
+
+
+def _failed(task: _Task, reason: str) -> Ended:
+    seconds = time.monotonic() - task.started if task.started else 0.0
+    return Ended(task.job, "failed", reason, seconds)
+
+
+def _unassigned(job: Job) -> Job:
+    """`job` as it was before a node gave it one of its GPUs."""
+    return job.model_copy(update={"config": job.config.model_copy(update={"device": job.config.device_kind})})
+
+
+def _import_ray() -> Any:
+    # Before the import, which reads them: nobody is told of what runs here, and Ray's events are not the sweep's.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise UserError("--executor ray needs Ray; pip install 'gluon_rnn[ray]', on every node") from None
+
+
+def _connect(address: str | None) -> Any:
+    ray = _import_ray()
+    if address:
+        _check_answers(address)
+    elif any(map(str.isspace, sys.executable)):
+        # It hands the path to a shell as it is (Ray 2, _private/runtime_env/context.py), and waits for the workers.
+        raise UserError(
+            f"Ray cannot start workers with a Python whose path contains blanks: {sys.executable}; move the checkout, "
+            "or use --executor local"
+        )
+    if ray.is_initialized():
+        raise UserError("Ray is at work in this process already; call ray.shutdown() first")
+    package = Path(__file__).resolve().parents[2]
+    of_this_machine = {"LD_PRELOAD", FILE_VARIABLE}
+    settings = {name: os.environ[name] for name in {*RECORDED_VARIABLES} - of_this_machine if name in os.environ}
+    own = {} if address else {"num_cpus": describe_machine().cores, "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    # Ray would make a token of the user's for a cluster of its own, and from then on ask for it everywhere.
+    token = None if address or TOKEN_VARIABLE in os.environ else secrets.token_hex()
+    try:
+        if token:
+            os.environ[TOKEN_VARIABLE] = token
+        with _in_the_root_folder():
+            ray.init(
+                address=address or "local",
+                # What decides bits and speed is as it would be here; a path to preload is a matter of each node.
+                runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": settings},
+                log_to_driver=False,
+                logging_level="CRITICAL",
+                **own,
+            )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot join the Ray cluster at {address or 'this machine'}: {reason}") from None
+    finally:
+        if token:
+            del os.environ[TOKEN_VARIABLE]
+        # Ray has put its own in the place of one that stops the sweep in order.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    _silence()
+    return ray
+
+
+@contextmanager
+def _in_the_root_folder() -> Iterator[None]:
+    """Work in ``/`` meanwhile.
+
+    Ray 2.60 puts the folder in which ``ray.init`` is called first on the path of all its workers, whatever modules lie
+    there (``connect`` in ray/_private/worker.py; seen with a ``yaml.py`` there).
+    """
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which no Ray cluster answers.
+
+    ray.init of Ray 2.60 keeps trying for more than two minutes, in which it hears no Ctrl-C (seen with a closed port
+    and with one of a web server). So it is tried first in a process that can be ended.
+    """
+    if "://" in address:
+        raise UserError(
+            f"{address} is a Ray Client's address, which cannot stream; run the sweep on a node of the cluster, with "
+            "--ray-address auto"
+        )
+    reason = f"no word within {_ANSWER_SECONDS:g} s"
+    try:
+        done = subprocess.run(
+            processes.command("gluon_rnn.sweeps.executors.ray", address),
+            env=processes.environment(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+        )
+        if done.returncode == 0:
+            return
+        reason = (done.stderr.splitlines() or ["it ended"])[-1].rpartition("exceptions.")[2]
+    except subprocess.TimeoutExpired:
+        pass
+    raise UserError(
+        f"no Ray cluster answers at {address} ({reason}); start one with ray start --head, or name another "
+        "--ray-address"
+    )
+
+
+def _silence() -> None:
+    """Keep Ray 2.60 from printing what it hears of its nodes.
+
+    log_to_driver=False leaves the thread that prints the last 20 lines of a dead raylet's log among the sweep's own
+    lines (seen by killing one).
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+    worker._worker_logs_enabled = False
+
+
+def _living_nodes(ray: Any) -> dict[str, dict[str, float]]:
+    """The resources of each node that can run something, by its identifier."""
+    return {
+        node["NodeID"]: node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+    }
+
+
+def _describe_nodes(ray: Any) -> tuple[Node, ...]:
+    """Ask each node what it is.
+
+    Raises:
+        UserError: none has a core to give, one does not answer, or it has other libraries than this machine.
+    """
+    living = _living_nodes(ray)
+    if not living:
+        raise UserError("no node of the Ray cluster has a core to give; start one with ray start --address=...")
+    affinity = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    describe = ray.remote(num_cpus=0, max_retries=0)(_describe)
+    asked = [describe.options(scheduling_strategy=affinity(node, soft=False)).remote() for node in living]
+    try:
+        told = ray.get(asked, timeout=_PROBE_SECONDS)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        reason = (str(cause).splitlines() or [""])[0]
+        raise UserError(f"a node of the Ray cluster cannot run this suite: {type(cause).__name__}: {reason}") from None
+    here = library_versions()
+    for machine, versions in told:
+        for name in sorted({*here, *versions}):
+            if versions.get(name) != here.get(name):
+                raise UserError(
+                    f"node {machine.host} of the Ray cluster has {name} {versions.get(name)}, and this machine "
+                    f"{here.get(name)}; install the same on both"
+                )
+    return tuple(
+        Node(machine, int(resources["CPU"]), int(resources.get("GPU", 0)))
+        for (machine, _), resources in zip(told, living.values(), strict=True)
+    )
+
+
+def _describe() -> tuple[Machine, dict[str, str]]:
+    """What a node says of itself; a task that asks for no GPU may be shown none."""
+    return describe_machine(environ={}), library_versions()
+
+
+if __name__ == "__main__":
+    _import_ray().init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")

@@ -1,0 +1,85 @@
+"""Settings that change nothing: those that the objective, another setting or the corpus leaves without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.printable import printable
+from gluon_rnn.config.run import LABELLED, RunConfig, parse_steps
+from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.data.corpora import CorpusFiles
+
+#: What steers a run after its first epoch.
+_LATER = ("lr_decay", "lr_patience", "early_stopping")
+_OF_EVALUATION = ("eval_bptt", "eval_batch_size", "max_eval_tokens")
+#: What says nothing about a result, so that points that differ in it alone are one run.
+_UNRECORDED = {"log_interval": "it decides no result"}
+
+
+def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
+    """The settings whose value changes nothing for `config` on `corpus`, each with the reason."""
+    idle: dict[str, str] = {}
+    objective = f"objective={config.objective}"
+    if config.objective in LABELLED:
+        idle |= dict.fromkeys(("bptt", "eval_bptt"), f"{objective} reads whole sequences")
+    if config.objective == "next_token":
+        idle["eval_bptt"] = f"{objective} scores windows of bptt tokens"
+    if config.max_steps:
+        reason = f"max_steps={config.max_steps} measures speed, without epochs or evaluation"
+        idle |= dict.fromkeys(("epochs", "lr_steps", *_LATER, *_OF_EVALUATION), reason)
+    elif config.epochs == 1:
+        idle |= dict.fromkeys(("lr_steps", *_LATER), "epochs=1 has no later epoch")
+    else:
+        steps = parse_steps(config.lr_steps)
+        if steps and steps[0][0] > config.epochs:
+            idle["lr_steps"] = f"it begins after the last of epochs={config.epochs}"
+        if config.early_stopping is not None and config.early_stopping >= config.epochs:
+            idle["early_stopping"] = f"epochs={config.epochs} ends the run first"
+        if config.lr_decay == 1:
+            idle["lr_patience"] = "lr_decay=1 keeps the learning rate"
+    if config.optimizer == "adadelta":
+        reason = "optimizer=adadelta has no learning rate"
+        idle |= dict.fromkeys(("learning_rate", "lr_decay", "lr_patience", "lr_steps"), reason)
+    if config.embedding != "random":
+        idle["embedding_initializer"] = "the embedding is given"
+    if config.embedding == "one_hot":
+        idle["train_embedding"] = "embedding=one_hot has nothing to train"
+    if (config.max_train_tokens or 0) >= corpus.train_tokens:
+        idle["max_train_tokens"] = f"{corpus.dataset} has {corpus.train_tokens:,} tokens to train on"
+    if (config.max_eval_tokens or 0) >= max(corpus.valid_tokens, corpus.test_tokens, 1):
+        idle["max_eval_tokens"] = f"the texts of {corpus.dataset} to score are no longer"
+    return idle
+
+
+def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> Iterator[str]:
+    """A line for each override that fits no point of `sweep`, and each setting of ``--set`` that changes nothing.
+
+    Args:
+        sweep: what was asked for.
+        points: each configuration that came of it, and its corpus.
+
+    Raises:
+        UserError: an axis changes nothing at any point, so that its values would stand for effects of chance.
+    """
+    everywhere = [idle_settings(config, corpus) for config, corpus in points]
+    for name, values in sweep.axes.items():
+        reason = _UNRECORDED.get(name) or _shared_reason(name, everywhere)
+        if reason and len(set(values)) > 1:
+            raise UserError(f"axis {name} changes nothing: {reason}; drop the axis")
+    for name in sweep.pinned:
+        if reason := _shared_reason(name, everywhere):
+            yield f"{name}={sweep.pinned[name]} changes nothing: {reason}"
+    for override in sweep.unmatched():
+        said = " ".join(f"{name}={value}" for name, value in override.when.items())
+        hints = (
+            did_you_mean(str(value), map(str, sweep.axes.get(name, ())))
+            for name, value in override.when.items()
+            if value not in sweep.axes.get(name, ())
+        )
+        yield printable(f"the override for {said} matches no point{next(filter(None, hints), '')}")
+
+
+def _shared_reason(name: str, everywhere: Sequence[dict[str, str]]) -> str | None:
+    """Why the setting `name` changes nothing at any point; None where it changes something."""
+    return everywhere[0].get(name) if all(name in idle for idle in everywhere) else None

@@ -1,0 +1,52 @@
+"""One sweep to a folder: the lock that a sweep and its workers hold."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import try_lock
+from gluon_rnn.common.printable import Notice
+
+# A sweep that was killed leaves workers that live for some milliseconds more.
+_LOCK_PATIENCE_SECONDS = 2.0
+
+
+@contextmanager
+def locked_sweep(directory: Path, notice: Notice) -> Iterator[None]:
+    """Have `directory` to oneself, where its file system has locks.
+
+    Workers inherit the lock: however a sweep ends, the folder is free only when the last of them has gone, and what it
+    was writing is written.
+    """
+    with (directory / ".lock").open("a") as file:
+        os.set_inheritable(file.fileno(), True)
+        patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while (held := try_lock(file.fileno())) is False:
+            if time.monotonic() > patience:
+                raise UserError(
+                    f"another sweep is at work in {directory}; wait for it or give --results another folder"
+                )
+            time.sleep(0.05)
+        if held is None:
+            notice(
+                f"warning: the file system of {directory} has no locks, so that a second sweep there would not be "
+                "refused: start none while this one runs"
+            )
+        yield
+
+
+def is_locked(directory: Path) -> bool | None:
+    """Whether a sweep is at work in `directory`; None where that cannot be told."""
+    try:
+        with (directory / ".lock").open("rb") as file:
+            free = try_lock(file.fileno())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return None if free is None else not free

@@ -1,0 +1,34 @@
+"""Which commit of this suite results come from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+#: The folder of this package's checkout, if it is run from one.
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
+    """The commit of the checkout this package runs from, and whether it has changes, results/ aside.
+
+    (None, None) where `root` is not a checkout of this project, or there is no git.
+    """
+    if not (root / ".git").exists() or not (root / "setup.py").exists():
+        return None, None
+    # Git's own variables may name another repository: a hook's do.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # The checkout may be another user's, as in a container. Its code is running already, so that nothing is risked.
+    options = ("-C", str(root), "-c", "safe.directory=*", "--no-optional-locks")
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *options, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=normal", "--", ".", ":!results")
+        return git("rev-parse", "HEAD"), bool(changed)
+    except (OSError, subprocess.SubprocessError):
+        return None, None

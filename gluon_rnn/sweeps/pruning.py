@@ -1,0 +1,141 @@
+"""What a sweep's folder holds beside its results, and how it is removed: `list_stale` and `remove_runs`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import move_beside
+from gluon_rnn.common.printable import Notice, printable
+from gluon_rnn.config.run import RunConfig, varying_fields
+from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.job import FINISHED, RUN_ID
+from gluon_rnn.runs.live import read_progress
+from gluon_rnn.runs.records import RunRecord, read_records
+from gluon_rnn.runs.tables import read_points, write_tables
+from gluon_rnn.sweeps.locking import is_locked, locked_sweep
+from gluon_rnn.sweeps.planning import Plan
+
+
+def list_stale(directory: Path) -> dict[str, str]:
+    """The runs of a sweep's `directory` that are none of its results, or no longer, each with the reason.
+
+    They are runs that failed, ran out of memory or time; folders without a record, or with a damaged one; and finished
+    runs of a version of a user's cell, of word vectors or of a corpus that the sweep has since replaced: of the same
+    configuration another version is among the points that were planned last.
+
+    Raises:
+        UserError: it is not a sweep's folder, or a sweep is at work there.
+    """
+    runs = directory / "runs"
+    if not runs.is_dir():
+        raise UserError(f"{directory} is not a sweep's folder; name one such as results/quick")
+    if is_locked(directory):
+        raise UserError(f"a sweep is at work in {directory}; wait for its end")
+    records, damaged = read_records(directory)
+    known = {record.run_id: record for record in records}
+    reasons = _superseded(known, _planned(directory))
+    reasons |= {name: _described(record, known) for name, record in known.items() if record.status not in FINISHED}
+    for path in sorted(path for path in runs.iterdir() if path.is_dir() and RUN_ID.fullmatch(path.name)):
+        if runs / path.name / "record.json" in damaged:
+            reasons[path.name] = "its record is damaged"
+        elif path.name not in known:
+            live = read_progress(path)
+            reasons[path.name] = f"no record; it was at: {live.doing}" if live else "no record"
+    return {name: printable(reason) for name, reason in reasons.items()}
+
+
+def remove_runs(directory: Path, names: Iterable[str], notice: Notice) -> None:
+    """Delete runs of a sweep's `directory`, and take them out of its tables first.
+
+    Raises:
+        UserError: a sweep is at work there.
+        OSError: one cannot be deleted.
+    """
+    with locked_sweep(directory, notice):
+        names = list(names)
+        records, _ = read_records(directory)
+        write_tables(directory, [record for record in records if record.run_id not in names])
+        for name in names:
+            shutil.rmtree(directory / "runs" / name)
+
+
+def _planned(directory: Path) -> set[str]:
+    """The run_ids that were planned last; none where that is not known, as in a clone."""
+    try:
+        return {point["run_id"] for point in read_points(directory)}
+    except UserError:
+        return set()
+
+
+def _superseded(known: Mapping[str, RunRecord], planned: set[str]) -> dict[str, str]:
+    current = {_configuration(record) for name, record in known.items() if name in planned}
+    return {
+        name: f"{_described(record, known)}; the sweep now has another version"
+        for name, record in known.items()
+        if name not in planned and _configuration(record) in current
+    }
+
+
+def _configuration(record: RunRecord) -> tuple[object, ...]:
+    """The settings of a run, without what their names stand for: that is in the columns of `DIGESTS`."""
+    return tuple(str(getattr(record, name)) for name in RunConfig.model_fields if name not in ("device", "threads"))
+
+
+def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
+    """What tells a run from the others, and how it ended."""
+    names = Names(map(vars, known.values()))
+    varying = varying_fields(
+        [{name: getattr(each, name) for name in RunConfig.model_fields} for each in known.values()]
+    )
+    of_versions = [name for name in DIGESTS if names.suffix(vars(record), name)]
+    shown = dict.fromkeys([*varying, *of_versions])
+    return f"{names.label(vars(record), shown)}: {record.status}"
+
+
+#: Where the runs go that a sweep no longer contains, beside ``runs``.
+SUPERSEDED = "runs.superseded"
+
+
+def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
+    """The runs in the plan's folder that it does not contain, such as those of an older version of a cell.
+
+    Args:
+        records: those of the folder.
+
+    Returns:
+        What tells each from the plan's points, and how it ended, by run_id.
+    """
+    known = {record.run_id: record for record in records}
+    names = Names([*(job.contents for job in plan.jobs), *map(vars, known.values())])
+
+    def described(record: RunRecord | None) -> str:
+        if record is None:
+            return "without a record"
+        return printable(f"{names.label(vars(record), plan.varying)}: {record.status}")
+
+    directories = [path.name for path in (plan.directory / "runs").glob("*") if path.is_dir()]
+    return {name: described(known.get(name)) for name in sorted({*directories} - {job.run_id for job in plan.jobs})}
+
+
+def move_out(plan: Plan, moving: Mapping[str, str], records: dict[str, RunRecord], notice: Notice) -> None:
+    """Take runs out of `records` and the tables, and keep them beside the others; nothing is deleted.
+
+    Args:
+        moving: why, by run_id.
+    """
+    for name in moving:
+        records.pop(name, None)
+    # The tables first: what they lack is put back from the records, what the records lack would look like damage.
+    write_tables(plan.directory, records.values())
+    runs, archive = plan.directory / "runs", plan.directory / SUPERSEDED
+    for name, label in moving.items():
+        archive.mkdir(exist_ok=True)
+        to = move_beside(runs / name, archive / name)
+        notice(f"moved run {name} ({label}) to {to}")
+    if moving:
+        notice(
+            f"to have them in the tables again, move them back to {runs} and start the sweep without --prune or --rerun"
+        )

@@ -1,0 +1,208 @@
+"""Run what is missing of a planned sweep: start workers, watch them, collect their records."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from gluon_rnn.common.errors import UserError, is_limit, mend, reason, refusal
+from gluon_rnn.common.files import remove_leftovers, set_aside, write_atomically
+from gluon_rnn.common.printable import Notice
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.runs.epochs import write_epochs
+from gluon_rnn.runs.job import FINISHED, Job
+from gluon_rnn.runs.live import read_so_far
+from gluon_rnn.runs.records import RunRecord, make_record, read_record, read_records, tidy, write_record
+from gluon_rnn.runs.tables import set_aside_damaged_tables, write_tables
+from gluon_rnn.sweeps.continuation import take_over_checkpoints
+from gluon_rnn.sweeps.executors import Ended, Executor
+from gluon_rnn.sweeps.executors.local import LocalExecutor
+from gluon_rnn.sweeps.locking import locked_sweep
+from gluon_rnn.sweeps.planning import Plan, plan_sweep
+from gluon_rnn.sweeps.pruning import move_out, superseded
+
+#: Enough for a traceback through the model's blocks.
+_LOG_TAIL_LINES = 40
+
+
+class Display:
+    """What a sweep tells people while it runs; this one tells nothing."""
+
+    def started(self, plan: Plan) -> None:
+        """The sweep begins."""
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        """These jobs are running; called several times a second."""
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        """A job has ended."""
+
+    def stopped(self) -> None:
+        """The sweep is over, or was interrupted."""
+
+
+def run_sweep(
+    plan: Plan,
+    *,
+    executor: Executor | None = None,
+    fail_fast: bool = False,
+    prune: bool = False,
+    display: Display | None = None,
+    notice: Notice = print,
+) -> list[RunRecord]:
+    """Run what is missing of `plan`; its tables are up to date after every run.
+
+    Args:
+        executor: a `LocalExecutor` on the plan's slots unless given.
+        fail_fast: stop the sweep at the first run that fails.
+        prune: first move the `superseded` runs to the folder `SUPERSEDED`, and out of the tables.
+        display: tells people.
+        notice: receives lines about damaged files.
+
+    Returns:
+        The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
+
+    Raises:
+        UserError: another sweep is at work in this folder, it cannot be written (any longer), or the operating system
+            refuses what a sweep needs. The workers are stopped, and everything finished is in the tables.
+        KeyboardInterrupt: as it came; likewise.
+    """
+    executor = executor or LocalExecutor(plan.slots)
+    try:
+        (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
+        with locked_sweep(plan.directory, notice):
+            records = _run_missing(
+                plan, executor, fail_fast=fail_fast, prune=prune, display=display or Display(), notice=notice
+            )
+    except OSError as error:
+        raise UserError(_what_stopped(error, plan.directory)) from error
+    return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+
+
+def _what_stopped(error: OSError, directory: Path) -> str:
+    """What the operating system refused to a sweep that writes to `directory`."""
+    if is_limit(error) or not isinstance(error.filename, str | bytes | os.PathLike):
+        return refusal(error)
+    folder, file = (Path(os.path.abspath(os.fsdecode(name))) for name in (directory, error.filename))
+    # A folder on the way to it may be what cannot be made.
+    if not (file.is_relative_to(folder) or folder.is_relative_to(file)):
+        return refusal(error)
+    what = mend(error, "mend that or give --results another folder")
+    return f"cannot write to {directory}: {reason(error)} ({os.fsdecode(error.filename)}); {what}"
+
+
+def _run_missing(
+    plan: Plan, executor: Executor, *, fail_fast: bool, prune: bool, display: Display, notice: Notice
+) -> dict[str, RunRecord]:
+    """Run what is missing of `plan`, whose folder is ours alone; all records of that folder."""
+    runs = plan.directory / "runs"
+    points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+    write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
+    records = _take_stock(plan, notice)
+    if prune:
+        move_out(plan, superseded(plan, records.values()), records, notice)
+    if again := dict.fromkeys(sorted(plan.again & {*records}), "to be made again"):
+        move_out(plan, again, records, notice)
+    # Another sweep may have finished some of them since this one was planned.
+    finished = {name for name, record in records.items() if record.status in FINISHED}
+    plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
+    for job, shorter in take_over_checkpoints(plan.missing, records, runs):
+        notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
+    write_tables(plan.directory, records.values())
+    display.started(plan)
+    events = executor.run(plan.missing, runs, watch=display.running)
+    try:
+        for ended in events:
+            record = _collect(ended, runs / ended.job.run_id)
+            records[record.run_id] = record
+            write_tables(plan.directory, records.values())
+            display.ended(ended.job, record)
+            if fail_fast and record.status not in FINISHED:
+                break
+    finally:
+        # A generator's clean-up stops the workers.
+        events.close()  # type: ignore[attr-defined]
+        display.stopped()
+    return records
+
+
+def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
+    """The records that are there, by run_id; what earlier sweeps left unfinished or damaged is put in order."""
+    records, damaged = read_records(plan.directory)
+    wanted = {job.run_id for job in plan.missing}
+    for path in damaged:
+        # Any other is not ours to make again.
+        if path.parent.name in wanted:
+            notice(f"{path} is kept as {set_aside(path).name}, and its run is made again")
+    for path in set_aside_damaged_tables(plan.directory, records):
+        notice(f"{path.with_suffix('')} did not agree with the runs' records: it is kept as {path.name} and made again")
+    known = {record.run_id: record for record in records}
+    remove_leftovers(plan.directory)
+    for directory in (plan.directory / "runs").iterdir():
+        if directory.is_dir():
+            tidy(directory, known.get(directory.name))
+    return known
+
+
+def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
+    """Train one configuration in a worker process of its own and return its record.
+
+    Args:
+        config: what to run.
+        data_dir: where corpora are looked for first; None: ``GLUON_RNN_DATA``, the cache, a download.
+        directory: keeps the run as a sweep named ``train`` there, and resumes it; None: nothing is kept.
+
+    Raises:
+        UserError: the corpus or the device is not there.
+        RuntimeError: the run failed; its text is the record's reason and the end of the log.
+    """
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as temporary:
+            return train(config, data_dir=data_dir, directory=Path(temporary))
+    settings = config.model_dump(exclude_unset=True)
+    plan = plan_sweep(
+        Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr
+    )
+    (record,) = run_sweep(plan, notice=_to_stderr)
+    if record.status not in FINISHED:
+        log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
+        raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-_LOG_TAIL_LINES:]]))
+    return record
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _collect(ended: Ended, directory: Path) -> RunRecord:
+    """The worker's own record, or one made for it."""
+    if ended.status is None:
+        try:
+            if record := read_record(directory):
+                return record
+            reason = "its record has vanished"
+        except ValueError as error:
+            reason = str(error)
+        ended = replace(ended, status="failed", reason=reason)
+    assert ended.status is not None
+    progress = read_so_far(directory)
+    started = datetime.fromtimestamp(datetime.now(timezone.utc).timestamp() - ended.seconds, timezone.utc)
+    record = make_record(
+        ended.job,
+        progress,
+        status=ended.status,
+        reason=ended.reason,
+        started_at=started.isoformat(timespec="seconds"),
+        wall_seconds=ended.seconds,
+    )
+    write_epochs(directory, record.run_id, progress.history)
+    write_record(directory, record)
+    tidy(directory, record)
+    return record

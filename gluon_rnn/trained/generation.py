@@ -1,0 +1,311 @@
+"""Text from a trained run: what its model says follows a prompt.
+
+A run's directory is enough, wherever it lies: ``config.json``, ``best.params`` and ``vocabulary.json``. The corpus may
+be gone. As a program, this module answers one request, which `gluon_rnn.cli` sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+
+from gluon_rnn.common import plain_text
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import read_whole, unseal
+from gluon_rnn.common.printable import printable, quoted
+from gluon_rnn.config.run import LABELLED, RunConfig
+from gluon_rnn.data.corpora.content import EOS
+from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.models import SequenceModel, build_network
+from gluon_rnn.runs.job import BEST, VOCABULARY, Job
+from gluon_rnn.runs.tables import read_points
+
+Array = np.ndarray[Any, Any]
+
+#: Of one text: minutes with the largest vocabulary, and no mistyped number keeps a machine busy for days.
+MOST_TOKENS = 100_000
+#: Beyond these every choice is the likeliest, or any.
+TEMPERATURES = (0.01, 100.0)
+_MOST_SEEDS = 2**32
+#: Of the runs or words that a line names.
+_NAMED = 5
+
+# A token at a time is too little for a GPU, and so the text is the same wherever the run was trained.
+_CPU = mx.cpu()
+
+
+def generate(
+    run: Path | str,
+    prompt: str,
+    *,
+    tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+    greedy: bool = False,
+) -> str:
+    """`prompt` as the model read it, and `tokens` tokens (words or characters) that follow.
+
+    Each token is drawn from the model's probabilities, or, with objective next_token, from those after the last bptt
+    tokens. ``<pad>`` never is; ``<unk>`` is, as often as it follows in the training text. Words stand between blanks,
+    and their ``<eos>`` is a line break, in the prompt as well. The same seed gives the same text where the logits are
+    the same to the bit, which needs the same threads and BLAS. The random streams of Python, NumPy and MXNet stay as
+    they are.
+
+    Args:
+        run: the run's directory. While it trains, the parameters of its best epoch so far are used.
+        prompt: read as the corpus was; empty: the text begins after ``<eos>``. Words that the vocabulary lacks are
+            named on standard error and read as ``<unk>``.
+        tokens: how many follow, up to `MOST_TOKENS`.
+        temperature: divides the logits: below 1 the likely gets likelier, above 1 less so; within `TEMPERATURES`.
+        top_k: draw among the k likeliest only; None: among all.
+        seed: of the draws, from 0 to 2**32 - 1.
+        greedy: take the likeliest each time.
+
+    Raises:
+        UserError: a value is none of these, `run` holds no text model that can be read, or the prompt cannot be.
+    """
+    if not 1 <= tokens <= MOST_TOKENS:
+        raise UserError(f"tokens={tokens} is not from 1 to {MOST_TOKENS:,}")
+    if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+        raise UserError(
+            f"temperature={temperature:g} is not from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; for the likeliest "
+            "token each time be greedy"
+        )
+    if top_k is not None and top_k < 1:
+        raise UserError(f"top_k={top_k} leaves no token to choose; give 1 or more")
+    if not 0 <= seed < _MOST_SEEDS:
+        raise UserError(f"seed={seed} is not from 0 to 2**32 - 1")
+    if greedy and (temperature != 1.0 or top_k is not None or seed):
+        raise UserError("greedy takes the likeliest token each time: temperature, top_k and seed would do nothing")
+    random = np.random.RandomState(seed)
+    text = _Text(Path(run))
+    begun = text.tokens(prompt)
+    chosen = text.after(
+        begun, lambda logits: draw(logits, random, temperature=temperature, top_k=1 if greedy else top_k)
+    )
+    return text.written([*begun, *(next(chosen) for _ in range(tokens))])
+
+
+def get_next(run: Path | str, prompt: str) -> str:
+    """The likeliest token after `prompt`; see `generate`, also for errors."""
+    text = _Text(Path(run))
+    return next(text.after(text.tokens(prompt), lambda logits: int(logits.argmax())))
+
+
+def draw(logits: Array, random: np.random.RandomState, *, temperature: float = 1.0, top_k: int | None = None) -> int:
+    """An id, as likely as softmax(`logits` / `temperature`) says among the `top_k` likeliest (None: all).
+
+    GluonNLP 0.10's ``SequenceSampler`` does not do this: its top_k takes what ``argsort`` returns for ranks (among the
+    logits 0.1, 5, 0.2, 0.3 and with top_k=1 it chose the last, each time), and where float32 probabilities add up to
+    less than 1, ``sample_multinomial`` of MXNet 1.9.1 returns an id beyond the last, at which the sampler raises.
+
+    Args:
+        logits: float64, (vocabulary,).
+        random: its stream is frozen (NEP 19), so that a seed means the same everywhere.
+        temperature: above 0.
+        top_k: at least 1.
+    """
+    likeliest = np.argsort(-logits, kind="stable")[:top_k]
+    weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
+    return int(random.choice(likeliest, p=weights / weights.sum()))
+
+
+class _Text:
+    """Reads and writes as the run of `directory` learned to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._config = _read_config(directory)
+        self._vocab = _read_vocabulary(directory)
+        self._model = _read_model(directory, self._config, len(self._vocab))
+
+    def tokens(self, prompt: str) -> list[str]:
+        """`prompt` cut as the corpus was, ``<eos>`` for a line end between words."""
+        prompt = plain_text.without_mark(prompt)
+        if self._config.level == "character":
+            tokens = list(prompt)
+        else:
+            first, *others = map(plain_text.words, plain_text.between_line_ends(prompt))
+            tokens = first + [token for line in others for token in (EOS, *line)]
+        return [token.lower() for token in tokens] if self._config.lower else tokens
+
+    def written(self, tokens: Sequence[str]) -> str:
+        """The other way round."""
+        if self._config.level == "character":
+            return "".join(tokens)
+        lines: list[list[str]] = [[]]
+        for token in tokens:
+            if token == EOS:
+                lines.append([])
+            else:
+                lines[-1].append(token)
+        return "\n".join(map(" ".join, lines))
+
+    def after(self, tokens: Sequence[str], choose: Callable[[Array], int]) -> Iterator[str]:
+        """What follows `tokens`, without end; each is what `choose` makes of the logits, and is read in turn."""
+        windowed = self._config.objective == "next_token"
+        reader = _Window(self._model, self._config.bptt) if windowed else _Stream(self._model)
+        ids = self._ids(tokens)
+        while True:
+            logits = reader.read(ids)
+            if not np.isfinite(logits).all():
+                raise UserError(f"{self._directory / BEST} is damaged: it gives no finite logits; {_AGAIN}")
+            if self._vocab.padding_token is not None:
+                logits[self._vocab[self._vocab.padding_token]] = -np.inf
+            ids = [choose(logits)]
+            yield self._vocab.idx_to_token[ids[0]]
+
+    def _ids(self, tokens: Sequence[str]) -> list[int]:
+        known = self._vocab.token_to_idx
+        if not tokens and EOS not in known:
+            raise UserError("an empty prompt begins after <eos>, which this run's vocabulary lacks; give it a prompt")
+        if unknown := list(dict.fromkeys(token for token in tokens if token not in known)):
+            level = self._config.level
+            named = f"{', '.join(map(quoted, unknown[:_NAMED]))}{', ...' if len(unknown) > _NAMED else ''}"
+            if self._vocab.unknown_token is None:
+                there = ("" if level == "character" else " ").join(sorted(known.keys() - {self._vocab.padding_token}))
+                raise UserError(f"this run knows no {level} {named}; it knows {quoted(there)}")
+            print(
+                printable(f"read as {self._vocab.unknown_token}, being no {level} of this run's: {named}"),
+                file=sys.stderr,
+            )
+        return [known[token] if token in known else known[self._vocab.unknown_token] for token in tokens or [EOS]]
+
+
+class _Stream:
+    """Reads on and on, its state carried along, as a language model is scored."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self._model = model
+        self._state: Tensors = model.begin_state(1, _CPU)
+
+    def read(self, ids: Sequence[int]) -> Array:
+        """The logits, float64, (vocabulary,), of what follows all that was read and `ids`."""
+        outputs, self._state = self._model.body(_column(ids), self._state)
+        return _only(self._model.decoder(outputs[-1:]))
+
+
+class _Window:
+    """Reads the last `steps` tokens from the zero state each time, as a model of next tokens is trained and scored.
+
+    Before there are so many, a shorter window, which it was not trained on.
+    """
+
+    def __init__(self, model: SequenceModel, steps: int) -> None:
+        self._model = model
+        self._ids: deque[int] = deque(maxlen=steps)
+
+    def read(self, ids: Sequence[int]) -> Array:
+        """As `_Stream.read`."""
+        self._ids.extend(ids)
+        logits, _ = self._model(_column(self._ids), self._model.begin_state(1, _CPU))
+        return _only(logits)
+
+
+def _column(ids: Sequence[int]) -> mx.nd.NDArray:
+    return mx.nd.array(list(ids), ctx=_CPU, dtype="int32").reshape((-1, 1))
+
+
+def _only(logits: mx.nd.NDArray) -> Array:
+    """(1, 1, vocabulary) to float64, (vocabulary,)."""
+    values: Array = logits.asnumpy().astype(np.float64).ravel()
+    return values
+
+
+# What a run has kept
+
+_AGAIN = "train the run again"
+
+
+def _read_config(directory: Path) -> RunConfig:
+    path = directory / "config.json"
+    try:
+        config = Job.model_validate_json(read_whole(path)).config
+    except FileNotFoundError:
+        raise UserError(_no_run(directory)) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not what a run is given"
+        raise UserError(f"{path} cannot be read: {reason}; {_AGAIN}") from None
+    if config.objective in LABELLED:
+        raise UserError(
+            f"{directory} is a run of {config.objective}, which gives labels and no text; name one whose objective is "
+            "language_model or next_token"
+        )
+    return config
+
+
+def _no_run(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"there is no folder {directory}; name a run's, such as results/quick/runs/RUN_ID"
+    if (directory / "record.json").exists():
+        return f"{directory} holds the run's record alone, as a clone does: no parameters are committed; {_AGAIN}"
+    try:
+        points = read_points(directory)
+    except UserError:
+        return f"{directory} is no run's folder; name one such as results/quick/runs/RUN_ID"
+    runs = [point for point in points if (directory / "runs" / point["run_id"] / BEST).exists()]
+    if not runs:
+        return f"{directory} is a sweep's folder, and none of its runs has parameters yet"
+    named = ", ".join(f"{directory / 'runs' / run['run_id']} ({run['label']})" for run in runs[:_NAMED])
+    more = f", and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return f"{directory} is a sweep's folder; name one of its runs: {named}{more}"
+
+
+def _read_vocabulary(directory: Path) -> gluonnlp.Vocab:
+    path = directory / VOCABULARY
+    try:
+        return gluonnlp.Vocab.from_json(unseal(read_whole(path))["vocabulary"])
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} has no {VOCABULARY}, which a run leaves as it begins to train; {_AGAIN}"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is damaged: {reason}; {_AGAIN}") from None
+
+
+def _read_model(directory: Path, config: RunConfig, vocab_size: int) -> SequenceModel:
+    path = directory / BEST
+    if not path.is_file():
+        why = (
+            f"max_steps={config.max_steps} measures speed and keeps none"
+            if config.max_steps
+            else "a run has some from the end of its first epoch on, and a clone has none"
+        )
+        raise UserError(f"{directory} has no {BEST}: {why}")
+    try:
+        # Not initialised: that would draw from the caller's random streams, and all parameters are read.
+        model = build_network(config, vocab_size)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"the run's cell {config.cell} cannot be made: {error}; start where its module is") from None
+    try:
+        model.load_parameters(str(path), ctx=_CPU)
+        model.hybridize(static_alloc=True)
+        mx.nd.waitall()
+    except Exception as error:  # whatever MXNet makes of a file that is not its own
+        reason = quoted(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
+        raise UserError(f"{path} does not hold this run's parameters: {reason}; {_AGAIN}") from None
+    return model
+
+
+def main() -> int:
+    """Answer the request on standard input, the arguments of `generate` as JSON, by a line of JSON: text or error."""
+    try:
+        answer = {"text": generate(**json.loads(sys.stdin.read()))}
+    except UserError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

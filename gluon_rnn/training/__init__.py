@@ -1,0 +1,1 @@
+"""One run: its worker, its loop, and what a step does."""

@@ -1,0 +1,310 @@
+"""Training and evaluation: epochs of steps, and what is reported of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.batches import Batch
+from gluon_rnn.data.corpora.encoded import Corpus
+from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
+from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sitting, Stopwatch, tokens_per_second
+from gluon_rnn.training.checkpoints import CheckpointDirectory
+from gluon_rnn.training.objectives import lay_out
+from gluon_rnn.training.precisions import PRECISIONS, Precision
+from gluon_rnn.training.schedules import is_finished, learning_rate_after
+from gluon_rnn.training.scoring import Score, confusion, evaluate, initial_state, predict, unigram_loss
+from gluon_rnn.training.step import backpropagate, clip_and_update
+
+
+class Diverged(Exception):
+    """A loss was not finite; the text says where."""
+
+
+def train_epoch(
+    model: SequenceModel,
+    batches: Iterable[Batch],
+    trainer: gluon.Trainer,
+    *,
+    clip: float | None,
+    carries_state: bool,
+    precision: Precision = PRECISIONS["float32"],
+    synchronise_at: Callable[[int], bool],
+    on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
+) -> None:
+    """Gradients, clipping and a step for each batch.
+
+    A batch's loss is the mean over its targets. Where several devices share the batch, MXNet's KVStore adds up their
+    gradients, and every replica of the parameters takes the same step.
+
+    Args:
+        batches: see `gluon_rnn.training.objectives`.
+        clip: global norm; None leaves the gradients alone.
+        carries_state: whether a batch begins in the state that the one before it ended in (truncated backpropagation
+            through time: gradients stop at its edge), not in zeros.
+        precision: of the decoder's matrix products.
+        synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
+            loop waits.
+        on_losses: given the mean losses, in nats a target, of the steps since the last report, and their batches.
+
+    Raises:
+        Diverged: a reported loss is not finite; whatever `on_losses` raises.
+    """
+    parameters = trained_parameters(model)
+    states: list[Tensors] = []
+    losses: list[mx.nd.NDArray] = []
+    seen: list[Batch] = []
+    step = 0
+    for step, batch in enumerate(batches, 1):
+        if not states or not carries_state:
+            states = [initial_state(model, share) for share in batch.shares]
+        for device, share in enumerate(batch.shares):
+            loss, states[device] = backpropagate(
+                model, share, states[device], targets=batch.targets, precision=precision
+            )
+            losses.append(loss)
+        trainer.allreduce_grads()
+        clip_and_update(trainer, parameters, clip)
+        seen.append(batch)
+        if synchronise_at(step):
+            on_losses(_finite(losses, step, len(seen)), seen)
+            losses, seen = [], []
+    if seen:
+        on_losses(_finite(losses, step, len(seen)), seen)
+
+
+def _finite(losses: Sequence[mx.nd.NDArray], last_step: int, steps: int) -> np.ndarray[Any, Any]:
+    """The mean loss of each of the last `steps`, of its devices' parts."""
+    gathered = mx.nd.concat(*(loss.as_in_context(losses[0].context) for loss in losses), dim=0)
+    values: np.ndarray[Any, Any] = gathered.asnumpy().astype(np.float64).reshape(steps, -1).sum(axis=1)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise Diverged(f"the loss was {values[wrong[0]]} at step {last_step - len(values) + wrong[0] + 1}")
+    return values
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What `fit` reports at each log interval.
+
+    Attributes:
+        epoch: counted from 1.
+        step: training steps done of the epoch.
+        steps: of the whole epoch.
+        loss: mean nats a target since the last report.
+        tokens_per_second: since the last report; None while warming up.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float | None
+
+
+class _Meter:
+    """Counts and times the steps of one epoch as their losses arrive, but not what is done with them."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        stopwatch: Stopwatch,
+        *,
+        epoch: int,
+        steps: int,
+        log_interval: int,
+        warmup_steps: int,
+        on_interval: Callable[[Interval], None],
+    ) -> None:
+        self._progress = progress
+        self._stopwatch = stopwatch
+        self._epoch = epoch
+        self._steps = steps
+        self._log_interval = log_interval
+        self._warmup_steps = warmup_steps
+        self._on_interval = on_interval
+        self._step = 0
+        self._since_report = LossTotal()
+        progress.first_lap = len(progress.laps)
+        progress.last_epoch = LossTotal()
+
+    def due(self, step: int) -> bool:
+        """Whether to look at the device after this step."""
+        return step % self._log_interval == 0 or step == self._warmup_steps
+
+    def count(self, losses: np.ndarray[Any, Any], batches: Sequence[Batch]) -> None:
+        """Take in the mean losses of the steps since the last call, and what they were of."""
+        seconds = self._stopwatch.stop()
+        tokens = sum(batch.tokens for batch in batches)
+        targets = np.array([batch.targets for batch in batches])
+        nats = float(losses @ targets)
+        self._step += len(losses)
+        self._progress.steps += len(losses)
+        self._progress.last_epoch.add(nats, int(targets.sum()))
+        self._since_report.add(nats, int(targets.sum()))
+        speed = None
+        if self._step > self._warmup_steps:
+            self._progress.laps.append(Lap(len(losses), tokens, seconds, len(self._progress.sittings)))
+            speed = tokens_per_second(self._progress.laps[-1:])
+        if self._step % self._log_interval == 0:
+            self._on_interval(Interval(self._epoch, self._step, self._steps, self._since_report.mean, speed))
+            self._since_report = LossTotal()
+        self._stopwatch.start()
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Seed MXNet and numpy for one epoch, so that a resumed run draws the masks and the order of one never stopped.
+
+    Each device draws its own masks: MXNet 1.9.1 adds a GPU's number to its seed, and CPU contexts draw from one
+    generator, in the order in which they are told to.
+    """
+    state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)
+    mx.random.seed(state)
+    np.random.seed(state)
+
+
+def fit(
+    config: RunConfig,
+    corpus: Corpus,
+    *,
+    contexts: Sequence[mx.Context],
+    progress: Progress,
+    vectors: np.ndarray[Any, Any] | None = None,
+    checkpoint: CheckpointDirectory | None = None,
+    on_interval: Callable[[Interval], None] = lambda interval: None,
+    before_checkpoint: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
+    """Train and evaluate as `config` says.
+
+    Args:
+        contexts: the devices, of one kind. Several share each batch, and the first evaluates.
+        progress: filled in as training goes, so that a run cut short keeps what it had. Its last sitting is this
+            process's; one of which nothing is known is added where there is none.
+        vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
+        checkpoint: resumed from where it holds an epoch, and written after every epoch.
+        on_interval: called at each log interval; like the other callbacks, it is in no timing of training.
+        before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
+        on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
+            improved.
+        clock: seconds, monotonic.
+
+    Raises:
+        Diverged: a training loss was not finite, or an epoch's validation perplexity.
+        ValueError: the corpus does not fill one window, or the batch cannot be shared equally.
+    """
+    objective = lay_out(config, corpus, contexts, scored=config.max_steps is None)
+    model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
+    settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
+    if config.momentum:
+        settings["momentum"] = config.momentum
+    # One device makes no store of it.
+    trainer = gluon.Trainer(
+        trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
+    )
+    if not progress.sittings:
+        progress.sittings.append(Sitting())
+    progress.train_tokens = objective.train_tokens
+    progress.train_sequences = objective.train_sequences
+    progress.vocab_size = len(objective.tokens)
+    progress.parameters = count_parameters(model)
+    warmup_steps = config.warmup_steps
+
+    def train(epoch: int) -> None:
+        started = clock()
+        seed_epoch(config.seed, epoch)
+        drawn = objective.training()
+        steps = len(drawn) if config.max_steps is None else config.warmup_steps + config.max_steps
+        batches = islice(cycle(drawn), steps)
+        stopwatch = Stopwatch(mx.nd.waitall, clock)
+        meter = _Meter(
+            progress,
+            stopwatch,
+            epoch=epoch,
+            steps=steps,
+            log_interval=config.log_interval,
+            warmup_steps=warmup_steps,
+            on_interval=on_interval,
+        )
+        stopwatch.start()
+        try:
+            train_epoch(
+                model,
+                batches,
+                trainer,
+                clip=config.clip,
+                carries_state=objective.carries_state,
+                precision=PRECISIONS[config.precision],
+                synchronise_at=meter.due,
+                on_losses=meter.count,
+            )
+        except Diverged as error:
+            progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
+            raise Diverged(f"{error} of epoch {epoch}") from None
+        finally:
+            progress.train_seconds += clock() - started - stopwatch.paused_seconds
+
+    if config.max_steps is not None:
+        train(1)
+        return
+
+    if checkpoint and (restored := checkpoint.restore(model, trainer)):
+        progress.resume(restored)
+    if progress.unigram_loss is None:
+        progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
+
+    def score(batches: Sequence[Batch]) -> Score:
+        started = clock()
+        found = evaluate(model, batches, carries_state=objective.carries_state, counts_correct=objective.counts_correct)
+        progress.evaluation_seconds += clock() - started
+        return found
+
+    while not is_finished(progress, config):
+        epoch = len(progress.history) + 1
+        trainer.set_learning_rate(learning_rate_after(progress.history, config))
+        before = progress.train_seconds
+        train(epoch)
+        warmup_steps = 0
+        valid = score(objective.valid)
+        if not math.isfinite(valid.loss.perplexity):
+            # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
+            raise Diverged(f"the validation loss was {valid.loss.mean:g} after epoch {epoch}")
+        progress.valid_tokens_scored = valid.loss.tokens
+        improved = progress.best is None or valid.loss.mean < progress.best.valid_loss
+        test = score(objective.test) if improved and objective.test else None
+        if test:
+            progress.test_tokens_scored = test.loss.tokens
+        if improved:
+            progress.predictions = predict(model, objective, joined_by=" " if config.level == "word" else "")
+            progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
+        result = EpochResult(
+            epoch=epoch,
+            learning_rate=trainer.learning_rate,
+            train_loss=progress.last_epoch.mean,
+            valid_loss=valid.loss.mean,
+            valid_perplexity=valid.loss.perplexity,
+            test_loss=test.loss.mean if test else None,
+            test_perplexity=test.loss.perplexity if test else None,
+            tokens_per_second=tokens_per_second(progress.laps[progress.first_lap :]),
+            seconds=progress.train_seconds - before,
+            valid_accuracy=valid.accuracy,
+            test_accuracy=test.accuracy if test else None,
+            sitting=len(progress.sittings),
+            threads=progress.sittings[-1].threads,
+        )
+        progress.history.append(result)
+        before_checkpoint()
+        if checkpoint:
+            checkpoint.save(model, trainer, progress)
+        on_epoch(result)

@@ -1,0 +1,286 @@
+"""One run in a process of its own: ``gluon_rnn.training.worker DIRECTORY [PARENT]``, started by `common.processes`.
+
+The directory holds ``config.json``; what the run comes to is written beside it (see `runs.records`). The process was
+started with `machine.environment.process_environment`, since most of what decides speed must stand before MXNet is
+imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gluon_rnn.common.files import seal, write_atomically
+from gluon_rnn.config.identity import source_sha1
+from gluon_rnn.machine.blas import blas_in_use
+from gluon_rnn.machine.environment import recorded_environment, tells_want_of_memory
+from gluon_rnn.machine.memory import PeakGpuMemory, gpu_memory_reader, peak_rss_mb
+from gluon_rnn.runs.epochs import write_epochs
+from gluon_rnn.runs.job import VOCABULARY, Job, Status
+from gluon_rnn.runs.live import LiveProgress
+from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, outcome, written
+from gluon_rnn.runs.progress import EpochResult, Progress, Sitting, perplexity, sequences_per_second, tokens_per_second
+from gluon_rnn.runs.records import make_record, tidy, write_record
+
+if TYPE_CHECKING:
+    from gluon_rnn.training.loop import Interval
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+#: Of the predictions, after each epoch that is the best so far.
+_EXAMPLES_SHOWN = 3
+
+
+def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[], float | None] | None = None) -> int:
+    """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there.
+
+    Args:
+        directory: of the run.
+        parent: the process to die with, which started this one; None: whichever did.
+        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: the driver does.
+    """
+    _die_with(os.getppid() if parent is None else parent)
+    job = Job.model_validate_json((directory / "config.json").read_bytes())
+    progress = Progress()
+    if job.config.device_kind != "gpu":
+        gpu_memory = None
+    elif gpu_memory is None:
+        gpu_memory = gpu_memory_reader()
+    gauge = _Gauge(job, progress, gpu_memory)
+    status, reason = _run(job, directory, progress, gauge)
+    gauge.read()
+    write_epochs(directory, job.run_id, progress.history)
+    sitting = progress.sittings[-1]
+    assert sitting.started_at is not None
+    record = make_record(
+        job,
+        progress,
+        status=status,
+        reason=reason,
+        started_at=sitting.started_at,
+        wall_seconds=sitting.seconds,
+    )
+    write_record(directory, record)
+    # Not before: a run killed in between would have neither result nor checkpoint.
+    tidy(directory, record)
+    remark = reason or (WORSE_THAN_UNIGRAM if outcome(record) == WORSE_THAN_UNIGRAM else "")
+    _say(f"ended: {status}" + (f", {remark}" if remark else ""))
+    return 0 if status in ("ok", "diverged") else 1
+
+
+class _Gauge:
+    """Begins this process's sitting, the last of `progress`, and keeps its seconds and its memory up to date.
+
+    Args:
+        job: what is run.
+        progress: of the run.
+        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: it runs on none.
+    """
+
+    def __init__(self, job: Job, progress: Progress, gpu_memory: Callable[[], float | None] | None) -> None:
+        self._began = time.monotonic()
+        self._progress = progress
+        self._gpu = PeakGpuMemory(gpu_memory) if gpu_memory else None
+        sitting = Sitting(
+            started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            host=job.origin.host,
+            machine_id=job.origin.machine_id,
+            device=job.config.device,
+            device_name=job.origin.device_name,
+            threads=job.threads,
+            environment=" ".join(f"{name}={value}" for name, value in recorded_environment().items()),
+            mxnet_version=job.origin.mxnet_version,
+            git_commit=job.origin.git_commit,
+        )
+        progress.sittings.append(sitting)
+
+    def read(self) -> None:
+        """Look at the clock and the memory; the device must be idle, and MXNet imported if it can be."""
+        if self._gpu:
+            self._gpu.sample()
+        sitting = self._progress.sittings[-1]
+        self._progress.sittings[-1] = replace(
+            sitting,
+            seconds=time.monotonic() - self._began,
+            blas=sitting.blas or blas_in_use(),
+            peak_rss_mb=peak_rss_mb(),
+            peak_gpu_mb=self._gpu.mb if self._gpu else None,
+        )
+
+
+def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
+    """Train, and say how it ended; no exception leaves, so that a record always comes of it."""
+    try:
+        # Here, not above: a broken installation is a failed run with a reason, too.
+        import mxnet as mx
+
+        _take_faults_back()
+        from gluon_rnn.data.corpora.loading import load_corpus
+        from gluon_rnn.data.vectors.loading import load_vectors
+        from gluon_rnn.training.checkpoints import CheckpointDirectory
+        from gluon_rnn.training.loop import Diverged, fit
+
+        config = job.config
+        if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
+            raise RuntimeError(f"cell {config.cell} has changed since the sweep was planned; start the sweep again")
+        contexts = [
+            # A worker sees its own GPUs only, and counts them from 0.
+            mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))
+            for place, device in enumerate(config.devices)
+        ]
+        corpus = load_corpus(
+            job.corpus,
+            objective=config.objective,
+            level=config.level,
+            lower=config.lower,
+            min_freq=config.min_freq,
+            padding=config.last_batch == "keep",
+            max_train_tokens=config.max_train_tokens,
+            max_eval_tokens=config.max_eval_tokens,
+        )
+        _say(
+            f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, {config.objective} of {job.corpus.dataset} "
+            f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
+            f"BLAS {blas_in_use()}"
+        )
+        vectors = None
+        if job.vectors:
+            vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
+            _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
+        log = _Log(job, directory, progress, gauge)
+        # The corpus may be gone when the parameters are used.
+        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
+        try:
+            fit(
+                config,
+                corpus,
+                contexts=contexts,
+                progress=progress,
+                vectors=vectors,
+                checkpoint=CheckpointDirectory(directory),
+                on_interval=log.interval,
+                before_checkpoint=gauge.read,
+                on_epoch=log.epoch,
+            )
+        except Diverged as error:
+            return "diverged", str(error)
+        finally:
+            log.total()
+        return "ok", ""
+    except Exception as error:
+        traceback.print_exc()
+        name, text = type(error).__name__, str(error).strip() or "no message"
+        if text.startswith("Traceback"):
+            # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
+            text = text.splitlines()[-1].removeprefix(f"{name}: ")
+        reason = f"{name}: {text}"
+        if "gluon_rnn.training.loop" not in sys.modules:  # the installation is broken
+            reason += "; gluon-rnn doctor says how to mend it"
+        return ("oom" if tells_want_of_memory(reason) else "failed"), reason
+
+
+class _Log:
+    """The run's log, in the notebook's lines, and ``progress.json``, which the sweep and ``status`` read."""
+
+    def __init__(self, job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> None:
+        self._job = job
+        self._directory = directory
+        self._progress = progress
+        self._gauge = gauge
+        self._write("starting")
+
+    def interval(self, interval: Interval) -> None:
+        """A line and a sign of life every log interval."""
+        _say(
+            f"[epoch {interval.epoch} batch {interval.step}/{interval.steps}] {_scored(interval.loss)}, "
+            f"throughput {self._speed(interval.tokens_per_second)}"
+        )
+        self._write(
+            f"epoch {interval.epoch}/{self._epochs}, step {interval.step}/{interval.steps}",
+            fraction=(interval.epoch - 1 + interval.step / interval.steps) / self._epochs,
+            perplexity=perplexity(interval.loss),
+            tokens_per_second=interval.tokens_per_second,
+            interval_loss=interval.loss,
+        )
+
+    def epoch(self, result: EpochResult) -> None:
+        """The epoch's line, and its row."""
+        _say(
+            f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
+            f"validation {_scored(result.valid_loss, result.valid_accuracy)}"
+        )
+        if result.test_loss is not None:
+            _say(f"[epoch {result.epoch}] test {_scored(result.test_loss, result.test_accuracy)}")
+        if self._progress.best is not result:
+            _say(f"[epoch {result.epoch}] no new best validation loss; learning rate was {result.learning_rate:g}")
+        elif result.valid_accuracy is not None:
+            for example in self._progress.predictions[:_EXAMPLES_SHOWN]:
+                _say(f"  {example.text!r}: {example.predicted!r}, truth {example.truth!r}")
+        write_epochs(self._directory, self._job.run_id, self._progress.history)
+        self._write(
+            f"epoch {result.epoch}/{self._epochs} done",
+            fraction=result.epoch / self._epochs,
+            perplexity=result.valid_perplexity,
+            tokens_per_second=result.tokens_per_second,
+        )
+
+    def total(self) -> None:
+        """The last line: throughput of the whole run, or of its part that this process's environment trained."""
+        _say(f"total training throughput {self._speed(tokens_per_second(self._progress.comparable_laps))}")
+
+    @property
+    def _epochs(self) -> int:
+        return 1 if self._job.config.max_steps else self._job.config.epochs
+
+    def _speed(self, tokens_per_second: float | None) -> str:
+        sequences = sequences_per_second(self._progress, tokens_per_second)
+        if tokens_per_second is None or sequences is None:
+            return "not timed (warm-up)"
+        return f"{sequences:,.1f} sequences/s, {tokens_per_second:,.0f} tokens/s"
+
+    def _write(self, doing: str, **values: float | None) -> None:
+        self._gauge.read()
+        progress = self._progress
+        live = LiveProgress(doing=doing, epochs=len(progress.history), progress=progress.without_epochs(), **values)
+        write_atomically(self._directory / "progress.json", live.model_dump_json())
+
+
+def _scored(loss: float, accuracy: float | None = None) -> str:
+    text = f"loss {written(loss, 4)}, perplexity {written(perplexity(loss), 2)}"
+    return text + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
+
+
+def _take_faults_back() -> None:
+    """Let a crash be one, with the Python line it came from in the log.
+
+    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that a
+    sweep could not tell a crash (seen by killing a run with SIGSEGV).
+    """
+    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
+        signal.signal(sign, signal.SIG_DFL)
+    faulthandler.enable()
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when the sweep that started it dies, however it dies: no orphan trains on."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Linux tells of deaths to come; the parent may have died while Python was starting.
+    if os.getppid() != parent:
+        sys.exit("the sweep that started this run is gone")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

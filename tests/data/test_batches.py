@@ -1,0 +1,105 @@
+"""Windows rejoin to the text, and evaluation scores every token once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_rnn.data.batches import columns, training_windows
+
+CPU = mx.cpu()
+
+
+def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
+    return gluonnlp.Vocab(gluonnlp.data.Counter(tokens), padding_token=None, bos_token=None)
+
+
+@pytest.mark.parametrize(("bptt", "batch_size"), [(5, 4), (7, 3), (1, 1), (20, 2)])
+def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None:
+    tokens = [f"w{(n * n) % 23}" for n in range(101)]
+    vocab = vocabulary(tokens)
+    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    length = len(tokens) // batch_size
+    assert len(windows) == (length - 1) // bptt
+    for column in range(batch_size):
+        text = vocab[tokens[column * length : (column + 1) * length]]
+        inputs = np.concatenate([window.shares[0].inputs.asnumpy()[:, column] for window in windows])
+        targets = np.concatenate([window.shares[0].targets.asnumpy()[:, column] for window in windows])
+        assert inputs.tolist() == text[: len(inputs)]
+        assert targets.tolist() == text[1 : len(targets) + 1]
+    assert {window.shares[0].inputs.dtype for window in windows} == {np.int32}
+    assert windows[0].shares[0].inputs.shape == (bptt, batch_size)
+    assert {(window.tokens, window.targets) for window in windows} == {(bptt * batch_size,) * 2}
+
+
+def test_training_windows_are_gluonnlps() -> None:
+    tokens = [f"w{n % 9}" for n in range(200)]
+    vocab = vocabulary(tokens)
+    theirs = gluonnlp.data.batchify.CorpusBPTTBatchify(vocab, 6, 5, last_batch="discard")(tokens)
+    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[CPU])
+    assert len(ours) == len(theirs)
+    for window, (their_x, their_y) in zip(ours, theirs, strict=True):
+        (share,) = window.shares
+        assert (share.inputs.asnumpy() == their_x.asnumpy()).all()
+        assert (share.targets.asnumpy() == their_y.asnumpy()).all()
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_devices_share_the_columns_of_a_window(devices: int) -> None:
+    contexts = [mx.cpu(number) for number in range(devices)]
+    whole = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[CPU])
+    shared = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=contexts)
+    assert len(shared) == len(whole) == 3
+    for one, window in zip(whole, shared, strict=True):
+        shares = window.shares
+        assert (window.tokens, window.targets) == (one.tokens, one.targets) == (24, 24)
+        assert [(s.inputs.context, s.targets.context) for s in shares] == [(context, context) for context in contexts]
+        assert {share.inputs.shape for share in shares} == {(4, 6 // devices)}
+        for name in ("inputs", "targets"):
+            joined = np.concatenate([getattr(share, name).asnumpy() for share in shares], axis=1)
+            assert (joined == getattr(one.shares[0], name).asnumpy()).all()
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    with pytest.raises(ValueError, match="6 sequences cannot be shared equally by 4 devices"):
+        training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[mx.cpu(number) for number in range(4)])
+
+
+def test_too_little_text_is_said() -> None:
+    with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
+        training_windows([1] * 10, bptt=5, batch_size=2, contexts=[CPU])
+
+
+@pytest.mark.parametrize("length", [2, 3, 17, 100, 101])
+@pytest.mark.parametrize(("bptt", "batch_size"), [(1, 1), (3, 2), (7, 4), (35, 20), (200, 3)])
+def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_size: int) -> None:
+    ids = np.arange(length) + 1000  # every token is another, so that each can be counted
+    windows = columns(ids, bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    scored: Counter[int] = Counter()
+    for window in windows:
+        (share,) = window.shares
+        x, y = share.inputs.asnumpy(), share.targets.asnumpy()
+        assert x.shape == y.shape == windows[0].shares[0].inputs.shape
+        w = np.ones(x.shape) if share.weights is None else share.weights.asnumpy()
+        assert set(np.unique(w)) <= {0, 1}
+        assert window.tokens == window.targets == w.sum()
+        assert (y[w == 1] == x[w == 1] + 1).all()  # a target follows its input in the text
+        scored.update(y[w == 1].tolist())
+    assert scored == Counter(range(1001, 1000 + length))
+    assert sum(window.targets for window in windows) == length - 1
+
+
+def test_columns_run_on_from_window_to_window() -> None:
+    windows = columns(np.arange(100), bptt=7, batch_size=3, contexts=[CPU])
+    for column in range(3):
+        inputs = np.concatenate([window.shares[0].inputs.asnumpy()[:, column] for window in windows])
+        assert inputs[:33].tolist() == list(range(column * 33, column * 33 + 33))
+
+
+def test_a_split_without_a_target_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least two tokens"):
+        columns([1], bptt=5, batch_size=1, contexts=[CPU])

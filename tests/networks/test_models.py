@@ -1,0 +1,284 @@
+"""The model is GluonNLP's: same logits from the same parameters, same files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_rnn.config.run import FUSED_CELLS, RunConfig
+from gluon_rnn.data.batches import Share, columns
+from gluon_rnn.networks.models import RNNLabeller, RNNLanguageModel, SequenceModel, build_model, count_parameters
+from gluon_rnn.networks.regularization import Dropout
+from gluon_rnn.training.scoring import evaluate
+from gluon_rnn.training.step import backpropagate
+
+pytestmark = pytest.mark.numerical
+
+CPU = mx.cpu()
+VOCABULARY = 37
+
+
+def model_of(cell: str = "lstm", *, tie: bool = True, dropout: float = 0.3, layers: int = 2) -> RNNLanguageModel:
+    return RNNLanguageModel(
+        cell, VOCABULARY, embed_size=10, hidden_size=10, num_layers=layers, dropout=dropout, tie_weights=tie
+    )
+
+
+def words(steps: int, seed: int = 0) -> mx.nd.NDArray:
+    return mx.nd.array(np.random.RandomState(seed).randint(0, VOCABULARY, (steps, 3)), dtype="int32")
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("cell", FUSED_CELLS)
+def test_logits_and_states_equal_gluonnlps_model(cell: str, tie: bool, tmp_path: Path) -> None:
+    theirs = gluonnlp.model.train.StandardRNN(cell, VOCABULARY, 10, 10, 2, 0.3, tie)
+    theirs.initialize(mx.init.Uniform(0.4))
+    state = theirs.begin_state(batch_size=3, func=mx.nd.zeros)
+    theirs(words(2), state)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    ours = model_of(cell, tie=tie)
+    ours.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    ours.hybridize(static_alloc=True, static_shape=True)
+    our_state = ours.begin_state(3, CPU)
+    for steps in (5, 5, 8, 5):
+        expected, state, _, _ = theirs(words(steps, steps), state)
+        logits, our_state = ours(words(steps, steps), our_state)
+        np.testing.assert_allclose(logits.asnumpy(), expected.asnumpy(), atol=1e-6)
+        for mine, other in zip(our_state, state, strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [200, 650, 1500])
+def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size: int, tmp_path: Path) -> None:
+    name = f"standard_lstm_lm_{size}"
+    counter = gluonnlp.data.Counter([f"w{n}" for n in range(VOCABULARY - 2)])
+    vocab = gluonnlp.Vocab(counter, padding_token=None, bos_token=None)
+    ours = build_model(RunConfig(model=name), len(vocab), CPU)
+    ours.save_parameters(str(tmp_path / "ours"))
+    theirs, _ = gluonnlp.model.get_model(name, dataset_name=None, vocab=vocab)
+    theirs.load_parameters(str(tmp_path / "ours"), ctx=CPU)
+    x = mx.nd.array(np.arange(8).reshape(4, 2), dtype="int32")
+    expected, _ = theirs(x, theirs.begin_state(batch_size=2, func=mx.nd.zeros))
+    np.testing.assert_allclose(ours(x, ours.begin_state(2, CPU))[0].asnumpy(), expected.asnumpy(), atol=1e-5)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    again = build_model(RunConfig(model=name, seed=7), len(vocab), CPU)
+    again.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    for parameter, other in zip(again.collect_params().values(), ours.collect_params().values(), strict=True):
+        np.testing.assert_array_equal(parameter.data().asnumpy(), other.data().asnumpy())
+
+
+def test_the_dropout_between_layers_is_really_there() -> None:
+    """GluonNLP's own model loses it on the CPU; here it must show with every other dropout out of the way."""
+    model = model_of(dropout=0.5)
+    model.initialize(mx.init.Uniform(0.5))
+    x = model.embedding[0](words(6))
+    states = model.begin_state(3, CPU)
+    model.encoder.hybridize(static_alloc=True, static_shape=True)
+    plain = model.encoder(x, states)[0].asnumpy()
+    with autograd.train_mode():
+        first, second = (model.encoder(x, states)[0].asnumpy() for _ in range(2))
+    assert np.abs(first - plain).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3
+    one_layer = model_of(dropout=0.5, layers=1)
+    one_layer.initialize(mx.init.Uniform(0.5))
+    with autograd.train_mode():
+        a, b = (one_layer.encoder(x, one_layer.begin_state(3, CPU))[0].asnumpy() for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_dropouts_of_embeddings_and_of_what_is_read_are_really_there() -> None:
+    """A language model's has one mask for all steps of a window, a tagger's one for each."""
+    sizes = {"embed_size": 10, "hidden_size": 10, "num_layers": 1, "dropout": 0.5, "bidirectional": False}
+    tagger = RNNLabeller("lstm", VOCABULARY, 3, each_token=True, **sizes)
+    for model, shares_its_mask in ((model_of(dropout=0.5), True), (tagger, False)):
+        model.initialize(mx.init.Uniform(0.5))
+        mx.random.seed(1)
+        with autograd.train_mode():
+            dropped = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+        embedded, read = (array.asnumpy() == 0 for array in dropped)
+        assert 0.3 < embedded.mean() < 0.7
+        assert 0.2 < read.mean() < 0.8
+        assert (read == read[:1]).all() == shares_its_mask
+        plain = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+        assert all((array.asnumpy() != 0).all() for array in plain)
+
+
+def test_dropout_keeps_the_expected_share_and_scale_and_shares_its_mask_along_axes() -> None:
+    mx.random.seed(1)
+    ones = mx.nd.ones((50, 40, 30))
+    with autograd.train_mode():
+        free = Dropout(0.3)(ones).asnumpy()
+        shared = Dropout(0.3, axes=(0,))(ones).asnumpy()
+    for dropped in (free, shared):
+        zero, *kept = np.unique(dropped)
+        assert (zero, kept) == (0, pytest.approx([1 / 0.7]))
+        assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.03)
+    assert (shared == shared[:1]).all()
+    assert not (free == free[:1]).all()
+    assert (Dropout(0.3)(ones).asnumpy() == 1).all()
+
+
+def test_dropout_obeys_the_seed() -> None:
+    draws = []
+    for seed in (5, 5, 6):
+        mx.random.seed(seed)
+        with autograd.train_mode():
+            draws.append(Dropout(0.5)(mx.nd.ones((100,))).asnumpy())
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+
+
+def test_initial_parameters_follow_the_seed_and_the_recipe() -> None:
+    first, again, other = (build_model(RunConfig(seed=seed), VOCABULARY, CPU) for seed in (1, 1, 2))
+    arrays = [
+        {name: p.data().asnumpy() for name, p in model._collect_params_with_prefix().items()}
+        for model in (first, again, other)
+    ]
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
+        if not name.endswith("bias"):
+            assert (array != arrays[2][name]).any(), name
+    assert 0.09 < np.abs(arrays[0]["embedding.0.weight"]).max() <= 0.1  # Uniform(0.1)
+    bound = math.sqrt(3 / ((800 + 200) / 2))  # Xavier: uniform, magnitude 3, average of fan-in and fan-out
+    assert 0.98 * bound < np.abs(arrays[0]["encoder._unfused.0.i2h_weight"]).max() <= bound
+    assert all((array == 0).all() for name, array in arrays[0].items() if name.endswith("bias"))
+
+
+def largest(weights: np.ndarray[Any, Any]) -> float:
+    return float(np.abs(weights).max())
+
+
+@pytest.mark.parametrize(
+    ("initializer", "measure", "expected"),
+    [
+        ("xavier", largest, math.sqrt(3 / ((4 * 40 + 40) / 2))),  # as above
+        ("uniform", largest, 0.1),
+        ("normal", np.std, 0.05),
+        ("orthogonal", lambda weights: np.linalg.norm(weights, axis=0).max(), 1.414),
+    ],
+)
+def test_every_initializer_is_what_it_is_called_and_follows_the_seed(
+    initializer: Any, measure: Callable[..., float], expected: float
+) -> None:
+    first, again, other = (
+        build_model(RunConfig(hidden_size=40, initializer=initializer, seed=seed), VOCABULARY, CPU)
+        .encoder._collect_params_with_prefix()["_unfused.1.h2h_weight"]
+        .data()
+        .asnumpy()
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert measure(first) == pytest.approx(expected, rel=0.05)
+    if initializer == "orthogonal":
+        np.testing.assert_allclose(first.T @ first, 1.414**2 * np.eye(40), atol=1e-5)
+
+
+@pytest.mark.parametrize(("initializer", "deviation"), [("uniform", 0.1 / math.sqrt(3)), ("normal", 1.0)])
+def test_an_embedding_is_initialised_as_asked(initializer: Any, deviation: float) -> None:
+    model = build_model(RunConfig(hidden_size=40, embedding_initializer=initializer), VOCABULARY, CPU)
+    assert model.embedding[0].weight.data().asnumpy().std() == pytest.approx(deviation, rel=0.1)
+
+
+def test_parameters_are_counted_once() -> None:
+    layer = 4 * 10 * (10 + 10 + 2)
+    assert count_parameters(model_of(tie=True)) == VOCABULARY * 10 + VOCABULARY + 2 * layer
+    assert count_parameters(model_of(tie=False)) == 2 * VOCABULARY * 10 + VOCABULARY + 2 * layer
+
+
+def test_zero_logits_have_the_vocabulary_as_perplexity() -> None:
+    model = model_of(tie=False)
+    model.initialize(mx.init.Zero())
+    windows = columns(np.arange(VOCABULARY), bptt=5, batch_size=4, contexts=[CPU])
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.zeros(parameter.shape))
+    assert evaluate(model, windows).loss.perplexity == pytest.approx(VOCABULARY, rel=1e-5)  # float32's logarithm
+
+
+FUSED = [("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)]
+
+
+def share_of(context: mx.Context) -> Share:
+    draws = np.random.RandomState(5)
+    return Share(*(mx.nd.array(draws.randint(0, VOCABULARY, (6, 3)), ctx=context, dtype="int32") for _ in range(2)))
+
+
+def stepped(model: SequenceModel, *contexts: mx.Context) -> dict[str, list[np.ndarray[Any, Any]]]:
+    """The gradients of each device."""
+    for context in contexts:
+        backpropagate(model, share_of(context), model.begin_state(3, context), targets=18)
+    return {name: [g.asnumpy() for g in p.list_grad()] for name, p in model._collect_params_with_prefix().items()}
+
+
+@pytest.mark.parametrize(("cell", "gates"), FUSED)
+def test_parameters_of_fused_layers_are_views_of_one_vector_on_each_device(cell: str, gates: int) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    config = RunConfig(cell=cell, hidden_size=8)  # type: ignore[arg-type]
+    model = build_model(config, VOCABULARY, *contexts)
+    stepped(model, *contexts)
+    for context in contexts:
+        vectors = model.encoder.packed(context)
+        assert vectors is not None
+        for number, vector in enumerate(vectors):
+            assert vector.context == context
+            parameters = [
+                model._collect_params_with_prefix()[f"encoder._unfused.{number}.{name}"]
+                for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+            ]
+            for view, whole in (("data", vector), ("grad", vector.grad)):
+                flat = [getattr(parameter, view)(context).reshape(-1).asnumpy() for parameter in parameters]
+                np.testing.assert_array_equal(np.concatenate(flat), whole.asnumpy())
+                whole[:] = 7
+                assert all((getattr(p, view)(context) == 7).asnumpy().all() for p in parameters)
+            parameters[1].set_data(mx.nd.full(parameters[1].shape, 3))
+            assert (vector == 3).sum().asscalar() == gates * 8 * 8
+
+
+@pytest.mark.parametrize("cell", [cell for cell, _ in FUSED])
+def test_a_step_reads_the_vectors_and_leaves_the_gradients_of_one_that_reads_the_parameters(cell: str) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    config = RunConfig(cell=cell, hidden_size=8, dropout=0)  # type: ignore[arg-type]
+    packed, plain = (build_model(config, VOCABULARY, *contexts) for _ in range(2))
+    # Other arrays than the vectors' parts.
+    plain.encoder.collect_params(".*weight").setattr("grad_req", "add")
+    plain.encoder.collect_params(".*weight").setattr("grad_req", "write")
+    assert plain.encoder.packed(contexts[1]) is None
+    expected = stepped(plain, *contexts)
+    for name, gradients in stepped(packed, *contexts).items():
+        assert np.abs(gradients[0]).max() > 1e-5, name
+        for mine, theirs in zip(gradients, expected[name], strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-7, err_msg=name)
+    for model, reads in ((packed, False), (plain, True)):
+        (graph,) = model.body._graphs.values()
+        assert any("h2h_weight" in name for name in graph["_cached_graph"][1].list_inputs()) == reads
+
+
+def test_a_frozen_layer_stays_as_it_is_and_the_others_train() -> None:
+    model = build_model(RunConfig(hidden_size=8, dropout=0), VOCABULARY, CPU)
+    frozen = model.encoder.collect_params(".*h2h_weight")
+    frozen.setattr("grad_req", "null")
+    before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
+    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    backpropagate(model, share_of(CPU), model.begin_state(3, CPU), targets=18)
+    trainer.update(1)
+    for name, parameter in model.collect_params().items():
+        assert (parameter.data().asnumpy() == before[name]).all() == (name in frozen), name
+
+
+def test_a_packed_model_is_saved_and_loaded_as_any_other(tmp_path: Path) -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    saved, loaded = (build_model(RunConfig(hidden_size=8, seed=s), VOCABULARY, *contexts) for s in (1, 2))
+    saved.save_parameters(str(tmp_path / "saved"))
+    loaded.load_parameters(str(tmp_path / "saved"), ctx=contexts)
+    for context in contexts:
+        assert loaded.encoder.packed(context) is not None
+        outputs = [m.read(share_of(context), m.begin_state(3, context))[0].asnumpy() for m in (saved, loaded)]
+        np.testing.assert_array_equal(*outputs)

@@ -1,0 +1,170 @@
+"""Recurrent layers on top of each other: both directions, and sequences of different lengths in one batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
+from gluon_rnn.networks.models import RecurrentStack
+from tests.networks.test_layers import randomised
+
+pytestmark = pytest.mark.numerical
+
+STEPS, FEATURES, UNITS = 7, 3, 5
+LENGTHS = (7, 3, 0, 1, 5)
+CELLS = (*FUSED_CELLS, *CUSTOM_CELLS, "tests.networks.test_layers:SlowRNN", "mxnet.gluon.rnn:LSTMCell")
+
+
+def stack_of(cell: str, *, layers: int = 1, bidirectional: bool = False, features: int = FEATURES) -> RecurrentStack:
+    stack = RecurrentStack(
+        cell, input_size=features, hidden_size=UNITS, num_layers=layers, dropout=0.0, bidirectional=bidirectional
+    )
+    return randomised(stack, seed=4)
+
+
+def states_of(stack: RecurrentStack, layers: int, batch: int) -> list[Any]:
+    shape = (layers * stack.directions, batch, UNITS)
+    return [mx.nd.random.normal(shape=shape) for _ in range(stack.state_count)]
+
+
+def passes(stack: RecurrentStack, inputs: Any, states: list[Any], *lengths: Any, weights: Any) -> dict[str, Any]:
+    """Outputs, states and gradients by every input of a loss with `weights` (of outputs, then of each state)."""
+    inputs, states = inputs.copy(), [state.copy() for state in states]
+    for array in (inputs, *states):
+        array.attach_grad()
+    with autograd.record():
+        outputs, after = stack(inputs, states, *lengths)
+        loss = sum((weight * part).sum() for weight, part in zip(weights, (outputs, *after), strict=True))
+    loss.backward()
+    found = {"outputs": outputs, "gradient of inputs": inputs.grad}
+    for number, (state, before) in enumerate(zip(after, states, strict=True)):
+        found |= {f"state {number}": state, f"gradient of state {number}": before.grad}
+    found |= {name: parameter.grad() for name, parameter in stack._collect_params_with_prefix().items()}
+    return {name: array.asnumpy() for name, array in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("layers", "bidirectional", "hybridize"),
+    [(1, False, True), (1, True, False), (2, False, True), (2, True, True)],
+)
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_changes_nothing(cell: str, layers: int, bidirectional: bool, hybridize: bool) -> None:
+    """Whatever it holds; and every sequence fares as it does alone, in the same block called without lengths."""
+    stack = stack_of(cell, layers=layers, bidirectional=bidirectional)
+    if hybridize:
+        stack.hybridize(static_alloc=True)
+    batch, lengths = len(LENGTHS), mx.nd.array(LENGTHS)
+    padding = np.arange(STEPS)[:, None] >= np.array(LENGTHS)  # (steps, batch)
+    clean = np.random.RandomState(1).randn(STEPS, batch, FEATURES)
+    clean[padding] = 0
+    states = states_of(stack, layers, batch)
+    weights = [mx.nd.random.normal(shape=(STEPS, batch, UNITS * stack.directions)), *states_of(stack, layers, batch)]
+
+    alone = []
+    for row, length in enumerate(LENGTHS):
+        if length:
+            inputs = mx.nd.array(clean[:length, row : row + 1])
+            of_row = [state[:, row : row + 1] for state in states]
+            weights_of_row = [weights[0][:length, row : row + 1], *(weight[:, row : row + 1] for weight in weights[1:])]
+            alone.append((row, length, passes(stack, inputs, of_row, weights=weights_of_row)))
+
+    expected = passes(stack, mx.nd.array(clean), states, lengths, weights=weights)
+    for garbage in (1e30, np.nan):
+        dirty = clean.copy()
+        dirty[padding] = garbage
+        for name, array in passes(stack, mx.nd.array(dirty), states, lengths, weights=weights).items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=f"{name} with {garbage}")
+
+    close = {"atol": 2e-6, "rtol": 1e-5}
+    for name in ("outputs", "gradient of inputs"):
+        assert (expected[name][padding] == 0).all(), name
+        for row, length, of_row in alone:
+            np.testing.assert_allclose(expected[name][:length, row], of_row[name][:, 0], err_msg=name, **close)
+    empty = LENGTHS.index(0)
+    for number, (state, weight) in enumerate(zip(states, weights[1:], strict=True)):
+        for row, _, of_row in alone:
+            for name in (f"state {number}", f"gradient of state {number}"):
+                np.testing.assert_allclose(expected[name][:, row], of_row[name][:, 0], err_msg=name, **close)
+        np.testing.assert_array_equal(expected[f"state {number}"][:, empty], state.asnumpy()[:, empty])
+        np.testing.assert_array_equal(expected[f"gradient of state {number}"][:, empty], weight.asnumpy()[:, empty])
+    for name in stack._collect_params_with_prefix():
+        total = sum(of_row[name] for _, _, of_row in alone)
+        assert np.abs(total).max() > 0, name
+        np.testing.assert_allclose(expected[name], total, err_msg=name, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_lengths_of_whole_sequences_are_as_good_as_none(cell: str) -> None:
+    stack = stack_of(cell, layers=2, bidirectional=True)
+    inputs, states = mx.nd.random.normal(shape=(STEPS, 2, FEATURES)), states_of(stack, 2, 2)
+    weights = [mx.nd.random.normal(shape=(STEPS, 2, 2 * UNITS)), *states_of(stack, 2, 2)]
+    expected = passes(stack, inputs, states, weights=weights)
+    stack.hybridize(static_alloc=True)
+    for _ in range(2):  # to and fro between the two graphs of one block
+        for lengths in ((), (None,), (mx.nd.full((2,), STEPS),)):
+            for name, array in passes(stack, inputs, states, *lengths, weights=weights).items():
+                np.testing.assert_allclose(array, expected[name], err_msg=name, atol=2e-6, rtol=1e-5)
+
+
+def test_an_lstms_memory_is_held_through_padding_to_the_bit() -> None:
+    """The fused operator does not put it out but after the last step. In sizes for which oneDNN has blocked kernels."""
+    stack = RecurrentStack("lstm", input_size=100, hidden_size=128, num_layers=1, dropout=0.0)
+    randomised(stack, seed=2)
+    inputs = mx.nd.random.normal(shape=(300, 32, 100))
+    states = [mx.nd.random.normal(shape=(1, 32, 128)) for _ in range(2)]
+    cut, (cut_hidden, cut_memory) = stack(inputs[:17], states)
+    padded, (hidden, memory) = stack(inputs, states, mx.nd.full((32,), 17))
+    for mine, expected in ((padded[:17], cut), (hidden, cut_hidden), (memory, cut_memory)):
+        np.testing.assert_array_equal(mine.asnumpy(), expected.asnumpy())
+
+
+@pytest.mark.parametrize("cell", ["rnn_relu", "lstm"])
+def test_what_would_grow_without_bound_in_the_padding_does_not(cell: str) -> None:
+    stack = stack_of(cell)
+    for parameter in stack.collect_params().values():
+        parameter.set_data(mx.nd.ones(parameter.shape))
+    inputs, states = mx.nd.ones((100, 1, FEATURES)), [mx.nd.ones((1, 1, UNITS)) for _ in range(stack.state_count)]
+    weights = [mx.nd.ones((100, 1, UNITS)), *states]
+    padded = passes(stack, inputs, states, mx.nd.full((1,), 2), weights=weights)
+    cut = passes(stack, inputs[:2], states, weights=[weights[0][:2], *states])
+    for name in stack._collect_params_with_prefix():
+        np.testing.assert_allclose(padded[name], cut[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("cell", FUSED_CELLS)
+def test_both_directions_are_gluons_and_so_are_its_files(cell: str, tmp_path: Path) -> None:
+    sizes = {"num_layers": 2, "bidirectional": True, "input_size": FEATURES}
+    theirs = {
+        "lstm": lambda: mx.gluon.rnn.LSTM(UNITS, **sizes),
+        "gru": lambda: mx.gluon.rnn.GRU(UNITS, **sizes),
+        "rnn_tanh": lambda: mx.gluon.rnn.RNN(UNITS, activation="tanh", **sizes),
+        "rnn_relu": lambda: mx.gluon.rnn.RNN(UNITS, activation="relu", **sizes),
+    }[cell]()
+    stack = stack_of(cell, layers=2, bidirectional=True)
+    stack.save_parameters(str(tmp_path / "ours"))
+    theirs.load_parameters(str(tmp_path / "ours"))
+    stack.hybridize(static_alloc=True)
+    states = states_of(stack, 2, 4)
+    for steps in (STEPS, 2):
+        inputs = mx.nd.random.normal(shape=(steps, 4, FEATURES))
+        expected, expected_states = theirs(inputs, states)
+        outputs, after = stack(inputs, states)
+        np.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
+        for mine, other in zip(after, expected_states, strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), atol=1e-6)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    stack.load_parameters(str(tmp_path / "theirs"))
+
+
+def test_one_directions_parameters_are_named_as_ever() -> None:
+    assert list(stack_of("gru", layers=2)._collect_params_with_prefix()) == [
+        f"_unfused.{number}.{name}"
+        for number in range(2)
+        for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    ]

@@ -1,0 +1,109 @@
+"""By which numbers results are read: as what was measured says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.runs.metrics import SCORED_ON, learned_nothing, loss_to_beat, measures_of, outcome, scored_on, written
+from gluon_rnn.runs.records import COLUMNS
+from tests.runs.test_records import make_done, make_job
+
+
+def test_one_accuracy_decides_and_none_of_a_share_is_one() -> None:
+    assert measures_of([]) is measures_of([None, None])
+    assert measures_of([None, 0.0]) is measures_of([0.5])
+    assert [measure.column for measure in measures_of([None]).all] == ["valid_perplexity", "test_perplexity"]
+    labelled = measures_of([None, 0.0])
+    assert [m.column for m in labelled.all] == ["valid_loss", "valid_accuracy", "test_loss", "test_accuracy"]
+    assert [m.column for m in labelled.valid] == ["valid_loss", "valid_accuracy"]
+    assert {m.column for m in labelled.all} < set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "place", "value", "written"),
+    [
+        (None, 0, 1234.567, "1,234.57"),
+        (None, 0, math.inf, "inf"),
+        (None, 0, 43886.14, "43,886.14"),
+        (None, 0, 4.2e13, "4.2e+13"),
+        (0.5, 0, 1e200, "1.0e+200"),
+        (0.5, 0, 0.17604, "0.1760"),
+        (0.5, 1, 0.97416, "97.42 %"),
+        (0.5, 1, 1.0, "100.00 %"),
+    ],
+)
+def test_figures_are_written_as_people_read_them(
+    accuracy: float | None, place: int, value: float, written: str
+) -> None:
+    assert measures_of([accuracy]).all[place].written(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 2, "0.00"),
+        (999_999.99, 2, "999,999.99"),
+        (999_999.996, 2, "1.0e+06"),  # not 1,000,000.00
+        (1e6, 2, "1.0e+06"),
+        (99_999_999.4, 0, "99,999,999"),
+        (1e8, 0, "1.0e+08"),
+        (-246_213_289_901_013.0, 2, "-2.5e+14"),
+        (1e300, 4, "1.0e+300"),
+        (math.inf, 2, "inf"),
+        (-math.inf, 0, "-inf"),
+        (math.nan, 2, "nan"),
+        (123_456_789_012, 0, "123,456,789,012"),  # a count is whole
+    ],
+)
+def test_a_number_has_no_more_digits_than_people_read(value: float, digits: int, text: str) -> None:
+    assert written(value, digits) == text
+
+
+def test_a_sign_is_shown_where_it_is_asked_for() -> None:
+    assert (written(1.5, 2, sign="+"), written(1e99, 4, sign="+"), written(-1.5, 1, sign="+")) == (
+        *("+1.50", "+1.0e+99", "-1.5"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "bound", "nothing"),
+    [
+        ({"valid_loss": 6.8, "unigram_loss": 6.9}, 6.9, False),
+        ({"valid_loss": 6.9, "unigram_loss": 6.9}, 6.9, True),
+        ({"valid_loss": math.inf, "unigram_loss": 6.9}, 6.9, True),
+        ({"valid_loss": math.nan, "unigram_loss": 6.9}, 6.9, True),
+        ({"valid_loss": None, "unigram_loss": 6.9}, 6.9, False),
+        ({"valid_loss": 1.1, "unigram_loss": 1.0, "objective": "classification"}, 1.0, True),
+        # Of an older version: above the uniform model.
+        ({"valid_loss": 10.0}, math.log(17_000), True),
+        ({"valid_loss": 9.0}, math.log(17_000), False),
+        ({"valid_loss": 10.0, "objective": "next_token"}, math.log(17_000), True),
+        ({"valid_loss": 10.0, "objective": "tagging"}, None, False),
+        ({"valid_loss": 10.0, "vocab_size": None}, None, False),
+        ({"valid_loss": 10.0, "vocab_size": 0}, None, False),
+    ],
+)
+def test_a_run_that_is_not_better_than_the_unigram_model_learned_nothing(
+    small_corpus: CorpusFiles, row: dict[str, Any], bound: float | None, nothing: bool
+) -> None:
+    record = make_done(make_job(small_corpus)).model_copy(update=row)
+    assert loss_to_beat(vars(record)) == bound
+    assert learned_nothing(vars(record)) == nothing
+    assert outcome(record) == ("worse than unigram" if nothing else "ok")
+    assert outcome(record.model_copy(update={"status": "diverged"})) == "diverged"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"objective": "next_token"}, {"level": "character"}, {"lower": True}, {"min_freq": 2}, {"max_eval_tokens": 9}],
+)
+def test_losses_of_different_things_do_not_compare(small_corpus: CorpusFiles, other: dict[str, object]) -> None:
+    record, same = (make_done(make_job(small_corpus, **settings)) for settings in ({}, {"cell": "gru", "bptt": 9}))
+    assert scored_on(record) == scored_on(same)
+    assert scored_on(record) != scored_on(make_done(make_job(small_corpus, **other)))
+    assert set(SCORED_ON) - {"dataset_sha1"} < set(RunConfig.model_fields)

@@ -1,0 +1,760 @@
+"""The recipe against a plain loop on GluonNLP's own model, and its bits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gluonnlp
+import mxnet as mx
+import numpy as np
+import pytest
+from gluonnlp.data.batchify import CorpusBPTTBatchify
+from mxnet import autograd, gluon
+
+from gluon_rnn.common.files import seal, unseal
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.batches import Batch, columns, training_windows
+from gluon_rnn.data.corpora import CorpusFiles, find_corpus
+from gluon_rnn.data.corpora.encoded import Corpus
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
+from gluon_rnn.runs.records import make_record
+from gluon_rnn.training.checkpoints import CheckpointDirectory
+from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
+from gluon_rnn.training.schedules import is_finished, learning_rate_after
+from gluon_rnn.training.scoring import Score, evaluate
+from tests.conftest import small_config
+from tests.runs.test_records import make_job
+
+CPU = mx.cpu()
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Corpus:
+    return load_corpus(find_corpus("synthetic"))
+
+
+@pytest.fixture(scope="session")
+def small(small_corpus: CorpusFiles) -> Corpus:
+    return load_corpus(small_corpus)
+
+
+def plain_losses(
+    corpus: Corpus,
+    parameters: Path,
+    cell: str,
+    *,
+    tie: bool,
+    rate: float,
+    steps: int,
+    hidden: int,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    clip: float = 0.25,
+) -> list[float]:
+    """The notebook's loop as one would write it from its description, with nothing of this suite in it."""
+    model = gluonnlp.model.train.StandardRNN(cell, len(corpus.vocab), hidden, hidden, 2, 0.0, tie)
+    model.load_parameters(str(parameters))
+    settings = {"learning_rate": rate, "wd": weight_decay} | ({"momentum": momentum} if momentum else {})
+    trainer = gluon.Trainer(model.collect_params(), optimizer, settings)
+    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+    windows = CorpusBPTTBatchify(corpus.vocab, 35, 20, last_batch="discard")(
+        corpus.vocab.to_tokens(corpus.train.tolist())
+    )
+    state = model.begin_state(batch_size=20, func=mx.nd.zeros)
+    losses = []
+    for inputs, targets in list(windows)[:steps]:
+        state = [part.detach() for part in state]
+        with autograd.record():
+            output, state, _, _ = model(inputs, state)
+            loss = cross_entropy(output.reshape(-3, -1), targets.reshape(-1)).mean()
+        loss.backward()
+        gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], clip)
+        trainer.step(1)
+        losses.append(float(loss.asscalar()))
+    return losses
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    ("cell", "tie", "rate", "steps", "tolerance"),
+    [
+        *((cell, tie, 1.0, 50, 1e-5) for cell in ("lstm", "gru", "rnn_tanh") for tie in (True, False)),
+        *(("rnn_relu", tie, 1.0, 50, 1e-4) for tie in (True, False)),
+        ("lstm", True, 20.0, 10, 1e-4),
+    ],
+)
+def test_losses_equal_the_plain_loop_on_gluonnlps_model(
+    synthetic: Corpus, tmp_path: Path, cell: str, tie: bool, rate: float, steps: int, tolerance: float
+) -> None:
+    hidden = 50
+    config = RunConfig(
+        cell=cell,
+        hidden_size=hidden,
+        tie_weights=tie,
+        dropout=0,
+        learning_rate=rate,
+        max_steps=steps,
+        warmup_steps=0,
+        log_interval=7,
+        # By Xavier's recurrent weights, which nothing bounds here, gradients grow within a window by a factor that
+        # rounding grows by, too.
+        initializer="uniform" if cell == "rnn_relu" else "xavier",
+    )
+    initial = build_model(config, len(synthetic.vocab), CPU)
+    initial.save_parameters(str(tmp_path / "initial"))
+    expected = plain_losses(synthetic, tmp_path / "initial", cell, tie=tie, rate=rate, steps=steps, hidden=hidden)
+    found: list[float] = []
+    fit(
+        config.model_copy(update={"log_interval": 1}),
+        synthetic,
+        contexts=[CPU],
+        progress=Progress(),
+        on_interval=lambda interval: found.append(interval.loss),
+    )
+    assert len(found) == steps
+    # Starts near ln(vocabulary) and learns: the comparison is of real losses.
+    assert expected[0] == pytest.approx(math.log(len(synthetic.vocab)), rel=0.02)
+    assert expected[-1] < expected[0] - (0.05 if rate == 1 else 0.3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+#: Columns that the clock decides.
+TIMED = {
+    *("tokens_per_second", "sequences_per_second", "step_ms_p50", "step_ms_p95"),
+    *("train_seconds", "evaluation_seconds"),
+}
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam", "learning_rate": 0.002},
+        {"momentum": 0.9, "learning_rate": 0.5},
+        {"weight_decay": 0.03, "learning_rate": 1.0},
+        {"clip": 0.02, "learning_rate": 20.0},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_setting_of_a_step_reaches_it(synthetic: Corpus, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Each changes the plain loop's losses, and the run's likewise."""
+    sizes = {"hidden_size": 20, "tie_weights": False, "dropout": 0, "warmup_steps": 0, "max_steps": 15}
+    config = RunConfig(log_interval=1, **sizes, **settings)
+    build_model(config, len(synthetic.vocab), CPU).save_parameters(str(tmp_path / "initial"))
+    rate = settings["learning_rate"]
+
+    def expected(**options: Any) -> list[float]:
+        return plain_losses(
+            synthetic, tmp_path / "initial", "lstm", tie=False, rate=rate, steps=15, hidden=20, **options
+        )
+
+    found: list[float] = []
+    fit(
+        config, synthetic, contexts=[CPU], progress=Progress(), on_interval=lambda interval: found.append(interval.loss)
+    )
+    told = {name: value for name, value in settings.items() if name != "learning_rate"}
+    np.testing.assert_allclose(found, expected(**told), rtol=0, atol=1e-4)
+    assert np.abs(np.subtract(found, expected())).max() > 1e-2
+
+
+class Stopped(Exception):
+    """Thrown into a run to stop it, as a kill would."""
+
+
+def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_after: int | None = None) -> Progress:
+    progress = Progress()
+
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch == stop_after:
+            raise Stopped
+
+    checkpoint = CheckpointDirectory(directory) if directory else None
+    with contextlib.suppress(Stopped):
+        fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
+    return progress
+
+
+class CountingClock:
+    """A second passes each time it is read, and as much as `advance` is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def losses(progress: Progress) -> list[tuple[float, ...]]:
+    return [(e.learning_rate, e.train_loss, e.valid_loss, e.test_loss or 0.0) for e in progress.history]
+
+
+def history(*valid: float) -> list[EpochResult]:
+    return [EpochResult(n, 1.0, 1.0, loss, math.exp(loss), None, None, None, 1.0) for n, loss in enumerate(valid, 1)]
+
+
+@pytest.mark.numerical
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -> None:
+    config = small_config(dropout=0.5)
+    first, again = run(config, small), run(config, small)
+    assert losses(first) == losses(again)
+    assert losses(first) != losses(run(small_config(dropout=0.5, seed=1), small))
+    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.5},
+        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5},
+        {"optimizer": "nag", "momentum": 0.9, "learning_rate": 0.5},
+        {"optimizer": "adam", "learning_rate": 0.05, "dropout": 0.2},
+        {"optimizer": "adagrad", "learning_rate": 0.5},
+        {"optimizer": "adadelta", "learning_rate": 1},
+        {"optimizer": "rmsprop", "learning_rate": 0.01},
+        {"cell": "custom_gru", "dropout": 0.2},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
+    small: Corpus, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = small_config(epochs=4, lr_decay=0.5, **settings)
+    whole = run(config, small)
+    assert len(whole.history) == 4
+    for stop in (1, 2):
+        directory = tmp_path / str(stop)
+        directory.mkdir()
+        stopped = run(config, small, directory, stop_after=stop)
+        assert len(stopped.history) == stop
+        resumed = run(config, small, directory)
+        assert losses(resumed) == losses(whole)
+        assert resumed.steps == whole.steps
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("adamax", 0.05), ("ftml", 0.01), ("ftrl", 0.5), ("signum", 0.01), ("lamb", 0.05)]
+)
+def test_the_other_optimizers_learn_and_resume_to_the_same_bits(
+    small: Corpus, tmp_path: Path, optimizer: str, rate: float
+) -> None:
+    config = small_config(epochs=2, optimizer=optimizer, learning_rate=rate, hidden_size=8)
+    whole = run(config, small)
+    run(config, small, tmp_path, stop_after=1)
+    assert losses(run(config, small, tmp_path)) == losses(whole)
+    assert whole.history[1].train_loss < whole.history[0].train_loss
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_and_lends_no_speed(small: Corpus, tmp_path: Path) -> None:
+    """It says neither who trained an epoch, nor where a lap was timed."""
+    config = small_config(epochs=3)
+    whole = run(config, small)
+    before = run(config, small, tmp_path, stop_after=1)
+    state = tmp_path / "checkpoint" / "state.json"
+    content = unseal(state.read_bytes())
+    del content["progress"]["sittings"]
+    for entry in (*content["progress"]["laps"], *content["progress"]["history"]):
+        del entry["sitting"]
+        entry.pop("threads", None)
+    state.write_text(seal(content))
+    resumed = run(config, small, tmp_path)
+    assert losses(resumed) == losses(whole)
+    assert [epoch.sitting for epoch in resumed.history] == [None, 2, 2]
+    assert resumed.sittings[0].seconds == before.train_seconds + before.evaluation_seconds
+    assert [lap.sitting for lap in resumed.laps] == [None] * len(before.laps) + [2] * len(resumed.comparable_laps)
+
+
+def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameters(
+    small: Corpus, tmp_path: Path
+) -> None:
+    config = small_config(epochs=3, optimizer="adam", learning_rate=0.01)
+    progress = run(config, small, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "epoch-3.params",
+        "epoch-3.states",
+        "state.json",
+    ]
+    assert not any(path.read_bytes().startswith(b"\x80") for path in tmp_path.rglob("*") if path.is_file())
+    best = progress.best
+    assert best is not None
+    model = build_model(config, len(small.vocab), CPU)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
+    windows = columns(small.test, bptt=7, batch_size=3, contexts=[CPU])
+    assert evaluate(model, windows).loss.mean == pytest.approx(best.test_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["state.json", "epoch-2.params", "epoch-2.states"])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-2], lambda content: content[:50] + b"7" + content[51:], None]
+)
+def test_a_damaged_checkpoint_is_named_and_set_aside_and_training_starts_over(
+    small: Corpus,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    damage: Callable[[bytes], bytes] | None,
+) -> None:
+    config = small_config(epochs=3, optimizer="adam", learning_rate=0.01)
+    whole = run(config, small)
+    run(config, small, tmp_path, stop_after=2)
+    path = tmp_path / "checkpoint" / name
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    resumed = run(config, small, tmp_path)
+    assert losses(resumed) == losses(whole)
+    assert resumed.steps == whole.steps
+    if name == "state.json" and not damage:
+        return  # there is no checkpoint without it
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'checkpoint'} is damaged: " in said
+    assert "kept as checkpoint.damaged, and training starts over" in said
+    assert (tmp_path / "checkpoint.damaged" / "state.json").exists()
+    assert (tmp_path / "checkpoint" / "epoch-3.params").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(epochs=4, optimizer="adam", learning_rate=0.01)
+    whole = run(config, small)
+    replace, renamed = os.replace, 0
+
+    def full(source: str, target: Path) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == broken:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    # The first epoch renames parameters, best parameters, states and state.json; the second brings no new best.
+    assert whole.history[1].test_loss is None
+    for broken in (5, 6, 7):
+        directory = tmp_path / str(broken)
+        directory.mkdir()
+        renamed = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(OSError, match="No space left"):
+                run(config, small, directory)
+        assert json.loads((directory / "checkpoint" / "state.json").read_text())["stem"] == "epoch-1"
+        assert losses(run(config, small, directory)) == losses(whole)
+        assert not list(directory.rglob("*.tmp"))
+
+
+@pytest.mark.numerical
+def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(epochs=4, learning_rate=200.0, lr_decay=1.0, clip=5.0)
+    progress = run(config, small, tmp_path)
+    best = progress.best
+    assert best is not None
+    assert best.epoch < 4, "the rate is meant to be too high to go on improving"
+    assert all(
+        (epoch.test_loss is None) == (epoch.valid_loss > min(e.valid_loss for e in progress.history[: epoch.epoch]))
+        for epoch in progress.history
+    )
+    model = build_model(config, len(small.vocab), CPU)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
+    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
+def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
+    model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
+    ids = small.valid
+    reference = evaluate(model, columns(ids, bptt=5, batch_size=1, contexts=[CPU])).loss
+    found = evaluate(model, columns(ids, bptt=eval_bptt, batch_size=1, contexts=[CPU])).loss
+    assert found.tokens == reference.tokens == len(ids) - 1
+    assert found.nats == pytest.approx(reference.nats, rel=1e-6)
+
+
+@pytest.mark.numerical
+def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
+    model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
+    ids = small.valid
+    batch_size = 3
+    per_column = math.ceil((len(ids) - 1) / batch_size)
+    nats = 0.0
+    for column in range(batch_size):
+        state = model.begin_state(1, CPU)
+        for place in range(column * per_column, min((column + 1) * per_column, len(ids) - 1)):
+            logits, state = model(mx.nd.array([[ids[place]]], dtype="int32"), state)
+            row = logits.asnumpy()[0, 0].astype("float64")
+            nats += float(np.log(np.exp(row - row.max()).sum()) - (row[ids[place + 1]] - row.max()))
+    total = evaluate(model, columns(ids, bptt=4, batch_size=batch_size, contexts=[CPU])).loss
+    assert total.nats == pytest.approx(nats, rel=1e-5)
+
+
+@pytest.mark.numerical
+def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
+    model = build_model(small_config(hidden_size=12), len(small.vocab), CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
+    batches = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    assert any(share.weights is not None for batch in batches for share in batch.shares), "a padded tail is meant"
+
+    def score(targets: int) -> Score:
+        return evaluate(model, batches, counts_correct=True, logits_in_a_block=targets * len(small.vocab))
+
+    whole = score(21)
+    assert score(10**6).loss == whole.loss
+    for targets in (0, 1, 4, 20):
+        found = score(targets)
+        assert found.loss.nats == pytest.approx(whole.loss.nats, rel=1e-6)
+        assert found.loss.tokens == whole.loss.tokens
+        assert found.likeliest is not None
+        assert whole.likeliest is not None
+        assert found.likeliest.tolist() == whole.likeliest.tolist()
+
+
+#: Prints the peak memory after evaluation in one block a batch, and after evaluation in eight.
+PEAKS = """
+import mxnet as mx
+import numpy as np
+from gluon_rnn.data.batches import columns
+from gluon_rnn.machine.memory import peak_rss_mb
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.training.loop import evaluate
+from tests.conftest import small_config
+
+words, targets = 20_000, 100
+model = build_model(small_config(), words, mx.cpu())
+for steps in (5, 40):
+    batches = columns(np.arange(20 * steps * 2 + 1) % words, bptt=steps, batch_size=20, contexts=[mx.cpu()])
+    assert [batch.targets for batch in batches] == [20 * steps] * 2
+    evaluate(model, batches, logits_in_a_block=targets * words)
+    print(peak_rss_mb())
+"""
+
+
+def test_evaluation_holds_one_block_of_logits_at_a_time() -> None:
+    """In a process of its own, whose peak is evaluation's."""
+    done = subprocess.run([sys.executable, "-I", "-c", PEAKS], capture_output=True, text=True, check=True)
+    one_block, eight_blocks = map(float, done.stdout.split())
+    # A block is 8 MB, so that eight at once are 56 MB more.
+    assert eight_blocks - one_block < 8
+
+
+@pytest.mark.numerical
+def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) -> None:
+    """One window of ten steps and two of five have the same losses at rate zero, and different gradients."""
+    found, gradients = {}, {}
+    for bptt in (5, 10):
+        config = small_config(bptt=bptt, dropout=0)
+        model = build_model(config, len(small.vocab), CPU)
+        trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.0}, kvstore=None)
+        windows = training_windows(small.train, bptt=bptt, batch_size=4, contexts=[CPU])[: 20 // bptt]
+        seen: list[float] = []
+        train_epoch(
+            model,
+            windows,
+            trainer,
+            clip=None,
+            carries_state=True,
+            synchronise_at=lambda step: False,
+            on_losses=lambda values, batches, seen=seen: seen.extend(values),
+        )
+        found[bptt] = seen
+        gradients[bptt] = model.encoder.collect_params(".*l?h2h_weight").values()
+        gradients[bptt] = [parameter.grad().asnumpy() for parameter in gradients[bptt]]
+    assert len(found[5]) == 4
+    assert np.reshape(found[5], (2, 2)).mean(axis=1) == pytest.approx(found[10], rel=1e-5)
+    assert np.abs(gradients[5][0] - gradients[10][0]).max() > 1e-7
+
+
+def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -> None:
+    config = small_config(hidden_size=8)
+    model = build_model(config, len(small.vocab), CPU)
+    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    batches: list[tuple[int, int]] = []
+    taken, waits = 0, []
+    # Whatever waits for a device in Python ends in one of these.
+    waiting = {function.__code__ for function in (mx.nd.NDArray.asnumpy, mx.nd.NDArray.wait_to_read, mx.nd.waitall)}
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code in waiting:
+            waits.append(taken)
+
+    def draw() -> Iterator[Batch]:
+        nonlocal taken
+        for window in windows[:11]:
+            taken += 1
+            yield window
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        train_epoch(
+            model,
+            draw(),
+            trainer,
+            clip=0.25,
+            carries_state=True,
+            synchronise_at=lambda step: step % 4 == 0,
+            on_losses=lambda values, since: batches.append((len(values), len(since))),
+        )
+    finally:
+        sys.setprofile(before)
+    assert batches == [(4, 4), (4, 4), (3, 3)]
+    assert waits == [4, 8, 11]
+
+
+@pytest.mark.numerical
+def test_clipping_bounds_the_step(small: Corpus) -> None:
+    config = small_config(dropout=0)
+    for clip, expected in ((0.01, 0.01), (None, None)):
+        model = build_model(config, len(small.vocab), CPU)
+        before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
+        trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+        windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:1]
+        train_epoch(
+            model,
+            windows,
+            trainer,
+            clip=clip,
+            carries_state=True,
+            synchronise_at=lambda step: True,
+            on_losses=lambda values, batches: None,
+        )
+        moved = math.sqrt(
+            sum(float(((p.data().asnumpy() - before[name]) ** 2).sum()) for name, p in model.collect_params().items())
+        )
+        if expected:
+            assert moved == pytest.approx(expected, rel=1e-3)
+        else:
+            assert moved > 0.1
+
+
+@pytest.mark.numerical
+def test_the_log_interval_decides_no_bit(small: Corpus, small_corpus: CorpusFiles, tmp_path: Path) -> None:
+    def everything(log_interval: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        directory = tmp_path / str(log_interval)
+        directory.mkdir()
+        config = {"dropout": 0.3, "optimizer": "adam", "learning_rate": 0.05, "log_interval": log_interval}
+        progress = run(small_config(**config), small, directory)
+        record = make_record(
+            make_job(small_corpus, **config), progress, status="ok", started_at="now", wall_seconds=1.0
+        ).model_dump(exclude=TIMED | {"log_interval"})
+        for epoch in record["history"]:
+            del epoch["tokens_per_second"], epoch["seconds"]
+        arrays = [*(directory / "checkpoint").glob("epoch-*"), directory / "best.params"]
+        return record, {path.name: path.read_bytes() for path in arrays}
+
+    record, arrays = everything(1)
+    assert set(arrays) == {"epoch-2.params", "epoch-2.states", "best.params"}
+    for log_interval in (7, 200):
+        assert everything(log_interval) == (record, arrays)
+
+
+@pytest.mark.numerical
+def test_intervals_report_the_mean_of_their_own_steps(small: Corpus) -> None:
+    def intervals(log_interval: int, warmup: int) -> list[Interval]:
+        seen: list[Interval] = []
+        config = small_config(log_interval=log_interval, warmup_steps=warmup, epochs=1)
+        fit(config, small, contexts=[CPU], progress=Progress(), on_interval=seen.append)
+        return seen
+
+    single, grouped = intervals(1, 0), intervals(4, 3)
+    assert [i.step for i in grouped] == [4, 8, 12, 16, 20]
+    for group in grouped:
+        steps = [i.loss for i in single if group.step - 4 < i.step <= group.step]
+        assert group.loss == pytest.approx(np.mean(steps), rel=1e-6)
+        assert group.tokens_per_second is not None
+
+
+def test_an_epochs_loss_is_of_its_targets_not_of_its_windows(small: Corpus) -> None:
+    """The last window, masked, has fewer."""
+    settings = {"last_batch": "keep", "epochs": 1, "warmup_steps": 0, "dropout": 0}
+    steps: list[Interval] = []
+    one_by_one = small_config(**settings, log_interval=1)
+    fit(one_by_one, small, contexts=[CPU], progress=Progress(), on_interval=steps.append)
+    windows = columns(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    targets = [window.targets for window in windows]
+    assert targets[-1] < targets[0]
+    expected = np.average([interval.loss for interval in steps], weights=targets)
+    for log_interval in (1, 1000):
+        progress = run(small_config(**settings, log_interval=log_interval), small)
+        assert progress.history[0].train_loss == pytest.approx(expected, rel=1e-12)
+        assert progress.last_epoch.tokens == sum(targets)
+
+
+def test_warm_up_is_left_out_of_the_timing(small: Corpus) -> None:
+    progress = run(small_config(warmup_steps=6, log_interval=5, epochs=2), small)
+    steps = progress.steps // 2
+    assert sum(lap.steps for lap in progress.laps) == 2 * steps - 6
+    assert sum(lap.tokens for lap in progress.laps) == (2 * steps - 6) * 20
+    assert sum(lap.seconds for lap in progress.laps) < progress.train_seconds
+    assert progress.history[0].tokens_per_second is not None
+
+
+@pytest.mark.parametrize(("log_interval", "warmup_steps"), [(1, 0), (5, 6), (5, 5), (6, 4), (200, 3)])
+def test_what_the_callbacks_take_is_in_no_timing_of_training(
+    small: Corpus, tmp_path: Path, log_interval: int, warmup_steps: int
+) -> None:
+    progress, clock, called = Progress(), CountingClock(), []
+
+    def slow(report: object = None) -> None:
+        called.append(report)
+        clock.advance(1000.0)
+
+    fit(
+        small_config(log_interval=log_interval, warmup_steps=warmup_steps),
+        small,
+        contexts=[CPU],
+        progress=progress,
+        checkpoint=CheckpointDirectory(tmp_path),
+        on_interval=slow,
+        before_checkpoint=slow,
+        on_epoch=slow,
+        clock=clock,
+    )
+    steps = progress.steps // 2
+    assert len(called) == 2 * (steps // log_interval + 2)
+    # Between the two readings of a lap there is none.
+    assert {lap.seconds for lap in progress.laps} == {1.0}
+    for epoch in progress.history:
+        laps = math.ceil(steps / log_interval) + (epoch.epoch == 1 and warmup_steps % log_interval > 0)
+        # One for each lap, for the epoch's own ends and for the two of the last stretch.
+        assert epoch.seconds <= laps + 4
+    assert all(
+        interval.tokens_per_second in (None, *speeds(progress)) for interval in called if isinstance(interval, Interval)
+    )
+    assert progress.train_seconds == sum(epoch.seconds for epoch in progress.history)
+    assert progress.evaluation_seconds <= 4
+
+
+def speeds(progress: Progress) -> set[float | None]:
+    return {tokens_per_second([lap]) for lap in progress.laps}
+
+
+def test_a_run_that_is_all_warm_up_has_no_throughput(small: Corpus) -> None:
+    progress = run(small_config(warmup_steps=1000, epochs=1), small)
+    assert progress.history[0].tokens_per_second is None
+    assert progress.laps == []
+
+
+def test_a_throughput_run_does_its_steps_and_evaluates_nothing(small: Corpus) -> None:
+    progress = run(small_config(max_steps=30, warmup_steps=4), small)
+    assert progress.steps == 34  # more than the corpus has windows: it starts again
+    assert sum(lap.steps for lap in progress.laps) == 30
+    assert progress.history == []
+    assert progress.valid_tokens_scored is None
+    assert progress.last_epoch.tokens == 34 * 20
+
+
+@pytest.mark.parametrize(
+    ("valid", "patience", "expected"),
+    [
+        ([], 0, 20.0),
+        ([5.0, 4.0], 0, 20.0),
+        ([5.0, 5.0], 0, 5.0),
+        ([5.0, 5.5, 4.0], 0, 5.0),
+        ([5.0, 5.5, 5.2], 0, 1.25),
+        ([5.0, 5.5], 1, 20.0),
+        ([5.0, 5.5, 5.2], 1, 5.0),
+        ([5.0, 5.5, 4.9, 5.0], 1, 20.0),
+        ([5.0, 5.5, 5.2, 5.2], 1, 5.0),
+        ([5.0, 5.5, 5.2, 5.2, 5.2], 1, 1.25),
+    ],
+)
+def test_the_rate_decays_when_there_is_no_new_best(valid: list[float], patience: int, expected: float) -> None:
+    assert learning_rate_after(history(*valid), RunConfig(lr_patience=patience)) == expected
+
+
+def test_the_rate_decays_in_a_real_run(small: Corpus) -> None:
+    progress = run(small_config(epochs=4, learning_rate=200.0, clip=5.0), small)
+    rates = [epoch.learning_rate for epoch in progress.history]
+    assert rates == [learning_rate_after(progress.history[:n], small_config(learning_rate=200.0)) for n in range(4)]
+    assert rates[-1] < 200
+
+
+def test_early_stopping() -> None:
+    config = RunConfig(epochs=9, early_stopping=2)
+    assert not is_finished(Progress(), config)
+    assert not is_finished(Progress(history=history(5.0, 4.0, 4.1)), config)
+    assert is_finished(Progress(history=history(5.0, 4.0, 4.1, 4.0)), config)
+    assert is_finished(Progress(history=history(*[1.0 / n for n in range(1, 10)])), config)
+    assert not is_finished(Progress(history=history(1.0, *[2.0] * 7)), RunConfig(epochs=9))
+
+
+def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Corpus) -> None:
+    config = small_config(dropout=0, log_interval=100, warmup_steps=0)
+    model = build_model(config, len(small.vocab), CPU)
+    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+
+    def poisoned() -> Any:
+        for number, window in enumerate(windows, 1):
+            if number == 4:
+                model.decoder[0].bias.set_data(mx.nd.full((len(small.vocab),), math.nan))
+            yield window
+
+    with pytest.raises(Diverged, match=r"the loss was nan at step 4$"):
+        train_epoch(
+            model,
+            poisoned(),
+            trainer,
+            clip=0.25,
+            carries_state=True,
+            synchronise_at=lambda step: step == 2,
+            on_losses=lambda values, batches: None,
+        )
+
+
+@pytest.mark.numerical
+def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
+    progress = Progress()
+    config = small_config(learning_rate=1e30, clip=None, cell="rnn_relu", warmup_steps=0)
+    with pytest.raises(Diverged, match=r"the loss was (nan|inf) at step \d+ of epoch 1$"):
+        fit(config, small, contexts=[CPU], progress=progress)
+    assert progress.last_epoch.perplexity == math.inf
+    assert progress.history == []
+    assert progress.train_seconds > 0
+
+
+@pytest.mark.numerical
+def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corpus) -> None:
+    config = small_config(
+        hidden_size=50, bptt=20, batch_size=10, epochs=1, learning_rate=20.0, dropout=0.0, log_interval=100
+    )
+    short = replace(synthetic, train=synthetic.train[:30000], valid=synthetic.valid[:3000], test=synthetic.test[:3000])
+    progress = run(config, short)
+    # The vocabulary is 1,075; a unigram model has a perplexity of 132 on this corpus.
+    assert progress.history[0].valid_perplexity < 100
+    assert progress.valid_tokens_scored == 2999
+    assert progress.test_tokens_scored == 2999
+
+
+@pytest.mark.numerical
+def test_an_epoch_that_ends_beyond_any_perplexity_has_diverged(small: Corpus) -> None:
+    """After its only step, whose own loss was finite; and so are all numbers, but for that perplexity."""
+    progress = Progress()
+    config = small_config(bptt=90, learning_rate=1e5, clip=None, dropout=0)
+    with pytest.raises(Diverged, match=r"the validation loss was \d[\d.e+]+ after epoch 1$"):
+        fit(config, small, contexts=[CPU], progress=progress)
+    assert (progress.steps, progress.history) == (1, [])
+    assert progress.last_epoch.mean < 4

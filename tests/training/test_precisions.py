@@ -1,0 +1,137 @@
+"""Products in bfloat16 against those in float64."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import product
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_rnn.data.batches import training_windows
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.machine.blas import mkl_library
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.runs.progress import Progress
+from gluon_rnn.training.loop import fit
+from gluon_rnn.training.precisions import PRECISIONS
+from gluon_rnn.training.step import backpropagate
+from tests.conftest import small_config
+
+pytestmark = pytest.mark.numerical
+
+CPU = mx.cpu()
+#: The largest relative error of rounding to the 8 significant bits of bfloat16.
+ROUNDING = 2.0**-8
+#: Likewise of float32, in which the products are added up: n terms are off by at most n of these, in whatever order.
+FLOAT32_ROUNDING = 2.0**-24
+
+if mkl_library() is None:
+    pytest.skip("no MKL is installed here", allow_module_level=True)
+
+
+@pytest.mark.parametrize(("transpose_a", "transpose_b"), list(product([False, True], repeat=2)))
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_products(name: str, transpose_a: bool, transpose_b: bool) -> None:
+    random = np.random.RandomState(0)
+    a, b, out = random.normal(size=(5, 70)), random.normal(size=(70, 9)), random.normal(size=(5, 9))
+    found = mx.nd.array(out)
+    precision = PRECISIONS[name]
+    precision.multiply(
+        precision.lower(mx.nd.array(a.T if transpose_a else a)),
+        precision.lower(mx.nd.array(b.T if transpose_b else b)),
+        found,
+        transpose_a=transpose_a,
+        transpose_b=transpose_b,
+        alpha=1.5,
+        beta=-0.5,
+    )
+    bound = 1.5 * (np.abs(a) @ np.abs(b)) * (2 * ROUNDING if name == "bfloat16" else 1e-6) + 1e-6
+    error = np.abs(found.asnumpy() - (1.5 * (a @ b) - 0.5 * out))
+    assert (error < bound).all()
+    if name == "bfloat16":
+        assert error.max() > 1e-4, "the products are meant to be rounded"
+
+
+def test_a_product_waits_for_what_is_queued_on_its_arrays() -> None:
+    """The engine is still writing a and b, or reading and writing out, when the product is asked for."""
+    low = PRECISIONS["bfloat16"]
+    big = mx.nd.ones((1500, 1500))
+    for _ in range(3):
+        a, out = big, mx.nd.zeros((1500, 1500))
+        out.wait_to_read()
+        for _ in range(4):
+            a = mx.nd.dot(a, big) / 1500
+        low.multiply(low.lower(a), low.lower(a), out)
+        assert (float(out.min().asscalar()), float(out.max().asscalar())) == (1500.0, 1500.0)
+        a = mx.nd.dot(big, big) / 1500
+        out = mx.nd.dot(a, a) / 1500
+        kept = out * 1
+        low.multiply(low.lower(a), low.lower(a), out, alpha=1 / 1500, beta=1.0)
+        after = out + 1
+        assert (float(kept.min().asscalar()), float(kept.max().asscalar())) == (1.0, 1.0)
+        # Sums of 1500 ones are exact in any order; those of 1500 times 1/1500, to which out is added, are rounded each
+        # time. Read too early or too late, an array would be off by 1 or more.
+        assert np.abs(after.asnumpy() - 3).max() <= 3 * 1502 * FLOAT32_ROUNDING
+
+
+def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> None:
+    corpus = load_corpus(small_corpus)
+    model = build_model(small_config(dropout=0, hidden_size=12), len(corpus.vocab), CPU)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
+    window = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])[0]
+    found = {}
+    for name, precision in PRECISIONS.items():
+        loss, _ = backpropagate(
+            model,
+            window.shares[0],
+            model.begin_state(4, CPU),
+            targets=window.targets,
+            precision=precision,
+            logits_in_a_block=3 * len(corpus.vocab),
+        )
+        found[name] = [loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())]
+    for exact, rounded in zip(found["float32"], found["bfloat16"], strict=True):
+        distance = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+        assert 0 < distance < 2 * ROUNDING
+
+
+def test_a_run_in_bfloat16_learns_as_one_in_float32(small_corpus: CorpusFiles) -> None:
+    losses: dict[str, list[float]] = {}
+    for name in ("float32", "bfloat16", "bfloat16"):
+        progress = Progress()
+        config = small_config(precision=name, learning_rate=5.0, clip=1.0)
+        fit(config, load_corpus(small_corpus), contexts=[CPU], progress=progress)
+        found = [loss for epoch in progress.history for loss in (epoch.train_loss, epoch.valid_loss)]
+        assert losses.setdefault(name, found) == found, "the same seed gives the same bits"
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["float32"][2] < losses["float32"][0]
+
+
+@pytest.mark.several_contexts
+def test_two_devices_in_bfloat16_train_as_one(small_corpus: CorpusFiles) -> None:
+    """Not to float32's rounding: a weight that differs by one may fall to the next bfloat16."""
+    corpus, found = load_corpus(small_corpus), []
+    for contexts in ([CPU], [CPU, mx.cpu(1)]):
+        progress = Progress()
+        config = small_config(precision="bfloat16", dropout=0, learning_rate=5.0, batch_size=8)
+        fit(config, corpus, contexts=contexts, progress=progress)
+        found.append([loss for epoch in progress.history for loss in (epoch.train_loss, epoch.valid_loss)])
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
+def test_without_mkl_it_is_said() -> None:
+    """In a process of its own, since the library is looked up once."""
+    code = (
+        "import gluon_rnn.training.precisions as precisions, mxnet as mx\n"
+        "precisions.mkl_library = lambda: None\n"
+        "one = mx.nd.ones((1, 1))\n"
+        "precisions.bfloat16_product(one, one, one)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
+    assert "RuntimeError: bfloat16 needs Intel's MKL" in done.stderr

@@ -1,0 +1,165 @@
+"""One step, against MXNet's own autograd, clipping and updates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+
+from gluon_rnn.data.batches import training_windows
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.data.corpora.encoded import Corpus
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.networks.models import RNNLanguageModel, build_model
+from gluon_rnn.training.step import backpropagate, clip_and_update
+from tests.conftest import small_config
+
+pytestmark = pytest.mark.numerical
+
+CPU = mx.cpu()
+#: A gradient here adds up some dozens of products of magnitude up to one, each rounded to float32.
+SUMS = 32 * 2.0**-24
+
+
+@pytest.fixture(scope="module")
+def small(small_corpus: CorpusFiles) -> Corpus:
+    return load_corpus(small_corpus)
+
+
+def randomise(*models: RNNLanguageModel) -> None:
+    """Give all of them the same random parameters."""
+    for parameters in zip(*(model.collect_params().values() for model in models), strict=True):
+        values = mx.nd.random.uniform(-0.5, 0.5, parameters[0].shape)
+        for parameter in parameters:
+            parameter.set_data(values)
+
+
+def gradients(model: RNNLanguageModel) -> dict[str, np.ndarray[Any, Any]]:
+    return {p.name.partition("_")[2]: p.grad().asnumpy() for p in model.collect_params().values()}
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu", "custom_lstm", "custom_gru", "custom_rnn"])
+def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: bool) -> None:
+    config = small_config(cell=cell, tie_weights=tie, dropout=0, hidden_size=12)
+    model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
+    randomise(model, plain)
+    state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    # Twenty tokens in one block, in seven of three but the last, and one by one.
+    for window, tokens in zip(windows, (20, 3, 1), strict=False):
+        (share,) = window.shares
+        inputs, targets = share.inputs, share.targets
+        block = tokens * len(small.vocab) + 1
+        loss, after = backpropagate(model, share, state, targets=window.targets, logits_in_a_block=block)
+        with autograd.record():
+            logits, expected_after = plain(inputs, state)
+            expected = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), targets.reshape((-1,))).mean()
+        expected.backward()
+        assert loss.shape == (1,)
+        assert loss.asscalar() == pytest.approx(expected.asscalar(), rel=1e-6)
+        found = gradients(model)
+        for name, gradient in gradients(plain).items():
+            assert np.abs(gradient).max() > 1e-4, name
+            np.testing.assert_allclose(found[name], gradient, atol=SUMS, err_msg=name)
+        for mine, theirs in zip(after, expected_after, strict=True):
+            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+
+
+def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(small: Corpus) -> None:
+    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
+    weight = model.decoder[0].weight
+    gradient = weight.grad()
+    (share,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[0].shares
+    state = model.begin_state(4, CPU)
+    backpropagate(model, share, state, targets=20)
+    np.testing.assert_array_equal(gradient.asnumpy(), weight.grad().asnumpy())
+    assert gradient.asnumpy().any()
+    plain = []
+    for _ in range(2):
+        with autograd.record():
+            loss = model(share.inputs, state)[0].mean()
+        loss.backward()
+        plain.append(gradient.asnumpy())
+    np.testing.assert_array_equal(*plain)
+
+
+#: Argument: after how many steps to wait for the device. Prints the most memory that the process has had, in MB.
+STEPS = """
+import sys
+import mxnet as mx
+from gluon_rnn.data.batches import Share
+from gluon_rnn.config.run import configure
+from gluon_rnn.networks.models import build_model
+from gluon_rnn.training.step import backpropagate
+model = build_model(configure({"cell": "rnn_tanh", "hidden_size": 128}), 40, mx.cpu())
+share = Share(mx.nd.ones((35, 64), dtype="int32"), mx.nd.ones((35, 64), dtype="int32"))
+state = model.begin_state(64, mx.cpu())
+for step in range(100):
+    _, state = backpropagate(model, share, state, targets=35 * 64)
+    if step % int(sys.argv[1]) == 0:
+        mx.nd.waitall()
+mx.nd.waitall()
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_steps_that_python_is_ahead_take_no_memory() -> None:
+    """A hundred gradients of what the body puts out would be 109 MB."""
+    synchronised, ahead = (
+        float(
+            subprocess.run([sys.executable, "-I", "-c", STEPS, each], capture_output=True, text=True, check=True).stdout
+        )
+        for each in ("5", "100")
+    )
+    assert ahead < synchronised + 50
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3, 1e3], ids=["unclipped", "far below the norm", "far above the norm"])
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [("sgd", {}), ("sgd", {"wd": 0.01}), ("sgd", {"momentum": 0.9}), ("adam", {})],
+    ids=["sgd", "weight decay", "momentum", "adam"],
+)
+def test_clip_and_update_is_what_mxnet_does_in_two_passes(
+    small: Corpus, optimizer: str, settings: dict[str, float], clip: float | None
+) -> None:
+    config = small_config(tie_weights=False, dropout=0, hidden_size=12)
+    model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
+    randomise(model, plain)
+    rate = {"learning_rate": 0.5, **settings}
+    trainers = [gluon.Trainer(m.collect_params(), optimizer, dict(rate), kvstore=None) for m in (model, plain)]
+    for one in (model, plain):
+        one.encoder.collect_params(".*h2h_weight").setattr("lr_mult", 0.5)
+        one.decoder.collect_params(".*bias").setattr("wd_mult", 0.0)
+    state = model.begin_state(4, CPU)
+    before = plain.decoder[0].weight.data().asnumpy()
+    for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
+        for one in (model, plain):
+            backpropagate(one, window.shares[0], state, targets=window.targets)
+        clip_and_update(trainers[0], list(model.collect_params().values()), clip)
+        if clip is not None:
+            gluon.utils.clip_global_norm([p.grad() for p in plain.collect_params().values()], clip)
+        trainers[1].step(1)
+    assert np.abs(plain.decoder[0].weight.data().asnumpy() - before).max() > 1e-5
+    for mine, theirs in zip(model.collect_params().values(), plain.collect_params().values(), strict=True):
+        np.testing.assert_allclose(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_an_update_takes_arrays_of_any_size() -> None:
+    """Sizes that sixteen divides, that are prime, and one of a single number."""
+    for size in (160, 22, 37, 97, 1):
+        values, slope = mx.nd.random.normal(shape=(size,)), mx.nd.random.normal(shape=(size,))
+        parameter = gluon.Parameter("p", shape=(size,))
+        parameter.initialize(ctx=CPU)
+        parameter.set_data(values)
+        parameter.grad()[:] = slope
+        trainer = gluon.Trainer([parameter], "sgd", {"learning_rate": 3.0}, kvstore=None)
+        clip_and_update(trainer, [parameter], 0.5)
+        expected = values.asnumpy() - 3 * min(1, 0.5 / float(slope.norm().asscalar())) * slope.asnumpy()
+        np.testing.assert_allclose(parameter.data().asnumpy(), expected, rtol=1e-5, atol=1e-6)
