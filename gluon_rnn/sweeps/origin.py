@@ -1,10 +1,13 @@
-"""Which commit of this suite results come from."""
+"""Where results come from: the machine, the libraries, and the commit of this suite."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
+
+from gluon_rnn.machine.hardware import Machine, library_versions
+from gluon_rnn.runs.job import Origin
 
 #: The folder of this package's checkout, if it is run from one.
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -32,3 +35,18 @@ def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def describe_origin(machine: Machine) -> Origin:
+    """What the records of runs on `machine` say of where they come from."""
+    versions, (commit, dirty) = library_versions(), git_state()
+    return Origin(
+        device_name=machine.cpu_name,
+        machine_id=machine.machine_id,
+        mxnet_version=versions.get("mxnet"),
+        gluonnlp_version=versions.get("gluonnlp"),
+        numpy_version=versions.get("numpy"),
+        git_commit=commit,
+        git_dirty=dirty,
+        host=machine.host,
+    )

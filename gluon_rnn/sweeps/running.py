@@ -22,8 +22,7 @@ from gluon_rnn.runs.live import read_so_far
 from gluon_rnn.runs.records import RunRecord, make_record, read_record, read_records, tidy, write_record
 from gluon_rnn.runs.tables import set_aside_damaged_tables, write_tables
 from gluon_rnn.sweeps.continuation import take_over_checkpoints
-from gluon_rnn.sweeps.executors import Ended, Executor
-from gluon_rnn.sweeps.executors.local import LocalExecutor
+from gluon_rnn.sweeps.executors import Ended, Executor, LocalExecutor
 from gluon_rnn.sweeps.locking import locked_sweep
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import move_out, superseded
@@ -60,7 +59,7 @@ def run_sweep(
     """Run what is missing of `plan`; its tables are up to date after every run.
 
     Args:
-        executor: a `LocalExecutor` on the plan's slots unless given.
+        executor: a `LocalExecutor` unless given.
         fail_fast: stop the sweep at the first run that fails.
         prune: first move the `superseded` runs to the folder `SUPERSEDED`, and out of the tables.
         display: tells people.
@@ -74,7 +73,9 @@ def run_sweep(
             refuses what a sweep needs. The workers are stopped, and everything finished is in the tables.
         KeyboardInterrupt: as it came; likewise.
     """
-    executor = executor or LocalExecutor(plan.slots)
+    executor = executor or LocalExecutor()
+    slots, _ = executor.place(plan.jobs, plan.slots)
+    plan = replace(plan, slots=slots)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
         with locked_sweep(plan.directory, notice):
@@ -117,7 +118,7 @@ def _run_missing(
         notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
     write_tables(plan.directory, records.values())
     display.started(plan)
-    events = executor.run(plan.missing, runs, watch=display.running)
+    events = executor.run(plan.missing, runs, slots=plan.slots, watch=display.running)
     try:
         for ended in events:
             record = _collect(ended, runs / ended.job.run_id)

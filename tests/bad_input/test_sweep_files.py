@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import MOST_POINTS, load_sweep
-from gluon_rnn.sweeps import planning as sweep_module
+from gluon_rnn.sweeps.executors import LocalExecutor
 from tests.bad_input.harness import FITTING, SCALARS, TEXT, answer, fresh_folder, refused
 from tests.conftest import write_folder
 
@@ -135,7 +135,7 @@ def _no_workers() -> Any:
         raise AssertionError("a worker would have been started")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module.LocalExecutor, "run", reached)
+        patch.setattr(LocalExecutor, "run", reached)
         yield
 
 

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from gluon_rnn import cli, load_epochs, load_results
+from gluon_rnn.cli import sweep as cli_sweep
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.machine.hardware import default_threads, describe_machine
@@ -608,7 +609,7 @@ def test_ctrl_c_while_planning_is_no_traceback(
         time.sleep(60)
 
     before = [signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setattr(cli, "plan_sweep", plan)
+    monkeypatch.setattr(cli_sweep, "plan_sweep", plan)
     file = write_sweep(tmp_path / "base.yaml", {"set": SETTINGS})
     assert cli.main(["sweep", str(file)]) == 130
     assert capsys.readouterr().err.split() == ["stopped"]
@@ -617,7 +618,9 @@ def test_ctrl_c_while_planning_is_no_traceback(
 
 def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(cli, "plan_sweep", lambda *a, **k: seen.append(signal.getsignal(signal.SIGHUP)) or sys.exit(7))
+    monkeypatch.setattr(
+        cli_sweep, "plan_sweep", lambda *a, **k: seen.append(signal.getsignal(signal.SIGHUP)) or sys.exit(7)
+    )
     file = write_sweep(tmp_path / "base.yaml", {"set": SETTINGS})
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

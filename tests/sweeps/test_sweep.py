@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +31,8 @@ from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.progress import LossTotal, Progress
 from gluon_rnn.runs.records import RunRecord, read_record, read_records, write_record
 from gluon_rnn.runs.tables import read_points
-from gluon_rnn.sweeps import devices, locking, planning
+from gluon_rnn.sweeps import checks, devices, locking, planning
+from gluon_rnn.sweeps.devices import Slot
 from gluon_rnn.sweeps.executors import Ended
 from gluon_rnn.sweeps.origin import git_state
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
@@ -80,8 +81,23 @@ class FakeExecutor:
         self.ran: list[str] = []
         self.closed = False
 
+    @property
+    def machine(self) -> Machine:
+        return machine()
+
+    def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
+        return tuple(slots), []
+
+    def close(self) -> None:
+        pass
+
     def run(
-        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
+        self,
+        jobs: Iterable[Job],
+        runs_directory: Path,
+        *,
+        slots: Sequence[Slot],
+        watch: Callable[[Sequence[Job]], None],
     ) -> Iterator[Ended]:
         try:
             for job in jobs:
@@ -1180,12 +1196,12 @@ def test_bfloat16_is_refused_where_it_cannot_work(
         "s", pinned=small_config(dataset=str(small_folder), precision="bfloat16", device="auto").model_dump()
     )
     gains, gains_nothing = (lambda threads: [Measured("mkl", 300.0, 900.0)]), (lambda threads: [Measured("mkl", 300.0)])
-    monkeypatch.setattr(planning, "measure_libraries", gains)
+    monkeypatch.setattr(checks, "measure_libraries", gains)
     monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
     with pytest.raises(UserError, match="precision=bfloat16 is for a CPU"):
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing
-    monkeypatch.setattr(planning, "measure_libraries", gains_nothing)
+    monkeypatch.setattr(checks, "measure_libraries", gains_nothing)
     with pytest.raises(
         UserError, match=r"precision=bfloat16 is not offered: only Intel's MKL .*; use precision=float32"
     ):

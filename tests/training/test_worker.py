@@ -31,6 +31,7 @@ from gluon_rnn.training import loop as training
 from gluon_rnn.training import worker
 from tests.runs.test_records import epoch, make_job
 
+SLOT = Slot("cpu", "a processor", "cpu")
 CHECKOUT = Path(__file__).parents[2]
 
 #: In place of `gluon_rnn.training.loop.fit`: gets the run's progress and callbacks.
@@ -168,12 +169,12 @@ def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
 
     ballast = bytearray(1_600_000_000)
     ballast[::4096] = b"x" * len(ballast[::4096])  # this process's memory is not to be told as theirs
-    executor = LocalExecutor([Slot("cpu", "a processor", "cpu")])
+    executor = LocalExecutor()
     with pytest.raises(Enough):
-        list(executor.run([job], tmp_path, watch=watch))
+        list(executor.run([job], tmp_path, slots=[SLOT], watch=watch))
     assert not (tmp_path / job.run_id / "record.json").exists()
     two_threads = job.model_copy(update={"threads": 2})
-    (ended,) = executor.run([two_threads], tmp_path, watch=lambda running: None)
+    (ended,) = executor.run([two_threads], tmp_path, slots=[SLOT], watch=lambda running: None)
     assert ended.status is None
     record = read_record(tmp_path / job.run_id)
     assert record is not None

@@ -1,45 +1,12 @@
-"""Ways to run the jobs of a sweep."""
+"""Where the workers of a sweep run: on this machine, or on a cluster's."""
 
-from __future__ import annotations
+from collections.abc import Callable, Mapping
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from gluon_rnn.sweeps.executors.base import Ended, Executor, ExecutorOptions
+from gluon_rnn.sweeps.executors.local import LocalExecutor
+from gluon_rnn.sweeps.executors.ray import RayExecutor
 
-from gluon_rnn.runs.job import Job, Status
+#: Makes an executor, by the name that ``--executor`` takes.
+EXECUTORS: Mapping[str, Callable[[ExecutorOptions], Executor]] = {"local": LocalExecutor, "ray": RayExecutor}
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A job's worker has ended.
-
-    Attributes:
-        job: with the device it was given.
-        status: how it ended; None where the worker lived to write its own record.
-        reason: why, for people.
-        seconds: the worker's life.
-    """
-
-    job: Job
-    status: Status | None
-    reason: str
-    seconds: float
-
-
-class Executor(Protocol):
-    """Runs each job in a worker process of its own, and says when it has ended."""
-
-    def run(
-        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
-    ) -> Iterator[Ended]:
-        """Start the jobs in order, as many at a time as there is room for.
-
-        Closing the iterator stops what is running.
-
-        Args:
-            jobs: each to be run in ``runs_directory / job.run_id``.
-            runs_directory: exists.
-            watch: called several times a second with the jobs that are running.
-        """
-        ...
+__all__ = ["EXECUTORS", "Ended", "Executor", "ExecutorOptions", "LocalExecutor", "RayExecutor"]

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,10 @@ from gluon_rnn.common import processes
 from gluon_rnn.common.errors import starting
 from gluon_rnn.common.files import write_atomically
 from gluon_rnn.machine.environment import process_environment, tells_want_of_memory
+from gluon_rnn.machine.hardware import describe_machine
 from gluon_rnn.runs.job import Job, Status
-from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors import Ended
-
-#: Default of `LocalExecutor`'s `stall_timeout`. The longest silences are those of a log interval and of scoring, which
-#: take minutes, or with the largest model on a slow machine perhaps half an hour.
-STALL_SECONDS = 3600.0
+from gluon_rnn.sweeps.devices import Slot, shares_cores
+from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
@@ -72,48 +69,73 @@ class _Worker:
                 continue
 
 
-class LocalExecutor:
-    """Runs jobs in processes on this machine, one to a slot.
+class _Queue:
+    """Jobs as they are asked for, in order; one that waits for another slot is passed over until that is free."""
 
-    Args:
-        slots: room for workers; a job waits for a slot that takes it.
-        timeout: seconds after which a worker is stopped; None waits for ever.
-        stall_timeout: seconds without a sign of life (a line of the log, new progress) after which it is; None waits
-            for ever.
-    """
-
-    def __init__(
-        self,
-        slots: Sequence[Slot],
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = STALL_SECONDS,
-    ) -> None:
+    def __init__(self, jobs: Iterable[Job], slots: Sequence[Slot]) -> None:
+        self._jobs = iter(jobs)
         self._slots = tuple(slots)
-        self._timeout = timeout
-        self._stall_timeout = stall_timeout
+        self._passed_over: list[Job] = []
+
+    def next_for(self, slot: Slot) -> Job | None:
+        """The next job that `slot` takes; None where there is none."""
+        for job in self._passed_over:
+            if slot.takes(job):
+                self._passed_over.remove(job)
+                return job
+        for job in self._jobs:
+            if slot.takes(job):
+                return job
+            if not any(other.takes(job) for other in self._slots):
+                raise ValueError(f"no slot takes {job.run_id}, which would wait for ever")
+            self._passed_over.append(job)
+        return None
+
+
+class LocalExecutor:
+    """Runs jobs in processes on this machine, one to a slot; a job waits for a slot that takes it."""
+
+    def __init__(self, options: ExecutorOptions = ExecutorOptions()) -> None:  # noqa: B008, it is immutable
+        self._timeout = options.timeout
+        self._stall_timeout = options.stall_timeout
+        self.machine = describe_machine()
+
+    def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
+        """See `Executor`; a remark says if there are too few cores for the threads of all runs.
+
+        Raises:
+            ValueError: no slot takes a job.
+        """
+        if lost := [job.run_id for job in jobs if not any(slot.takes(job) for slot in slots)]:
+            raise ValueError(f"no slot takes {', '.join(lost)}, which would wait for ever")
+        crowded = shares_cores(slots, jobs, self.machine)
+        return tuple(slots), [crowded] if crowded else []
 
     def run(
-        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
+        self,
+        jobs: Iterable[Job],
+        runs_directory: Path,
+        *,
+        slots: Sequence[Slot],
+        watch: Callable[[Sequence[Job]], None],
     ) -> Iterator[Ended]:
-        """See `gluon_rnn.sweeps.executors.Executor`.
+        """See `Executor`.
 
         Raises:
             UserError: the operating system starts no worker.
             OSError: a run's directory cannot be written.
+            ValueError: no slot takes a job that is asked for.
         """
-        if lost := [job.run_id for job in jobs if not any(slot.takes(job) for slot in self._slots)]:
-            raise ValueError(f"no slot takes {', '.join(lost)}, which would wait for ever")
-        waiting, free = list(jobs), list(self._slots)
+        queue, free = _Queue(jobs, slots), list(slots)
         workers: list[_Worker] = []
         try:
-            while waiting or workers:
+            while True:
                 for slot in list(free):
-                    job = next((job for job in waiting if slot.takes(job)), None)
-                    if job:
-                        waiting.remove(job)
+                    if job := queue.next_for(slot):
                         free.remove(slot)
                         workers.append(_start(job, slot, runs_directory / job.run_id))
+                if not workers:
+                    return
                 watch([worker.job for worker in workers])
                 time.sleep(_POLL_SECONDS)
                 for worker in list(workers):
@@ -128,6 +150,9 @@ class LocalExecutor:
         finally:
             for worker in workers:
                 worker.stop()
+
+    def close(self) -> None:
+        """See `Executor`; there is nothing to leave."""
 
     def _overdue(self, worker: _Worker) -> tuple[Status, str] | None:
         """Why the worker has to be stopped, if it has to."""

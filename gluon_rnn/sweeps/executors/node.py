@@ -19,8 +19,8 @@ from gluon_rnn.data.vectors.copies import bring_file
 from gluon_rnn.machine.hardware import Machine, describe_machine, library_versions
 from gluon_rnn.runs.job import Job
 from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors import Ended
-from gluon_rnn.sweeps.executors.local import STALL_SECONDS, LocalExecutor
+from gluon_rnn.sweeps.executors.base import STALL_SECONDS, Ended, ExecutorOptions
+from gluon_rnn.sweeps.executors.local import LocalExecutor
 from gluon_rnn.sweeps.executors.mirror import Change, Mirror
 
 _POLL_SECONDS = 0.2
@@ -84,10 +84,10 @@ def run_here(
             if stopping.is_set():
                 raise _Stopped
 
-        executor = LocalExecutor([slot], timeout=timeout, stall_timeout=stall_timeout)
+        executor = LocalExecutor(ExecutorOptions(timeout=timeout, stall_timeout=stall_timeout))
         # A worker dies with the thread that started it, which waits for it.
         with _working_in(Path(folder, "modules"), modules), ThreadPoolExecutor(1) as thread:
-            future = thread.submit(lambda: list(executor.run([job], directory.parent, watch=watch)))
+            future = thread.submit(lambda: list(executor.run([job], directory.parent, slots=[slot], watch=watch)))
             try:
                 while not future.done():
                     time.sleep(_POLL_SECONDS)

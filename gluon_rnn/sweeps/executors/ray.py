@@ -15,26 +15,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gluon_rnn.common import processes
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.identity import is_own, source_files
 from gluon_rnn.data.corpora.copies import read_files
+from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.data.vectors.copies import read_file
 from gluon_rnn.machine.blas import FILE_VARIABLE
 from gluon_rnn.machine.environment import RECORDED_VARIABLES
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine, library_versions
 from gluon_rnn.runs.job import Job
 from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors import Ended
-from gluon_rnn.sweeps.executors.local import STALL_SECONDS, prepare
+from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions
+from gluon_rnn.sweeps.executors.local import prepare
 from gluon_rnn.sweeps.executors.mirror import Change, Mirror
 from gluon_rnn.sweeps.executors.node import Update, run_here
 
@@ -86,34 +86,23 @@ class RayExecutor:
     """Runs jobs as tasks of a Ray cluster, whose records and logs this process writes.
 
     A run whose node is lost is started again where there is room, from the last checkpoint that came back; one that
-    fails on a node that lives has failed. Leave it with `close`, or use it as a context manager.
+    fails on a node that lives has failed. Leave it with `close`.
 
     Args:
-        address: of the cluster's head, as ``host:port``, or ``auto``; None: the variable RAY_ADDRESS, else a cluster on
-            this machine that lives as long as the executor.
-        jobs: runs side by side; None: as many as the cluster holds.
-        timeout: seconds after which a run is stopped, counted on its node; None waits for ever.
-        stall_timeout: seconds without a sign of life after which it is, likewise.
-        notice: receives lines for people.
+        options: the address is that of the cluster's head, as ``host:port``, or ``auto``; without one it is the
+            variable RAY_ADDRESS, else a cluster on this machine that lives as long as the executor. Seconds are counted
+            on a run's node.
 
     Raises:
         UserError: Ray is not installed, no cluster answers, or its nodes are not equal to this machine in what they
             have installed.
     """
 
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        jobs: int | None = None,
-        timeout: float | None = None,
-        stall_timeout: float | None = STALL_SECONDS,
-        notice: Callable[[str], None] = print,
-    ) -> None:
-        self._jobs = jobs
-        self._timeouts = {"timeout": timeout, "stall_timeout": stall_timeout}
-        self._notice = notice
-        self._ray = _connect(address or os.environ.get(ADDRESS_VARIABLE))
+    def __init__(self, options: ExecutorOptions = ExecutorOptions()) -> None:  # noqa: B008, it is immutable
+        self._jobs = options.jobs
+        self._timeouts = {"timeout": options.timeout, "stall_timeout": options.stall_timeout}
+        self._notice = options.notice
+        self._ray = _connect(options.address or os.environ.get(ADDRESS_VARIABLE))
         try:
             self.nodes = _describe_nodes(self._ray)
         except BaseException:
@@ -124,14 +113,6 @@ class RayExecutor:
         """Leave the cluster, and end one that was started here."""
         self._ray.shutdown()
 
-    def __enter__(self) -> RayExecutor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @property
     def machine(self) -> Machine:
         """What `gluon_rnn.plan_sweep` is to plan for: the node with the fewest cores, with all nodes' GPUs."""
@@ -139,49 +120,64 @@ class RayExecutor:
         gpus = tuple(gpu for node in self.nodes for gpu in node.machine.gpus[: node.gpus])
         return replace(smallest.machine, cores=smallest.cores, gpus=gpus)
 
-    def slots(self, jobs: Sequence[Job]) -> tuple[Slot, ...]:
-        """Room for workers, as a plan tells people: as many as the cluster holds of runs like the first of `jobs`."""
-        kind = jobs[0].config.device_kind
-        places = sum(node.places(self._threads(jobs[0]), kind) for node in self.nodes)
-        return (Slot(kind, kind, kind),) * min(places, self._jobs or places)
-
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Refuse what the cluster cannot run.
+    def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
+        """See `Executor`; there is room for as many as the cluster holds of runs like the first of `jobs`.
 
         Raises:
             UserError: a job names devices by their numbers or wants several, or fits on no node.
         """
         for job in jobs:
-            device, kind = job.config.device, job.config.device_kind
-            if device != kind:
-                raise UserError(f"device {device} cannot be asked of a Ray cluster, which chooses; use {kind}")
-            needs = f"{self._threads(job)} cores" + (" and a GPU" if kind == "gpu" else "")
-            if not any(node.places(self._threads(job), kind) for node in self.nodes):
-                have = max((node.cores, node.gpus) for node in self.nodes)
-                raise UserError(
-                    f"no node of the Ray cluster has the {needs} that a run needs; the largest has {have[0]} cores "
-                    f"and {have[1]} GPUs: lower threads, or add a node"
-                )
+            self._check(job)
+        kind = jobs[0].config.device_kind
+        places = sum(node.places(self._threads(jobs[0]), kind) for node in self.nodes)
+        return (Slot(kind, kind, kind),) * min(places, self._jobs or places), []
+
+    def _check(self, job: Job) -> None:
+        device, kind = job.config.device, job.config.device_kind
+        if device != kind:
+            raise UserError(f"device {device} cannot be asked of a Ray cluster, which chooses; use {kind}")
+        needs = f"{self._threads(job)} cores" + (" and a GPU" if kind == "gpu" else "")
+        if not any(node.places(self._threads(job), kind) for node in self.nodes):
+            have = max((node.cores, node.gpus) for node in self.nodes)
+            raise UserError(
+                f"no node of the Ray cluster has the {needs} that a run needs; the largest has {have[0]} cores "
+                f"and {have[1]} GPUs: lower threads, or add a node"
+            )
 
     def run(
-        self, jobs: Sequence[Job], runs_directory: Path, *, watch: Callable[[Sequence[Job]], None]
+        self,
+        jobs: Iterable[Job],
+        runs_directory: Path,
+        *,
+        slots: Sequence[Slot],
+        watch: Callable[[Sequence[Job]], None],
     ) -> Iterator[Ended]:
         """See `Executor`; the threads of a job are those of a node's share unless it sets them.
 
+        Runs smaller than those that `slots` are counted by may fit in beside them, so one more waits in the cluster
+        for a place unless there are `jobs` at most.
+
         Raises:
-            UserError: see `check`.
+            UserError: see `place`.
         """
-        self.check(jobs)
-        submit = self._submitter(jobs)
-        waiting = deque(_Task(job.model_copy(update={"threads": self._threads(job)})) for job in jobs)
+        waiting, submit = iter(jobs), self._submitter()
         tasks: list[_Task] = []
+        again: list[_Task] = []
         looked = time.monotonic()
         try:
-            while waiting or tasks:
-                while waiting and (self._jobs is None or len(tasks) < self._jobs):
-                    task = waiting.popleft()
+            while True:
+                while self._has_room(tasks, len(slots)):
+                    if again:
+                        task = again.pop()
+                    elif job := next(waiting, None):
+                        self._check(job)
+                        task = _Task(job.model_copy(update={"threads": self._threads(job)}))
+                    else:
+                        break
                     task.stream = submit(task.job, Mirror(runs_directory / task.job.run_id).checkpoint())
                     tasks.append(task)
+                if not tasks:
+                    return
                 watch([task.job for task in tasks if task.started])
                 ready, _ = self._ray.wait(
                     [task.stream for task in tasks], num_returns=len(tasks), timeout=_POLL_SECONDS
@@ -193,7 +189,7 @@ class RayExecutor:
                     if ended:
                         yield ended
                     elif task.stream is None:
-                        waiting.appendleft(task)
+                        again.append(task)
                 if time.monotonic() - looked > _LOOK_SECONDS:
                     looked = time.monotonic()
                     for task in self._stranded(tasks):
@@ -202,6 +198,12 @@ class RayExecutor:
                         yield _failed(task, "no node is left in the Ray cluster that could hold it")
         finally:
             self._cancel(tasks)
+
+    def _has_room(self, tasks: Sequence[_Task], places: int) -> bool:
+        """Whether one more task can go to the cluster, which holds so many like the first."""
+        if self._jobs is not None:
+            return len(tasks) < self._jobs
+        return len(tasks) < places or all(task.started for task in tasks)
 
     def _threads(self, job: Job) -> int:
         """The run's own threads, else its share of the smallest node's cores."""
@@ -214,14 +216,16 @@ class RayExecutor:
             return min(default_threads(node.cores, min(node.gpus, most or node.gpus)) for node in nodes)
         return min(default_threads(node.cores, most or 1) for node in nodes)
 
-    def _submitter(self, jobs: Sequence[Job]) -> Callable[[Job, Change], Any]:
-        """Gives a job and its checkpoint to the cluster; corpora and vectors have gone into its object store once."""
+    def _submitter(self) -> Callable[[Job, Change], Any]:
+        """Gives a job and its checkpoint to the cluster; a corpus or vectors go into its object store once."""
         ray = self._ray
-        corpora = {job.corpus.sha1: job.corpus for job in jobs}
-        stored = {sha1: ray.put(read_files(corpus)) for sha1, corpus in corpora.items()}
-        files = {found: ray.put(read_file(found)) for found in {job.vectors for job in jobs}}
-        modules = {cell: source_files(cell) for cell in {job.config.cell for job in jobs} if is_own(cell)}
         remote = ray.remote(_run_task)
+        corpora: dict[str, Any] = {}
+        vectors: dict[FoundVectors | None, Any] = {}
+
+        @cache
+        def modules(cell: str) -> dict[str, bytes]:
+            return source_files(cell) if is_own(cell) else {}
 
         def submit(job: Job, start: Change) -> Any:
             task = remote.options(
@@ -233,8 +237,12 @@ class RayExecutor:
                 scheduling_strategy="SPREAD",
             )
             # In a list they are not fetched before they are asked for.
-            data = [stored[job.corpus.sha1], files[job.vectors]]
-            return task.remote(job, start, data, modules.get(job.config.cell, {}), self._timeouts)
+            if job.corpus.sha1 not in corpora:
+                corpora[job.corpus.sha1] = ray.put(read_files(job.corpus))
+            if job.vectors not in vectors:
+                vectors[job.vectors] = ray.put(read_file(job.vectors))
+            data = [corpora[job.corpus.sha1], vectors[job.vectors]]
+            return task.remote(job, start, data, modules(job.config.cell), self._timeouts)
 
         return submit
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gluon_rnn.config.run import unnumbered
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.runs.job import Job
 from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors import Ended, local
+from gluon_rnn.sweeps.executors import Ended, ExecutorOptions, local
 from gluon_rnn.sweeps.executors.local import LocalExecutor
 from tests.runs.test_records import make_job
 
@@ -48,8 +48,8 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     return give
 
 
-def run(executor: LocalExecutor, jobs: Sequence[Job], folder: Path) -> list[Ended]:
-    return list(executor.run(jobs, folder, watch=lambda running: None))
+def run(executor: LocalExecutor, jobs: Iterable[Job], folder: Path, *, slots: Sequence[Slot] = (CPU,)) -> list[Ended]:
+    return list(executor.run(jobs, folder, slots=slots, watch=lambda running: None))
 
 
 def make_jobs(corpus: CorpusFiles, count: int, **settings: object) -> list[Job]:
@@ -77,7 +77,7 @@ def test_a_worker_holds_what_the_sweep_lets_it_inherit(
     worker('ls -l /proc/$$/fd > "$3/open"')
     with (tmp_path / "lock").open("w") as lock, (tmp_path / "other").open("w"):
         os.set_inheritable(lock.fileno(), True)
-        (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+        (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     listed = (tmp_path / ended.job.run_id / "open").read_text()
     assert str(tmp_path / "lock") in listed
     assert str(tmp_path / "other") not in listed
@@ -112,7 +112,7 @@ def test_a_worker_that_is_not_started_ends_the_sweep_with_the_reason(
 
     monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(UserError) as raised:
-        run(LocalExecutor([CPU, CPU]), make_jobs(small_corpus, 2), tmp_path)
+        run(LocalExecutor(), make_jobs(small_corpus, 2), tmp_path, slots=[CPU, CPU])
     assert str(raised.value).startswith(f"cannot start a worker: {line}")
     assert started[0].returncode == -signal.SIGTERM
 
@@ -123,7 +123,7 @@ def test_an_interpreter_that_is_gone_is_named(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("GLUON_RNN_TUNING", "off")
     with pytest.raises(UserError) as raised:
-        run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+        run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert str(raised.value) == f"cannot start a worker: {tmp_path / 'python'}: No such file or directory"
 
 
@@ -145,7 +145,7 @@ def test_a_worker_that_dies_is_a_failure_with_its_reason(
     worker(body)
     (tmp_path / f"{0:012}").mkdir()
     (tmp_path / f"{0:012}" / "log.txt").write_text("MemoryError, said an earlier attempt\n")
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("failed", reason)
 
 
@@ -153,7 +153,7 @@ def test_a_worker_that_had_no_memory_even_for_its_record_is_told_by_its_log(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
 ) -> None:
     worker("echo MemoryError; echo and more; exit 1")
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert ended.status == "oom"
     assert ended.reason == "the worker ended with status 1 and no record; the last line of its log: and more"
 
@@ -162,7 +162,7 @@ def test_a_record_speaks_for_a_worker_that_crashes_on_its_way_out(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
 ) -> None:
     worker('touch "$3/record.json"; kill -SEGV $$')
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == (None, "")
 
 
@@ -172,7 +172,7 @@ def test_a_kill_by_the_kernel_is_want_of_memory(
     worker("kill -KILL $$")
     kills = iter([4, 5])
     monkeypatch.setattr(local, "_kernel_memory_kills", lambda: next(kills))
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("oom", "killed by the kernel, which had run out of memory")
 
 
@@ -180,7 +180,7 @@ def test_a_worker_that_takes_too_long_is_stopped_with_its_children(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
 ) -> None:
     worker('sleep 600 & echo $! > "$3/child"; wait')
-    (ended,) = run(LocalExecutor([CPU], timeout=0.3), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(ExecutorOptions(timeout=0.3)), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("timeout", "stopped after the timeout of 0.3 s")
     assert ended.seconds >= 0.3
     child = int((tmp_path / ended.job.run_id / "child").read_text())
@@ -196,7 +196,7 @@ def test_a_worker_that_shows_no_sign_of_life_is_stopped(
         "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo $i; done\n"
         'for i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo > "$3/new"; mv "$3/new" "$3/progress.json"; done\n' + silence
     )
-    (ended,) = run(LocalExecutor([CPU], stall_timeout=0.7), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(ExecutorOptions(stall_timeout=0.7)), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("timeout", "stopped after 0.7 s without a sign of life")
     assert ended.seconds >= 2.3
 
@@ -209,10 +209,10 @@ def test_a_worker_that_floods_its_log_is_stopped(
     (tmp_path / f"{0:012}").mkdir()
     (tmp_path / f"{0:012}" / "log.txt").write_bytes(bytes(3 << 20))
     worker('if [ -e "$3/../flood" ]; then yes; fi; exit 4')
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert "status 4" in ended.reason
     (tmp_path / "flood").touch()
-    (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     assert (ended.status, ended.reason) == ("failed", "stopped because its log.txt had grown by more than 1 MB")
 
 
@@ -221,7 +221,7 @@ def test_a_worker_that_will_not_stop_is_killed(
 ) -> None:
     monkeypatch.setattr(local, "_GRACE_SECONDS", 0.2)
     worker("trap '' TERM; while :; do sleep 0.05; done")
-    (ended,) = run(LocalExecutor([CPU], timeout=0.3), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(ExecutorOptions(timeout=0.3)), make_jobs(small_corpus, 1), tmp_path)
     assert ended.status == "timeout"
 
 
@@ -230,7 +230,7 @@ def test_a_worker_that_finished_in_time_is_no_timeout(
 ) -> None:
     worker("exit 3")
     monkeypatch.setattr(local, "_POLL_SECONDS", 0.3)
-    (ended,) = run(LocalExecutor([CPU], timeout=0.2), make_jobs(small_corpus, 1), tmp_path)
+    (ended,) = run(LocalExecutor(ExecutorOptions(timeout=0.2)), make_jobs(small_corpus, 1), tmp_path)
     assert ended.status == "failed"
 
 
@@ -251,7 +251,7 @@ def test_leaving_stops_what_runs_and_starts_nothing_more(
             raise CtrlC
 
     with pytest.raises(CtrlC):
-        list(LocalExecutor([CPU, CPU]).run(jobs, tmp_path, watch=watch))
+        list(LocalExecutor().run(jobs, tmp_path, slots=[CPU, CPU], watch=watch))
     assert len(pids) == 2
     assert not any(is_alive(pid) for pid in pids)
     assert not (tmp_path / jobs[2].run_id).exists()
@@ -262,8 +262,8 @@ def test_as_many_run_at_a_time_as_there_are_slots(worker: Worker, tmp_path: Path
     worker(f'touch "$3/here"; until [ $(ls {tmp_path}/*/here | wc -l) -ge 2 ]; do sleep 0.02; done')
     jobs = make_jobs(small_corpus, 4)
     seen: list[int] = []
-    executor = LocalExecutor([CPU, CPU], timeout=30)
-    ended = list(executor.run(jobs, tmp_path, watch=lambda running: seen.append(len(running))))
+    executor = LocalExecutor(ExecutorOptions(timeout=30))
+    ended = list(executor.run(jobs, tmp_path, slots=[CPU, CPU], watch=lambda running: seen.append(len(running))))
     assert [item.status for item in ended] == ["failed"] * 4
     assert sorted(item.job.run_id for item in ended) == [job.run_id for job in jobs]
     assert max(seen) == 2
@@ -279,7 +279,7 @@ def test_each_gpu_has_one_worker_which_sees_no_other(worker: Worker, tmp_path: P
     def watch(running: Sequence[Job]) -> None:
         together.append([job.config.device for job in running])
 
-    ended = list(LocalExecutor(slots).run(jobs, tmp_path, watch=watch))
+    ended = list(LocalExecutor().run(jobs, tmp_path, slots=slots, watch=watch))
     assert all(len(set(devices)) == len(devices) for devices in together)
     assert ["gpu:0", "gpu:1"] in [sorted(devices) for devices in together]
     for item in ended:
@@ -315,7 +315,7 @@ def test_no_device_has_two_workers_at_a_time(
     def watch(running: Sequence[Job]) -> None:
         together.append([device for job in running for device in job.config.devices])
 
-    ended = list(LocalExecutor(slots, timeout=30).run(jobs, tmp_path, watch=watch))
+    ended = list(LocalExecutor(ExecutorOptions(timeout=30)).run(jobs, tmp_path, slots=slots, watch=watch))
     assert len(ended) == 5
     assert all(len(set(busy)) == len(busy) for busy in together)
     assert sorted("+".join(devices).split("+")) in [sorted(busy) for busy in together]
@@ -335,7 +335,7 @@ def test_processor_and_gpu_jobs_go_to_their_own_slots(
         make_job(small_corpus, run_id="b", device="cpu"),
         make_job(small_corpus, run_id="c", device="gpu"),
     ]
-    ended = run(LocalExecutor([CPU, Slot("gpu:3", "a board", "gpu:GPU-3")]), jobs, tmp_path)
+    ended = run(LocalExecutor(), jobs, tmp_path, slots=[CPU, Slot("gpu:3", "a board", "gpu:GPU-3")])
     assert {item.job.run_id: item.job.config.device for item in ended} == {"a": "gpu:3", "b": "cpu", "c": "gpu:3"}
     assert (tmp_path / "b" / "hello").read_text().split("|")[0] == ""
 
@@ -346,8 +346,28 @@ def test_a_job_without_a_slot_is_refused_before_anything_starts(
     worker("exit 0")
     jobs = [make_job(small_corpus, run_id="a"), make_job(small_corpus, run_id="b", device="gpu:1")]
     with pytest.raises(ValueError, match="no slot takes b,"):
-        run(LocalExecutor([CPU]), jobs, tmp_path)
-    assert not (tmp_path / "a").exists()
+        LocalExecutor().place(jobs, [CPU])
+    with pytest.raises(ValueError, match="no slot takes b,"):
+        run(LocalExecutor(), jobs, tmp_path)
+
+
+def test_a_job_is_asked_for_when_there_is_room_for_it(
+    worker: Worker, tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    """So that what comes next may depend on how others ended."""
+    worker("exit 3")
+    ended: list[Ended] = []
+    asked: list[int] = []
+
+    def jobs() -> Iterator[Job]:
+        for job in make_jobs(small_corpus, 4):
+            asked.append(len(ended))
+            yield job
+
+    for item in LocalExecutor().run(jobs(), tmp_path, slots=[CPU, CPU], watch=lambda running: None):
+        ended.append(item)
+    # Two may end between two looks.
+    assert asked in ([0, 0, 1, 2], [0, 0, 2, 2], [0, 0, 1, 3], [0, 0, 2, 3])
 
 
 def test_a_worker_starts_afresh_with_its_threads_and_the_log_goes_on(
@@ -359,7 +379,7 @@ def test_a_worker_starts_afresh_with_its_threads_and_the_log_goes_on(
         (directory / name).write_text("before\n")
     worker('echo said; echo complained >&2; cat "$3/config.json" > "$3/seen"; [ "$4" = $PPID ] && exit 7')
     job = make_job(small_corpus, run_id="0").model_copy(update={"threads": 3})
-    (ended,) = run(LocalExecutor([CPU]), [job], tmp_path)
+    (ended,) = run(LocalExecutor(), [job], tmp_path)
     # The worker was told who its parent is.
     assert ended.reason.startswith("the worker ended with status 7")
     assert (directory / "log.txt").read_text() == "before\nsaid\ncomplained\n"
@@ -377,7 +397,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_sweep_alone(
     worker("kill -INT 0; exit 5")
     before = signal.signal(signal.SIGINT, lambda *arguments: pytest.fail("the worker shares the sweep's group"))
     try:
-        (ended,) = run(LocalExecutor([CPU]), make_jobs(small_corpus, 1), tmp_path)
+        (ended,) = run(LocalExecutor(), make_jobs(small_corpus, 1), tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
     assert "SIGINT" in ended.reason

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from gluon_rnn.runs.epochs import read_epochs
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.records import RunRecord, read_record
 from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors import Ended
+from gluon_rnn.sweeps.executors import Ended, ExecutorOptions
 from gluon_rnn.sweeps.executors import ray as ray_module
 from gluon_rnn.sweeps.executors.local import LocalExecutor
 from gluon_rnn.sweeps.executors.mirror import Change
@@ -38,6 +39,9 @@ from tests.sweeps.test_sweep import machine
 pytestmark = pytest.mark.skipif(
     any(map(str.isspace, sys.executable)), reason="Ray cannot start workers with a Python whose path contains blanks"
 )
+
+#: Room for one run at a time, which a cluster takes as the number of its places.
+HERE = Slot("cpu", describe_machine().cpu_name, "cpu")
 
 #: What differs between two runs that came out alike.
 TIMES = {
@@ -90,7 +94,7 @@ def joined(cluster: Any, said: list[str]) -> Iterator[RayExecutor]:
     with pytest.MonkeyPatch.context() as patch:
         # Of this process, not of the nodes', and told in every row.
         patch.setenv("GOMP_SPINCOUNT", "100")
-        with RayExecutor(cluster.address, notice=said.append) as executor:
+        with closing(RayExecutor(ExecutorOptions(cluster.address, notice=said.append))) as executor:
             assert signal.getsignal(signal.SIGTERM) is handler
             yield executor
 
@@ -103,7 +107,7 @@ def executor(joined: RayExecutor, said: list[str]) -> RayExecutor:
 
 
 def locally(jobs: Sequence[Job], folder: Path) -> list[Ended]:
-    return list(LocalExecutor([Slot("cpu", describe_machine().cpu_name, "cpu")]).run(jobs, folder, watch=silent))
+    return list(LocalExecutor().run(jobs, folder, slots=[HERE], watch=silent))
 
 
 def record_of(job: Job, folder: Path) -> RunRecord:
@@ -199,7 +203,9 @@ def test_runs_are_those_of_this_machine_to_the_bit(
     seen: set[str] = set()
     ended = {
         item.job.run_id: item
-        for item in executor.run(away, tmp_path / "ray", watch=lambda running: seen.update(j.run_id for j in running))
+        for item in executor.run(
+            away, tmp_path / "ray", slots=[HERE], watch=lambda running: seen.update(j.run_id for j in running)
+        )
     }
     assert (ended[fine].status, ended[fine].reason) == (None, "")
     assert_alike(jobs[0], tmp_path / "local", tmp_path / "ray")
@@ -236,7 +242,7 @@ def test_a_node_that_dies_costs_no_more_than_an_epoch(
             cluster.remove_node(node, allow_graceful=False)
 
     try:
-        (ended,) = executor.run([job], tmp_path / "ray", watch=kill)
+        (ended,) = executor.run([job], tmp_path / "ray", slots=[HERE], watch=kill)
     finally:
         cluster.add_node(num_cpus=2)
     assert (ended.status, ended.reason) == (None, "")
@@ -259,7 +265,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_other_executor(
 ) -> None:
     job, uninterrupted = whole
     directory = tmp_path / "both" / job.run_id
-    local = LocalExecutor([Slot("cpu", describe_machine().cpu_name, "cpu")])
+    local = LocalExecutor()
 
     class CtrlC(Exception):
         pass
@@ -273,12 +279,12 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_other_executor(
     left = folders_of(job.run_id)
     one, other = (local, executor) if first == "local" else (executor, local)
     with pytest.raises(CtrlC):
-        list(one.run([job], tmp_path / "both", watch=stop))
+        list(one.run([job], tmp_path / "both", slots=[HERE], watch=stop))
     # Stopped in order: nothing need be waited for.
     assert not workers_at(job.run_id)
     assert folders_of(job.run_id) == left
     assert not (directory / "record.json").exists()
-    (ended,) = other.run([job], tmp_path / "both", watch=silent)
+    (ended,) = other.run([job], tmp_path / "both", slots=[HERE], watch=silent)
     assert ended.status is None
     assert_alike(job, uninterrupted, tmp_path / "both")
     assert (directory / "log.txt").read_text().count("[epoch 1] throughput") == 1
@@ -310,7 +316,7 @@ def test_two_runs_never_share_a_gpu(
         monkeypatch.setattr(ray_module, "_run_task", run_task)
         executor.nodes = (Node(machine((8, 0), (8, 0)), 2, 2),)
         jobs = [make_job(small_corpus, run_id=f"{number:012}", device="gpu") for number in range(5)]
-        ended = list(executor.run(jobs, tmp_path, watch=silent))
+        ended = list(executor.run(jobs, tmp_path, slots=[HERE], watch=silent))
     finally:
         cluster.remove_node(node)
     assert [item.reason for item in ended] == ["was none"] * 5
@@ -365,7 +371,7 @@ def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
     executor._ray = WithTime(executor._ray, [tmp_path / f"{name} was told" for name in names])
     jobs = [make_job(small_corpus, run_id=name, threads=1) for name in names]
     with pytest.raises(CtrlC):
-        list(executor.run(jobs, tmp_path, watch=stop))
+        list(executor.run(jobs, tmp_path, slots=[HERE], watch=stop))
     assert (tmp_path / "obedient was told").exists()
     stubborn = int((tmp_path / "stubborn" / "process").read_text())
     wait_for(lambda: not is_alive(stubborn))
@@ -380,7 +386,7 @@ def test_a_run_on_a_node_that_lives_is_not_made_again(
 
     monkeypatch.setattr(ray_module, "_run_task", run_task)
     job = make_job(small_corpus)
-    (ended,) = executor.run([job], tmp_path, watch=silent)
+    (ended,) = executor.run([job], tmp_path, slots=[HERE], watch=silent)
     assert (ended.status, ended.reason) == ("failed", "OSError on its node: no space left on the node")
     assert (tmp_path / job.run_id / "log.txt").read_text() == "began\n"
     assert said == []
@@ -403,7 +409,7 @@ def test_a_run_whose_node_is_lost_again_and_again_has_failed(
     job = make_job(small_corpus)
     state = tmp_path / job.run_id / "checkpoint" / "state.json"
     monkeypatch.setattr(ray_module, "_run_task", run_task)
-    (ended,) = executor.run([job], tmp_path, watch=silent)
+    (ended,) = executor.run([job], tmp_path, slots=[HERE], watch=silent)
     assert ended.status == "failed"
     assert ended.reason == "its node was lost 4 times, the last time by WorkerCrashedError"
     assert [line.partition("; ")[2] for line in said] == [f"starting it again, {n} of 3 times" for n in (1, 2, 3)]
@@ -428,12 +434,12 @@ def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
             added.append(cluster.add_node(num_cpus=3))
 
     try:
-        (ended,) = executor.run([make_job(small_corpus, threads=3)], tmp_path, watch=join)
+        (ended,) = executor.run([make_job(small_corpus, threads=3)], tmp_path, slots=[HERE], watch=join)
         assert ended.reason == "came to 3 threads"
     finally:
         cluster.remove_node(added[0])
     monkeypatch.setattr(ray_module, "_PATIENCE_SECONDS", 0.2)
-    (ended,) = executor.run([make_job(small_corpus, threads=5)], tmp_path, watch=silent)
+    (ended,) = executor.run([make_job(small_corpus, threads=5)], tmp_path, slots=[HERE], watch=silent)
     assert (ended.status, ended.reason) == ("failed", "no node is left in the Ray cluster that could hold it")
 
 
@@ -454,12 +460,11 @@ def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
     ],
 )
 def test_what_no_node_can_hold_is_refused_before_anything_starts(
-    executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, settings: dict[str, object], line: str
+    executor: RayExecutor, small_corpus: CorpusFiles, settings: dict[str, object], line: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        list(executor.run([make_job(small_corpus), make_job(small_corpus, **settings)], tmp_path, watch=silent))
+        executor.place([make_job(small_corpus), make_job(small_corpus, **settings)], [HERE])
     assert str(raised.value) == line
-    assert not list(tmp_path.glob("0*"))
 
 
 @pytest.mark.parametrize("listed", ["cpu:0", "cpu:1", "cpu:0+cpu:1", "cpu:0+cpu:1,cpu:2+cpu:3"])
@@ -472,8 +477,8 @@ def test_a_plan_for_devices_that_a_cluster_does_not_choose_is_refused(
     device = plan.jobs[0].config.device
     with pytest.raises(UserError) as raised:
         run_sweep(plan, executor=executor)
+    assert not (tmp_path / "grid").exists()
     assert str(raised.value) == f"device {device} cannot be asked of a Ray cluster, which chooses; use cpu"
-    assert list((plan.directory / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -491,7 +496,7 @@ def test_a_run_has_its_share_of_the_smallest_node(
     assert executor._threads(of_cpu) == cpu
     assert executor._threads(of_gpu) == gpu
     assert executor._threads(make_job(small_corpus, threads=5)) == 5
-    assert len(executor.slots([of_cpu])) == slots
+    assert len(executor.place([of_cpu], [])[0]) == slots
     assert executor.machine.cores == 6
     assert len(executor.machine.gpus) == 2
 
@@ -508,12 +513,12 @@ def test_other_libraries_on_a_node_are_refused(executor: RayExecutor, monkeypatc
 def test_a_python_by_which_ray_starts_no_workers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/a folder/python")
     with pytest.raises(UserError, match=r"^Ray cannot start workers with a Python whose path contains blanks"):
-        RayExecutor(None)
+        RayExecutor()
 
 
 def test_one_process_joins_one_cluster(cluster: Any, executor: RayExecutor) -> None:
     with pytest.raises(UserError, match=r"^Ray is at work in this process already; call ray\.shutdown\(\) first$"):
-        RayExecutor(cluster.address)
+        RayExecutor(ExecutorOptions(cluster.address))
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""``gluon-rnn generate``: write text with a run's model."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import signal
+import subprocess
+import sys
+
+from gluon_rnn.cli.arguments import parse_path, parse_words
+from gluon_rnn.cli.output import status_of_output, stopped_by_signals
+from gluon_rnn.common import processes
+from gluon_rnn.common.errors import UserError, starting
+from gluon_rnn.common.printable import for_terminal
+from gluon_rnn.machine.environment import process_environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to its `parser`."""
+    parser.description = (
+        "Print a prompt and what a run's model says follows it. The run's directory is enough; while it "
+        "trains, its best epoch so far is used. A model of next tokens reads the last bptt tokens each time."
+    )
+    parser.argument_default = argparse.SUPPRESS
+    parser.add_argument("directory", type=parse_path, metavar="RUN", help="a run's, such as results/quick/runs/RUN_ID")
+    parser.add_argument(
+        "--prompt",
+        type=parse_words,
+        required=True,
+        metavar="TEXT",
+        help="read as the run's corpus was, unknown words as <unk>; empty: begin after <eos>",
+    )
+    parser.add_argument(
+        "--tokens", type=int, required=True, metavar="N", help="words or characters to follow, up to 100,000"
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="T", help="below 1 the likely gets likelier, above 1 less so (default: 1)"
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest only (default: all)")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the draws; same seed, same text (default: 0)")
+    parser.add_argument("--greedy", action="store_true", help="take the likeliest token each time")
+
+
+@stopped_by_signals()
+def run(options: argparse.Namespace) -> int:
+    """Do it; the exit status."""
+    names = ("prompt", "tokens", "temperature", "top_k", "seed", "greedy")
+    request = {name: value for name, value in vars(options).items() if name in names}
+    idle = [f"--{name.replace('_', '-')}" for name in ("temperature", "top_k", "seed") if name in request]
+    if idle and "greedy" in request:
+        raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
+    with starting("MXNet's process"):
+        done = subprocess.run(
+            processes.command("gluon_rnn.trained.generation"),
+            input=json.dumps({"run": str(options.directory), **request}),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            # One thread: how many there are decides the last bits of the logits, and so now and then a word.
+            env=process_environment("cpu", 1),
+            # Ctrl-C reaches this process alone, which then ends that one.
+            start_new_session=True,
+            check=False,
+        )
+    try:
+        # Before it a user's own cell may have said something.
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+        said = "".join(f" ({line.strip()})" for line in (done.stderr or "").splitlines()[-1:])
+        raise UserError(f"MXNet ended with {ended}{said} over {options.directory}; see gluon-rnn doctor") from None
+    sys.stderr.write(done.stderr or "")
+    if "error" in answer:
+        raise UserError(answer["error"])
+    _print_text(answer["text"])
+    return status_of_output()
+
+
+def _print_text(text: str) -> None:
+    """Print `text` as it is, in UTF-8; on a terminal, with what that would obey escaped."""
+    if sys.stdout.isatty():
+        text = for_terminal(text)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the locale is; and bytes of an argument that are not UTF-8 are written as they were.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    print(text)

@@ -1,0 +1,59 @@
+"""What every command prints, what its output makes of its exit status, and how it is stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from gluon_rnn.common import streams
+from gluon_rnn.common.errors import UserError, reason
+from gluon_rnn.common.printable import printable
+
+
+def say(line: str) -> None:
+    """Print a line."""
+    print(printable(line))
+
+
+def warn(line: str) -> None:
+    """Print a line to standard error."""
+    print(printable(line), file=sys.stderr)
+
+
+def status_of_output(status: int = 0) -> int:
+    """The exit status of a command that leaves nothing but its output: `status`, or 1 where the reader has gone.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+    why = streams.failure(sys.stdout)
+    if why is None:
+        return status
+    if isinstance(why, BrokenPipeError):
+        return status or 1
+    raise UserError(f"cannot write to standard output: {reason(why)}")
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """A command stopped by a scheduler or with its terminal ends as one stopped by Ctrl-C.
+
+    So does one that a script has started with ``&``, where SIGINT is ignored. Under ``nohup`` SIGHUP stays ignored.
+    """
+    signs = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signs.append(signal.SIGHUP)
+    before = {sign: signal.signal(sign, _interrupt) for sign in signs}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,30 @@
+"""``gluon-rnn promote``: make a sweep's results a baseline."""
+
+from __future__ import annotations
+
+import argparse
+
+from gluon_rnn.cli.arguments import parse_path
+from gluon_rnn.cli.output import say, status_of_output
+from gluon_rnn.reporting.regression.baselines import promote
+from gluon_rnn.reporting.regression.verdicts import as_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to its `parser`."""
+    parser.description = "Make a sweep's results the baseline FILE, and say what that changes."
+    parser.add_argument("results", type=parse_path, metavar="DIR", help="the sweep's folder, or its runs.csv")
+    parser.add_argument("baseline", type=parse_path, metavar="FILE", help="the baseline to write, such as baseline.csv")
+    parser.add_argument(
+        "--incomplete", action="store_true", help="even though runs failed or are missing, which cannot be compared"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; the exit status."""
+    frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
+    if comparison:
+        say(f"{options.results} beside the baseline so far:")
+        print(as_text(comparison))
+    say(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
+    return status_of_output()

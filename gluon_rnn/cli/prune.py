@@ -1,0 +1,43 @@
+"""``gluon-rnn prune``: remove failed, unfinished and replaced runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gluon_rnn.cli.arguments import parse_path
+from gluon_rnn.cli.output import say, status_of_output, warn
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.sweeps.pruning import list_stale, remove_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to its `parser`."""
+    parser.description = (
+        "List the runs of a sweep's folder that are not, or no longer, among its results: failed runs, "
+        "folders without a record, and runs of a version of a cell, of word vectors or of a corpus that has "
+        "since been replaced. Then ask for confirmation and delete them."
+    )
+    parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
+    parser.add_argument("--yes", action="store_true", help="delete them without asking")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; the exit status."""
+    directory: Path = options.directory
+    stale = list_stale(directory)
+    for name, why in stale.items():
+        say(f"{name}  {why}")
+    if not stale:
+        say(f"{directory} has nothing to remove")
+        return status_of_output()
+    question = f"Delete {'this run' if len(stale) == 1 else f'these {len(stale)} runs'} for good? [y/N] "
+    if not options.yes and not sys.stdin.isatty():
+        raise UserError("cannot ask for confirmation without a terminal; add --yes to delete them")
+    if not options.yes and input(question).strip().lower() not in ("y", "yes"):
+        say("nothing was deleted")
+        return status_of_output()
+    remove_runs(directory, stale, warn)
+    say(f"deleted {len(stale)} of the runs in {directory}")
+    return status_of_output()

@@ -1,0 +1,29 @@
+"""``gluon-rnn status``: say how far a sweep is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gluon_rnn.cli.arguments import parse_path
+from gluon_rnn.cli.output import say, status_of_output
+from gluon_rnn.reporting.terminal import status_lines
+from gluon_rnn.runs.records import read_records
+from gluon_rnn.runs.tables import read_points
+from gluon_rnn.sweeps.locking import is_locked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to its `parser`."""
+    parser.description = "Say how far a sweep is."
+    parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; the exit status."""
+    directory: Path = options.directory
+    points = read_points(directory)
+    records, damaged = read_records(directory)
+    for line in [*status_lines(directory, points, records, active=is_locked(directory)), *damaged.values()]:
+        say(line)
+    return status_of_output()

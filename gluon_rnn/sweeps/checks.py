@@ -1,0 +1,109 @@
+"""What a planned sweep cannot do: a configuration, its corpus and its machine held against each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import RunConfig, configure
+from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.data.corpora.folder import expand
+from gluon_rnn.data.vectors import FoundVectors
+from gluon_rnn.machine import blas
+from gluon_rnn.machine.environment import measure_libraries
+from gluon_rnn.machine.hardware import Machine
+from gluon_rnn.runs.job import Job
+
+
+def check_data_dir(data_dir: Path | None) -> None:
+    """Refuse a folder of data that is not there: a corpus that is not looked for there would hide the slip."""
+    if data_dir is not None and not os.path.isdir(expand(data_dir)):
+        raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
+
+
+def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
+    """Refuse a precision that the device of a job has not, or in which a product is not faster there."""
+    kinds = {(job.config.precision, job.config.device_kind) for job in jobs}
+    if ("bfloat16", "gpu") in kinds:
+        raise UserError("precision=bfloat16 is for a CPU, MXNet 1.9.1 has none on a GPU; use float32 or --device cpu")
+    if ("tf32", "cpu") in kinds:
+        raise UserError("precision=tf32 is for a GPU; use precision=float32 on a CPU")
+    if ("tf32", "gpu") in kinds and any(gpu.compute_capability < (8, 0) for gpu in machine.gpus):
+        raise UserError("precision=tf32 needs GPUs of compute capability 8.0 or newer; use precision=float32")
+    for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
+        if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
+            raise UserError(f"precision=bfloat16 is not offered: {lack}; use precision=float32")
+
+
+def check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
+    """Refuse a text that does not fill one window; of labelled sequences there is one, and that will do."""
+    if config.objective == "next_token":
+        _check_windows(config, corpus)
+    if config.objective != "language_model":
+        return
+    train = min(corpus.train_tokens, config.max_train_tokens or corpus.train_tokens)
+    needed = config.batch_size * (config.bptt + 1)
+    if train < needed:
+        raise UserError(
+            f"the training text of {corpus.dataset} has {train} tokens, and batch_size={config.batch_size} x "
+            f"(bptt={config.bptt} + 1) needs {needed}; lower them or give more text"
+        )
+    for split, tokens in (("validation", corpus.valid_tokens), ("test", corpus.test_tokens)):
+        scored = min(tokens, config.max_eval_tokens or tokens) - 1
+        if scored < config.eval_batch_size:
+            raise UserError(
+                f"the {split} text of {corpus.dataset} has {scored} tokens to score, fewer than eval_batch_size="
+                f"{config.eval_batch_size}; lower it or give more text"
+            )
+
+
+def fit_embedding(config: RunConfig, found: FoundVectors | None) -> RunConfig:
+    """`config` with an embedding as wide as the vectors that were found for it."""
+    if found is None:
+        return config
+    if config.embed_size not in (None, found.size):
+        raise UserError(
+            f"embed_size={config.embed_size}, but the vectors of {found.name} have {found.size} numbers each; leave it "
+            "out, with model=rnn_lm where the model has fixed it"
+        )
+    if config.tie_weights and config.hidden_size != found.size:
+        raise UserError(
+            f"tie_weights=true needs hidden_size={found.size}, the size of the vectors of {found.name}, not "
+            f"{config.hidden_size}; set tie_weights=false"
+        )
+    return configure({**config.model_dump(exclude_unset=True), "embed_size": found.size})
+
+
+def _check_windows(config: RunConfig, corpus: CorpusFiles) -> None:
+    for split, tokens, most in (
+        ("training", corpus.train_tokens, config.max_train_tokens),
+        ("validation", corpus.valid_tokens, config.max_eval_tokens),
+        ("test", corpus.test_tokens, config.max_eval_tokens),
+    ):
+        # None at all: windows of the training text are held out.
+        if tokens and min(tokens, most or tokens) <= config.bptt:
+            raise UserError(
+                f"the {split} text of {corpus.dataset} has {min(tokens, most or tokens)} tokens, and a window of "
+                f"bptt={config.bptt} and the token after it needs {config.bptt + 1}; lower bptt or give more text"
+            )
+
+
+def check_writable(directory: Path) -> None:
+    """Refuse a results folder that cannot be made or written, without making it."""
+    try:
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, a folder that is closed, links in a circle
+        raise UserError(
+            f"cannot write results to {directory}: {error.strerror}; give --results another folder"
+        ) from None
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"cannot write results to {directory}: {existing} is not a folder; give --results another")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"cannot write results to {directory}: no permission for {existing}; give --results another folder"
+        )
