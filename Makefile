@@ -34,7 +34,7 @@ help:
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
 	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
-	@echo 'make check     layout, lint and types'
+	@echo 'make check     layout, lint, which room imports which, and types'
 	@echo 'make format    mend the layout and what lint can mend'
 	@echo 'make columns   renew results/columns.md from the descriptions in the code'
 	@echo 'make lock      remake requirements/*.txt; UPGRADE=--upgrade for the newest releases'
@@ -72,6 +72,7 @@ baseline: $(DEV)
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	PYTHONPATH= $(BIN)/lint-imports --no-logo --cache-dir .venv/imports
 	@rm -rf .venv/checked && mkdir .venv/checked && ln -s ../../gluon_rnn ../../scripts .venv/checked
 	cd .venv/checked && PYTHONPATH= ../bin/python ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 

@@ -63,6 +63,7 @@ DEV = [
     "hypothesis>=6",
     "ruff>=0.6",
     "mypy>=1.11",
+    "import-linter>=2.11",  # which room may import which
     "pandas-stubs>=2.2,<2.3",
     "types-PyYAML",
     "playwright>=1.40",  # drives a Chromium that is installed here; it downloads none
