@@ -127,6 +127,8 @@ def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[Whole, Field(ge=1, le=_MOST)]
+CountOrZero = Annotated[Whole, Field(ge=0, le=_MOST)]
 OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
 
 
@@ -141,29 +143,26 @@ class RunConfig(BaseModel):
             `configure` says the same as a one-line `UserError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
-    dataset: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder of "
-            "train.txt, valid.txt and test.txt, or auto (the objective's own where it can be had, else synthetic)",
-        ),
-    ] = "auto"
-    objective: Annotated[
-        Objective,
-        Field(
-            description="what is predicted: language_model (each next token of a text, its state carried along), "
-            "next_token (the one after a window of bptt tokens), classification (the label of a sequence) or tagging "
-            "(the tag of each of its tokens)"
-        ),
-    ] = "language_model"
-    level: Annotated[Level, Field(description="what a token of a text is: word or character")] = "word"
-    lower: Annotated[bool, Field(description="turn the text to lower case")] = False
-    min_freq: Annotated[
-        Whole, Field(ge=1, le=_MOST, description="words and labels seen less often in training are <unk>")
-    ] = 1
+    dataset: Annotated[str, Field(min_length=1)] = "auto"
+    """corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder of train.txt, valid.txt
+    and test.txt, or auto (the objective's own where it can be had, else synthetic)"""
+    objective: Objective = "language_model"
+    """what is predicted: language_model (each next token of a text, its state carried along), next_token (the one after
+    a window of bptt tokens), classification (the label of a sequence) or tagging (the tag of each of its tokens)"""
+    level: Level = "word"
+    """what a token of a text is: word or character"""
+    lower: bool = False
+    """turn the text to lower case"""
+    min_freq: Count = 1
+    """words and labels seen less often in training are <unk>"""
     model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (that of the objective unless said)")] = (
         "rnn_lm"
     )
@@ -171,125 +170,82 @@ class RunConfig(BaseModel):
         str,
         Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
     ] = "lstm"
-    bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of truncated backpropagation through time")] = 35
-    hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST, description="units of each recurrent layer")] = 200
-    embed_size: Annotated[
-        Annotated[int, Field(ge=1, le=_WIDEST)] | None,
-        BeforeValidator(_number),
-        Field(description="units of the embedding (the vectors' own, else hidden_size, unless said)"),
-    ] = None
-    embedding: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name "
-            "of some such as glove:glove.6B.300d; words without a vector are initialised at random",
-        ),
-    ] = "random"
-    train_embedding: Annotated[bool, Field(description="train the embedding; false: it stays as it is")] = True
-    bidirectional: Annotated[
-        bool, Field(description="read sequences in both directions, for classification and tagging")
-    ] = False
-    num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST, description="recurrent layers")] = 2
-    dropout: Annotated[
-        Real, Field(ge=0, lt=1, description="dropout rate after the embedding, between layers and before the decoder")
-    ] = 0.2
-    tie_weights: Annotated[bool, Field(description="share the embedding's weights with the decoder")] = True
-    batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="sequences trained side by side")] = 20
-    last_batch: Annotated[
-        LastBatch,
-        Field(description="of a language model's text, what fills no whole window: discard, or keep, its rest masked"),
-    ] = "discard"
-    stride: Annotated[
-        Whole, Field(ge=1, le=_MOST, description="next_token: tokens from the start of a window to that of the next")
-    ] = 1
-    precision: Annotated[
-        Precision,
-        Field(
-            description="of the products in training: float32; tf32, on a GPU of compute capability 8.0 or newer; or "
-            "bfloat16, of the decoder's, on a CPU where that is faster"
-        ),
-    ] = "float32"
+    bptt: Count = 35
+    """steps of truncated backpropagation through time"""
+    hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST)] = 200
+    """units of each recurrent layer"""
+    embed_size: Annotated[Annotated[int, Field(ge=1, le=_WIDEST)] | None, BeforeValidator(_number)] = None
+    """units of the embedding (the vectors' own, else hidden_size, unless said)"""
+    embedding: Annotated[str, Field(min_length=1, max_length=4096)] = "random"
+    """random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name of some such as
+    glove:glove.6B.300d; words without a vector are initialised at random"""
+    train_embedding: bool = True
+    """train the embedding; false: it stays as it is"""
+    bidirectional: bool = False
+    """read sequences in both directions, for classification and tagging"""
+    num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST)] = 2
+    """recurrent layers"""
+    dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.2
+    """dropout rate after the embedding, between layers and before the decoder"""
+    tie_weights: bool = True
+    """share the embedding's weights with the decoder"""
+    batch_size: Count = 20
+    """sequences trained side by side"""
+    last_batch: LastBatch = "discard"
+    """of a language model's text, what fills no whole window: discard, or keep, its rest masked"""
+    stride: Count = 1
+    """next_token: tokens from the start of a window to that of the next"""
+    precision: Precision = "float32"
+    """of the products in training: float32; tf32, on a GPU of compute capability 8.0 or newer; or bfloat16, of the
+    decoder's, on a CPU where that is faster"""
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
-    learning_rate: Annotated[
-        Real,
-        Field(
-            gt=0,
-            description="learning rate of the first epoch; auto: one that suits cell, objective and optimizer. With "
-            "sgd and nag that is 20 for a language model of LSTMs, 10 of GRUs, 2.5 of RNNs and cells of your own, and "
-            "1 otherwise, all times 1 - momentum; with adam 0.003, with rmsprop and adagrad 0.01 (see the table in "
-            "gluon_rnn/config/run.py for the others)",
-        ),
-        WrapValidator(_or_auto),
-    ] = AUTO
-    lr_decay: Annotated[
-        Real, Field(gt=0, le=1, description="factor on the learning rate when validation stops improving")
-    ] = 0.25
-    lr_patience: Annotated[
-        Whole,
-        Field(ge=0, le=_MOST, description="epochs without a new best validation loss that are let pass before a decay"),
-    ] = 0
-    lr_steps: Annotated[
-        str,
-        Field(
-            max_length=1000,
-            description="learning rates from given epochs on, such as '2:0.001 5:0.0001'; empty: none but the decay",
-        ),
-    ] = ""
-    early_stopping: Annotated[
-        OptionalCount, Field(description="stop after so many epochs without a new best; none: never")
-    ] = None
-    clip: Annotated[
-        Annotated[float, Field(gt=0)] | None,
-        BeforeValidator(_number),
-        Field(description="global norm to which gradients are clipped; none: no clipping"),
-    ] = 0.25
-    momentum: Annotated[Real, Field(ge=0, lt=1, description="momentum of sgd and nag")] = 0.0
-    weight_decay: Annotated[Real, Field(ge=0, description="L2 penalty's factor")] = 0.0
+    learning_rate: Annotated[Real, Field(gt=0), WrapValidator(_or_auto)] = AUTO
+    """learning rate of the first epoch; auto: one that suits cell, objective and optimizer. With sgd and nag that is 20
+    for a language model of LSTMs, 10 of GRUs, 2.5 of RNNs and cells of your own, and 1 otherwise, all times 1 -
+    momentum; with adam 0.003, with rmsprop and adagrad 0.01 (see the table in gluon_rnn/config/run.py for the others)
+    """
+    lr_decay: Annotated[Real, Field(gt=0, le=1)] = 0.25
+    """factor on the learning rate when validation stops improving"""
+    lr_patience: CountOrZero = 0
+    """epochs without a new best validation loss that are let pass before a decay"""
+    lr_steps: Annotated[str, Field(max_length=1000)] = ""
+    """learning rates from given epochs on, such as '2:0.001 5:0.0001'; empty: none but the decay"""
+    early_stopping: OptionalCount = None
+    """stop after so many epochs without a new best; none: never"""
+    clip: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = 0.25
+    """global norm to which gradients are clipped; none: no clipping"""
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """momentum of sgd and nag"""
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    """L2 penalty's factor"""
     initializer: Annotated[
-        Initializer,
-        Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}"),
+        Initializer, Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"
-    embedding_initializer: Annotated[
-        EmbeddingInitializer,
-        Field(
-            description="of a random embedding: uniform (from -0.1 to 0.1, GluonNLP's) or normal (of mean 0 and "
-            "deviation 1, PyTorch's)"
-        ),
-    ] = "uniform"
-    seed: Annotated[Whole, Field(ge=0, lt=2**31, description="of initial parameters and dropout")] = 0
-    epochs: Annotated[Whole, Field(ge=1, le=_MOST, description="passes over the training text")] = 3
-    max_steps: Annotated[
-        OptionalCount,
-        Field(description="a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"),
-    ] = None
-    warmup_steps: Annotated[
-        Whole, Field(ge=0, le=_MOST, description="first steps of a run that are left out of its timing")
-    ] = 10
-    max_train_tokens: Annotated[
-        OptionalCount, Field(description="train on the first so many tokens only; none: all")
-    ] = None
-    max_eval_tokens: Annotated[
-        Annotated[int, Field(ge=2, le=_MOST)] | None,
-        BeforeValidator(_number),
-        Field(description="score the first so many tokens of valid and test only; none: all"),
-    ] = None
-    eval_bptt: Annotated[Whole, Field(ge=1, le=_MOST, description="steps of an evaluation window")] = 35
-    eval_batch_size: Annotated[Whole, Field(ge=1, le=_MOST, description="columns scored side by side")] = 20
-    log_interval: Annotated[Whole, Field(ge=1, le=_MOST, description="steps between two lines of the log")] = 200
-    device: Annotated[
-        str,
-        Field(
-            description="auto, cpu, gpu, cpu:N, gpu:N, or several that share every batch, such as gpu:0+gpu:1 "
-            "(cpu:N are MXNet's CPU contexts, all of them on the same cores)"
-        ),
-    ] = "auto"
-    threads: Annotated[
-        Annotated[int, Field(ge=1, le=4096)] | None,
-        BeforeValidator(_number),
-        Field(description="CPU threads; none: this run's share of the cores"),
-    ] = None
+    embedding_initializer: EmbeddingInitializer = "uniform"
+    """of a random embedding: uniform (from -0.1 to 0.1, GluonNLP's) or normal (of mean 0 and deviation 1, PyTorch's)"""
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
+    """of initial parameters and dropout"""
+    epochs: Count = 3
+    """passes over the training text"""
+    max_steps: OptionalCount = None
+    """a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"""
+    warmup_steps: CountOrZero = 10
+    """first steps of a run that are left out of its timing"""
+    max_train_tokens: OptionalCount = None
+    """train on the first so many tokens only; none: all"""
+    max_eval_tokens: Annotated[Annotated[int, Field(ge=2, le=_MOST)] | None, BeforeValidator(_number)] = None
+    """score the first so many tokens of valid and test only; none: all"""
+    eval_bptt: Count = 35
+    """steps of an evaluation window"""
+    eval_batch_size: Count = 20
+    """columns scored side by side"""
+    log_interval: Count = 200
+    """steps between two lines of the log"""
+    device: str = "auto"
+    """auto, cpu, gpu, cpu:N, gpu:N, or several that share every batch, such as gpu:0+gpu:1 (cpu:N are MXNet's CPU
+    contexts, all of them on the same cores)"""
+    threads: Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_number)] = None
+    """CPU threads; none: this run's share of the cores"""
 
     @field_validator("model")
     @classmethod

@@ -205,7 +205,7 @@ def describe(column: str) -> str:
     """What a column of ``runs.csv`` holds, with its unit."""
     description = RunRecord.model_fields[column].description or Origin.model_fields[column].description
     assert description, column
-    return description
+    return " ".join(description.split())
 
 
 def make_record(
