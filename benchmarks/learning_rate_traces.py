@@ -37,7 +37,7 @@ from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
 from gluon_rnn.runs.metrics import written
 from gluon_rnn.runs.records import RunRecord
-from gluon_rnn.training.objectives import lay_out
+from gluon_rnn.training.objectives import build_objective
 from gluon_rnn.training.step import log_probabilities
 from run_logs import interval_perplexities, read_log
 
@@ -165,15 +165,15 @@ def sides(records: Sequence[RunRecord], directory: Path) -> Table:
 def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """The last layer's outputs on validation, (steps, columns, units), and each target's nats, (steps, columns)."""
     files = find_corpus(record.dataset, objective=record.objective, level=record.level)
-    objective = lay_out(record, load_corpus(files, max_eval_tokens=record.max_eval_tokens), [mx.cpu()])
+    objective = build_objective(record, load_corpus(files, max_eval_tokens=record.max_eval_tokens), [mx.cpu()])
     model = build_model(record, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
     model.load_parameters(str(directory / "runs" / record.run_id / "best.params"), ctx=mx.cpu())
     weight, bias = (parameter.data() for parameter in (model.decoder[0].weight, model.decoder[0].bias))
     state = model.begin_state(record.eval_batch_size, mx.cpu())
     outputs, losses = [], []
     for batch in objective.valid[:-1]:  # the last has columns' ends, which count for nothing
-        targets = batch.shares[0].targets
-        units, state = model.read(batch.shares[0], state)
+        targets = batch.shards[0].targets
+        units, state = model.read(batch.shards[0], state)
         nats = -mx.nd.pick(log_probabilities(units.reshape((-3, 0)), weight, bias), targets.reshape((-1,)))
         outputs.append(units.asnumpy())
         losses.append(nats.reshape(targets.shape).asnumpy())

@@ -97,7 +97,7 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     import mxnet as mx
 
     from gluon_rnn.config.run import configure
-    from gluon_rnn.data.batches import Batch, Share
+    from gluon_rnn.data.batches import Batch, Shard
     from gluon_rnn.networks.models import build_model
     from gluon_rnn.training.loop import train_epoch
     from gluon_rnn.training.precisions import PRECISIONS
@@ -106,8 +106,8 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     context = mx.cpu()
     model = build_model(config, VOCABULARY, context)
     trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE}, kvstore=None)
-    share = Share(*(mx.nd.array(words, dtype="int32") for words in random_windows(options)))
-    window = Batch([share], share.inputs.size, share.targets.size)
+    shard = Shard(*(mx.nd.array(words, dtype="int32") for words in random_windows(options)))
+    window = Batch([shard], shard.inputs.size, shard.targets.size)
 
     def run(steps: int) -> None:
         train_epoch(

@@ -21,7 +21,7 @@ class _Encoded:
         return ids
 
 
-class Share(NamedTuple):
+class Shard(NamedTuple):
     """One device's columns of a batch.
 
     Attributes:
@@ -42,12 +42,12 @@ class Batch:
     """What one step is trained or scored on.
 
     Attributes:
-        shares: a device's each.
+        shards: a device's each.
         tokens: inputs that are no padding.
         targets: those that count, on all devices.
     """
 
-    shares: Sequence[Share]
+    shards: Sequence[Shard]
     tokens: int
     targets: int
 
@@ -68,16 +68,16 @@ def training_windows(
     Raises:
         ValueError: the text does not fill one window, or the batch cannot be shared equally.
     """
-    _check_shared(batch_size, contexts)
+    _check_divisible(batch_size, contexts)
     windows = CorpusBPTTBatchify(_Encoded(), bptt, batch_size, last_batch="discard")(np.asarray(ids))
     if not len(windows):
         raise ValueError(f"{len(ids)} tokens do not fill one window of {bptt} steps x {batch_size} sequences")
     # (windows, 2, bptt, batch)
     pairs = np.array([(inputs.asnumpy(), targets.asnumpy()) for inputs, targets in windows], dtype=np.int32)
-    shares = np.split(pairs, len(contexts), axis=-1)
-    resident = [mx.nd.array(share, ctx=context, dtype="int32") for share, context in zip(shares, contexts, strict=True)]
+    shards = np.split(pairs, len(contexts), axis=-1)
+    resident = [mx.nd.array(shard, ctx=context, dtype="int32") for shard, context in zip(shards, contexts, strict=True)]
     count = bptt * batch_size
-    return [Batch([Share(*share) for share in window], count, count) for window in zip(*resident, strict=True)]
+    return [Batch([Shard(*shard) for shard in window], count, count) for window in zip(*resident, strict=True)]
 
 
 def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: Sequence[mx.Context]) -> list[Batch]:
@@ -94,7 +94,7 @@ def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: S
     Raises:
         ValueError: there are fewer than two tokens, so that nothing could be scored, or the batch cannot be shared.
     """
-    _check_shared(batch_size, contexts)
+    _check_divisible(batch_size, contexts)
     ids = np.asarray(ids, dtype=np.int32)
     targets = len(ids) - 1
     if targets < 1:
@@ -125,7 +125,7 @@ def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: S
     whole = bptt * batch_size
     return [
         Batch(
-            [Share(i, t, None if count == whole else w) for i, t, w in zip(*window, strict=True)],
+            [Shard(i, t, None if count == whole else w) for i, t, w in zip(*window, strict=True)],
             int(count),
             int(count),
         )
@@ -139,7 +139,7 @@ def token_windows(ids: Ids, starts: Ids, *, steps: int, batch_size: int, context
     places = np.asarray(starts)[:, None] + np.arange(steps)
     inputs, targets = ids[places], ids[places[:, -1] + 1]
     return [
-        _shared(inputs[group].T, targets[group][None], contexts=contexts) for group in _groups(len(places), batch_size)
+        _sharded(inputs[group].T, targets[group][None], contexts=contexts) for group in _groups(len(places), batch_size)
     ]
 
 
@@ -162,10 +162,10 @@ def sequence_batches(
         inputs = np.where(inside, sequences.tokens[places], 0)
         if sequences.tagged:
             labels = np.where(inside, sequences.labels[places], 0)
-            batches.append(_shared(inputs, labels, inside, lengths, contexts=contexts))
+            batches.append(_sharded(inputs, labels, inside, lengths, contexts=contexts))
         else:
             labels = sequences.labels[np.asarray(group)][None]
-            batches.append(_shared(inputs, labels, None, lengths, contexts=contexts))
+            batches.append(_sharded(inputs, labels, None, lengths, contexts=contexts))
     return batches
 
 
@@ -173,12 +173,12 @@ def _groups(count: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def _check_shared(batch_size: int, contexts: Sequence[mx.Context]) -> None:
+def _check_divisible(batch_size: int, contexts: Sequence[mx.Context]) -> None:
     if batch_size % len(contexts):
         raise ValueError(f"{batch_size} sequences cannot be shared equally by {len(contexts)} devices")
 
 
-def _shared(
+def _sharded(
     inputs: Ids,
     targets: Ids,
     weights: Ids | None = None,
@@ -204,4 +204,4 @@ def _shared(
         return [mx.nd.array(part, ctx=context, dtype=dtype) for part, context in zip(parts, contexts, strict=True)]
 
     arrays = (split(inputs, "int32"), split(targets, "int32"), split(weights, "float32"), split(lengths, "float32"))
-    return Batch([Share(*parts) for parts in zip(*arrays, strict=True)], tokens, counted)
+    return Batch([Shard(*parts) for parts in zip(*arrays, strict=True)], tokens, counted)

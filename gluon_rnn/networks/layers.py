@@ -24,8 +24,8 @@ from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
 Tensors = list[Any]
 
-#: Opens a gate to which it is added, whatever else is, and shuts one from which it is subtracted: 1 and 0 in float32.
-_OPEN = 1e30
+#: Opens a gate when it is added to what enters its sigmoid, and shuts one when it is subtracted: 1 and 0 in float32.
+_SATURATION = 1e30
 
 _NO_GRAPH = {"_cached_graph": (), "_cached_op": None, "_cached_op_args": (), "_in_format": None, "_out_format": None}
 
@@ -94,10 +94,10 @@ class FusedLayer(RecurrentLayer):
 
     The operator of MXNet 1.9.1 ignores ``use_sequence_length=True`` on a CPU without a word (seen as equal outputs and
     states whatever the lengths), so it is given all steps, and zeros for the padding. Its outputs hold every h, but an
-    LSTM's memory is put out after the last step only. Therefore one more input marks the padding, 1 there and 0
-    elsewhere. Its weights, `on_padding`, are no parameters: they shut the input gate and open the forget gate, so that
-    the memory stays as it was to the bit, and its gradient too (seen on oneDNN beside the same sequences cut to length;
-    cuDNN has the same equations, but was not tried).
+    LSTM's cell state is put out after the last step only. Therefore one more input marks the padding, 1 there and 0
+    elsewhere. Its weights, `padding_weights`, are not parameters: they shut the input gate and open the forget gate, so
+    that the cell state stays as it was to the bit, and so does its gradient (seen on oneDNN beside the same sequences
+    cut to length; cuDNN has the same equations, but was not tried).
 
     The operator takes its parameters as one vector. Unless that is given, it is put together of the four at each call,
     and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give.
@@ -106,7 +106,7 @@ class FusedLayer(RecurrentLayer):
     mode: ClassVar[str]
 
     #: What padding adds to each gate, if anything.
-    on_padding: ClassVar[tuple[float, ...]] = ()
+    padding_weights: ClassVar[tuple[float, ...]] = ()
 
     def __init__(self, hidden_size: int, input_size: int, **kwargs: Any) -> None:
         super().__init__(hidden_size, input_size, **kwargs)
@@ -167,9 +167,9 @@ class FusedLayer(RecurrentLayer):
         first_hidden = states[0]
         if lengths is not None:
             inputs = _without_padding(F, inputs, lengths)
-            if self.on_padding:
+            if self.padding_weights:
                 inputs = F.concat(inputs, _padding(F, inputs, lengths), dim=2)
-                column = F.concat(*(F.full((self.hidden_size, 1), added) for added in self.on_padding), dim=0)
+                column = F.concat(*(F.full((self.hidden_size, 1), added) for added in self.padding_weights), dim=0)
                 i2h_weight = F.concat(i2h_weight, column, dim=1)
         if vector is None:
             vector = F.concat(*(part.reshape(-1) for part in (i2h_weight, h2h_weight, i2h_bias, h2h_bias)), dim=0)
@@ -187,7 +187,7 @@ class FusedLSTM(FusedLayer):
     """``mode='lstm'``."""
 
     mode, gates, state_count = "lstm", 4, 2
-    on_padding = (-_OPEN, _OPEN, 0, 0)
+    padding_weights = (-_SATURATION, _SATURATION, 0, 0)
 
 
 class FusedGRU(FusedLayer):
@@ -206,7 +206,7 @@ class FusedReluRNN(FusedLayer):
     """``mode='rnn_relu'``. Padding sets h to zero: left alone it may grow to infinity, and 0 x infinity is NaN."""
 
     mode, gates = "rnn_relu", 1
-    on_padding = (-_OPEN,)
+    padding_weights = (-_SATURATION,)
 
 
 class CustomCell(RecurrentLayer):
@@ -301,12 +301,12 @@ class LSTMCell(CustomCell):
 
     def step(self, F: Any, projected: Any, states: Tensors, recurrent: Any) -> tuple[Any, Tensors]:
         """See `CustomCell.step`."""
-        hidden, memory = states
+        hidden, cell_state = states
         gates = F.split(projected + recurrent(hidden), num_outputs=4, axis=1)
-        let_in, forget, let_out = (F.sigmoid(gates[n]) for n in (0, 1, 3))
-        memory = forget * memory + let_in * F.tanh(gates[2])
-        hidden = let_out * F.tanh(memory)
-        return hidden, [hidden, memory]
+        input_gate, forget_gate, output_gate = (F.sigmoid(gates[n]) for n in (0, 1, 3))
+        cell_state = forget_gate * cell_state + input_gate * F.tanh(gates[2])
+        hidden = output_gate * F.tanh(cell_state)
+        return hidden, [hidden, cell_state]
 
 
 class CharLoopCell(CustomCell):

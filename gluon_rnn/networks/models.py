@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.config.run import LABELLED, RunConfig
-from gluon_rnn.data.batches import Share
+from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import FusedLayer, Tensors, VariadicBlock, build_layer
 from gluon_rnn.networks.regularization import Dropout
 
@@ -126,7 +126,7 @@ class OneHot(HybridBlock):
         return F.one_hot(inputs, depth=self._vocab_size)
 
 
-class Body(VariadicBlock):
+class Backbone(VariadicBlock):
     """A network up to its decoder, as one graph: embedding, recurrent layers, what is read of them, and the dropouts.
 
     Args:
@@ -169,26 +169,26 @@ class Body(VariadicBlock):
 
 
 class SequenceModel(VariadicBlock):
-    """What every network here has: a body, whose graph is hybridized, and a dense decoder."""
+    """What every network here has: a backbone, whose graph is hybridized, and a dense decoder."""
 
-    _body: tuple[Body]
+    _backbone: tuple[Backbone]
     decoder: nn.HybridSequential
     ties_weights = False
 
     @property
-    def body(self) -> Body:
+    def backbone(self) -> Backbone:
         """All but the decoder, as one graph."""
-        return self._body[0]
+        return self._backbone[0]
 
     @property
     def embedding(self) -> nn.HybridSequential:
         """Ids to vectors, and dropout."""
-        return self.body.embedding
+        return self.backbone.embedding
 
     @property
     def encoder(self) -> RecurrentStack:
         """The recurrent layers."""
-        return self.body.encoder
+        return self.backbone.encoder
 
     def hybridize(self, active: bool = True, **flags: Any) -> None:
         """As ``HybridBlock.hybridize``, but never with `static_shape`, which MXNet 1.9.1 gets wrong in two ways.
@@ -209,16 +209,16 @@ class SequenceModel(VariadicBlock):
         shape = (encoder.num_layers * encoder.directions, batch_size, encoder.hidden_size)
         return [mx.nd.zeros(shape, ctx=context) for _ in range(encoder.state_count)]
 
-    def read(self, share: Share, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
-        """The body's units for the targets of `share`, (rows, columns, units), and the state after its last step."""
+    def read(self, shard: Shard, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
+        """The units for the targets of `shard`, (rows, columns, units), and the state after its last step."""
         outputs: tuple[mx.nd.NDArray, Tensors]
-        vectors = self.encoder.packed(share.inputs.context) if share.lengths is None else None
-        outputs = self.body(share.inputs, state, share.lengths, vectors)
+        vectors = self.encoder.packed(shard.inputs.context) if shard.lengths is None else None
+        outputs = self.backbone(shard.inputs, state, shard.lengths, vectors)
         return outputs
 
     def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
-        """What `Body` takes to logits (steps or 1, batch, classes) and the states after the last step."""
-        outputs, states = self.body(inputs, states, lengths)
+        """What `Backbone` takes to logits (steps or 1, batch, classes) and the states after the last step."""
+        outputs, states = self.backbone(inputs, states, lengths)
         return self.decoder(outputs), states
 
 
@@ -265,11 +265,11 @@ class RNNLanguageModel(SequenceModel):
                 num_layers=num_layers,
                 dropout=dropout,
             )
-            body = Body(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
+            backbone = Backbone(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
             # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
             # tuple, since an attribute that is a block would be registered under the attribute's name.
-            self.register_child(body, "")
-            self._body = (body,)
+            self.register_child(backbone, "")
+            self._backbone = (backbone,)
             self.ties_weights = tie_weights
             self.decoder = nn.HybridSequential()
             with self.decoder.name_scope():
@@ -323,9 +323,9 @@ class RNNLabeller(SequenceModel):
                 dropout=dropout,
                 bidirectional=bidirectional,
             )
-            body = Body(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
-            self.register_child(body, "")
-            self._body = (body,)
+            backbone = Backbone(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
+            self.register_child(backbone, "")
+            self._backbone = (backbone,)
             units = encoder.directions * hidden_size * (1 if each_token else encoder.state_count)
             self.decoder = nn.HybridSequential()
             with self.decoder.name_scope():

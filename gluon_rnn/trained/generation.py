@@ -90,7 +90,7 @@ def generate(
     text = _Text(Path(run))
     begun = text.tokens(prompt)
     chosen = text.after(
-        begun, lambda logits: draw(logits, random, temperature=temperature, top_k=1 if greedy else top_k)
+        begun, lambda logits: sample(logits, random, temperature=temperature, top_k=1 if greedy else top_k)
     )
     return text.written([*begun, *(next(chosen) for _ in range(tokens))])
 
@@ -101,7 +101,7 @@ def get_next(run: Path | str, prompt: str) -> str:
     return next(text.after(text.tokens(prompt), lambda logits: int(logits.argmax())))
 
 
-def draw(logits: Array, random: np.random.RandomState, *, temperature: float = 1.0, top_k: int | None = None) -> int:
+def sample(logits: Array, random: np.random.RandomState, *, temperature: float = 1.0, top_k: int | None = None) -> int:
     """An id, as likely as softmax(`logits` / `temperature`) says among the `top_k` likeliest (None: all).
 
     GluonNLP 0.10's ``SequenceSampler`` does not do this: its top_k takes what ``argsort`` returns for ranks (among the
@@ -190,7 +190,7 @@ class _Stream:
 
     def read(self, ids: Sequence[int]) -> Array:
         """The logits, float64, (vocabulary,), of what follows all that was read and `ids`."""
-        outputs, self._state = self._model.body(_column(ids), self._state)
+        outputs, self._state = self._model.backbone(_column(ids), self._state)
         return _only(self._model.decoder(outputs[-1:]))
 
 

@@ -20,7 +20,7 @@ from gluon_rnn.networks.layers import Tensors
 from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
 from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sitting, Stopwatch, tokens_per_second
 from gluon_rnn.training.checkpoints import CheckpointDirectory
-from gluon_rnn.training.objectives import lay_out
+from gluon_rnn.training.objectives import build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
 from gluon_rnn.training.schedules import is_finished, learning_rate_after
 from gluon_rnn.training.scoring import Score, confusion, evaluate, initial_state, predict, unigram_loss
@@ -67,10 +67,10 @@ def train_epoch(
     step = 0
     for step, batch in enumerate(batches, 1):
         if not states or not carries_state:
-            states = [initial_state(model, share) for share in batch.shares]
-        for device, share in enumerate(batch.shares):
+            states = [initial_state(model, shard) for shard in batch.shards]
+        for device, shard in enumerate(batch.shards):
             loss, states[device] = backpropagate(
-                model, share, states[device], targets=batch.targets, precision=precision
+                model, shard, states[device], targets=batch.targets, precision=precision
             )
             losses.append(loss)
         trainer.allreduce_grads()
@@ -204,7 +204,7 @@ def fit(
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
         ValueError: the corpus does not fill one window, or the batch cannot be shared equally.
     """
-    objective = lay_out(config, corpus, contexts, scored=config.max_steps is None)
+    objective = build_objective(config, corpus, contexts, scored=config.max_steps is None)
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
@@ -266,7 +266,9 @@ def fit(
 
     def score(batches: Sequence[Batch]) -> Score:
         started = clock()
-        found = evaluate(model, batches, carries_state=objective.carries_state, counts_correct=objective.counts_correct)
+        found = evaluate(
+            model, batches, carries_state=objective.carries_state, with_predictions=objective.measures_accuracy
+        )
         progress.evaluation_seconds += clock() - started
         return found
 

@@ -36,7 +36,7 @@ class Objective:
         classes: of targets, by id.
         labelled: whether the targets are labels, not tokens of the text.
         carries_state: whether a batch goes on where the one before it ended.
-        counts_correct: whether the likeliest target is looked for: among a language model's many words it is not.
+        measures_accuracy: whether accuracy is measured; of a language model of words it is not.
         train_tokens: read in one epoch.
         train_sequences: that they are cut into.
     """
@@ -49,12 +49,14 @@ class Objective:
     classes: Sequence[str]
     labelled: bool
     carries_state: bool
-    counts_correct: bool
+    measures_accuracy: bool
     train_tokens: int
     train_sequences: int
 
 
-def lay_out(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context], *, scored: bool = True) -> Objective:
+def build_objective(
+    config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context], *, scored: bool = True
+) -> Objective:
     """The objective of `config` on `corpus`.
 
     Args:
@@ -88,7 +90,7 @@ def _language_model(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Con
         classes=corpus.vocab.idx_to_token,
         labelled=False,
         carries_state=True,
-        counts_correct=config.level == "character",
+        measures_accuracy=config.level == "character",
         train_tokens=sum(window.tokens for window in windows),
         train_sequences=len(windows) * config.batch_size,
     )
@@ -129,7 +131,7 @@ def _next_token(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context
         classes=corpus.vocab.idx_to_token,
         labelled=False,
         carries_state=False,
-        counts_correct=True,
+        measures_accuracy=True,
         train_tokens=len(trained) * config.bptt,
         train_sequences=len(trained),
     )
@@ -169,7 +171,7 @@ def _labelled(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context],
         classes=corpus.labels.idx_to_token,
         labelled=True,
         carries_state=False,
-        counts_correct=True,
+        measures_accuracy=True,
         train_tokens=int(train.lengths.sum()),
         train_sequences=len(train.lengths),
     )

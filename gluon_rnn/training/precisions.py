@@ -22,12 +22,12 @@ class Precision:
     """How the decoder multiplies.
 
     Attributes:
-        lower: an array in the type that enters a product.
+        cast: an array in the type that enters a product.
         multiply: ``multiply(a, b, out, transpose_a=False, transpose_b=False, alpha=1.0, beta=1.0)`` leaves
-            alpha a b + beta out in `out`, float32; a and b are lowered matrices.
+            alpha a b + beta out in `out`, float32; a and b are cast matrices.
     """
 
-    lower: Callable[[mx.nd.NDArray], mx.nd.NDArray]
+    cast: Callable[[mx.nd.NDArray], mx.nd.NDArray]
     multiply: Callable[..., None]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from gluon_rnn.data.batches import Batch, Share
+from gluon_rnn.data.batches import Batch, Shard
 from gluon_rnn.networks.layers import Tensors
 from gluon_rnn.networks.models import SequenceModel
 from gluon_rnn.runs.progress import Confusion, LossTotal, Prediction
@@ -20,9 +20,9 @@ from gluon_rnn.training.step import LOGITS_IN_A_BLOCK, log_probabilities
 MOST_LABELS = 100
 
 
-def initial_state(model: SequenceModel, share: Share) -> Tensors:
-    """The state before the first step of `share`: zeros, on its device."""
-    return model.begin_state(share.inputs.shape[1], share.inputs.context)
+def initial_state(model: SequenceModel, shard: Shard) -> Tensors:
+    """The state before the first step of `shard`: zeros, on its device."""
+    return model.begin_state(shard.inputs.shape[1], shard.inputs.context)
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Score:
 
     Attributes:
         loss: over all targets that count.
-        truth: those targets, where the likeliest were looked for.
-        likeliest: and these.
+        labels: those targets, where predictions were asked for.
+        predictions: the most probable class for each of them.
     """
 
     loss: LossTotal
-    truth: np.ndarray[Any, Any] | None = None
-    likeliest: np.ndarray[Any, Any] | None = None
+    labels: np.ndarray[Any, Any] | None = None
+    predictions: np.ndarray[Any, Any] | None = None
 
     @property
     def accuracy(self) -> float | None:
-        """The share of targets that were the likeliest."""
-        return None if self.truth is None else float(np.mean(self.truth == self.likeliest))
+        """The fraction of targets that were predicted."""
+        return None if self.labels is None else float(np.mean(self.labels == self.predictions))
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
     batches: Sequence[Batch],
     *,
     carries_state: bool = True,
-    counts_correct: bool = False,
+    with_predictions: bool = False,
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> Score:
     """Score every target of `batches` once; only the end waits for the device.
@@ -58,24 +58,24 @@ def evaluate(
     Args:
         batches: each on one device.
         carries_state: as in `train_epoch`.
-        counts_correct: whether to look for the likeliest target of each.
+        with_predictions: whether to keep the most probable class of each target, too.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
     """
-    nats, likeliest = _score_targets(
+    nats, predictions = _score_targets(
         model,
         batches,
         carries_state=carries_state,
-        finds_likeliest=counts_correct,
+        with_predictions=with_predictions,
         logits_in_a_block=logits_in_a_block,
     )
     # A sum of 200,000 losses in float32 would lose digits.
     total = LossTotal(float(nats.asnumpy().sum(dtype=np.float64)), sum(batch.targets for batch in batches))
-    if likeliest is None:
+    if predictions is None:
         return Score(total)
-    counted = np.concatenate([_counted(share).ravel() for batch in batches for share in batch.shares])
-    truth = np.concatenate([share.targets.asnumpy().ravel() for batch in batches for share in batch.shares])
-    found = likeliest.asnumpy().astype(np.int32)
-    return Score(total, truth[counted], found[counted])
+    counted = np.concatenate([_target_mask(shard).ravel() for batch in batches for shard in batch.shards])
+    labels = np.concatenate([shard.targets.asnumpy().ravel() for batch in batches for shard in batch.shards])
+    found = predictions.asnumpy().astype(np.int32)
+    return Score(total, labels[counted], found[counted])
 
 
 def _score_targets(
@@ -83,45 +83,45 @@ def _score_targets(
     batches: Sequence[Batch],
     *,
     carries_state: bool,
-    finds_likeliest: bool,
+    with_predictions: bool,
     logits_in_a_block: int,
 ) -> tuple[mx.nd.NDArray, mx.nd.NDArray | None]:
-    """The weighted loss of each target of all `batches`, in nats, and, if wanted, the likeliest class instead of each.
+    """The weighted loss of each target of all `batches`, in nats, and, if wanted, the predicted class of each.
 
     All blocks are decoded into one array. With an array for each, Python, which runs ahead of the device, had MXNet
     1.9.1 hold those of a whole batch: 600 MB more at 5,600 targets and 33,278 classes.
     """
     weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    context = batches[0].shares[0].inputs.context
+    context = batches[0].shards[0].inputs.context
     block_size = max(1, logits_in_a_block // weight.shape[0])
-    largest = max(batch.shares[0].targets.size for batch in batches)
+    largest = max(batch.shards[0].targets.size for batch in batches)
     decoded = mx.nd.empty((min(block_size, largest), weight.shape[0]), ctx=context)
     state: Tensors = []
     nats: list[mx.nd.NDArray] = []
-    likeliest: list[mx.nd.NDArray] = []
+    predictions: list[mx.nd.NDArray] = []
     for batch in batches:
-        (share,) = batch.shares
+        (shard,) = batch.shards
         if not state or not carries_state:
-            state = initial_state(model, share)
-        outputs, state = model.read(share, state)
-        flat, targets = outputs.reshape((-3, 0)), share.targets.reshape((-1,))  # (targets, units), (targets,)
+            state = initial_state(model, shard)
+        outputs, state = model.read(shard, state)
+        flat, targets = outputs.reshape((-3, 0)), shard.targets.reshape((-1,))  # (targets, units), (targets,)
         for first in range(0, len(flat), block_size):
             units, labels = (array[first : first + block_size] for array in (flat, targets))
             scores = log_probabilities(units, weight.data(context), bias.data(context), out=decoded[: len(units)])
             loss = -mx.nd.pick(scores, labels)
-            if share.weights is not None:
-                loss = loss * share.weights.reshape((-1,))[first : first + block_size]
+            if shard.weights is not None:
+                loss = loss * shard.weights.reshape((-1,))[first : first + block_size]
             nats.append(loss)
-            if finds_likeliest:
-                likeliest.append(scores.argmax(axis=1))
-    return mx.nd.concat(*nats, dim=0), mx.nd.concat(*likeliest, dim=0) if finds_likeliest else None
+            if with_predictions:
+                predictions.append(scores.argmax(axis=1))
+    return mx.nd.concat(*nats, dim=0), mx.nd.concat(*predictions, dim=0) if with_predictions else None
 
 
-def _counted(share: Share) -> np.ndarray[Any, Any]:
-    """Which targets count, as `Share.targets` is laid out."""
-    if share.weights is None:
-        return np.ones(share.targets.shape, dtype=bool)
-    weights: np.ndarray[Any, Any] = share.weights.asnumpy()
+def _target_mask(shard: Shard) -> np.ndarray[Any, Any]:
+    """Which targets count, as `Shard.targets` is laid out."""
+    if shard.weights is None:
+        return np.ones(shard.targets.shape, dtype=bool)
+    weights: np.ndarray[Any, Any] = shard.weights.asnumpy()
     return weights > 0
 
 
@@ -132,14 +132,14 @@ def unigram_loss(training: Sequence[Batch], scored: Sequence[Batch], classes: in
     likelihood with one added to every count: a target has the probability (its count in `training` + 1) / (their number
     + `classes`). Padding is not counted.
     """
-    known, asked = (_target_counts(batches, classes) for batches in (training, scored))
-    return float(asked @ -np.log((known + 1) / (known.sum() + classes)) / asked.sum())
+    train_counts, scored_counts = (_target_counts(batches, classes) for batches in (training, scored))
+    return float(scored_counts @ -np.log((train_counts + 1) / (train_counts.sum() + classes)) / scored_counts.sum())
 
 
 def _target_counts(batches: Sequence[Batch], classes: int) -> np.ndarray[Any, Any]:
     """How often each of the `classes` is a target that counts, (classes,)."""
-    shares = [share for batch in batches for share in batch.shares]
-    targets = [share.targets.asnumpy()[_counted(share)] for share in shares]
+    shards = [shard for batch in batches for shard in batch.shards]
+    targets = [shard.targets.asnumpy()[_target_mask(shard)] for shard in shards]
     return np.bincount(np.concatenate(targets), minlength=classes)
 
 
@@ -149,26 +149,26 @@ def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tu
     Args:
         joined_by: what stands between two tokens: a blank between words, nothing between characters.
     """
-    _, likeliest = _score_targets(
+    _, predictions = _score_targets(
         model,
         objective.examples,
         carries_state=objective.carries_state,
-        finds_likeliest=True,
+        with_predictions=True,
         logits_in_a_block=LOGITS_IN_A_BLOCK,
     )
-    assert likeliest is not None
-    sizes = [batch.shares[0].targets.size for batch in objective.examples]
+    assert predictions is not None
+    sizes = [batch.shards[0].targets.size for batch in objective.examples]
     parts: list[list[tuple[list[str], list[str], list[str]]]] = []
     for batch, found in zip(
-        objective.examples, np.split(likeliest.asnumpy().astype(int), np.cumsum(sizes)[:-1]), strict=True
+        objective.examples, np.split(predictions.asnumpy().astype(int), np.cumsum(sizes)[:-1]), strict=True
     ):
-        (share,) = batch.shares
-        found = found.reshape(share.targets.shape)
-        inputs, targets, counted = share.inputs.asnumpy(), share.targets.asnumpy(), _counted(share)
+        (shard,) = batch.shards
+        found = found.reshape(shard.targets.shape)
+        inputs, targets, counted = shard.inputs.asnumpy(), shard.targets.asnumpy(), _target_mask(shard)
         given = np.ones(inputs.shape, dtype=bool)
-        if share.lengths is not None:
-            given = np.arange(len(inputs))[:, None] < share.lengths.asnumpy()
-        elif share.weights is not None:
+        if shard.lengths is not None:
+            given = np.arange(len(inputs))[:, None] < shard.lengths.asnumpy()
+        elif shard.weights is not None:
             given = counted
         parts.append(
             [
@@ -194,7 +194,7 @@ def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tu
 
 def confusion(score: Score, labels: Sequence[str]) -> Confusion | None:
     """How often which label was taken for which; None where there are more than `MOST_LABELS`."""
-    if score.truth is None or score.likeliest is None or len(labels) > MOST_LABELS:
+    if score.labels is None or score.predictions is None or len(labels) > MOST_LABELS:
         return None
-    pairs = np.bincount(score.truth.astype(int) * len(labels) + score.likeliest, minlength=len(labels) ** 2)
+    pairs = np.bincount(score.labels.astype(int) * len(labels) + score.predictions, minlength=len(labels) ** 2)
     return Confusion(tuple(labels), tuple(map(tuple, pairs.reshape(len(labels), -1).tolist())))

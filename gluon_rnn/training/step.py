@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mxnet as mx
 from mxnet import autograd, gluon
 
-from gluon_rnn.data.batches import Share
+from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import Tensors
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.training.precisions import PRECISIONS, Precision
@@ -21,14 +21,14 @@ _COLUMNS = 16
 
 def backpropagate(
     model: SequenceModel,
-    share: Share,
+    shard: Shard,
     state: Tensors,
     *,
     targets: int,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> tuple[mx.nd.NDArray, Tensors]:
-    """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `share`.
+    """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `shard`.
 
     The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
     large as the logits (93 MB at 700 tokens and 33,278 words) and passes over them for each of pick, log_softmax and
@@ -42,7 +42,7 @@ def backpropagate(
     Args:
         model: its dropouts are on. To a tied weight's gradient the embedding's share is added, after the decoder's has
             been written.
-        share: this device's of the batch.
+        shard: this device's of the batch.
         state: before its first step; gradients stop there.
         targets: of the whole batch, those that count. Losses and gradients are divided by that, so that those of all
             devices add up to the whole batch's mean loss and its gradients.
@@ -53,28 +53,30 @@ def backpropagate(
         This device's part of the mean loss, in nats a target, of shape (1,), and the state after the last step.
     """
     weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    context = share.inputs.context
+    context = shard.inputs.context
     if model.ties_weights:
         # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record():
-        outputs, state = model.read(share, [part.detach() for part in state])
-    every = share.targets.reshape((-1,))
-    weights = None if share.weights is None else share.weights.reshape((-1, 1))
+        outputs, state = model.read(shard, [part.detach() for part in state])
+    every = shard.targets.reshape((-1,))
+    weights = None if shard.weights is None else shard.weights.reshape((-1, 1))
     count = every.shape[0]
     flat = outputs.detach().reshape((-3, 0))  # (targets, units)
-    lowered = precision.lower(weight.data(context))
+    cast_weight = precision.cast(weight.data(context))
     tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
     nats: list[mx.nd.NDArray] = []
     # MXNet makes room for an operator's result when the operator runs, for `empty` at once: Python, which runs ahead of
     # the device up to the next log interval, would hold one for each step on the way.
-    slope = mx.nd.zeros_like(flat)
-    part = 1 / targets
+    units_gradient = mx.nd.zeros_like(flat)
+    scale = 1 / targets
     for first in range(0, count, tokens_in_a_block):
-        block, labels, block_slope = (array[first : first + tokens_in_a_block] for array in (flat, every, slope))
+        block, labels, block_gradient = (
+            array[first : first + tokens_in_a_block] for array in (flat, every, units_gradient)
+        )
         ones = mx.nd.ones((len(block), 1), ctx=context)
-        units = precision.lower(block)
-        array = log_probabilities(units, lowered, bias.data(context), precision)
+        units = precision.cast(block)
+        array = log_probabilities(units, cast_weight, bias.data(context), precision)
         loss = -mx.nd.pick(array, labels)
         counts = None if weights is None else weights[first : first + tokens_in_a_block]
         nats.append(loss if counts is None else loss * counts.reshape((-1,)))
@@ -88,19 +90,19 @@ def backpropagate(
         accumulated = 1.0 if first else 0.0
         gradient = bias.grad(context).reshape((-1, 1))
         # Thrice as fast as a sum over the rows.
-        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=part, beta=accumulated, out=gradient)
-        array = precision.lower(array)
-        precision.multiply(array, lowered, block_slope, alpha=part, beta=0.0)
-        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=part, beta=accumulated)
-    # The logits go before the body's gradients come: both are the largest arrays of a step.
+        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=scale, beta=accumulated, out=gradient)
+        array = precision.cast(array)
+        precision.multiply(array, cast_weight, block_gradient, alpha=scale, beta=0.0)
+        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=scale, beta=accumulated)
+    # The logits go before the backbone's gradients come: both are the largest arrays of a step.
     del array, loss
-    outputs.backward(slope.reshape(outputs.shape))
+    outputs.backward(units_gradient.reshape(outputs.shape))
     if model.ties_weights:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):
         # As autograd marks what it has written, but not for views; a Trainer refuses gradients that are not marked.
         parameter.data(context)._fresh_grad = True
-    return (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * part, state
+    return (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * scale, state
 
 
 def log_probabilities(
@@ -114,8 +116,8 @@ def log_probabilities(
     """The log-softmax of the decoder: (targets, classes), the one array of that size that is made.
 
     Args:
-        units: what enters the decoder, (targets, units), lowered by `precision`.
-        weight: (classes, units), lowered likewise; the classes of a language model are the vocabulary.
+        units: what enters the decoder, (targets, units), cast by `precision`.
+        weight: (classes, units), cast likewise; the classes of a language model are the vocabulary.
         bias: (classes,).
         out: where they are to be; None: in a new array.
     """
@@ -176,6 +178,6 @@ def _add_scaled(
     flat_gradient, flat_weight = gradient.reshape((-1,)), weight.reshape((-1,))
     for first, end, columns in ((0, whole, _COLUMNS), (whole, gradient.size, gradient.size - whole)):
         if first < end:
-            part, out = (array[first:end].reshape((-1, columns)) for array in (flat_gradient, flat_weight))
+            source, out = (array[first:end].reshape((-1, columns)) for array in (flat_gradient, flat_weight))
             identity = mx.nd.eye(columns, ctx=gradient.context) * scale
-            mx.nd.linalg_gemm(part, identity, out, alpha=alpha, beta=beta, out=out)
+            mx.nd.linalg_gemm(source, identity, out, alpha=alpha, beta=beta, out=out)

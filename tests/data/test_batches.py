@@ -27,12 +27,12 @@ def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None
     assert len(windows) == (length - 1) // bptt
     for column in range(batch_size):
         text = vocab[tokens[column * length : (column + 1) * length]]
-        inputs = np.concatenate([window.shares[0].inputs.asnumpy()[:, column] for window in windows])
-        targets = np.concatenate([window.shares[0].targets.asnumpy()[:, column] for window in windows])
+        inputs = np.concatenate([window.shards[0].inputs.asnumpy()[:, column] for window in windows])
+        targets = np.concatenate([window.shards[0].targets.asnumpy()[:, column] for window in windows])
         assert inputs.tolist() == text[: len(inputs)]
         assert targets.tolist() == text[1 : len(targets) + 1]
-    assert {window.shares[0].inputs.dtype for window in windows} == {np.int32}
-    assert windows[0].shares[0].inputs.shape == (bptt, batch_size)
+    assert {window.shards[0].inputs.dtype for window in windows} == {np.int32}
+    assert windows[0].shards[0].inputs.shape == (bptt, batch_size)
     assert {(window.tokens, window.targets) for window in windows} == {(bptt * batch_size,) * 2}
 
 
@@ -43,9 +43,9 @@ def test_training_windows_are_gluonnlps() -> None:
     ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[CPU])
     assert len(ours) == len(theirs)
     for window, (their_x, their_y) in zip(ours, theirs, strict=True):
-        (share,) = window.shares
-        assert (share.inputs.asnumpy() == their_x.asnumpy()).all()
-        assert (share.targets.asnumpy() == their_y.asnumpy()).all()
+        (shard,) = window.shards
+        assert (shard.inputs.asnumpy() == their_x.asnumpy()).all()
+        assert (shard.targets.asnumpy() == their_y.asnumpy()).all()
 
 
 @pytest.mark.parametrize("devices", [2, 3])
@@ -55,13 +55,13 @@ def test_devices_share_the_columns_of_a_window(devices: int) -> None:
     shared = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=contexts)
     assert len(shared) == len(whole) == 3
     for one, window in zip(whole, shared, strict=True):
-        shares = window.shares
+        shards = window.shards
         assert (window.tokens, window.targets) == (one.tokens, one.targets) == (24, 24)
-        assert [(s.inputs.context, s.targets.context) for s in shares] == [(context, context) for context in contexts]
-        assert {share.inputs.shape for share in shares} == {(4, 6 // devices)}
+        assert [(s.inputs.context, s.targets.context) for s in shards] == [(context, context) for context in contexts]
+        assert {shard.inputs.shape for shard in shards} == {(4, 6 // devices)}
         for name in ("inputs", "targets"):
-            joined = np.concatenate([getattr(share, name).asnumpy() for share in shares], axis=1)
-            assert (joined == getattr(one.shares[0], name).asnumpy()).all()
+            joined = np.concatenate([getattr(shard, name).asnumpy() for shard in shards], axis=1)
+            assert (joined == getattr(one.shards[0], name).asnumpy()).all()
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
@@ -81,10 +81,10 @@ def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_
     windows = columns(ids, bptt=bptt, batch_size=batch_size, contexts=[CPU])
     scored: Counter[int] = Counter()
     for window in windows:
-        (share,) = window.shares
-        x, y = share.inputs.asnumpy(), share.targets.asnumpy()
-        assert x.shape == y.shape == windows[0].shares[0].inputs.shape
-        w = np.ones(x.shape) if share.weights is None else share.weights.asnumpy()
+        (shard,) = window.shards
+        x, y = shard.inputs.asnumpy(), shard.targets.asnumpy()
+        assert x.shape == y.shape == windows[0].shards[0].inputs.shape
+        w = np.ones(x.shape) if shard.weights is None else shard.weights.asnumpy()
         assert set(np.unique(w)) <= {0, 1}
         assert window.tokens == window.targets == w.sum()
         assert (y[w == 1] == x[w == 1] + 1).all()  # a target follows its input in the text
@@ -96,7 +96,7 @@ def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_
 def test_columns_run_on_from_window_to_window() -> None:
     windows = columns(np.arange(100), bptt=7, batch_size=3, contexts=[CPU])
     for column in range(3):
-        inputs = np.concatenate([window.shares[0].inputs.asnumpy()[:, column] for window in windows])
+        inputs = np.concatenate([window.shards[0].inputs.asnumpy()[:, column] for window in windows])
         assert inputs[:33].tolist() == list(range(column * 33, column * 33 + 33))
 
 

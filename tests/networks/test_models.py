@@ -14,7 +14,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_rnn.config.run import FUSED_CELLS, RunConfig
-from gluon_rnn.data.batches import Share, columns
+from gluon_rnn.data.batches import Shard, columns
 from gluon_rnn.networks.models import RNNLabeller, RNNLanguageModel, SequenceModel, build_model, count_parameters
 from gluon_rnn.networks.regularization import Dropout
 from gluon_rnn.training.scoring import evaluate
@@ -102,12 +102,12 @@ def test_the_dropouts_of_embeddings_and_of_what_is_read_are_really_there() -> No
         model.initialize(mx.init.Uniform(0.5))
         mx.random.seed(1)
         with autograd.train_mode():
-            dropped = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+            dropped = [model.embedding(words(8)), model.backbone(words(8), model.begin_state(3, CPU))[0]]
         embedded, read = (array.asnumpy() == 0 for array in dropped)
         assert 0.3 < embedded.mean() < 0.7
         assert 0.2 < read.mean() < 0.8
         assert (read == read[:1]).all() == shares_its_mask
-        plain = [model.embedding(words(8)), model.body(words(8), model.begin_state(3, CPU))[0]]
+        plain = [model.embedding(words(8)), model.backbone(words(8), model.begin_state(3, CPU))[0]]
         assert all((array.asnumpy() != 0).all() for array in plain)
 
 
@@ -206,15 +206,15 @@ def test_zero_logits_have_the_vocabulary_as_perplexity() -> None:
 FUSED = [("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)]
 
 
-def share_of(context: mx.Context) -> Share:
+def shard_of(context: mx.Context) -> Shard:
     draws = np.random.RandomState(5)
-    return Share(*(mx.nd.array(draws.randint(0, VOCABULARY, (6, 3)), ctx=context, dtype="int32") for _ in range(2)))
+    return Shard(*(mx.nd.array(draws.randint(0, VOCABULARY, (6, 3)), ctx=context, dtype="int32") for _ in range(2)))
 
 
 def stepped(model: SequenceModel, *contexts: mx.Context) -> dict[str, list[np.ndarray[Any, Any]]]:
     """The gradients of each device."""
     for context in contexts:
-        backpropagate(model, share_of(context), model.begin_state(3, context), targets=18)
+        backpropagate(model, shard_of(context), model.begin_state(3, context), targets=18)
     return {name: [g.asnumpy() for g in p.list_grad()] for name, p in model._collect_params_with_prefix().items()}
 
 
@@ -257,7 +257,7 @@ def test_a_step_reads_the_vectors_and_leaves_the_gradients_of_one_that_reads_the
         for mine, theirs in zip(gradients, expected[name], strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-7, err_msg=name)
     for model, reads in ((packed, False), (plain, True)):
-        (graph,) = model.body._graphs.values()
+        (graph,) = model.backbone._graphs.values()
         assert any("h2h_weight" in name for name in graph["_cached_graph"][1].list_inputs()) == reads
 
 
@@ -267,7 +267,7 @@ def test_a_frozen_layer_stays_as_it_is_and_the_others_train() -> None:
     frozen.setattr("grad_req", "null")
     before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
     trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    backpropagate(model, share_of(CPU), model.begin_state(3, CPU), targets=18)
+    backpropagate(model, shard_of(CPU), model.begin_state(3, CPU), targets=18)
     trainer.update(1)
     for name, parameter in model.collect_params().items():
         assert (parameter.data().asnumpy() == before[name]).all() == (name in frozen), name
@@ -280,5 +280,5 @@ def test_a_packed_model_is_saved_and_loaded_as_any_other(tmp_path: Path) -> None
     loaded.load_parameters(str(tmp_path / "saved"), ctx=contexts)
     for context in contexts:
         assert loaded.encoder.packed(context) is not None
-        outputs = [m.read(share_of(context), m.begin_state(3, context))[0].asnumpy() for m in (saved, loaded)]
+        outputs = [m.read(shard_of(context), m.begin_state(3, context))[0].asnumpy() for m in (saved, loaded)]
         np.testing.assert_array_equal(*outputs)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.data.batches import Batch, Share
+from gluon_rnn.data.batches import Batch, Shard
 from gluon_rnn.data.vectors import text
 from gluon_rnn.networks.layers import CharLoopCell, FusedTanhRNN, GRUCell, LSTMCell, RNNCell
-from gluon_rnn.networks.models import Body, SequenceModel
+from gluon_rnn.networks.models import Backbone, SequenceModel
 from gluon_rnn.runs.progress import Progress
 from gluon_rnn.training import loop as training
 from gluon_rnn.training import objectives, schedules, scoring
@@ -71,13 +71,13 @@ def state_not_carried_in_training(patch: pytest.MonkeyPatch) -> None:
 
 
 def state_not_carried_in_evaluation(patch: pytest.MonkeyPatch) -> None:
-    call = Body.__call__
+    call = Backbone.__call__
 
-    def forgetful(body: Body, *arguments: Any) -> Any:
-        outputs, after = call(body, *arguments)
+    def forgetful(backbone: Backbone, *arguments: Any) -> Any:
+        outputs, after = call(backbone, *arguments)
         return outputs, after if autograd.is_training() else [mx.nd.zeros_like(part) for part in after]
 
-    patch.setattr(Body, "__call__", forgetful)
+    patch.setattr(Backbone, "__call__", forgetful)
 
 
 def learning_rate_not_decayed(patch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def training_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def windows(windows: Any, ids: Any, **options: Any) -> Any:
         pairs = zip(windows(ids[:-1], **options), windows(ids[1:], **options), strict=True)
-        return [replace(now, shares=[now.shares[0]._replace(targets=later.shares[0].targets)]) for now, later in pairs]
+        return [replace(now, shards=[now.shards[0]._replace(targets=later.shards[0].targets)]) for now, later in pairs]
 
     _wrap(patch, "training_windows", windows, objectives)
 
@@ -103,7 +103,7 @@ def evaluation_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def columns(columns: Any, *arguments: Any, **options: Any) -> Any:
         found = columns(*arguments, **options)
-        return [replace(window, shares=[share._replace(targets=share.inputs)]) for window, share in _alone(found)]
+        return [replace(window, shards=[shard._replace(targets=shard.inputs)]) for window, shard in _alone(found)]
 
     _wrap(patch, "columns", columns, objectives)
 
@@ -111,7 +111,7 @@ def evaluation_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 def padding_counted_in_evaluation(patch: pytest.MonkeyPatch) -> None:
     def columns(columns: Any, *arguments: Any, **options: Any) -> Any:
         found = columns(*arguments, **options)
-        return [replace(window, shares=[share._replace(weights=None)]) for window, share in _alone(found)]
+        return [replace(window, shards=[shard._replace(weights=None)]) for window, shard in _alone(found)]
 
     _wrap(patch, "columns", columns, objectives)
 
@@ -219,17 +219,17 @@ def rnn_of_another_activation(patch: pytest.MonkeyPatch) -> None:
 
 
 def tail_dropped_in_spite_of_keeping(patch: pytest.MonkeyPatch) -> None:
-    def lay_out(lay_out: Any, config: Any, *arguments: Any, **options: Any) -> Any:
-        return lay_out(config.model_copy(update={"last_batch": "discard"}), *arguments, **options)
+    def build_objective(build_objective: Any, config: Any, *arguments: Any, **options: Any) -> Any:
+        return build_objective(config.model_copy(update={"last_batch": "discard"}), *arguments, **options)
 
-    _wrap(patch, "lay_out", lay_out)
+    _wrap(patch, "build_objective", build_objective)
 
 
 def padding_counted_in_training(patch: pytest.MonkeyPatch) -> None:
     """Its targets have gradients, and enter the loss; that is still divided by the number of those that count."""
 
-    def backpropagate(backpropagate: Any, model: Any, share: Any, *arguments: Any, **options: Any) -> Any:
-        return backpropagate(model, share._replace(weights=None), *arguments, **options)
+    def backpropagate(backpropagate: Any, model: Any, shard: Any, *arguments: Any, **options: Any) -> Any:
+        return backpropagate(model, shard._replace(weights=None), *arguments, **options)
 
     _wrap(patch, "backpropagate", backpropagate)
 
@@ -259,8 +259,8 @@ def words_without_vector_left_zero(patch: pytest.MonkeyPatch) -> None:
 def lengths_ignored(patch: pytest.MonkeyPatch) -> None:
     """Padding is read as words, and the backward direction begins with it."""
 
-    def read(read: Any, model: Any, share: Any, state: Any) -> Any:
-        return read(model, share._replace(lengths=None), state)
+    def read(read: Any, model: Any, shard: Any, state: Any) -> Any:
+        return read(model, shard._replace(lengths=None), state)
 
     _wrap(patch, "read", read, SequenceModel)
 
@@ -282,7 +282,7 @@ def memory_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
 
 
 def accuracy_counted_over_padding(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scoring, "_counted", lambda share: np.ones(share.targets.shape, dtype=bool))
+    patch.setattr(scoring, "_target_mask", lambda shard: np.ones(shard.targets.shape, dtype=bool))
 
 
 def sequences_not_shuffled(patch: pytest.MonkeyPatch) -> None:
@@ -312,33 +312,33 @@ def windows_targets_shifted(patch: pytest.MonkeyPatch) -> None:
 
     def windows(windows: Any, ids: Any, *arguments: Any, **options: Any) -> Any:
         pairs = zip(windows(ids, *arguments, **options), windows(np.roll(ids, -1), *arguments, **options), strict=True)
-        return [replace(now, shares=[now.shares[0]._replace(targets=later.shares[0].targets)]) for now, later in pairs]
+        return [replace(now, shards=[now.shards[0]._replace(targets=later.shards[0].targets)]) for now, later in pairs]
 
     _wrap(patch, "token_windows", windows, objectives)
 
 
 def stride_ignored(patch: pytest.MonkeyPatch) -> None:
-    def lay_out(lay_out: Any, config: Any, *arguments: Any, **options: Any) -> Any:
-        return lay_out(config.model_copy(update={"stride": 1}), *arguments, **options)
+    def build_objective(build_objective: Any, config: Any, *arguments: Any, **options: Any) -> Any:
+        return build_objective(config.model_copy(update={"stride": 1}), *arguments, **options)
 
-    _wrap(patch, "lay_out", lay_out)
+    _wrap(patch, "build_objective", build_objective)
 
 
 def held_out_windows_trained_on(patch: pytest.MonkeyPatch) -> None:
-    def lay_out(lay_out: Any, config: Any, corpus: Any, *arguments: Any, **options: Any) -> Any:
-        whole = lay_out(config, replace(corpus, valid=corpus.train, test=corpus.train), *arguments, **options)
-        return replace(lay_out(config, corpus, *arguments, **options), training=whole.training)
+    def build_objective(build_objective: Any, config: Any, corpus: Any, *arguments: Any, **options: Any) -> Any:
+        whole = build_objective(config, replace(corpus, valid=corpus.train, test=corpus.train), *arguments, **options)
+        return replace(build_objective(config, corpus, *arguments, **options), training=whole.training)
 
-    _wrap(patch, "lay_out", lay_out)
+    _wrap(patch, "build_objective", build_objective)
 
 
 def state_carried_between_windows(patch: pytest.MonkeyPatch) -> None:
     """From one batch of windows to the next in training, where both are of one size."""
     before: list[Any] = []
 
-    def backpropagate(backpropagate: Any, model: Any, share: Any, state: Any, **options: Any) -> Any:
+    def backpropagate(backpropagate: Any, model: Any, shard: Any, state: Any, **options: Any) -> Any:
         fits = [part.shape for part in before] == [part.shape for part in state]
-        loss, before[:] = backpropagate(model, share, before if fits else state, **options)
+        loss, before[:] = backpropagate(model, shard, before if fits else state, **options)
         return loss, list(before)
 
     _wrap(patch, "backpropagate", backpropagate)
@@ -360,9 +360,9 @@ def _wrap(patch: pytest.MonkeyPatch, name: str, wrapper: Callable[..., Any], mod
     patch.setattr(module, name, lambda *arguments, **options: wrapper(original, *arguments, **options))
 
 
-def _alone(batches: Sequence[Batch]) -> list[tuple[Batch, Share]]:
-    """Each batch with the share of its one device."""
-    return [(batch, batch.shares[0]) for batch in batches]
+def _alone(batches: Sequence[Batch]) -> list[tuple[Batch, Shard]]:
+    """Each batch with the shard of its one device."""
+    return [(batch, batch.shards[0]) for batch in batches]
 
 
 def _configure(patch: pytest.MonkeyPatch, **settings: Any) -> None:

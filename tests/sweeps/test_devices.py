@@ -145,12 +145,12 @@ def test_gradients_of_the_devices_add_up_to_those_of_the_batch(
             parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
         trainer = gluon.Trainer(model.collect_params(), "sgd", kvstore="device", update_on_kvstore=False)
         state = state or [mx.nd.random.normal(shape=part.shape).asnumpy() for part in model.begin_state(8, cpus(0)[0])]
-        shares = zip(*(np.split(part, len(contexts), axis=1) for part in state), strict=True)
-        states = [[mx.nd.array(part, ctx=c) for part in share] for share, c in zip(shares, contexts, strict=True)]
+        shards = zip(*(np.split(part, len(contexts), axis=1) for part in state), strict=True)
+        states = [[mx.nd.array(part, ctx=c) for part in shard] for shard, c in zip(shards, contexts, strict=True)]
         # The second window's gradients replace the first's.
         for window in training_windows(small.train, bptt=5, batch_size=8, contexts=contexts)[:2]:
-            for device, share in enumerate(window.shares):
-                _, states[device] = backpropagate(model, share, states[device], targets=window.targets)
+            for device, shard in enumerate(window.shards):
+                _, states[device] = backpropagate(model, shard, states[device], targets=window.targets)
             trainer.allreduce_grads()
         for number in range(len(contexts)):
             found[len(contexts), number] = [p.list_grad()[number].asnumpy() for p in model.collect_params().values()]
@@ -315,7 +315,7 @@ def test_one_step_of_one_device_alone_would_show(small: Corpus, optimizer: str) 
     model = build_model(small_config(dropout=0), len(small.vocab), *cpus(0, 1))
     trainer = gluon.Trainer(model.collect_params(), optimizer, {"learning_rate": 1.0}, kvstore=None)
     window = training_windows(small.train, bptt=5, batch_size=8, contexts=cpus(0, 1))[0]
-    for share in window.shares:
-        backpropagate(model, share, model.begin_state(4, share.inputs.context), targets=window.targets)
+    for shard in window.shards:
+        backpropagate(model, shard, model.begin_state(4, shard.inputs.context), targets=window.targets)
     clip_and_update(trainer, list(model.collect_params().values()), None)
     assert replicas_differ(model) > 1e-4

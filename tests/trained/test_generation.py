@@ -26,7 +26,7 @@ from gluon_rnn.common.printable import quoted
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.trained import generation
-from gluon_rnn.trained.generation import draw, generate, get_next
+from gluon_rnn.trained.generation import generate, get_next, sample
 from gluon_rnn.training import worker
 from tests.cli.test_cli import environment, refusal
 from tests.common.test_plain_text import ODD
@@ -103,7 +103,7 @@ def follow(keep: Keep) -> Callable[..., Path]:
 ROUND = 5 * np.roll(np.eye(4), 1, axis=1)
 
 
-def likeliest(model: SequenceModel, ids: Sequence[int]) -> int:
+def predicted(model: SequenceModel, ids: Sequence[int]) -> int:
     """What the model, from zeros, says after `ids`, all in one."""
     logits, _ = model(mx.nd.array(ids, dtype="int32").reshape((-1, 1)), model.begin_state(1, CPU))
     return int(logits[-1, 0].argmax(axis=0).asscalar())
@@ -135,7 +135,7 @@ def test_a_language_models_state_is_carried_over_the_prompt_and_on(keep: Keep, s
     ids = [2, 4, 4, 3, 1, 5]
     text = [VOCABULARY.idx_to_token[token] for token in ids]
     for _ in range(12):
-        ids.append(likeliest(model, ids))
+        ids.append(predicted(model, ids))
         text.append(VOCABULARY.idx_to_token[ids[-1]])
     written = "\n".join(line.strip() for line in " ".join(text).split("<eos>"))
     assert generate(run, "one three  three two\nFour", tokens=12, greedy=True) == written
@@ -146,11 +146,11 @@ def test_a_next_token_is_predicted_from_a_window_and_zeros(keep: Keep) -> None:
     run, model = keep(vocab, objective="next_token", bptt=3, hidden_size=12)
     ids, carried = [vocab["a"]], [vocab["a"]]
     for _ in range(30):
-        ids.append(likeliest(model, ids[-3:]))
-        carried.append(likeliest(model, carried))
+        ids.append(predicted(model, ids[-3:]))
+        carried.append(predicted(model, carried))
     assert carried != ids
     assert generate(run, "a", tokens=30, greedy=True) == "".join(vocab.idx_to_token[token] for token in ids)
-    assert get_next(run, "kabcd") == get_next(run, "bcd") == vocab.idx_to_token[likeliest(model, vocab[list("bcd")])]
+    assert get_next(run, "kabcd") == get_next(run, "bcd") == vocab.idx_to_token[predicted(model, vocab[list("bcd")])]
 
 
 # How it is chosen
@@ -225,7 +225,7 @@ def test_ids_come_as_often_as_they_are_likely(options: dict[str, float], weights
     """The standard deviation of a share of 20,000 draws is below 0.0036."""
     random = np.random.RandomState(0)
     logits = np.log([0.5, 0.125, 0.25, 0.125]) - 3
-    counts = np.bincount([draw(logits, random, **options) for _ in range(20_000)], minlength=4)
+    counts = np.bincount([sample(logits, random, **options) for _ in range(20_000)], minlength=4)
     for count, weight in zip(counts, weights, strict=True):
         share = weight / sum(weights)
         assert count / 20_000 == pytest.approx(share, abs=0.012 if 0 < share < 1 else 0)
@@ -245,10 +245,10 @@ def test_a_draw_is_among_the_likeliest_wherever_they_stand() -> None:
     """GluonNLP's own sampler drew the last of these."""
     logits = np.array([0.1, 5.0, 0.2, 0.3])
     random = np.random.RandomState(0)
-    assert {draw(logits, random, top_k=1, temperature=50.0) for _ in range(50)} == {1}
-    assert {draw(logits, random, top_k=2, temperature=50.0) for _ in range(50)} == {1, 3}
+    assert {sample(logits, random, top_k=1, temperature=50.0) for _ in range(50)} == {1}
+    assert {sample(logits, random, top_k=2, temperature=50.0) for _ in range(50)} == {1, 3}
     # No logit is too large, nor is one that is ruled out.
-    assert {draw(np.array([-np.inf, 1e4, -1e4]), random, temperature=0.01) for _ in range(50)} == {1}
+    assert {sample(np.array([-np.inf, 1e4, -1e4]), random, temperature=0.01) for _ in range(50)} == {1}
 
 
 def test_padding_is_never_chosen(follow: Callable[..., Path]) -> None:

@@ -414,10 +414,10 @@ def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
     batches = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
-    assert any(share.weights is not None for batch in batches for share in batch.shares), "a padded tail is meant"
+    assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
 
     def score(targets: int) -> Score:
-        return evaluate(model, batches, counts_correct=True, logits_in_a_block=targets * len(small.vocab))
+        return evaluate(model, batches, with_predictions=True, logits_in_a_block=targets * len(small.vocab))
 
     whole = score(21)
     assert score(10**6).loss == whole.loss
@@ -425,9 +425,9 @@ def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
         found = score(targets)
         assert found.loss.nats == pytest.approx(whole.loss.nats, rel=1e-6)
         assert found.loss.tokens == whole.loss.tokens
-        assert found.likeliest is not None
-        assert whole.likeliest is not None
-        assert found.likeliest.tolist() == whole.likeliest.tolist()
+        assert found.predictions is not None
+        assert whole.predictions is not None
+        assert found.predictions.tolist() == whole.predictions.tolist()
 
 
 #: Prints the peak memory after evaluation in one block a batch, and after evaluation in eight.

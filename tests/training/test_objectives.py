@@ -18,7 +18,7 @@ from gluon_rnn.data.corpora.encoded import Corpus, Sequences
 from gluon_rnn.networks.models import RNNLabeller, build_model, count_parameters, trained_parameters
 from gluon_rnn.runs.progress import Progress
 from gluon_rnn.training.loop import fit, seed_epoch
-from gluon_rnn.training.objectives import HELD_OUT, lay_out
+from gluon_rnn.training.objectives import HELD_OUT, build_objective
 from gluon_rnn.training.schedules import learning_rate_after
 from gluon_rnn.training.scoring import confusion, evaluate, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate
@@ -76,7 +76,7 @@ def config(objective: str, **settings: Any) -> RunConfig:
 
 
 def array(batch: Batch, name: str) -> np.ndarray[Any, Any]:
-    parts = [getattr(share, name) for share in batch.shares]
+    parts = [getattr(shard, name) for shard in batch.shards]
     found: np.ndarray[Any, Any] = np.concatenate([part.asnumpy() for part in parts], axis=-1)
     return found
 
@@ -88,10 +88,10 @@ def test_a_kept_tail_is_masked_and_every_token_but_the_first_is_trained_once(dev
     windows = columns(ids, bptt=5, batch_size=4, contexts=contexts)
     assert len(windows) == 3
     assert [window.targets for window in windows] == [20, 20, 18]  # 58 targets in four columns of 15
-    assert [window.shares[0].weights is None for window in windows] == [True, True, False]
+    assert [window.shards[0].weights is None for window in windows] == [True, True, False]
     trained: Counter[int] = Counter()
     for window in windows:
-        counted = array(window, "weights") if window.shares[0].weights is not None else np.ones((5, 4))
+        counted = array(window, "weights") if window.shards[0].weights is not None else np.ones((5, 4))
         trained.update(array(window, "targets")[counted == 1].tolist())
     assert trained == Counter(range(1001, 1059))
 
@@ -102,17 +102,17 @@ def test_keeping_the_tail_has_the_windows_of_the_notebook() -> None:
     assert len(windows) == math.ceil((2_088_628 // 100 - 1) / 3 / 30)
     assert math.ceil((2_088_628 - 1) / 3 / 30) == 23_207
     corpus = text_corpus()
-    objective = lay_out(config("language_model", last_batch="keep", batch_size=3), corpus, [CPU])
+    objective = build_objective(config("language_model", last_batch="keep", batch_size=3), corpus, [CPU])
     assert objective.train_tokens == len(corpus.train) - 1
-    discarding = lay_out(config("language_model", batch_size=3), corpus, [CPU])
+    discarding = build_objective(config("language_model", batch_size=3), corpus, [CPU])
     assert discarding.train_tokens == len(discarding.training()) * 12 < len(corpus.train) - 1
 
 
 def test_evaluation_has_windows_and_columns_of_its_own() -> None:
-    objective = lay_out(config("language_model", eval_bptt=5, eval_batch_size=2), text_corpus(), [CPU])
-    assert {batch.shares[0].inputs.shape for batch in objective.training()} == {(4, 6)}
+    objective = build_objective(config("language_model", eval_bptt=5, eval_batch_size=2), text_corpus(), [CPU])
+    assert {batch.shards[0].inputs.shape for batch in objective.training()} == {(4, 6)}
     for batches in (objective.valid, objective.test):
-        assert {batch.shares[0].inputs.shape for batch in batches} == {(5, 2)}
+        assert {batch.shards[0].inputs.shape for batch in batches} == {(5, 2)}
 
 
 def test_windows_hold_what_stands_before_their_target() -> None:
@@ -128,7 +128,7 @@ def test_windows_hold_what_stands_before_their_target() -> None:
 @pytest.mark.parametrize("stride", [1, 3])
 def test_random_windows_are_held_out_and_never_trained_on(stride: int) -> None:
     corpus = text_corpus(split=False)
-    objective = lay_out(config("next_token", stride=stride), corpus, [CPU])
+    objective = build_objective(config("next_token", stride=stride), corpus, [CPU])
     starts = set(range(0, len(corpus.train) - 4, stride))
     assert objective.test == []
 
@@ -142,13 +142,13 @@ def test_random_windows_are_held_out_and_never_trained_on(stride: int) -> None:
     assert sum(held_out.values()) == round(HELD_OUT * len(starts))
     assert objective.train_sequences == sum(trained.values())
     # Another run's seed holds out the same.
-    again = lay_out(config("next_token", stride=stride, seed=5), corpus, [CPU])
+    again = build_objective(config("next_token", stride=stride, seed=5), corpus, [CPU])
     assert found(again.valid) == held_out
 
 
 def test_windows_of_splits_stay_within_them() -> None:
     corpus = text_corpus()
-    objective = lay_out(config("next_token"), corpus, [CPU])
+    objective = build_objective(config("next_token"), corpus, [CPU])
     assert sum(batch.targets for batch in objective.valid) == 50 - 4
     assert sum(batch.targets for batch in objective.test) == 61 - 4
     assert objective.train_sequences == 203 - 4
@@ -162,7 +162,7 @@ def test_every_sequence_is_in_an_epoch_once_whole_and_beside_its_likes(tags: boo
     split = corpus.train
     assert isinstance(split, Sequences)
     settings = config("tagging" if tags else "classification", batch_size=8)
-    objective = lay_out(settings, corpus, contexts)
+    objective = build_objective(settings, corpus, contexts)
     seed_epoch(0, 1)
     batches = objective.training()
     ends = np.cumsum(split.lengths)
@@ -173,9 +173,9 @@ def test_every_sequence_is_in_an_epoch_once_whole_and_beside_its_likes(tags: boo
         expected[words, labels] += 1
     found: Counter[Any] = Counter()
     for batch in batches:
-        assert len({share.inputs.shape for share in batch.shares}) == 1
+        assert len({shard.inputs.shape for shard in batch.shards}) == 1
         lengths, inputs, targets = (array(batch, name) for name in ("lengths", "inputs", "targets"))
-        weights = np.ones(targets.shape) if batch.shares[0].weights is None else array(batch, "weights")
+        weights = np.ones(targets.shape) if batch.shards[0].weights is None else array(batch, "weights")
         real = weights[0] > 0
         assert batch.tokens == lengths[real].sum()
         assert batch.targets == weights.sum()
@@ -192,7 +192,7 @@ def test_every_sequence_is_in_an_epoch_once_whole_and_beside_its_likes(tags: boo
 
 
 def test_an_epochs_order_is_its_seeds_and_no_other_epochs() -> None:
-    objective = lay_out(config("classification"), labelled_corpus(tags=False), [CPU])
+    objective = build_objective(config("classification"), labelled_corpus(tags=False), [CPU])
 
     def order(epoch: int, seed: int = 3) -> list[Any]:
         seed_epoch(seed, epoch)
@@ -202,9 +202,9 @@ def test_an_epochs_order_is_its_seeds_and_no_other_epochs() -> None:
     assert order(2) != order(2, seed=4)
 
 
-def masked_loss(logits: mx.nd.NDArray, share: Any) -> mx.nd.NDArray:
-    losses = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), share.targets.reshape((-1,)))
-    return losses if share.weights is None else losses * share.weights.reshape((-1,))
+def masked_loss(logits: mx.nd.NDArray, shard: Any) -> mx.nd.NDArray:
+    losses = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), shard.targets.reshape((-1,)))
+    return losses if shard.weights is None else losses * shard.weights.reshape((-1,))
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "custom_lstm"])
@@ -220,21 +220,21 @@ def test_a_step_is_autograds_over_the_targets_that_count(objective: str, cell: s
     corpus = (
         text_corpus() if objective in ("language_model", "next_token") else labelled_corpus(tags=objective == "tagging")
     )
-    laid_out = lay_out(settings, corpus, [CPU])
+    laid_out = build_objective(settings, corpus, [CPU])
     batch = laid_out.training()[-1]
-    (share,) = batch.shares
+    (shard,) = batch.shards
     classes = len(laid_out.classes)
     ours, plain = (build_model(settings, len(WORDS), CPU, classes=classes) for _ in range(2))
     for parameters in zip(*(model.collect_params().values() for model in (ours, plain)), strict=True):
         values = mx.nd.random.uniform(-0.5, 0.5, parameters[0].shape)
         for parameter in parameters:
             parameter.set_data(values)
-    state = ours.begin_state(share.inputs.shape[1], CPU)
+    state = ours.begin_state(shard.inputs.shape[1], CPU)
     for block in (1, 3, 1000):
-        loss, _ = backpropagate(ours, share, state, targets=batch.targets, logits_in_a_block=block * classes)
+        loss, _ = backpropagate(ours, shard, state, targets=batch.targets, logits_in_a_block=block * classes)
         with autograd.record():
-            logits, _ = plain(share.inputs, state, *([] if share.lengths is None else [share.lengths]))
-            expected = masked_loss(logits, share).sum() / batch.targets
+            logits, _ = plain(shard.inputs, state, *([] if shard.lengths is None else [shard.lengths]))
+            expected = masked_loss(logits, shard).sum() / batch.targets
         expected.backward()
         assert loss.asscalar() == pytest.approx(expected.asscalar(), rel=1e-5)
         for mine, theirs in zip(ours.collect_params().values(), plain.collect_params().values(), strict=True):
@@ -247,20 +247,22 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
     settings = config("tagging" if tags else "classification", bidirectional=True)
     model = build_model(settings, len(WORDS), CPU, classes=3)
     (batch,) = sequence_batches(sequences(9, tags=tags), [range(9)], contexts=[CPU])
-    (share,) = batch.shares
-    assert share.lengths is not None
-    lengths = share.lengths.asnumpy()
+    (shard,) = batch.shards
+    assert shard.lengths is not None
+    lengths = shard.lengths.asnumpy()
     assert np.ptp(lengths) > 0
     assert batch.tokens == lengths.sum()
     assert batch.targets == (lengths.sum() if tags else len(lengths))
     found = []
     for garbage in (0, 11):
-        inputs = share.inputs.asnumpy()
+        inputs = shard.inputs.asnumpy()
         inputs[np.arange(len(inputs))[:, None] >= lengths] = garbage
-        given = share._replace(inputs=mx.nd.array(inputs, dtype="int32"))
+        given = shard._replace(inputs=mx.nd.array(inputs, dtype="int32"))
         state = model.begin_state(inputs.shape[1], CPU)
         loss, _ = backpropagate(model, given, state, targets=batch.targets)
-        score = evaluate(model, [Batch([given], batch.tokens, batch.targets)], carries_state=False, counts_correct=True)
+        score = evaluate(
+            model, [Batch([given], batch.tokens, batch.targets)], carries_state=False, with_predictions=True
+        )
         found.append([loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())])
         found[-1].append(np.array(score.loss.nats))
     for clean, dirty in zip(*found, strict=True):
@@ -317,11 +319,11 @@ def test_accuracy_and_loss_are_of_targets_not_of_batches() -> None:
     corpus = labelled_corpus(tags=True)
     assert isinstance(corpus.valid, Sequences)
     settings = config("tagging", eval_batch_size=3)
-    objective = lay_out(settings, corpus, [CPU])
+    objective = build_objective(settings, corpus, [CPU])
     model = build_model(settings, len(WORDS), CPU, classes=3)
     model.decoder[0].weight.set_data(mx.nd.zeros(model.decoder[0].weight.shape))
     model.decoder[0].bias.set_data(mx.nd.array(np.log([0.2, 0.5, 0.3])))
-    score = evaluate(model, objective.valid, carries_state=False, counts_correct=True)
+    score = evaluate(model, objective.valid, carries_state=False, with_predictions=True)
     counts = np.bincount(corpus.valid.labels, minlength=3)
     assert score.loss.tokens == counts.sum()
     assert score.loss.nats == pytest.approx(-(counts @ np.log([0.2, 0.5, 0.3])), rel=1e-5)
@@ -402,7 +404,7 @@ def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
         8,
     )
     inputs = mx.nd.array(np.random.RandomState(0).randint(0, 12, (5, 2)), dtype="int32")
-    outputs, states = model.body(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
+    outputs, states = model.backbone(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
     assert outputs.shape == (1, 2, 32)
     h, c = (state.asnumpy() for state in states)  # (2 layers x 2 directions, batch, units)
     np.testing.assert_array_equal(outputs.asnumpy()[0], np.concatenate([h[2], h[3], c[2], c[3]], axis=1))
@@ -427,7 +429,7 @@ def test_the_rate_follows_its_steps(steps: str, valid: list[float], expected: fl
 def test_examples_go_on_from_window_to_window() -> None:
     corpus = text_corpus()
     settings = config("language_model", tie_weights=False, eval_bptt=5)
-    objective = lay_out(settings, corpus, [CPU])
+    objective = build_objective(settings, corpus, [CPU])
     model = build_model(settings, len(WORDS), CPU)
     (found,) = predict(model, objective, joined_by=" ")
     assert isinstance(corpus.test, np.ndarray)
@@ -451,7 +453,7 @@ def counted(training: Any, scored: Any, classes: int) -> float:
 @pytest.mark.parametrize("last_batch", ["discard", "keep"])
 def test_a_texts_unigram_model_counts_the_targets_that_are_trained_and_scored(last_batch: str, devices: int) -> None:
     corpus, contexts = text_corpus(), [mx.cpu(number) for number in range(devices)]
-    objective = lay_out(config("language_model", last_batch=last_batch), corpus, contexts)
+    objective = build_objective(config("language_model", last_batch=last_batch), corpus, contexts)
     # 203 tokens are 8 windows of 4 x 6 and a tail that is discarded; validation's first token is never a target.
     tokens = corpus.train
     assert isinstance(tokens, np.ndarray)
@@ -463,7 +465,7 @@ def test_a_texts_unigram_model_counts_the_targets_that_are_trained_and_scored(la
 
 def test_the_unigram_model_of_windows_counts_what_follows_them() -> None:
     corpus = text_corpus(split=False)
-    objective = lay_out(config("next_token", stride=2), corpus, [CPU])
+    objective = build_objective(config("next_token", stride=2), corpus, [CPU])
     trained, scored = (
         np.concatenate([array(batch, "targets").ravel() for batch in batches])
         for batches in (objective.training(), objective.valid)
@@ -478,7 +480,7 @@ def test_the_unigram_model_of_windows_counts_what_follows_them() -> None:
 def test_the_unigram_model_of_labels_is_their_frequencies(tags: bool, devices: int) -> None:
     """Neither padding nor what fills the devices is counted."""
     corpus, contexts = labelled_corpus(tags=tags), [mx.cpu(number) for number in range(devices)]
-    objective = lay_out(config("tagging" if tags else "classification"), corpus, contexts)
+    objective = build_objective(config("tagging" if tags else "classification"), corpus, contexts)
     assert isinstance(corpus.train, Sequences)
     assert isinstance(corpus.valid, Sequences)
     expected = counted(corpus.train.labels, corpus.valid.labels, len(objective.classes))
@@ -499,7 +501,7 @@ def test_a_run_measures_it_and_trains_to_the_same_bits(objective: str) -> None:
     progress, known = Progress(), Progress(unigram_loss=1.25)
     for each in (progress, known):
         fit(settings, corpus, contexts=[CPU], progress=each)
-    laid = lay_out(settings, corpus, [CPU])
+    laid = build_objective(settings, corpus, [CPU])
     assert progress.unigram_loss == unigram_loss(laid.training(), laid.valid, len(laid.classes))
     # What is known is not measured again, and measuring it draws nothing that training draws.
     assert known.unigram_loss == 1.25

@@ -41,8 +41,8 @@ def test_products(name: str, transpose_a: bool, transpose_b: bool) -> None:
     found = mx.nd.array(out)
     precision = PRECISIONS[name]
     precision.multiply(
-        precision.lower(mx.nd.array(a.T if transpose_a else a)),
-        precision.lower(mx.nd.array(b.T if transpose_b else b)),
+        precision.cast(mx.nd.array(a.T if transpose_a else a)),
+        precision.cast(mx.nd.array(b.T if transpose_b else b)),
         found,
         transpose_a=transpose_a,
         transpose_b=transpose_b,
@@ -65,12 +65,12 @@ def test_a_product_waits_for_what_is_queued_on_its_arrays() -> None:
         out.wait_to_read()
         for _ in range(4):
             a = mx.nd.dot(a, big) / 1500
-        low.multiply(low.lower(a), low.lower(a), out)
+        low.multiply(low.cast(a), low.cast(a), out)
         assert (float(out.min().asscalar()), float(out.max().asscalar())) == (1500.0, 1500.0)
         a = mx.nd.dot(big, big) / 1500
         out = mx.nd.dot(a, a) / 1500
         kept = out * 1
-        low.multiply(low.lower(a), low.lower(a), out, alpha=1 / 1500, beta=1.0)
+        low.multiply(low.cast(a), low.cast(a), out, alpha=1 / 1500, beta=1.0)
         after = out + 1
         assert (float(kept.min().asscalar()), float(kept.max().asscalar())) == (1.0, 1.0)
         # Sums of 1500 ones are exact in any order; those of 1500 times 1/1500, to which out is added, are rounded each
@@ -88,7 +88,7 @@ def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> No
     for name, precision in PRECISIONS.items():
         loss, _ = backpropagate(
             model,
-            window.shares[0],
+            window.shards[0],
             model.begin_state(4, CPU),
             targets=window.targets,
             precision=precision,

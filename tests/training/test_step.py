@@ -53,10 +53,10 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
     windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     # Twenty tokens in one block, in seven of three but the last, and one by one.
     for window, tokens in zip(windows, (20, 3, 1), strict=False):
-        (share,) = window.shares
-        inputs, targets = share.inputs, share.targets
+        (shard,) = window.shards
+        inputs, targets = shard.inputs, shard.targets
         block = tokens * len(small.vocab) + 1
-        loss, after = backpropagate(model, share, state, targets=window.targets, logits_in_a_block=block)
+        loss, after = backpropagate(model, shard, state, targets=window.targets, logits_in_a_block=block)
         with autograd.record():
             logits, expected_after = plain(inputs, state)
             expected = gluon.loss.SoftmaxCrossEntropyLoss()(logits.reshape((-3, 0)), targets.reshape((-1,))).mean()
@@ -75,15 +75,15 @@ def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(
     model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
     weight = model.decoder[0].weight
     gradient = weight.grad()
-    (share,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[0].shares
+    (shard,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[0].shards
     state = model.begin_state(4, CPU)
-    backpropagate(model, share, state, targets=20)
+    backpropagate(model, shard, state, targets=20)
     np.testing.assert_array_equal(gradient.asnumpy(), weight.grad().asnumpy())
     assert gradient.asnumpy().any()
     plain = []
     for _ in range(2):
         with autograd.record():
-            loss = model(share.inputs, state)[0].mean()
+            loss = model(shard.inputs, state)[0].mean()
         loss.backward()
         plain.append(gradient.asnumpy())
     np.testing.assert_array_equal(*plain)
@@ -93,15 +93,15 @@ def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(
 STEPS = """
 import sys
 import mxnet as mx
-from gluon_rnn.data.batches import Share
+from gluon_rnn.data.batches import Shard
 from gluon_rnn.config.run import configure
 from gluon_rnn.networks.models import build_model
 from gluon_rnn.training.step import backpropagate
 model = build_model(configure({"cell": "rnn_tanh", "hidden_size": 128}), 40, mx.cpu())
-share = Share(mx.nd.ones((35, 64), dtype="int32"), mx.nd.ones((35, 64), dtype="int32"))
+shard = Shard(mx.nd.ones((35, 64), dtype="int32"), mx.nd.ones((35, 64), dtype="int32"))
 state = model.begin_state(64, mx.cpu())
 for step in range(100):
-    _, state = backpropagate(model, share, state, targets=35 * 64)
+    _, state = backpropagate(model, shard, state, targets=35 * 64)
     if step % int(sys.argv[1]) == 0:
         mx.nd.waitall()
 mx.nd.waitall()
@@ -110,7 +110,7 @@ print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if 
 
 
 def test_steps_that_python_is_ahead_take_no_memory() -> None:
-    """A hundred gradients of what the body puts out would be 109 MB."""
+    """A hundred gradients of what the backbone puts out would be 109 MB."""
     synchronised, ahead = (
         float(
             subprocess.run([sys.executable, "-I", "-c", STEPS, each], capture_output=True, text=True, check=True).stdout
@@ -141,7 +141,7 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
     before = plain.decoder[0].weight.data().asnumpy()
     for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
         for one in (model, plain):
-            backpropagate(one, window.shares[0], state, targets=window.targets)
+            backpropagate(one, window.shards[0], state, targets=window.targets)
         clip_and_update(trainers[0], list(model.collect_params().values()), clip)
         if clip is not None:
             gluon.utils.clip_global_norm([p.grad() for p in plain.collect_params().values()], clip)
