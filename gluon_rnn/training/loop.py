@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
 
@@ -20,7 +20,7 @@ from gluon_rnn.networks.layers import Tensors
 from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
 from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sitting, Stopwatch, tokens_per_second
 from gluon_rnn.training.checkpoints import CheckpointDirectory
-from gluon_rnn.training.objectives import build_objective
+from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
 from gluon_rnn.training.schedules import is_finished, learning_rate_after
 from gluon_rnn.training.scoring import Score, confusion, evaluate, initial_state, predict, unigram_loss
@@ -84,7 +84,7 @@ def train_epoch(
 
 
 def _finite(losses: Sequence[mx.nd.NDArray], last_step: int, steps: int) -> np.ndarray[Any, Any]:
-    """The mean loss of each of the last `steps`, of its devices' parts."""
+    """The mean loss of each of the last `steps` steps, summed over their devices."""
     gathered = mx.nd.concat(*(loss.as_in_context(losses[0].context) for loss in losses), dim=0)
     values: np.ndarray[Any, Any] = gathered.asnumpy().astype(np.float64).reshape(steps, -1).sum(axis=1)
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -112,54 +112,59 @@ class Interval:
     tokens_per_second: float | None
 
 
+@dataclass
 class _Meter:
-    """Counts and times the steps of one epoch as their losses arrive, but not what is done with them."""
+    """Counts and times the steps of one epoch as their losses arrive, but not what is done with them.
 
-    def __init__(
-        self,
-        progress: Progress,
-        stopwatch: Stopwatch,
-        *,
-        epoch: int,
-        steps: int,
-        log_interval: int,
-        warmup_steps: int,
-        on_interval: Callable[[Interval], None],
-    ) -> None:
-        self._progress = progress
-        self._stopwatch = stopwatch
-        self._epoch = epoch
-        self._steps = steps
-        self._log_interval = log_interval
-        self._warmup_steps = warmup_steps
-        self._on_interval = on_interval
-        self._step = 0
-        self._since_report = LossTotal()
-        progress.first_lap = len(progress.laps)
-        progress.last_epoch = LossTotal()
+    Attributes:
+        progress: of the run.
+        stopwatch: of the steps.
+        epoch: counted from 1.
+        steps: of the whole epoch.
+        log_interval: steps from one report to the next.
+        warmup_steps: the first steps, which are not timed.
+        on_interval: given each report.
+    """
+
+    progress: Progress
+    stopwatch: Stopwatch
+    epoch: int
+    steps: int
+    log_interval: int
+    warmup_steps: int
+    on_interval: Callable[[Interval], None]
+    _step: int = 0
+    _since_report: LossTotal = field(default_factory=LossTotal)
+
+    def start(self) -> None:
+        """Begin the epoch."""
+        self.progress.first_lap = len(self.progress.laps)
+        self.progress.last_epoch = LossTotal()
+        self.stopwatch.start()
 
     def due(self, step: int) -> bool:
         """Whether to look at the device after this step."""
-        return step % self._log_interval == 0 or step == self._warmup_steps
+        return step % self.log_interval == 0 or step == self.warmup_steps
 
     def count(self, losses: np.ndarray[Any, Any], batches: Sequence[Batch]) -> None:
         """Take in the mean losses of the steps since the last call, and what they were of."""
-        seconds = self._stopwatch.stop()
-        tokens = sum(batch.tokens for batch in batches)
+        seconds = self.stopwatch.stop()
+        progress = self.progress
         targets = np.array([batch.targets for batch in batches])
         nats = float(losses @ targets)
         self._step += len(losses)
-        self._progress.steps += len(losses)
-        self._progress.last_epoch.add(nats, int(targets.sum()))
-        self._since_report.add(nats, int(targets.sum()))
+        progress.steps += len(losses)
+        for total in (progress.last_epoch, self._since_report):
+            total.add(nats, int(targets.sum()))
         speed = None
-        if self._step > self._warmup_steps:
-            self._progress.laps.append(Lap(len(losses), tokens, seconds, len(self._progress.sittings)))
-            speed = tokens_per_second(self._progress.laps[-1:])
-        if self._step % self._log_interval == 0:
-            self._on_interval(Interval(self._epoch, self._step, self._steps, self._since_report.mean, speed))
+        if self._step > self.warmup_steps:
+            tokens = sum(batch.tokens for batch in batches)
+            progress.laps.append(Lap(len(losses), tokens, seconds, len(progress.sittings)))
+            speed = tokens_per_second(progress.laps[-1:])
+        if self._step % self.log_interval == 0:
+            self.on_interval(Interval(self.epoch, self._step, self.steps, self._since_report.mean, speed))
             self._since_report = LossTotal()
-        self._stopwatch.start()
+        self.stopwatch.start()
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
@@ -206,93 +211,85 @@ def fit(
     """
     objective = build_objective(config, corpus, contexts, scored=config.max_steps is None)
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
-    settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
-    if config.momentum:
-        settings["momentum"] = config.momentum
-    # One device makes no store of it.
-    trainer = gluon.Trainer(
-        trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
-    )
-    if not progress.sittings:
-        progress.sittings.append(Sitting())
-    progress.train_tokens = objective.train_tokens
-    progress.train_sequences = objective.train_sequences
-    progress.vocab_size = len(objective.tokens)
-    progress.parameters = count_parameters(model)
+    trainer = _build_trainer(config, model)
+    _describe(progress, objective, model)
+    loop = _Loop(config, objective, model, trainer, progress, on_interval, clock)
     warmup_steps = config.warmup_steps
-
-    def train(epoch: int) -> None:
-        started = clock()
-        seed_epoch(config.seed, epoch)
-        drawn = objective.training()
-        steps = len(drawn) if config.max_steps is None else config.warmup_steps + config.max_steps
-        batches = islice(cycle(drawn), steps)
-        stopwatch = Stopwatch(mx.nd.waitall, clock)
-        meter = _Meter(
-            progress,
-            stopwatch,
-            epoch=epoch,
-            steps=steps,
-            log_interval=config.log_interval,
-            warmup_steps=warmup_steps,
-            on_interval=on_interval,
-        )
-        stopwatch.start()
-        try:
-            train_epoch(
-                model,
-                batches,
-                trainer,
-                clip=config.clip,
-                carries_state=objective.carries_state,
-                precision=PRECISIONS[config.precision],
-                synchronise_at=meter.due,
-                on_losses=meter.count,
-            )
-        except Diverged as error:
-            progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
-            raise Diverged(f"{error} of epoch {epoch}") from None
-        finally:
-            progress.train_seconds += clock() - started - stopwatch.paused_seconds
-
     if config.max_steps is not None:
-        train(1)
+        loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
         return
 
     if checkpoint and (restored := checkpoint.restore(model, trainer)):
         progress.resume(restored)
     if progress.unigram_loss is None:
         progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
-
-    def score(batches: Sequence[Batch]) -> Score:
-        started = clock()
-        found = evaluate(
-            model, batches, carries_state=objective.carries_state, with_predictions=objective.measures_accuracy
-        )
-        progress.evaluation_seconds += clock() - started
-        return found
-
-    while not is_finished(progress, config):
-        epoch = len(progress.history) + 1
-        trainer.set_learning_rate(learning_rate_after(progress.history, config))
-        before = progress.train_seconds
-        train(epoch)
+    while not is_finished(progress.history, config):
+        result = loop.epoch(len(progress.history) + 1, warmup_steps=warmup_steps)
         warmup_steps = 0
-        valid = score(objective.valid)
+        progress.history.append(result)
+        before_checkpoint()
+        if checkpoint:
+            checkpoint.save(model, trainer, progress)
+        on_epoch(result)
+
+
+def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
+    settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
+    if config.momentum:
+        settings["momentum"] = config.momentum
+    # With one device MXNet makes no store of it.
+    return gluon.Trainer(
+        trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
+    )
+
+
+def _describe(progress: Progress, objective: Objective, model: SequenceModel) -> None:
+    """Fill in what is known of a run before its first step."""
+    if not progress.sittings:
+        progress.sittings.append(Sitting())
+    progress.train_tokens = objective.train_tokens
+    progress.train_sequences = objective.train_sequences
+    progress.vocab_size = len(objective.tokens)
+    progress.parameters = count_parameters(model)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What each epoch of a run needs; see `fit`."""
+
+    config: RunConfig
+    objective: Objective
+    model: SequenceModel
+    trainer: gluon.Trainer
+    progress: Progress
+    on_interval: Callable[[Interval], None]
+    clock: Callable[[], float]
+
+    def epoch(self, epoch: int, *, warmup_steps: int) -> EpochResult:
+        """Train for one epoch, score validation and, if it improved, test.
+
+        Raises:
+            Diverged: a training loss was not finite, or the validation perplexity.
+        """
+        objective, progress = self.objective, self.progress
+        self.trainer.set_learning_rate(learning_rate_after(progress.history, self.config))
+        before = progress.train_seconds
+        self.train(epoch, warmup_steps=warmup_steps)
+        valid = self.score(objective.valid)
         if not math.isfinite(valid.loss.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
             raise Diverged(f"the validation loss was {valid.loss.mean:g} after epoch {epoch}")
         progress.valid_tokens_scored = valid.loss.tokens
-        improved = progress.best is None or valid.loss.mean < progress.best.valid_loss
-        test = score(objective.test) if improved and objective.test else None
-        if test:
-            progress.test_tokens_scored = test.loss.tokens
-        if improved:
-            progress.predictions = predict(model, objective, joined_by=" " if config.level == "word" else "")
+        test = None
+        if progress.best is None or valid.loss.mean < progress.best.valid_loss:
+            if objective.test:
+                test = self.score(objective.test)
+                progress.test_tokens_scored = test.loss.tokens
+            progress.predictions = predict(self.model, objective, joined_by=" " if self.config.level == "word" else "")
             progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
-        result = EpochResult(
+        return EpochResult(
             epoch=epoch,
-            learning_rate=trainer.learning_rate,
+            learning_rate=self.trainer.learning_rate,
             train_loss=progress.last_epoch.mean,
             valid_loss=valid.loss.mean,
             valid_perplexity=valid.loss.perplexity,
@@ -305,8 +302,46 @@ def fit(
             sitting=len(progress.sittings),
             threads=progress.sittings[-1].threads,
         )
-        progress.history.append(result)
-        before_checkpoint()
-        if checkpoint:
-            checkpoint.save(model, trainer, progress)
-        on_epoch(result)
+
+    def train(self, epoch: int, *, steps: int | None = None, warmup_steps: int) -> None:
+        """Train for one epoch, or for so many `steps`, over and over the batches of one; count and time them.
+
+        Raises:
+            Diverged: a training loss was not finite.
+        """
+        config, progress = self.config, self.progress
+        started = self.clock()
+        seed_epoch(config.seed, epoch)
+        batches = self.objective.training()
+        steps = steps or len(batches)
+        stopwatch = Stopwatch(mx.nd.waitall, self.clock)
+        meter = _Meter(progress, stopwatch, epoch, steps, config.log_interval, warmup_steps, self.on_interval)
+        meter.start()
+        try:
+            train_epoch(
+                self.model,
+                islice(cycle(batches), steps),
+                self.trainer,
+                clip=config.clip,
+                carries_state=self.objective.carries_state,
+                precision=PRECISIONS[config.precision],
+                synchronise_at=meter.due,
+                on_losses=meter.count,
+            )
+        except Diverged as error:
+            progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
+            raise Diverged(f"{error} of epoch {epoch}") from None
+        finally:
+            progress.train_seconds += self.clock() - started - stopwatch.paused_seconds
+
+    def score(self, batches: Sequence[Batch]) -> Score:
+        """`evaluate`, timed."""
+        started = self.clock()
+        found = evaluate(
+            self.model,
+            batches,
+            carries_state=self.objective.carries_state,
+            with_predictions=self.objective.measures_accuracy,
+        )
+        self.progress.evaluation_seconds += self.clock() - started
+        return found

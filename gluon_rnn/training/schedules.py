@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gluon_rnn.config.run import RunConfig, parse_steps
-from gluon_rnn.runs.progress import EpochResult, Progress
+from gluon_rnn.runs.progress import EpochResult
 
 
 def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
@@ -28,8 +28,8 @@ def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> fl
     return rate
 
 
-def is_finished(progress: Progress, config: RunConfig) -> bool:
-    """Whether all epochs are done, or `early_stopping` of them in a row brought no new best."""
-    done = len(progress.history)
-    stale = done - progress.best.epoch if progress.best else 0
-    return done >= config.epochs or (config.early_stopping is not None and stale >= config.early_stopping)
+def is_finished(history: Sequence[EpochResult], config: RunConfig) -> bool:
+    """Whether all epochs are done, or `early_stopping` of them in a row brought no new best validation loss."""
+    best = min(history, key=lambda epoch: epoch.valid_loss, default=None)
+    stale = len(history) - best.epoch if best else 0
+    return len(history) >= config.epochs or (config.early_stopping is not None and stale >= config.early_stopping)

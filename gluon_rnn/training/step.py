@@ -36,7 +36,7 @@ def backpropagate(
     probabilities p, and these the gradient of the logits, p - onehot(targets), which then enters three matrix
     products. The losses are those of ``SoftmaxCrossEntropyLoss``, the gradients within rounding.
 
-    It is no ``autograd.Function``: MXNet 1.9.1 runs that one's backward in a thread of its own, without telling the
+    It is not an ``autograd.Function``: MXNet 1.9.1 runs that one's backward in a thread of its own, without telling the
     engine what it reads, so that reading the weights behind a queued update of the weights waits for ever.
 
     Args:
@@ -52,57 +52,63 @@ def backpropagate(
     Returns:
         This device's part of the mean loss, in nats a target, of shape (1,), and the state after the last step.
     """
-    weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    context = shard.inputs.context
+    weight, context = model.decoder[0].weight, shard.inputs.context
     if model.ties_weights:
         # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record():
-        outputs, state = model.read(shard, [part.detach() for part in state])
-    every = shard.targets.reshape((-1,))
-    weights = None if shard.weights is None else shard.weights.reshape((-1, 1))
-    count = every.shape[0]
-    flat = outputs.detach().reshape((-3, 0))  # (targets, units)
-    cast_weight = precision.cast(weight.data(context))
-    tokens_in_a_block = max(1, logits_in_a_block // weight.shape[0])
-    nats: list[mx.nd.NDArray] = []
-    # MXNet makes room for an operator's result when the operator runs, for `empty` at once: Python, which runs ahead of
-    # the device up to the next log interval, would hold one for each step on the way.
-    units_gradient = mx.nd.zeros_like(flat)
-    scale = 1 / targets
-    for first in range(0, count, tokens_in_a_block):
-        block, labels, block_gradient = (
-            array[first : first + tokens_in_a_block] for array in (flat, every, units_gradient)
-        )
-        ones = mx.nd.ones((len(block), 1), ctx=context)
-        units = precision.cast(block)
-        array = log_probabilities(units, cast_weight, bias.data(context), precision)
-        loss = -mx.nd.pick(array, labels)
-        counts = None if weights is None else weights[first : first + tokens_in_a_block]
-        nats.append(loss if counts is None else loss * counts.reshape((-1,)))
-        # The softmax of log-probabilities is the softmax of the logits.
-        mx.nd.softmax(array, out=array)
-        places = mx.nd.stack(mx.nd.arange(len(block), ctx=context), labels.astype("float32"))
-        mx.nd._internal._scatter_set_nd(array, mx.nd.pick(array, labels) - 1, places, shape=array.shape, out=array)
-        if counts is not None:
-            mx.nd.broadcast_mul(array, counts, out=array)
-
-        accumulated = 1.0 if first else 0.0
-        gradient = bias.grad(context).reshape((-1, 1))
-        # Thrice as fast as a sum over the rows.
-        mx.nd.linalg_gemm(array, ones, gradient, transpose_a=True, alpha=scale, beta=accumulated, out=gradient)
-        array = precision.cast(array)
-        precision.multiply(array, cast_weight, block_gradient, alpha=scale, beta=0.0)
-        precision.multiply(array, units, weight.grad(context), transpose_a=True, alpha=scale, beta=accumulated)
-    # The logits go before the backbone's gradients come: both are the largest arrays of a step.
-    del array, loss
-    outputs.backward(units_gradient.reshape(outputs.shape))
+        units, state = model.read(shard, [part.detach() for part in state])
+    loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block)
+    units.backward(gradient)
     if model.ties_weights:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):
         # As autograd marks what it has written, but not for views; a Trainer refuses gradients that are not marked.
         parameter.data(context)._fresh_grad = True
-    return (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * scale, state
+    return loss, state
+
+
+def _backpropagate_decoder(
+    model: SequenceModel, units: mx.nd.NDArray, shard: Shard, targets: int, precision: Precision, logits_in_a_block: int
+) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
+    """See `backpropagate`: leave the decoder's gradients in its parameters, and return the loss and that of `units`.
+
+    The logits are gone before the backbone's gradients come: both are the largest arrays of a step.
+    """
+    weight, bias = model.decoder[0].weight, model.decoder[0].bias
+    context, scale = units.context, 1 / targets
+    cast_weight = precision.cast(weight.data(context))
+    rows, labels = units.reshape((-3, 0)), shard.targets.reshape((-1,))  # (targets, units), (targets,)
+    mask = None if shard.weights is None else shard.weights.reshape((-1, 1))
+    # MXNet makes room for an operator's result when the operator runs, for `empty` at once: Python, which runs ahead of
+    # the device up to the next log interval, would hold one for each step on the way.
+    gradient = mx.nd.zeros_like(rows)
+    nats: list[mx.nd.NDArray] = []
+    size = max(1, logits_in_a_block // weight.shape[0])
+    for block in (slice(first, first + size) for first in range(0, len(rows), size)):
+        cast_units, block_labels = precision.cast(rows[block]), labels[block]
+        block_mask = None if mask is None else mask[block]
+        array = log_probabilities(cast_units, cast_weight, bias.data(context), precision)
+        loss = -mx.nd.pick(array, block_labels)
+        nats.append(loss if block_mask is None else loss * block_mask.reshape((-1,)))
+        # The softmax of log-probabilities is the softmax of the logits.
+        mx.nd.softmax(array, out=array)
+        places = mx.nd.stack(mx.nd.arange(len(array), ctx=context), block_labels.astype("float32"))
+        mx.nd._internal._scatter_set_nd(
+            array, mx.nd.pick(array, block_labels) - 1, places, shape=array.shape, out=array
+        )
+        if block_mask is not None:
+            mx.nd.broadcast_mul(array, block_mask, out=array)
+
+        beta = 1.0 if block.start else 0.0
+        ones, bias_gradient = mx.nd.ones((len(array), 1), ctx=context), bias.grad(context).reshape((-1, 1))
+        # Three times as fast as a sum over the rows.
+        mx.nd.linalg_gemm(array, ones, bias_gradient, transpose_a=True, alpha=scale, beta=beta, out=bias_gradient)
+        array = precision.cast(array)
+        precision.multiply(array, cast_weight, gradient[block], alpha=scale, beta=0.0)
+        precision.multiply(array, cast_units, weight.grad(context), transpose_a=True, alpha=scale, beta=beta)
+    loss = (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * scale
+    return loss, gradient.reshape(units.shape)
 
 
 def log_probabilities(

@@ -120,72 +120,81 @@ class _Gauge:
 def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
     """Train, and say how it ended; no exception leaves, so that a record always comes of it."""
     try:
-        # Here, not above: a broken installation is a failed run with a reason, too.
-        import mxnet as mx
-
-        _take_faults_back()
-        from gluon_rnn.data.corpora.loading import load_corpus
-        from gluon_rnn.data.vectors.loading import load_vectors
-        from gluon_rnn.training.checkpoints import CheckpointDirectory
-        from gluon_rnn.training.loop import Diverged, fit
-
-        config = job.config
-        if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
-            raise RuntimeError(f"cell {config.cell} has changed since the sweep was planned; start the sweep again")
-        contexts = [
-            # A worker sees its own GPUs only, and counts them from 0.
-            mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))
-            for place, device in enumerate(config.devices)
-        ]
-        corpus = load_corpus(
-            job.corpus,
-            objective=config.objective,
-            level=config.level,
-            lower=config.lower,
-            min_freq=config.min_freq,
-            padding=config.last_batch == "keep",
-            max_train_tokens=config.max_train_tokens,
-            max_eval_tokens=config.max_eval_tokens,
-        )
-        _say(
-            f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, {config.objective} of {job.corpus.dataset} "
-            f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
-            f"BLAS {blas_in_use()}"
-        )
-        vectors = None
-        if job.vectors:
-            vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
-            _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
-        log = _Log(job, directory, progress, gauge)
-        # The corpus may be gone when the parameters are used.
-        write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
-        try:
-            fit(
-                config,
-                corpus,
-                contexts=contexts,
-                progress=progress,
-                vectors=vectors,
-                checkpoint=CheckpointDirectory(directory),
-                on_interval=log.interval,
-                before_checkpoint=gauge.read,
-                on_epoch=log.epoch,
-            )
-        except Diverged as error:
-            return "diverged", str(error)
-        finally:
-            log.total()
-        return "ok", ""
+        return _train(job, directory, progress, gauge)
     except Exception as error:
         traceback.print_exc()
-        name, text = type(error).__name__, str(error).strip() or "no message"
-        if text.startswith("Traceback"):
-            # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
-            text = text.splitlines()[-1].removeprefix(f"{name}: ")
-        reason = f"{name}: {text}"
-        if "gluon_rnn.training.loop" not in sys.modules:  # the installation is broken
-            reason += "; gluon-rnn doctor says how to mend it"
+        reason = _reason(error)
         return ("oom" if tells_want_of_memory(reason) else "failed"), reason
+
+
+def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
+    # Here, not above: a broken installation is a failed run with a reason, too.
+    import mxnet as mx
+
+    _take_faults_back()
+    from gluon_rnn.data.corpora.loading import load_corpus
+    from gluon_rnn.data.vectors.loading import load_vectors
+    from gluon_rnn.training.checkpoints import CheckpointDirectory
+    from gluon_rnn.training.loop import Diverged, fit
+
+    config = job.config
+    if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
+        raise RuntimeError(f"cell {config.cell} has changed since the sweep was planned; start the sweep again")
+    contexts = [
+        # A worker sees its own GPUs only, and counts them from 0.
+        mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))
+        for place, device in enumerate(config.devices)
+    ]
+    corpus = load_corpus(
+        job.corpus,
+        objective=config.objective,
+        level=config.level,
+        lower=config.lower,
+        min_freq=config.min_freq,
+        padding=config.last_batch == "keep",
+        max_train_tokens=config.max_train_tokens,
+        max_eval_tokens=config.max_eval_tokens,
+    )
+    _say(
+        f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, {config.objective} of {job.corpus.dataset} "
+        f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "
+        f"BLAS {blas_in_use()}"
+    )
+    vectors = None
+    if job.vectors:
+        vectors, progress.words_without_vector = load_vectors(job.vectors, corpus.vocab, seed=config.seed)
+        _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
+    log = _Log(job, directory, progress, gauge)
+    # The corpus may be gone when the parameters are used.
+    write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
+    try:
+        fit(
+            config,
+            corpus,
+            contexts=contexts,
+            progress=progress,
+            vectors=vectors,
+            checkpoint=CheckpointDirectory(directory),
+            on_interval=log.interval,
+            before_checkpoint=gauge.read,
+            on_epoch=log.epoch,
+        )
+    except Diverged as error:
+        return "diverged", str(error)
+    finally:
+        log.total()
+    return "ok", ""
+
+
+def _reason(error: Exception) -> str:
+    """What a record says of it, in one line."""
+    name, text = type(error).__name__, str(error).strip() or "no message"
+    if text.startswith("Traceback"):
+        # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
+        text = text.splitlines()[-1].removeprefix(f"{name}: ")
+    if "gluon_rnn.training.loop" in sys.modules:
+        return f"{name}: {text}"
+    return f"{name}: {text}; gluon-rnn doctor says how to mend it"  # the installation is broken
 
 
 class _Log:

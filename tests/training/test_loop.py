@@ -694,11 +694,11 @@ def test_the_rate_decays_in_a_real_run(small: Corpus) -> None:
 
 def test_early_stopping() -> None:
     config = RunConfig(epochs=9, early_stopping=2)
-    assert not is_finished(Progress(), config)
-    assert not is_finished(Progress(history=history(5.0, 4.0, 4.1)), config)
-    assert is_finished(Progress(history=history(5.0, 4.0, 4.1, 4.0)), config)
-    assert is_finished(Progress(history=history(*[1.0 / n for n in range(1, 10)])), config)
-    assert not is_finished(Progress(history=history(1.0, *[2.0] * 7)), RunConfig(epochs=9))
+    assert not is_finished([], config)
+    assert not is_finished(history(5.0, 4.0, 4.1), config)
+    assert is_finished(history(5.0, 4.0, 4.1, 4.0), config)
+    assert is_finished(history(*[1.0 / n for n in range(1, 10)]), config)
+    assert not is_finished(history(1.0, *[2.0] * 7), RunConfig(epochs=9))
 
 
 def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Corpus) -> None:
