@@ -19,14 +19,14 @@ from gluon_rnn.common.errors import UserError, shortage
 
 #: Every command, with its line in ``gluon-rnn --help``.
 COMMANDS = {
-    "sweep": "run a sweep and leave tables",
-    "status": "say how far a sweep is",
-    "prune": "remove failed, unfinished and replaced runs",
-    "check-regression": "say whether results held against a baseline",
-    "promote": "make a sweep's results a baseline",
+    "sweep": "run a sweep and write tables and a report",
+    "status": "show the progress of a sweep",
+    "prune": "delete failed, unfinished and superseded runs",
+    "check-regression": "compare results with a baseline",
+    "promote": "make a sweep's results the baseline",
     "report": "write report.html and report.md",
-    "generate": "write text with a run's model",
-    "doctor": "say whether this machine will work",
+    "generate": "generate text with a run's model",
+    "doctor": "check whether this machine will work",
 }
 
 

@@ -18,7 +18,7 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
@@ -34,9 +34,9 @@ def parse_words(text: str) -> str:
 def parse_path(text: str) -> Path:
     """A path, a leading ``~`` expanded."""
     if not text:
-        raise argparse.ArgumentTypeError("'' names no folder; '.' is the current one")
+        raise argparse.ArgumentTypeError("'' is not a folder; '.' is the current one")
     if "\0" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no path: none has a null character")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path: it contains a null character")
     try:
         return expand(text)
     except UserError as error:
@@ -61,7 +61,7 @@ def parse_tolerance(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance; give one below 100%, such as 2% or 0.02")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a tolerance; give one below 100%, such as 2% or 0.02")
     return value
 
 
@@ -72,7 +72,7 @@ def parse_floor(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of units of perplexity, such as 0.05")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of units of perplexity, such as 0.05")
     return value
 
 
@@ -84,6 +84,6 @@ def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
         if not equals:
             raise UserError(f"{option} takes KEY=VALUE, not {item!r}; a sweep file goes before the options")
         if key in values:
-            raise UserError(f"{option} names {key} twice; keep one of them")
+            raise UserError(f"{option} gives {key} twice; keep one of them")
         values[key] = value
     return values

@@ -1,4 +1,4 @@
-"""``gluon-rnn check-regression``: say whether results held against a baseline."""
+"""``gluon-rnn check-regression``: compare results with a baseline."""
 
 from __future__ import annotations
 
@@ -14,50 +14,49 @@ from gluon_rnn.reporting.regression.comparison import Comparison, compare, not_c
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
+    """Add the description and the arguments of the command to its `parser`."""
     parser.description = (
-        "Hold the results of CANDIDATE against BASELINE's: each a sweep's folder or its runs.csv. Points are "
-        "matched by configuration and paired by seed. What several seeds show is told from chance by a "
-        "t-test, corrected for the number of points; with one seed the tolerance alone decides. Speeds are "
-        "shown and decide nothing unless --throughput is given."
+        "Compare the results of CANDIDATE with those of BASELINE, each a sweep's folder or its runs.csv. Points are "
+        "matched by configuration and paired by seed. With several seeds, a t-test corrected for the number of "
+        "points decides whether a difference is more than chance; with one seed the tolerance alone decides. "
+        "Speeds are shown but do not count unless --throughput is given."
     )
-    parser.epilog = "exit status: 0 held, 1 regressed, 2 could not compare"
-    parser.add_argument("baseline", type=parse_path, metavar="BASELINE", help="what to hold against")
-    parser.add_argument("candidate", type=parse_path, metavar="CANDIDATE", help="what is to hold")
+    parser.epilog = "exit status: 0 no regression, 1 regression, 2 could not compare"
+    parser.add_argument("baseline", type=parse_path, metavar="BASELINE", help="results to compare with")
+    parser.add_argument("candidate", type=parse_path, metavar="CANDIDATE", help="results to check")
     parser.add_argument(
         "--perplexity",
         type=parse_tolerance,
         default=Limits.perplexity,
         metavar="X",
-        help=f"how much worse validation perplexity may be (default: {Limits.perplexity:.0%}%)",
+        help=f"how much worse validation perplexity may get (default: {Limits.perplexity:.0%}%)",
     )
     parser.add_argument(
         "--throughput",
         type=parse_tolerance,
         default=Limits.throughput,
         metavar="X",
-        help="let speeds decide, too: how much slower a run may be, on the same machine. They are compared between "
-        "sittings an hour or more apart, of which each side needs two; without those the exit status is 2 (default: "
-        "speeds decide nothing)",
+        help="also check speed: how much slower a run may get on the same machine. Each side needs two series of "
+        "measurements an hour or more apart; without them the exit status is 2 (default: speeds do not count)",
     )
     parser.add_argument(
         "--floor",
         type=parse_floor,
         default=Limits.floor,
         metavar="UNITS",
-        help=f"a smaller change of perplexity never counts (default: {Limits.floor}); runs that have an accuracy, and "
-        "perplexities near 1, have no floor",
+        help=f"ignore changes of perplexity below this (default: {Limits.floor}); not for runs with an accuracy or a "
+        "perplexity near 1",
     )
     parser.add_argument(
-        "--two-sided", action="store_true", help="refuse a perplexity that fell by more than is tolerated, too"
+        "--two-sided", action="store_true", help="also reject a perplexity that fell by more than the tolerance"
     )
     parser.add_argument("--json", type=parse_path, metavar="FILE", help="write the comparison as JSON")
-    parser.add_argument("--junit", type=parse_path, metavar="FILE", help="and as JUnit's XML")
-    parser.add_argument("--markdown", type=parse_path, metavar="FILE", help="and as a Markdown table")
+    parser.add_argument("--junit", type=parse_path, metavar="FILE", help="write the comparison as JUnit XML")
+    parser.add_argument("--markdown", type=parse_path, metavar="FILE", help="write the comparison as a Markdown table")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
     forms = (
         (options.json, verdicts.as_json),

@@ -1,4 +1,4 @@
-"""``gluon-rnn doctor``: say whether this machine will work."""
+"""``gluon-rnn doctor``: check whether this machine will work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from gluon_rnn.doctor import diagnose, format_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
-    parser.description = "Say what this machine has and whether it will work."
-    parser.add_argument("--data-dir", type=parse_data_dir, metavar="DIR", help="as for sweep")
+    """Add the description and the arguments of the command to its `parser`."""
+    parser.description = "Check whether this machine will work, and say how to fix what is missing."
+    parser.add_argument(
+        "--data-dir",
+        type=parse_data_dir,
+        metavar="DIR",
+        help="folder to search first for corpora (default: $GLUON_RNN_DATA)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     checks = diagnose(options.data_dir)
     print(format_checks(checks))
     return status_of_output(1 if any(check.level == "problem" for check in checks) else 0)

@@ -1,4 +1,4 @@
-"""``gluon-rnn generate``: write text with a run's model."""
+"""``gluon-rnn generate``: generate text with a run's model."""
 
 from __future__ import annotations
 
@@ -18,39 +18,52 @@ from gluon_rnn.machine.environment import process_environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
+    """Add the description and the arguments of the command to its `parser`."""
     parser.description = (
-        "Print a prompt and what a run's model says follows it. The run's directory is enough; while it "
-        "trains, its best epoch so far is used. A model of next tokens reads the last bptt tokens each time."
+        "Print a prompt and its continuation by a run's model. Only the run's directory is needed; while the run "
+        "is training, its best epoch so far is used. A next_token model reads the last bptt tokens each time."
     )
     parser.argument_default = argparse.SUPPRESS
-    parser.add_argument("directory", type=parse_path, metavar="RUN", help="a run's, such as results/quick/runs/RUN_ID")
+    parser.add_argument(
+        "directory", type=parse_path, metavar="RUN", help="a run's directory, such as results/quick/runs/RUN_ID"
+    )
     parser.add_argument(
         "--prompt",
         type=parse_words,
         required=True,
         metavar="TEXT",
-        help="read as the run's corpus was, unknown words as <unk>; empty: begin after <eos>",
+        help="text to continue, tokenized like the run's corpus, unknown words as <unk>; empty: begin after <eos>",
     )
     parser.add_argument(
-        "--tokens", type=int, required=True, metavar="N", help="words or characters to follow, up to 100,000"
+        "--tokens",
+        type=int,
+        required=True,
+        metavar="N",
+        help="number of words or characters to generate, up to 100,000",
     )
     parser.add_argument(
-        "--temperature", type=float, metavar="T", help="below 1 the likely gets likelier, above 1 less so (default: 1)"
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="below 1 sharpens the distribution, above 1 flattens it (default: 1)",
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest only (default: all)")
-    parser.add_argument("--seed", type=int, metavar="S", help="of the draws; same seed, same text (default: 0)")
-    parser.add_argument("--greedy", action="store_true", help="take the likeliest token each time")
+    parser.add_argument(
+        "--top-k", type=int, metavar="K", help="sample only among the K most likely tokens (default: all)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="random seed; the same seed gives the same text (default: 0)"
+    )
+    parser.add_argument("--greedy", action="store_true", help="always take the most likely token")
 
 
 @stopped_by_signals()
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     names = ("prompt", "tokens", "temperature", "top_k", "seed", "greedy")
     request = {name: value for name, value in vars(options).items() if name in names}
     idle = [f"--{name.replace('_', '-')}" for name in ("temperature", "top_k", "seed") if name in request]
     if idle and "greedy" in request:
-        raise UserError(f"--greedy takes the likeliest token each time; drop it or {' and '.join(idle)}")
+        raise UserError(f"--greedy always takes the most likely token; drop it or {' and '.join(idle)}")
     with starting("MXNet's process"):
         done = subprocess.run(
             processes.command("gluon_rnn.trained.generation"),
@@ -70,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     except (IndexError, ValueError):
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
         said = "".join(f" ({line.strip()})" for line in (done.stderr or "").splitlines()[-1:])
-        raise UserError(f"MXNet ended with {ended}{said} over {options.directory}; see gluon-rnn doctor") from None
+        raise UserError(f"MXNet ended with {ended}{said} for {options.directory}; see gluon-rnn doctor") from None
     sys.stderr.write(done.stderr or "")
     if "error" in answer:
         raise UserError(answer["error"])

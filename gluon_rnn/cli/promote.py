@@ -1,4 +1,4 @@
-"""``gluon-rnn promote``: make a sweep's results a baseline."""
+"""``gluon-rnn promote``: make a sweep's results the baseline."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gluon_rnn.reporting.regression.verdicts import as_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
-    parser.description = "Make a sweep's results the baseline FILE, and say what that changes."
+    """Add the description and the arguments of the command to its `parser`."""
+    parser.description = "Make a sweep's results the baseline FILE, and show what changes."
     parser.add_argument("results", type=parse_path, metavar="DIR", help="the sweep's folder, or its runs.csv")
     parser.add_argument("baseline", type=parse_path, metavar="FILE", help="the baseline to write, such as baseline.csv")
     parser.add_argument(
-        "--incomplete", action="store_true", help="even though runs failed or are missing, which cannot be compared"
+        "--incomplete", action="store_true", help="even if runs failed or are missing; these cannot be compared"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     frame, comparison = promote(options.results, options.baseline, incomplete=options.incomplete)
     if comparison:
-        say(f"{options.results} beside the baseline so far:")
+        say(f"{options.results} compared with the current baseline:")
         print(as_text(comparison))
     say(f"{options.baseline} now holds the {len(frame)} runs of {options.results}")
     return status_of_output()

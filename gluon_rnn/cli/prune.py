@@ -1,4 +1,4 @@
-"""``gluon-rnn prune``: remove failed, unfinished and replaced runs."""
+"""``gluon-rnn prune``: delete failed, unfinished and superseded runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gluon_rnn.sweeps.pruning import list_stale, remove_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
+    """Add the description and the arguments of the command to its `parser`."""
     parser.description = (
-        "List the runs of a sweep's folder that are not, or no longer, among its results: failed runs, "
-        "folders without a record, and runs of a version of a cell, of word vectors or of a corpus that has "
-        "since been replaced. Then ask for confirmation and delete them."
+        "List the runs in a sweep's folder that are not results, or no longer: failed runs, folders without a "
+        "record, and runs with a version of a cell, of word vectors or of a corpus that has since been replaced. "
+        "Then ask for confirmation and delete them."
     )
     parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
-    parser.add_argument("--yes", action="store_true", help="delete them without asking")
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     directory: Path = options.directory
     stale = list_stale(directory)
     for name, why in stale.items():

@@ -1,4 +1,4 @@
-"""``gluon-rnn status``: say how far a sweep is."""
+"""``gluon-rnn status``: show the progress of a sweep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gluon_rnn.sweeps.locking import is_locked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
-    parser.description = "Say how far a sweep is."
+    """Add the description and the arguments of the command to its `parser`."""
+    parser.description = "Show the progress of a sweep."
     parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; the exit status."""
+    """Run the command; returns the exit status."""
     directory: Path = options.directory
     points = read_points(directory)
     records, damaged = read_records(directory)

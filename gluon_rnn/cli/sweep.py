@@ -1,4 +1,4 @@
-"""``gluon-rnn sweep``: run a sweep and leave tables."""
+"""``gluon-rnn sweep``: run a sweep and write tables and a report."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ QUICK = "quick"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to its `parser`."""
-    parser.description = "Run each point of a sweep that has no result yet in a process of its own, and leave tables."
+    """Add the description and the arguments of the command to its `parser`."""
+    parser.description = (
+        "Run every point of a sweep that has no result yet, each in its own process, and write tables and a report."
+    )
     parser.epilog = "settings:\n" + _settings_help()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_points(parser)
@@ -43,23 +45,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_points(parser: argparse.ArgumentParser) -> None:
     """Which points."""
     parser.add_argument(
-        "sweep", nargs="?", metavar="SWEEP.yaml", type=parse_path, help="the sweep (default: the quick one)"
+        "sweep",
+        nargs="?",
+        metavar="SWEEP.yaml",
+        type=parse_path,
+        help="the sweep file (default: benchmarks/quick.yaml)",
     )
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="pin settings at every point"
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fix settings at every point"
     )
     parser.add_argument(
         "--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes"
     )
     parser.add_argument(
-        "--results", type=parse_path, default=Path("results"), metavar="DIR", help="where results go (default: results)"
+        "--results",
+        type=parse_path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder for results (default: results)",
     )
-    parser.add_argument("--name", help="of the sweep's folder there (default: the sweep's own name)")
+    parser.add_argument("--name", help="name of the sweep's folder in it (default: the name in the sweep file)")
     parser.add_argument(
         "--data-dir",
         type=parse_data_dir,
         metavar="DIR",
-        help="where corpora are looked for first (default: $GLUON_RNN_DATA)",
+        help="folder to search first for corpora (default: $GLUON_RNN_DATA)",
     )
 
 
@@ -69,17 +79,20 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         help="what each worker gets: auto, cpu, gpu, or a list such as gpu:0,gpu:1 (two workers) or "
-        "gpu:0+gpu:1,gpu:2+gpu:3 (two workers of two GPUs each, which share every batch) (default: auto)",
+        "gpu:0+gpu:1,gpu:2+gpu:3 (two workers with two GPUs each, which share every batch) (default: auto)",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="runs side by side (default: one for each entry of a list, else 1)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="number of runs at a time (default: one for each entry of a device list, else 1)",
     )
     parser.add_argument(
         "--executor",
         choices=tuple(EXECUTORS),
         default="local",
-        help="where runs go: this machine, or a Ray cluster, which gives a run a share of its smallest node's cores "
-        "(--set threads=N says how many) and as many runs as it holds, or --jobs at most (default: local)",
+        help="where to run: on this machine, or on a Ray cluster. A cluster runs as many points at a time as it holds, "
+        "--jobs at most, each with a share of its smallest node's cores (or --set threads=N) (default: local)",
     )
     parser.add_argument(
         "--ray-address",
@@ -88,21 +101,21 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "ends with the sweep)",
     )
     parser.add_argument(
-        "--timeout", type=parse_seconds, metavar="S", help="stop a run after so many seconds (default: never)"
+        "--timeout", type=parse_seconds, metavar="S", help="stop a run after this many seconds (default: never)"
     )
     parser.add_argument(
         "--stall-timeout",
         type=parse_seconds,
         default=STALL_SECONDS,
         metavar="S",
-        help=f"stop a run that has written nothing for so many seconds (default: {STALL_SECONDS:g})",
+        help=f"stop a run that has written nothing for this many seconds (default: {STALL_SECONDS:g})",
     )
 
 
 def _add_repeats(parser: argparse.ArgumentParser) -> None:
     """Which points are made again, and which runs go."""
     parser.add_argument(
-        "--rerun-failed", action="store_true", help="make failed, timed-out and out-of-memory points again"
+        "--rerun-failed", action="store_true", help="re-run points that failed, timed out or ran out of memory"
     )
     parser.add_argument(
         "--rerun",
@@ -110,14 +123,13 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="RUN_ID",
-        help="make these points again although they have finished; their runs are moved out of the tables and to "
-        "runs.superseded first",
+        help="re-run these finished points; their earlier runs are first moved from the tables to runs.superseded",
     )
     parser.add_argument(
         "--prune",
         action="store_true",
-        help="first move runs that this sweep does not contain, such as those of an earlier version of a cell, out of "
-        "its tables and to runs.superseded in its results; with --dry-run say which",
+        help="first move runs that are not points of this sweep, such as those of an earlier version of a cell, from "
+        "its tables to runs.superseded in its results; with --dry-run, only list them",
     )
 
 
@@ -129,23 +141,27 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=parse_path,
         const=True,
         metavar="DIR",
-        help="log the runs for TensorBoard as well (default DIR: tensorboard in the sweep's results)",
+        help="also log the runs for TensorBoard (default DIR: tensorboard in the sweep's folder)",
     )
     parser.add_argument(
-        "--mlflow", metavar="URI", help="send the runs to MLflow as well: a server, or a folder; sweep = experiment"
+        "--mlflow",
+        metavar="URI",
+        help="also send the runs to MLflow, a server or a folder; the sweep is the experiment",
     )
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failed point")
-    parser.add_argument("--dry-run", action="store_true", help="print the points and stop")
-    parser.add_argument("--quiet", action="store_true", help="print the final table only")
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first point that fails")
+    parser.add_argument("--dry-run", action="store_true", help="list the points without running them")
+    parser.add_argument("--quiet", action="store_true", help="print only the final table")
 
 
 @stopped_by_signals()
 def run(options: argparse.Namespace) -> int:
     """Plan the sweep, run it, and say what came of it; 1 where a point failed or was not reached."""
     if options.executor == "local" and options.ray_address is not None:
-        raise UserError("--ray-address is of use with --executor ray only; add that or drop the address")
+        raise UserError("--ray-address needs --executor ray; add it or drop the address")
     if options.executor == "ray" and ":" in options.device:
-        raise UserError(f"--device {options.device} cannot be asked of a Ray cluster, which chooses; use --device gpu")
+        raise UserError(
+            f"--device {options.device} cannot be requested from a Ray cluster, which chooses them; use --device gpu"
+        )
     given = ExecutorOptions(
         address=options.ray_address,
         jobs=options.jobs,
@@ -172,7 +188,7 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(file=sys.stderr)
             again = ", without --rerun" if options.rerun else ""
-            warn(f"stopped; what had finished is in {plan.directory}. To go on, start it again{again}:")
+            warn(f"stopped; the finished runs are in {plan.directory}. To resume, run the same command again{again}:")
             warn(f"  {_command_line()}")
             return 130
         console.print(results_tables(records, plan.varying))
@@ -214,7 +230,7 @@ def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
             log = plan.directory / "runs" / record.run_id / "log.txt"
             say(f"{record.status}: {plan.label(job)}: {record.reason}; log: {log}")
     if failed:
-        say("to make them again: the same command with --rerun-failed")
+        say("to re-run them, add --rerun-failed to the same command")
     why = streams.failure(sys.stdout)
     if why and not isinstance(why, BrokenPipeError):
         warn(f"warning: cannot write to standard output: {reason(why)}; the results are in {plan.directory}")
@@ -260,7 +276,7 @@ def _quick_sweep() -> Path:
     for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "gluon_rnn"):
         if (path := root / "benchmarks" / f"{QUICK}.yaml").exists():
             return path
-    raise UserError("there is no benchmarks/quick.yaml here; name a sweep file")
+    raise UserError("benchmarks/quick.yaml is missing; name a sweep file")
 
 
 def _settings_help() -> str:

@@ -130,7 +130,7 @@ def _specs(cell: str) -> list[ModuleSpec]:
 
 def _missing(cell: str) -> UserError:
     module = cell.partition(":")[0]
-    return UserError(f"cell {cell}: there is no module {module} in this folder or on Python's path; set PYTHONPATH")
+    return UserError(f"cell {cell}: no module {module} in this folder or on Python's path; set PYTHONPATH")
 
 
 def _folders(spec: ModuleSpec) -> list[str]:

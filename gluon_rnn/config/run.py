@@ -152,35 +152,33 @@ class RunConfig(BaseModel):
     )
 
     dataset: Annotated[str, Field(min_length=1)] = "auto"
-    """corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder of train.txt, valid.txt
-    and test.txt, or auto (the objective's own where it can be had, else synthetic)"""
+    """corpus: wikitext-2, nietzsche, hihello, airline-tweets, conll-2000, synthetic, a folder with train.txt, valid.txt
+    and test.txt, or auto (the objective's published corpus if it is available, else synthetic)"""
     objective: Objective = "language_model"
-    """what is predicted: language_model (each next token of a text, its state carried along), next_token (the one after
-    a window of bptt tokens), classification (the label of a sequence) or tagging (the tag of each of its tokens)"""
+    """what to predict: language_model (each next token of a text, with the state carried over), next_token (the token
+    after a window of bptt tokens), classification (the label of a sequence) or tagging (a label for each token)"""
     level: Level = "word"
-    """what a token of a text is: word or character"""
+    """what a token is: word or character"""
     lower: bool = False
-    """turn the text to lower case"""
+    """convert the text to lower case"""
     min_freq: Count = 1
-    """words and labels seen less often in training are <unk>"""
-    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (that of the objective unless said)")] = (
-        "rnn_lm"
-    )
+    """words and labels that occur less often in the training text become <unk>"""
+    model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (default: the objective's)")] = "rnn_lm"
     cell: Annotated[
         str,
-        Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or package.module:CellClass"),
+        Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or your own as module:CellClass"),
     ] = "lstm"
     bptt: Count = 35
-    """steps of truncated backpropagation through time"""
+    """window length in steps for truncated backpropagation through time"""
     hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST)] = 200
-    """units of each recurrent layer"""
+    """units in each recurrent layer"""
     embed_size: Annotated[Annotated[int, Field(ge=1, le=_WIDEST)] | None, BeforeValidator(_number)] = None
-    """units of the embedding (the vectors' own, else hidden_size, unless said)"""
+    """units in the embedding; none: as wide as the given vectors, else hidden_size"""
     embedding: Annotated[str, Field(min_length=1, max_length=4096)] = "random"
-    """random, one_hot, a file of vectors in GloVe's or word2vec's text format, or GluonNLP's name of some such as
-    glove:glove.6B.300d; words without a vector are initialised at random"""
+    """random, one_hot, a file of word vectors in GloVe's or word2vec's text format, or GluonNLP's name for published
+    ones, such as glove:glove.6B.300d; words without a vector are initialised at random"""
     train_embedding: bool = True
-    """train the embedding; false: it stays as it is"""
+    """train the embedding; false: keep it fixed"""
     bidirectional: bool = False
     """read sequences in both directions, for classification and tagging"""
     num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST)] = 2
@@ -188,71 +186,70 @@ class RunConfig(BaseModel):
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.2
     """dropout rate after the embedding, between layers and before the decoder"""
     tie_weights: bool = True
-    """share the embedding's weights with the decoder"""
+    """share weights between the embedding and the decoder"""
     batch_size: Count = 20
-    """sequences trained side by side"""
+    """sequences in a training batch"""
     last_batch: LastBatch = "discard"
-    """of a language model's text, what fills no whole window: discard, or keep, its rest masked"""
+    """the end of a language model's text that does not fill a window: discard it, or keep it and mask the rest"""
     stride: Count = 1
-    """next_token: tokens from the start of a window to that of the next"""
+    """next_token only: tokens from the start of one window to the start of the next"""
     precision: Precision = "float32"
-    """of the products in training: float32; tf32, on a GPU of compute capability 8.0 or newer; or bfloat16, of the
-    decoder's, on a CPU where that is faster"""
+    """of matrix products in training: float32; tf32, on a GPU of compute capability 8.0 or higher; or bfloat16, for the
+    decoder, on a CPU where that is faster"""
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0), WrapValidator(_or_auto)] = AUTO
-    """learning rate of the first epoch; auto: one that suits cell, objective and optimizer. With sgd and nag that is 20
-    for a language model of LSTMs, 10 of GRUs, 2.5 of RNNs and cells of your own, and 1 otherwise, all times 1 -
-    momentum; with adam 0.003, with rmsprop and adagrad 0.01 (see the table in gluon_rnn/config/run.py for the others)
-    """
+    """learning rate of the first epoch; auto: one that suits the cell, the objective and the optimizer. With sgd and
+    nag it is 20 for LSTM language models, 10 for GRUs, 2.5 for RNNs and cells of your own, and 1 otherwise, all times
+    (1 - momentum); with adam 0.003, with rmsprop and adagrad 0.01 (gluon_rnn/config/run.py has the others)"""
     lr_decay: Annotated[Real, Field(gt=0, le=1)] = 0.25
-    """factor on the learning rate when validation stops improving"""
+    """factor applied to the learning rate when validation stops improving"""
     lr_patience: CountOrZero = 0
-    """epochs without a new best validation loss that are let pass before a decay"""
+    """epochs without a new best validation loss to tolerate before the learning rate decays"""
     lr_steps: Annotated[str, Field(max_length=1000)] = ""
-    """learning rates from given epochs on, such as '2:0.001 5:0.0001'; empty: none but the decay"""
+    """learning rates that take effect at given epochs, such as '2:0.001 5:0.0001'; empty: only lr_decay changes it"""
     early_stopping: OptionalCount = None
-    """stop after so many epochs without a new best; none: never"""
+    """stop after this many epochs without a new best validation loss; none: never"""
     clip: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = 0.25
-    """global norm to which gradients are clipped; none: no clipping"""
+    """clip gradients to this global norm; none: no clipping"""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """momentum of sgd and nag"""
+    """momentum, with sgd and nag"""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
-    """L2 penalty's factor"""
+    """weight decay (L2 penalty)"""
     initializer: Annotated[
-        Initializer, Field(description=f"of weights but the embedding's: {', '.join(get_args(Initializer))}")
+        Initializer, Field(description=f"initial weights, except the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"
     embedding_initializer: EmbeddingInitializer = "uniform"
-    """of a random embedding: uniform (from -0.1 to 0.1, GluonNLP's) or normal (of mean 0 and deviation 1, PyTorch's)"""
+    """initial random embedding: uniform (from -0.1 to 0.1, as in GluonNLP) or normal (standard, as in PyTorch)"""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
-    """of initial parameters and dropout"""
+    """random seed for the initial parameters and dropout"""
     epochs: Count = 3
     """passes over the training text"""
     max_steps: OptionalCount = None
-    """a throughput run: so many steps after the warm-up, no evaluation; none: whole epochs"""
+    """measure speed only: this many steps after the warm-up, without evaluation; none: train whole epochs"""
     warmup_steps: CountOrZero = 10
-    """first steps of a run that are left out of its timing"""
+    """first steps of a run, which are not timed"""
     max_train_tokens: OptionalCount = None
-    """train on the first so many tokens only; none: all"""
+    """train on only this many tokens, the first ones; none: all"""
     max_eval_tokens: Annotated[Annotated[int, Field(ge=2, le=_MOST)] | None, BeforeValidator(_number)] = None
-    """score the first so many tokens of valid and test only; none: all"""
+    """evaluate only this many tokens of validation and test, the first ones; none: all"""
     eval_bptt: Count = 35
-    """steps of an evaluation window"""
+    """window length in steps for evaluation"""
     eval_batch_size: Count = 20
-    """columns scored side by side"""
+    """sequences in an evaluation batch"""
     log_interval: Count = 200
-    """steps between two lines of the log"""
+    """steps between two lines in the log"""
     device: str = "auto"
     """auto, cpu, gpu, cpu:N, gpu:N, or several that share every batch, such as gpu:0+gpu:1 (cpu:N are MXNet's CPU
-    contexts, all of them on the same cores)"""
+    contexts, which all use the same cores)"""
     threads: Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_number)] = None
-    """CPU threads; none: this run's share of the cores"""
+    """CPU threads; none: an equal share of the cores"""
 
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
         if value not in MODELS:
             raise ValueError(
-                f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; there are {', '.join(MODELS)}"
+                f"unknown model {quoted(value)}{did_you_mean(value, MODELS)}; choose from {', '.join(MODELS)}"
             )
         return value
 
@@ -262,8 +259,8 @@ class RunConfig(BaseModel):
         known = FUSED_CELLS + CUSTOM_CELLS
         if value not in known and not _CELL_CLASS.fullmatch(value):
             raise ValueError(
-                f"unknown cell {quoted(value)}{did_you_mean(value, known)}; there are {', '.join(known)}, "
-                "and your own as package.module:CellClass"
+                f"unknown cell {quoted(value)}{did_you_mean(value, known)}; choose from {', '.join(known)}, "
+                "or name your own as package.module:CellClass"
             )
         return value
 
@@ -302,7 +299,7 @@ class RunConfig(BaseModel):
             )
         if self.momentum and self.optimizer not in _WITH_MOMENTUM:
             raise ValueError(
-                f"momentum={self.momentum} belongs to {' and '.join(_WITH_MOMENTUM)}, not to optimizer={self.optimizer}"
+                f"momentum={self.momentum} needs optimizer={' or '.join(_WITH_MOMENTUM)}, not {self.optimizer}"
             )
         if self.learning_rate == AUTO:
             object.__setattr__(self, "learning_rate", default_learning_rate(self))
@@ -316,20 +313,25 @@ class RunConfig(BaseModel):
         fits = {network, *(PRESETS if network == "rnn_lm" else ())}
         if self.model not in fits:
             raise ValueError(
-                f"model={self.model} is not of objective={self.objective}, whose is {network}; leave model out"
+                f"model={self.model} does not fit objective={self.objective}, which uses {network}; leave model out"
             )
         if self.objective != "language_model":
             # Labels are no words, and the last units of a window have no reason to be as wide as an embedding.
             if self.tie_weights and "tie_weights" in self.model_fields_set and self.model not in PRESETS:
-                raise ValueError(f"tie_weights=true is a language model's, not of objective={self.objective}")
+                raise ValueError(f"tie_weights=true needs a language model, not objective={self.objective}")
             if self.model not in PRESETS:
                 object.__setattr__(self, "tie_weights", False)
             if self.last_batch != "discard":
-                raise ValueError(f"last_batch=keep is a language model's: objective={self.objective} keeps all anyway")
+                raise ValueError(
+                    f"last_batch=keep needs a language model; objective={self.objective} keeps everything anyway"
+                )
         if self.bidirectional and self.objective not in LABELLED:
-            raise ValueError(f"bidirectional=true would show objective={self.objective} what it is to predict")
+            raise ValueError(
+                f"bidirectional=true is not allowed with objective={self.objective}: the backward direction would see "
+                "the token to be predicted"
+            )
         if self.stride > 1 and self.objective != "next_token":
-            raise ValueError(f"stride={self.stride} is of objective=next_token only")
+            raise ValueError(f"stride={self.stride} needs objective=next_token")
 
     @property
     def embedding_size(self) -> int:
@@ -364,7 +366,7 @@ def parse_steps(text: str) -> list[tuple[int, float]]:
     """The (epoch, learning rate) pairs of `lr_steps`: ``"2:0.001 5:1e-4"`` is [(2, 0.001), (5, 0.0001)].
 
     Raises:
-        ValueError: it is no such list, or its epochs do not rise from 2 on; in one line.
+        ValueError: it is not such a list, or its epochs do not rise from 2 on; in one line.
     """
     steps = []
     for part in text.split():
@@ -372,7 +374,7 @@ def parse_steps(text: str) -> list[tuple[int, float]]:
         try:
             steps.append((int(epoch), float(rate)))
         except ValueError:
-            raise ValueError(f"{quoted(part)} is no EPOCH:RATE such as 2:0.001") from None
+            raise ValueError(f"{quoted(part)} is not EPOCH:RATE, such as 2:0.001") from None
         if not colon or not 0 < steps[-1][1] < math.inf:
             raise ValueError(f"{quoted(part)} has no learning rate above 0")
     epochs = [1, *(epoch for epoch, _ in steps)]
@@ -392,15 +394,15 @@ def parse_device(text: str) -> str:
     That is ``auto``, ``cpu``, ``gpu``, ``cpu:N``, ``gpu:N``, or several numbered ones of a kind joined by ``+``.
 
     Raises:
-        ValueError: it is none of these, in one line.
+        ValueError: it is not one of these, in one line.
     """
     parts = text.split("+")
     kinds = {part.partition(":")[0] for part in parts}
     numbered = all(":" in part for part in parts)
     if not all(map(_DEVICE.fullmatch, parts)) or (len(parts) > 1 and not (numbered and len(kinds) == 1)):
         raise ValueError(
-            f"unknown device {quoted(text)}; there are auto, cpu, gpu, cpu:N, gpu:N, and several numbered ones of a "
-            "kind, such as gpu:0+gpu:1"
+            f"unknown device {quoted(text)}; choose from auto, cpu, gpu, cpu:N and gpu:N, or join several of one kind, "
+            "such as gpu:0+gpu:1"
         )
     device = re.sub(r"\d+", lambda number: str(int(number[0])), text)
     if len(set(device.split("+"))) < len(parts):

@@ -134,7 +134,7 @@ def load_sweep(path: Path) -> Sweep:
     """The sweep of a YAML file: ``name`` (the file's own unless said), ``set``, ``axes``, ``overrides``.
 
     Raises:
-        UserError: the file cannot be read, is no such mapping, or holds a field or value that is none.
+        UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
     """
     try:
         with path.open("rb") as file:
@@ -151,12 +151,12 @@ def load_sweep(path: Path) -> Sweep:
         told = str(error) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
         reason = " ".join(told.translate(_GUISES).split())
         raise UserError(f"{path} is not valid YAML: {reason}") from None
-    content = _mapping(content, f"{path} holds no mapping of name, set, axes and overrides")
+    content = _mapping(content, f"{path} is not a mapping with name, set, axes and overrides")
     known = ("name", "set", "axes", "overrides")
     for key in content:
         if key not in known:
             raise UserError(
-                f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; there are {', '.join(known)}"
+                f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; choose from {', '.join(known)}"
             )
     try:
         name = _folder_name(content.get("name", path.stem))
@@ -224,7 +224,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what the merge keys of a mapping name in their place, as long as that is no bomb."""
+        """Put what the merge keys of a mapping name in their place, unless they are a bomb."""
         super().flatten_mapping(node)
         if len(node.value) > _MOST_KEYS:
             raise yaml.YAMLError(f"a mapping has more than {_MOST_KEYS} keys")
@@ -239,9 +239,7 @@ _Loader.yaml_implicit_resolvers = {  # None: whatever a scalar begins with
 def _folder_name(name: Any) -> str:
     if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
         hint = "" if isinstance(name, str) else f"; {QUOTE_HINT}"
-        raise UserError(
-            f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since a folder is called so{hint}"
-        )
+        raise UserError(f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since it names a folder{hint}")
     return name
 
 

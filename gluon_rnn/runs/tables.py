@@ -47,7 +47,7 @@ def read_points(directory: Path) -> list[dict[str, str]]:
                 f"{directory} has results, but not the points that were planned (sweep.json is not committed); see "
                 "runs.csv, or start the sweep again"
             ) from None
-        raise UserError(f"{directory} is no sweep's folder; name one such as results/quick") from None
+        raise UserError(f"{directory} is not a sweep's folder; name one such as results/quick") from None
 
 
 def write_tables(sweep_directory: Path, records: Iterable[RunRecord]) -> None:

@@ -20,21 +20,23 @@ from gluon_rnn.runs.job import Job
 def check_data_dir(data_dir: Path | None) -> None:
     """Refuse a folder of data that is not there: a corpus that is not looked for there would hide the slip."""
     if data_dir is not None and not os.path.isdir(expand(data_dir)):
-        raise UserError(f"--data-dir {data_dir} is no folder: name the one that holds the data, or drop --data-dir")
+        raise UserError(f"--data-dir {data_dir} is not a folder: name the one that holds the data, or drop --data-dir")
 
 
 def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
     """Refuse a precision that the device of a job has not, or in which a product is not faster there."""
     kinds = {(job.config.precision, job.config.device_kind) for job in jobs}
     if ("bfloat16", "gpu") in kinds:
-        raise UserError("precision=bfloat16 is for a CPU, MXNet 1.9.1 has none on a GPU; use float32 or --device cpu")
+        raise UserError(
+            "precision=bfloat16 needs a CPU: MXNet 1.9.1 does not have it on a GPU; use float32 or --device cpu"
+        )
     if ("tf32", "cpu") in kinds:
-        raise UserError("precision=tf32 is for a GPU; use precision=float32 on a CPU")
+        raise UserError("precision=tf32 needs a GPU; use precision=float32 on a CPU")
     if ("tf32", "gpu") in kinds and any(gpu.compute_capability < (8, 0) for gpu in machine.gpus):
         raise UserError("precision=tf32 needs GPUs of compute capability 8.0 or newer; use precision=float32")
     for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
         if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
-            raise UserError(f"precision=bfloat16 is not offered: {lack}; use precision=float32")
+            raise UserError(f"precision=bfloat16 is not available: {lack}; use precision=float32")
 
 
 def check_fit(config: RunConfig, corpus: CorpusFiles) -> None:

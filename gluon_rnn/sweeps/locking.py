@@ -29,19 +29,19 @@ def locked_sweep(directory: Path, notice: Notice) -> Iterator[None]:
         while (held := try_lock(file.fileno())) is False:
             if time.monotonic() > patience:
                 raise UserError(
-                    f"another sweep is at work in {directory}; wait for it or give --results another folder"
+                    f"another sweep is running in {directory}; wait for it, or give --results another folder"
                 )
             time.sleep(0.05)
         if held is None:
             notice(
-                f"warning: the file system of {directory} has no locks, so that a second sweep there would not be "
-                "refused: start none while this one runs"
+                f"warning: the file system of {directory} has no locks, so a second sweep there would not be "
+                "refused: do not start one while this one runs"
             )
         yield
 
 
 def is_locked(directory: Path) -> bool | None:
-    """Whether a sweep is at work in `directory`; None where that cannot be told."""
+    """Whether a sweep is running in `directory`; None where that cannot be told."""
     try:
         with (directory / ".lock").open("rb") as file:
             free = try_lock(file.fileno())

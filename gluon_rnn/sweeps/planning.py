@@ -119,7 +119,7 @@ def plan_sweep(
         notice(line)
     if any(config.dataset == "auto" and inputs.corpus(config).dataset == SYNTHETIC for config in configs):
         # `find_corpus` has told why.
-        said.append(f"the corpus is {SYNTHETIC}, built in, since no published one was found")
+        said.append(f"the corpus is {SYNTHETIC}, which is built in, because no published corpus was found")
     directory = expand(results) / sweep.name
     check_writable(directory)
     again = frozenset(rerun)
@@ -196,7 +196,7 @@ def _repeated(sweep: Sweep, planned: Mapping[str, Job]) -> Iterator[str]:
     count = math.prod(map(len, sweep.axes.values()))
     if count > len(planned):
         runs = "one run" if len(planned) == 1 else f"{len(planned)} different runs"
-        yield f"{count} points come to {runs}; the others would only repeat what these do"
+        yield f"{count} points are only {runs}; the others would repeat them"
 
 
 def _missing(
@@ -211,7 +211,7 @@ def _missing(
     """The jobs that have no record in `directory`, or one that is to be made again."""
     records, damaged = read_records(directory)
     for line in damaged.values():
-        notice(f"{line}; it counts as missing")
+        notice(f"{line}; its point will be re-run")
     if unknown := sorted(again - {*planned}):
         raise UserError(f"--rerun {unknown[0]}: no point of this sweep has that run_id; --dry-run lists them")
     done = {
@@ -221,5 +221,7 @@ def _missing(
     }
     elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
     if elsewhere:
-        notice(f"{elsewhere} of the finished points were measured on another machine; --results FOLDER starts afresh")
+        notice(
+            f"{elsewhere} of the finished points were measured on another machine; use --results FOLDER to start afresh"
+        )
     return tuple(job for job in planned.values() if job.run_id not in done)

@@ -33,7 +33,7 @@ def list_stale(directory: Path) -> dict[str, str]:
     if not runs.is_dir():
         raise UserError(f"{directory} is not a sweep's folder; name one such as results/quick")
     if is_locked(directory):
-        raise UserError(f"a sweep is at work in {directory}; wait for its end")
+        raise UserError(f"a sweep is running in {directory}; wait until it has ended")
     records, damaged = read_records(directory)
     known = {record.run_id: record for record in records}
     reasons = _superseded(known, _planned(directory))
@@ -136,6 +136,4 @@ def move_out(plan: Plan, moving: Mapping[str, str], records: dict[str, RunRecord
         to = move_beside(runs / name, archive / name)
         notice(f"moved run {name} ({label}) to {to}")
     if moving:
-        notice(
-            f"to have them in the tables again, move them back to {runs} and start the sweep without --prune or --rerun"
-        )
+        notice(f"to restore them, move them back to {runs} and run the sweep without --prune or --rerun")

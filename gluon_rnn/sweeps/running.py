@@ -69,7 +69,7 @@ def run_sweep(
         The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
 
     Raises:
-        UserError: another sweep is at work in this folder, it cannot be written (any longer), or the operating system
+        UserError: another sweep is running in this folder, it cannot be written (any longer), or the operating system
             refuses what a sweep needs. The workers are stopped, and everything finished is in the tables.
         KeyboardInterrupt: as it came; likewise.
     """
@@ -109,13 +109,13 @@ def _run_missing(
     records = _take_stock(plan, notice)
     if prune:
         move_out(plan, superseded(plan, records.values()), records, notice)
-    if again := dict.fromkeys(sorted(plan.again & {*records}), "to be made again"):
+    if again := dict.fromkeys(sorted(plan.again & {*records}), "to be re-run"):
         move_out(plan, again, records, notice)
     # Another sweep may have finished some of them since this one was planned.
     finished = {name for name, record in records.items() if record.status in FINISHED}
     plan = replace(plan, missing=tuple(job for job in plan.missing if job.run_id not in finished))
     for job, shorter in take_over_checkpoints(plan.missing, records, runs):
-        notice(f"{plan.label(job)} goes on from run {shorter.run_id}, after epoch {shorter.epochs_run}")
+        notice(f"{plan.label(job)} continues run {shorter.run_id} after epoch {shorter.epochs_run}")
     write_tables(plan.directory, records.values())
     display.started(plan)
     events = executor.run(plan.missing, runs, slots=plan.slots, watch=display.running)
@@ -141,9 +141,9 @@ def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
     for path in damaged:
         # Any other is not ours to make again.
         if path.parent.name in wanted:
-            notice(f"{path} is kept as {set_aside(path).name}, and its run is made again")
+            notice(f"{path} is damaged; it is kept as {set_aside(path).name}, and its point is re-run")
     for path in set_aside_damaged_tables(plan.directory, records):
-        notice(f"{path.with_suffix('')} did not agree with the runs' records: it is kept as {path.name} and made again")
+        notice(f"{path.with_suffix('')} did not agree with the runs' records; it is kept as {path.name} and rebuilt")
     known = {record.run_id: record for record in records}
     remove_leftovers(plan.directory)
     for directory in (plan.directory / "runs").iterdir():

@@ -288,12 +288,12 @@ OUTSIDE = ["../../private", "runs/../../../private", "/", ".", "..", "", "a/b", 
 def test_a_run_that_a_list_of_points_names_is_in_its_folder(sent: Path, name: str) -> None:
     points = [{"run_id": "aaa", "label": "a"}, {"run_id": name, "label": "x"}]
     (sent / "sweep.json").write_text(json.dumps({"points": points}))
-    with pytest.raises(UserError, match="is no sweep's folder"):
+    with pytest.raises(UserError, match="is not a sweep's folder"):
         read_points(sent)
     found = answer("status", str(sent))
     assert found.status == 2
     assert SECRET not in found.out + found.err
-    assert "is no sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
+    assert "is not a sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "{private}"])
@@ -427,8 +427,8 @@ def test_a_table_without_what_every_run_has_is_a_line(tmp_path: Path, whole: Pat
 @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"points": 5}', '{"points": [[]]}', "", "null", "\0"])
 def test_a_list_of_points_that_is_none_is_a_line(sent: Path, content: str) -> None:
     (sent / "sweep.json").write_text(content)
-    assert "is no sweep's folder" in answer("status", str(sent)).err
-    assert "is no sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
+    assert "is not a sweep's folder" in answer("status", str(sent)).err
+    assert "is not a sweep's folder" in answer("promote", str(sent), str(sent / "baseline.csv")).err
 
 
 def test_a_trackers_memory_names_a_folder_within_its_own(tmp_path: Path) -> None:

@@ -393,7 +393,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
             second = run("long.yaml", cwd=tmp_path)
             assert second.returncode == 2
             assert second.stderr.splitlines() == [
-                "error: another sweep is at work in results/long; wait for it or give --results another folder"
+                "error: another sweep is running in results/long; wait for it or give --results another folder"
             ]
         process.send_signal(number)
         process.wait()
@@ -405,7 +405,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         process = is_stopped_by(number, **options)
         out, err = process.communicate()
         assert process.returncode == 130
-        assert "stopped; what had finished is in results/long" in err
+        assert "stopped; the finished runs are in results/long" in err
         assert err.rstrip().endswith(f"python {shlex.quote(RUN_SWEEP[1])} long.yaml")
         assert "Traceback" not in out + err
         assert len(load_results(directory)) == 0
@@ -516,8 +516,8 @@ def test_a_sweep_on_a_full_standard_output_says_so_and_has_its_own_status(mixed:
         (["--set", "bptt"], ["--set takes KEY=VALUE, not 'bptt'"]),
         (["--set", "bptt=5", "sweep.yaml"], ["'sweep.yaml'", "a sweep file goes before the options"]),
         (["--axis", "bptt=5", "sweep.yaml"], ["'sweep.yaml'", "a sweep file goes before the options"]),
-        (["--set", "seed=1", "--set", "seed=2"], ["--set names seed twice"]),
-        (["--axis", "seed=1", "seed=2"], ["--axis names seed twice"]),
+        (["--set", "seed=1", "--set", "seed=2"], ["--set gives seed twice"]),
+        (["--axis", "seed=1", "seed=2"], ["--axis gives seed twice"]),
         (["--set", "seed=1", "--axis", "seed=2"], ["seed is given both to --set and to --axis"]),
         (["--axis", "bptt="], ["axis bptt has no values"]),
         (["--axis", "bptt=5,"], ["bptt=''"]),
@@ -526,7 +526,7 @@ def test_a_sweep_on_a_full_standard_output_says_so_and_has_its_own_status(mixed:
         (["--set"], ["--set", "expected at least one argument"]),
         (["--jobs", "0"], ["--jobs 0 must be at least 1"]),
         (["--jobs", "two"], ["--jobs", "'two'"]),
-        (["--timeout", "0"], ["--timeout", "'0' is no number of seconds above 0"]),
+        (["--timeout", "0"], ["--timeout", "'0' is not a number of seconds above 0"]),
         (["--timeout", "-3"], ["--timeout"]),
         (["--timeout", "nan"], ["--timeout", "'nan'"]),
         (["--timeout", "inf"], ["--timeout", "'inf'"]),
@@ -642,7 +642,7 @@ def test_status_of_no_sweep_is_one_line(
     before = sorted(tmp_path.iterdir())
     assert cli.main(["status", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path} is no sweep's folder" in line
+    assert f"{tmp_path} is not a sweep's folder" in line
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -47,12 +47,12 @@ def test_a_package_goes_whole_to_another_machine(folder: Path) -> None:
 
 @pytest.mark.parametrize("cell", ["nowhere:Cell", "package.nowhere:Cell", "single.nowhere:Cell", "bare:Cell"])
 def test_a_cell_that_is_nowhere_is_one_line(folder: Path, cell: str) -> None:
-    with pytest.raises(UserError, match=f"cell {cell}: there is no module {cell.partition(':')[0]} in this folder"):
+    with pytest.raises(UserError, match=f"cell {cell}: no module {cell.partition(':')[0]} in this folder"):
         source_file(cell)
 
 
 def test_a_module_that_is_nowhere_goes_nowhere(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no module package\.nowhere"):
+    with pytest.raises(UserError, match=r"no module package\.nowhere"):
         source_files("package.nowhere:Cell")
 
 

@@ -90,9 +90,9 @@ def test_nothing_is_removed_before_somebody_said_yes(
 def test_a_folder_at_which_a_sweep_is_at_work_is_left_alone(grid: Path) -> None:
     with (grid / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="a sweep is at work in"):
+        with pytest.raises(UserError, match="a sweep is running in"):
             list_stale(grid)
-        with pytest.raises(UserError, match="another sweep is at work in"):
+        with pytest.raises(UserError, match="another sweep is running in"):
             remove_runs(grid, [], pytest.fail)
 
 

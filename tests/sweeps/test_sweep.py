@@ -183,7 +183,7 @@ def test_points_that_come_out_equal_are_one(sweep: Sweep, tmp_path: Path) -> Non
     said = list[str]()
     planned = plan(replace(sweep, axes={"device": ("auto", "cpu"), "bptt": (5, 5, 6)}), tmp_path, notice=said.append)
     assert len(planned.jobs) == 2
-    assert said == ["6 points come to 2 different runs; the others would only repeat what these do"]
+    assert said == ["6 points are only 2 different runs; the others would repeat them"]
     assert planned.remarks == tuple(said)
 
 
@@ -196,7 +196,7 @@ def test_results_of_a_corpus_that_was_not_meant_say_so(
     settings = {**sweep.settings, "dataset": "auto"}
     monkeypatch.setattr(planning, "find_corpus", find_nothing)
     planned = plan(replace(sweep, settings=settings), tmp_path)
-    assert planned.remarks == ("the corpus is synthetic, built in, since no published one was found",)
+    assert planned.remarks == ("the corpus is synthetic, which is built in, because no published corpus was found",)
     assert plan(replace(sweep, settings={**settings, "dataset": "synthetic"}), tmp_path).remarks == ()
 
 
@@ -346,7 +346,7 @@ def test_a_gpu_that_the_sweep_names_has_a_worker(sweep: Sweep, tmp_path: Path) -
     # Which of the boards it is decides nothing: the points of a cell are one.
     planned = plan(named, tmp_path, machine=gpus, notice=ignore)
     assert len(planned.jobs) == 2
-    assert planned.remarks == ("4 points come to 2 different runs; the others would only repeat what these do",)
+    assert planned.remarks == ("4 points are only 2 different runs; the others would repeat them",)
     assert "--jobs 1" in refused(named, tmp_path, jobs=1, machine=gpus)
 
 
@@ -605,7 +605,7 @@ def test_a_finished_point_is_made_again_on_purpose_and_its_first_run_kept(sweep:
     assert [record.valid_loss for record in records] == [2.0, 2.0, 1.5, 2.0]
     assert load_results(grid)["valid_loss"].tolist() == [record.valid_loss for record in sorted_by_table(grid, records)]
     assert (grid / SUPERSEDED / name / "record.json").read_bytes() == before
-    assert said[0] == f"moved run {name} (to be made again) to {grid / SUPERSEDED / name}"
+    assert said[0] == f"moved run {name} (to be re-run) to {grid / SUPERSEDED / name}"
 
 
 def test_a_point_to_be_made_again_is_one_of_the_sweep(sweep: Sweep, tmp_path: Path) -> None:
@@ -745,7 +745,7 @@ def test_a_second_sweep_in_the_folder_is_refused_and_harms_nothing(sweep: Sweep,
     executor = FakeExecutor()
     with (
         filelock.FileLock(tmp_path / "grid" / ".lock"),
-        pytest.raises(UserError, match=r"another sweep is at work in .*grid; wait for it"),
+        pytest.raises(UserError, match=r"another sweep is running in .*grid; wait for it"),
     ):
         run_sweep(planned, executor=executor)
     assert executor.ran == []
@@ -766,7 +766,7 @@ def test_the_folder_is_free_only_when_the_last_worker_has_gone(
     workers: list[subprocess.Popen[bytes]] = []
     planned = plan(replace(sweep, axes={}), tmp_path)
     run_sweep(planned, executor=FakeExecutor(outlive))
-    with pytest.raises(UserError, match="another sweep is at work in"):
+    with pytest.raises(UserError, match="another sweep is running in"):
         run_sweep(planned, executor=FakeExecutor())
     (worker,) = workers
     worker.kill()
@@ -804,7 +804,7 @@ def test_a_table_that_was_changed_is_kept_and_made_again(sweep: Sweep, tmp_path:
     table.write_text(whole.replace(",ok,", ",no,", 1))
     lines: list[str] = []
     run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(), notice=lines.append)
-    assert lines == [f"{table} did not agree with the runs' records: it is kept as runs.csv.damaged and made again"]
+    assert lines == [f"{table} did not agree with the runs' records; it is kept as runs.csv.damaged and rebuilt"]
     assert table.read_text() == whole
     assert ",no," in (tmp_path / "grid" / "runs.csv.damaged").read_text()
 
@@ -858,7 +858,7 @@ def test_damaged_records_are_named_and_made_again(sweep: Sweep, tmp_path: Path) 
     assert len(load_results(tmp_path / "grid")) == 4
     assert len(lines) == 4
     for path in (cut, foreign):
-        assert f"{path} is kept as record.json.damaged, and its run is made again" in lines
+        assert f"{path} is damaged; it is kept as record.json.damaged, and its point is re-run" in lines
         assert (path.parent / "record.json.damaged").exists()
 
 
@@ -997,8 +997,8 @@ def test_a_file_system_without_locks_costs_a_line(
     lines: list[str] = []
     assert len(run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(), notice=lines.append)) == 4
     assert lines == [
-        f"warning: the file system of {tmp_path / 'grid'} has no locks, so that a second sweep there would not be "
-        "refused: start none while this one runs"
+        f"warning: the file system of {tmp_path / 'grid'} has no locks, so a second sweep there would not be "
+        "refused: do not start one while this one runs"
     ]
 
 
@@ -1172,7 +1172,7 @@ def test_tf32_is_refused_where_there_is_none(
 ) -> None:
     monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
     sweep = Sweep("s", pinned=small_config(dataset=str(small_folder), precision="tf32", device="auto").model_dump())
-    with pytest.raises(UserError, match="precision=tf32 is for a GPU; use precision=float32 on a CPU"):
+    with pytest.raises(UserError, match="precision=tf32 needs a GPU; use precision=float32 on a CPU"):
         plan(sweep, tmp_path, device="cpu")
     with pytest.raises(UserError, match=r"precision=tf32 needs GPUs of compute capability 8\.0 or newer"):
         plan(sweep, tmp_path, device="gpu", machine=machine((7, 5)))
@@ -1198,12 +1198,12 @@ def test_bfloat16_is_refused_where_it_cannot_work(
     gains, gains_nothing = (lambda threads: [Measured("mkl", 300.0, 900.0)]), (lambda threads: [Measured("mkl", 300.0)])
     monkeypatch.setattr(checks, "measure_libraries", gains)
     monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
-    with pytest.raises(UserError, match="precision=bfloat16 is for a CPU"):
+    with pytest.raises(UserError, match="precision=bfloat16 needs a CPU"):
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing
     monkeypatch.setattr(checks, "measure_libraries", gains_nothing)
     with pytest.raises(
-        UserError, match=r"precision=bfloat16 is not offered: only Intel's MKL .*; use precision=float32"
+        UserError, match=r"precision=bfloat16 is not available: only Intel's MKL .*; use precision=float32"
     ):
         plan(lowered, tmp_path, device="cpu")
     # What was measured elsewhere can still be read and counted as done.

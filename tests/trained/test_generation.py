@@ -522,7 +522,7 @@ def test_the_command_refuses_what_contradicts_itself(capsys: pytest.CaptureFixtu
     line = refusal(
         capsys, "generate", "run", "--prompt", "a", "--tokens", "3", "--greedy", "--seed", "0", "--top-k", "2"
     )
-    assert line == "error: --greedy takes the likeliest token each time; drop it or --top-k and --seed"
+    assert line == "error: --greedy always takes the most likely token; drop it or --top-k and --seed"
     assert "--prompt" in refusal(capsys, "generate", "run", "--tokens", "3")
 
 

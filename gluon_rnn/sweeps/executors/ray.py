@@ -135,7 +135,7 @@ class RayExecutor:
     def _check(self, job: Job) -> None:
         device, kind = job.config.device, job.config.device_kind
         if device != kind:
-            raise UserError(f"device {device} cannot be asked of a Ray cluster, which chooses; use {kind}")
+            raise UserError(f"device {device} cannot be requested from a Ray cluster, which chooses them; use {kind}")
         needs = f"{self._threads(job)} cores" + (" and a GPU" if kind == "gpu" else "")
         if not any(node.places(self._threads(job), kind) for node in self.nodes):
             have = max((node.cores, node.gpus) for node in self.nodes)

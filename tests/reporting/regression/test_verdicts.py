@@ -266,7 +266,7 @@ def test_the_exit_status_is_the_verdict_and_every_file_says_so(
     ("options", "told"),
     [
         (["--perplexity", "two"], "'two' is no tolerance"),
-        (["--perplexity", "2"], "'2' is no tolerance; give one below 100%, such as 2% or 0.02"),
+        (["--perplexity", "2"], "'2' is not a tolerance; give one below 100%, such as 2% or 0.02"),
         (["--perplexity", "100%"], "no tolerance"),
         (["--perplexity=-1%"], "no tolerance"),
         (["--throughput", "nan"], "no tolerance"),

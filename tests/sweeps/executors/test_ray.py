@@ -456,7 +456,10 @@ def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
             "no node of the Ray cluster has the 2 cores and a GPU that a run needs; the largest has 2 cores and 0 "
             "GPUs: lower threads, or add a node",
         ),
-        ({"device": "gpu:1"}, "device gpu:1 cannot be asked of a Ray cluster, which chooses; use gpu"),
+        (
+            {"device": "gpu:1"},
+            "device gpu:1 cannot be requested from a Ray cluster, which chooses them; use gpu",
+        ),
     ],
 )
 def test_what_no_node_can_hold_is_refused_before_anything_starts(
@@ -478,7 +481,7 @@ def test_a_plan_for_devices_that_a_cluster_does_not_choose_is_refused(
     with pytest.raises(UserError) as raised:
         run_sweep(plan, executor=executor)
     assert not (tmp_path / "grid").exists()
-    assert str(raised.value) == f"device {device} cannot be asked of a Ray cluster, which chooses; use cpu"
+    assert str(raised.value) == f"device {device} cannot be requested from a Ray cluster, which chooses them; use cpu"
 
 
 @pytest.mark.parametrize(
@@ -552,7 +555,7 @@ def test_the_command_line_runs_on_a_cluster_and_goes_on_with_one_of_its_own(
     ]
     assert err.splitlines()[:2] == [
         "",
-        "stopped; what had finished is in results/one. To go on, start it again:",
+        "stopped; the finished runs are in results/one. To resume, run the same command again:",
     ]
     assert len(err.splitlines()) == 3
     assert not workers_at(run.name)
@@ -583,6 +586,6 @@ def test_what_is_wrong_with_a_cluster_is_said_in_a_line(
     assert ray("--ray-address", "ray://here:10001").startswith("error: ray://here:10001 is a Ray Client's address")
     assert ray("--device", "gpu:0,gpu:1").startswith("error: --device gpu:0,gpu:1 cannot be asked of a Ray cluster")
     line = refusal(capsys, "sweep", "--ray-address", "here:6379")
-    assert line == "error: --ray-address is of use with --executor ray only; add that or drop the address"
+    assert line == "error: --ray-address needs --executor ray; add it or drop the address"
     monkeypatch.setitem(sys.modules, "ray", None)
     assert ray() == "error: --executor ray needs Ray; pip install 'gluon_rnn[ray]', on every node"
