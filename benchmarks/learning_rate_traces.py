@@ -67,10 +67,10 @@ def show(directory: Path, rate: float) -> None:
         UserError: it holds no runs, or their logs are not there.
     """
     records = [row.record for row in read_folders([directory]).rows]
-    records.sort(key=lambda record: (record.learning_rate, record.seed))
-    by_cell = {cell: [record for record in records if record.cell == cell] for cell in _cells(records)}
+    records.sort(key=lambda record: (record.config.learning_rate, record.config.seed))
+    by_cell = {cell: [record for record in records if record.config.cell == cell] for cell in _cells(records)}
     print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")
-    followed = [record for found in by_cell.values() for record in found if record.learning_rate == rate]
+    followed = [record for found in by_cell.values() for record in found if record.config.learning_rate == rate]
     worse = [
         record
         for found in by_cell.values()
@@ -83,7 +83,10 @@ def show(directory: Path, rate: float) -> None:
 
 def _cells(records: Sequence[RunRecord]) -> list[str]:
     """As they rank by their best."""
-    best = {record.cell: min(_valid(other) for other in records if other.cell == record.cell) for record in records}
+    best = {
+        record.config.cell: min(_valid(other) for other in records if other.config.cell == record.config.cell)
+        for record in records
+    }
     return sorted(best, key=lambda cell: best[cell])
 
 
@@ -93,16 +96,16 @@ def _valid(record: RunRecord) -> float:
 
 def perplexities(by_cell: dict[str, list[RunRecord]]) -> Table:
     """A row for each cell and rate: the runs' validation perplexities by seed, their mean, and which is the best."""
-    seeds = sorted({record.seed for found in by_cell.values() for record in found})
+    seeds = sorted({record.config.seed for found in by_cell.values() for record in found})
     rows = []
     for cell, found in by_cell.items():
         means = {
-            rate: statistics.fmean(_valid(record) for record in found if record.learning_rate == rate)
-            for rate in dict.fromkeys(record.learning_rate for record in found)
+            rate: statistics.fmean(_valid(record) for record in found if record.config.learning_rate == rate)
+            for rate in dict.fromkeys(record.config.learning_rate for record in found)
         }
         best = min(means, key=lambda rate: means[rate])
         for rate, mean in means.items():
-            runs = [_figure(record) for record in found if record.learning_rate == rate]
+            runs = [_figure(record) for record in found if record.config.learning_rate == rate]
             rows.append([cell, f"{rate:g}" + " (best)" * (rate == best), *runs, written(mean, 2)])
     return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
 
@@ -119,8 +122,8 @@ def traces(records: Sequence[RunRecord], directory: Path) -> Table:
     steps = sorted({step for log in logs.values() for step in log})
     rows = [
         [
-            record.cell,
-            record.seed,
+            record.config.cell,
+            record.config.seed,
             *(written(logs[record.run_id][step], 2) if step in logs[record.run_id] else "" for step in steps),
             _figure(record),
             far_units(record, directory),
@@ -147,9 +150,9 @@ def sides(records: Sequence[RunRecord], directory: Path) -> Table:
         same = states @ states[nats.argmin()] > 0
         rows.append(
             [
-                record.cell,
-                f"{record.learning_rate:g}",
-                record.seed,
+                record.config.cell,
+                f"{record.config.learning_rate:g}",
+                record.config.seed,
                 written(record.train_perplexity or math.nan, 2),
                 _figure(record),
                 same.sum(),
@@ -164,12 +167,13 @@ def sides(records: Sequence[RunRecord], directory: Path) -> Table:
 
 def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """The last layer's outputs on validation, (steps, columns, units), and each target's nats, (steps, columns)."""
-    files = find_corpus(record.dataset, objective=record.objective, level=record.level)
-    objective = build_objective(record, load_corpus(files, max_eval_tokens=record.max_eval_tokens), [mx.cpu()])
-    model = build_model(record, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
+    config = record.config
+    files = find_corpus(config.dataset, objective=config.objective, level=config.level)
+    objective = build_objective(config, load_corpus(files, max_eval_tokens=config.max_eval_tokens), [mx.cpu()])
+    model = build_model(config, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
     model.load_parameters(str(directory / "runs" / record.run_id / "best.params"), ctx=mx.cpu())
     weight, bias = (parameter.data() for parameter in (model.decoder[0].weight, model.decoder[0].bias))
-    state = model.begin_state(record.eval_batch_size, mx.cpu())
+    state = model.begin_state(config.eval_batch_size, mx.cpu())
     outputs, losses = [], []
     for batch in objective.valid[:-1]:  # the last has columns' ends, which count for nothing
         targets = batch.shards[0].targets

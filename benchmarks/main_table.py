@@ -26,7 +26,7 @@ from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranke
 from gluon_rnn.reporting.report.reading import Row, read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
 from gluon_rnn.runs.progress import Progress, perplexity
-from gluon_rnn.runs.records import RunRecord
+from gluon_rnn.runs.records import SCORES, RunRecord
 
 #: What makes a network and its batches, and so its speed.
 _NETWORK = (
@@ -35,7 +35,6 @@ _NETWORK = (
 )
 _NAMES = ("cell", "bptt", "learning_rate")
 _LOSS = "valid_perplexity"
-_SCORES = ("valid_loss", "valid_perplexity", "test_loss", "test_perplexity")
 
 
 def main() -> None:
@@ -66,12 +65,12 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
     rows = []
     repeats = {}
     for record in records:
-        label = " ".join(f"{name}={getattr(record, name)}" for name in _NAMES)
+        label = " ".join(f"{name}={record.row[name]}" for name in _NAMES)
         if record.status != "ok":
             raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
         if record.valid_perplexity is None:
             raise UserError(f"the run {label} was not evaluated; name folders of runs over whole epochs")
-        same = [point for point in timed if all(_field(point, name) == getattr(record, name) for name in _NETWORK)]
+        same = [point for point in timed if all(_field(point, name) == record.row[name] for name in _NETWORK)]
         if len(same) != 1:
             raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
         rows.append(Row("", with_speed(after(record, epochs), same[0])))
@@ -81,16 +80,16 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
 
 
 def _field(point: Point, name: str) -> object:
-    return getattr(point.rows[0].record, name)
+    return point.rows[0].record.row[name]
 
 
 def after(record: RunRecord, epochs: int) -> RunRecord:
     """`record` as it was after so many `epochs`."""
     best = Progress(history=list(record.history[:epochs])).best
     assert best is not None
-    return record.model_copy(
-        update={
-            **{name: getattr(best, name) for name in _SCORES},
+    return record.with_columns(
+        {
+            **{name: getattr(best, name) for name in SCORES},
             "best_epoch": best.epoch,
             "train_perplexity": perplexity(record.history[epochs - 1].train_loss),
             **dict.fromkeys(("epochs", "epochs_run"), epochs),
@@ -102,8 +101,8 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
 def with_speed(record: RunRecord, timed: Point) -> RunRecord:
     """`record` as if it had run where `timed` did, as fast as the median of its repeats."""
     place = timed.place
-    return record.model_copy(
-        update={
+    return record.with_columns(
+        {
             **{name: timed.average(name) for name in ("tokens_per_second", "step_ms_p50")},
             "peak_rss_mb": timed.average("peak_rss_mb"),
             **{name: getattr(place, name) for name in ("machine_id", "device_name", "threads")},
@@ -124,7 +123,14 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
     front = front_of(points, _LOSS)
     rows = [
         [
-            *(number, record.cell, record.parameters, record.bptt, record.learning_rate, record.epochs_run),
+            *(
+                number,
+                record.config.cell,
+                record.parameters,
+                record.config.bptt,
+                record.config.learning_rate,
+                record.epochs_run,
+            ),
             *(len(point.rows), point.average(_LOSS), range_of(point, _LOSS, 2), point.average("test_perplexity")),
             *(point.average("tokens_per_second"), range_of(point, "tokens_per_second", 0)),
             *(point.average("step_ms_p50"), point.average("peak_rss_mb")),
@@ -136,23 +142,24 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
     names = " ".join(f"results/{_name(directory)}" for directory in directories)
     timed = _name(speeds)
     first = points[0].rows[0].record
+    config, device_name = first.config, first.origin.device_name
     others = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, directories[1:]))
     cut = f" Counted, too, are the first {first.epochs_run} epochs of the runs in {others}." if others else ""
     lines = [
         "# The cells on the whole WikiText-2",
         "",
-        f"Layers: {first.num_layers} of {first.hidden_size} units; embedding and decoder tied, dropout "
-        f"{first.dropout:g}, batch {first.batch_size}, SGD clipped to {first.clip:g}, {first.precision}, vocabulary "
-        f"{first.vocab_size:,}. Learning rates are those chosen in [learning-rate-cpu](../learning-rate-cpu/README.md) "
-        "and half of each. Perplexities are of every token of validation and test, test at the best epoch of "
-        f"validation, means over seeds.{cut}",
+        f"Layers: {config.num_layers} of {config.hidden_size} units; embedding and decoder tied, dropout "
+        f"{config.dropout:g}, batch {config.batch_size}, SGD clipped to {config.clip:g}, {config.precision}, "
+        f"vocabulary {first.vocab_size:,}. Learning rates are those chosen in "
+        "[learning-rate-cpu](../learning-rate-cpu/README.md) and half of each. Perplexities are of every token of "
+        f"validation and test, test at the best epoch of validation, means over seeds.{cut}",
         "",
         *markdown_table(Table(columns, rows)),
         "",
         "![Perplexity against throughput, with the Pareto front](pareto.svg)",
         "",
         f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
-        f"({first.device_name}, {first.threads} threads); ranges are from the lowest to the highest. A point is on the "
+        f"({device_name}, {config.threads} threads); ranges are from the lowest to the highest. A point is on the "
         "front where no other is probably better in both perplexity and speed, and undecided where the repeats do not "
         "say: see gluon_rnn/reporting/report/chances.py. "
         "The runs of this table were made beside other work, on one thread or two, so the speeds in "

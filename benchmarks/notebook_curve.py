@@ -51,7 +51,7 @@ def main() -> None:
 
 def read_run(directory: Path) -> tuple[RunRecord, str]:
     """The record and the log of the one run of ``standard_lstm_lm_200`` in `directory`."""
-    records = [record for record in read_records(directory)[0] if record.model == "standard_lstm_lm_200"]
+    records = [record for record in read_records(directory)[0] if record.config.model == "standard_lstm_lm_200"]
     if len(records) != 1 or records[0].epochs_run < ITS_EPOCH:
         raise UserError(f"{directory} holds no single run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
     return records[0], read_log(directory, records[0].run_id)
@@ -73,6 +73,7 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
     Args:
         name: of the sweep's folder.
     """
+    device, threads = record.origin.device_name, record.config.threads
     apart = {batch: curves[ITS_EPOCH][batch] / value - 1 for batch, value in NOTEBOOK.items()}
     sizes = [abs(share) for share in apart.values()]
     epochs = Table(
@@ -103,7 +104,7 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
         "# System A: the notebook of GluonNLP's word language model",
         "",
         "`standard_lstm_lm_200` on the whole WikiText-2 (bptt 35, batch 20, SGD at learning rate 20, gradients clipped "
-        f"to 0.25), on {record.device_name}, {record.threads} threads. More is in [report.md](report.md). Made by",
+        f"to 0.25), on {device}, {threads} threads. More is in [report.md](report.md). Made by",
         "",
         "```",
         f"python scripts/run_sweep.py benchmarks/notebook.yaml --name {name}",

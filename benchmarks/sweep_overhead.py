@@ -47,7 +47,7 @@ def main() -> None:
     besides = [wall - (record.train_seconds or 0.0) for wall, record in zip(walls, records, strict=True)]
     needed = sum(walls) / len(plan.slots)
     print(
-        f"{len(records)} points on {records[0].dataset}, {len(plan.slots)} at a time; {machine.cpu_name} "
+        f"{len(records)} points on {records[0].config.dataset}, {len(plan.slots)} at a time; {machine.cpu_name} "
         f"({machine.machine_id}), {machine.cores} cores\n"
         f"makespan {makespan:.1f} s, of which planning {planned:.1f} s; the runs' processes {needed:.1f} s: "
         f"{makespan / needed - 1:.1%} more\n"

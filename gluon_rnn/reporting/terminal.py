@@ -19,7 +19,7 @@ from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.job import FINISHED, Job
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, measures_of, outcome, scored_on, written
-from gluon_rnn.runs.records import BESIDE_THE_TABLE, RunRecord
+from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.planning import Plan
 from gluon_rnn.sweeps.running import Display
 
@@ -223,7 +223,7 @@ def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Grou
     A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
     own cells of one name have the first digits of their digests behind it.
     """
-    names = Names(map(vars, records))
+    names = Names(record.row for record in records)
     groups: dict[object, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(scored_on(record), []).append(record)
@@ -240,7 +240,7 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: 
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", overflow="fold")
     for record in ranking(records):
-        row = record.model_dump(exclude=set(BESIDE_THE_TABLE))
+        row = record.row
         found = [(measure, row[measure.column]) for measure in measures]
         table.add_row(
             *(printable(str(names.shown(row, name))) for name in columns),

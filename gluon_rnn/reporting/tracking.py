@@ -42,7 +42,7 @@ from gluon_rnn.runs.epochs import read_epochs
 from gluon_rnn.runs.job import FINISHED, Job
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, finished_epochs, read_progress
 from gluon_rnn.runs.progress import EpochResult, perplexity
-from gluon_rnn.runs.records import COLUMNS, RunRecord
+from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.planning import Plan
 from gluon_rnn.sweeps.running import Display
 
@@ -349,13 +349,16 @@ def tags_before(job: Job) -> dict[str, str]:
 def tags_after(record: RunRecord) -> dict[str, str]:
     """All else that came of a run: status, reason, machine, versions."""
     words = {name: value for name, value in _outcome(record).items() if not _is_number(value)}
-    return {name: str(value) for name, value in {**words, "threads": record.threads, "device": record.device}.items()}
+    return {
+        name: str(value)
+        for name, value in {**words, **{place: getattr(record.config, place) for place in _PLACE}}.items()
+    }
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
     """The columns that are no settings and have a value."""
-    names = [name for name in COLUMNS if name not in RunConfig.model_fields and name != "schema_version"]
-    return {name: value for name in names if (value := getattr(record, name)) is not None}
+    settings = {"schema_version", *RunConfig.model_fields}
+    return {name: value for name, value in record.row.items() if name not in settings and value is not None}
 
 
 def _is_number(value: object) -> bool:

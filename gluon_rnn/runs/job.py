@@ -32,11 +32,13 @@ class Origin(BaseModel):
 
     device_name: Annotated[str, Field(description="processor or GPUs")]
     machine_id: Annotated[str, Field(description="hash of the hardware that decides speed, not of the host's name")]
-    mxnet_version: Annotated[str | None, Field(description="installed MXNet")]
-    gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")]
-    numpy_version: Annotated[str | None, Field(description="installed numpy")]
-    git_commit: Annotated[str | None, Field(description="commit of this suite's checkout; empty where it is none")]
-    git_dirty: Annotated[bool | None, Field(description="whether the checkout had changes, results/ aside")]
+    mxnet_version: Annotated[str | None, Field(description="installed MXNet")] = None
+    gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")] = None
+    numpy_version: Annotated[str | None, Field(description="installed numpy")] = None
+    git_commit: Annotated[str | None, Field(description="commit of this suite's checkout; empty where it is none")] = (
+        None
+    )
+    git_dirty: Annotated[bool | None, Field(description="whether the checkout had changes, results/ aside")] = None
     host: Annotated[str, Field(description="the machine's own name")]
 
 

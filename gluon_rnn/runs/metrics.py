@@ -132,9 +132,9 @@ def learned_nothing(row: Mapping[str, Any]) -> bool:
 
 def outcome(record: RunRecord) -> str:
     """A run's status, but `WORSE_THAN_UNIGRAM` where it is ``ok`` and the run `learned_nothing`."""
-    return WORSE_THAN_UNIGRAM if record.status == "ok" and learned_nothing(vars(record)) else str(record.status)
+    return WORSE_THAN_UNIGRAM if record.status == "ok" and learned_nothing(record.row) else str(record.status)
 
 
 def scored_on(record: RunRecord) -> tuple[Any, ...]:
     """What the losses of `record` are of; they compare with those of records that agree in it."""
-    return tuple(getattr(record, name) for name in SCORED_ON)
+    return tuple(record.row[name] for name in SCORED_ON)

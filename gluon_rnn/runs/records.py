@@ -11,18 +11,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from gluon_rnn.common.errors import is_limit
 from gluon_rnn.common.files import read_whole, remove_leftovers, seal, unseal, write_atomically
 from gluon_rnn.config.identity import FORMER_LEARNING_RATE
 from gluon_rnn.config.run import Real, RunConfig
-from gluon_rnn.runs.epochs import read_epochs
+from gluon_rnn.runs.contents import DIGESTS
 from gluon_rnn.runs.job import CHECKPOINT, Job, Origin, Status
 from gluon_rnn.runs.progress import (
     Confusion,
@@ -36,32 +45,47 @@ from gluon_rnn.runs.progress import (
     tokens_per_second,
 )
 
-#: Of the tables and records. Records of version 1 have neither history nor checksum. Fields that are merely added do
-#: not raise it: an older record has them at their defaults, which say what its run did, and older code lets pass what
-#: it does not know. It rises when a field comes to mean something else, or goes.
+#: Of the tables and records. Fields that are merely added do not raise it: an older record has them at their defaults,
+#: which say what its run did, and older code ignores what it does not know. It rises when a field comes to mean
+#: something else, or is removed.
 SCHEMA_VERSION = 2
 
 #: More than any text has.
 _MOST_TARGETS = 2**53
 
 
-class RunRecord(RunConfig):
-    """A row of ``runs.csv``: the configuration that ran, what came of it, and where.
+class RecordedConfig(RunConfig):
+    """The configuration of a run as a record has it: `dataset`, `threads` and `device` say what they came to be."""
 
-    Of the configuration, `dataset`, `threads` and `device` say what it came to be. What a column holds is said here, in
-    `RunConfig` or in `Origin`; `describe` knows where.
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
+    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = FORMER_LEARNING_RATE
+    device: Annotated[
+        str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
+    ] = "auto"
+    threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
+
+
+class RunRecord(BaseModel):
+    """What came of a run, and of what: its configuration, where it ran, and its results.
+
+    ``record.json`` and the tables are flat: `row` has all of it by column. What a column holds is said beside the
+    fields; `describe` knows where.
+
+    Attributes:
+        config: what ran.
+        origin: where, on which code.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings", protected_namespaces=()
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings", protected_namespaces=())
 
-    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = FORMER_LEARNING_RATE
+    config: RecordedConfig
+    origin: Origin
     run_id: Annotated[str, Field(description="hash of everything that decides the result")]
     schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
     status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
     reason: Annotated[str, Field(description="why the status is not ok")] = ""
-    dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
     dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
     embedding_sha1: Annotated[
         str | None, Field(description="SHA-1 of the file of word vectors; empty where there is none, or none recorded")
@@ -143,22 +167,10 @@ class RunRecord(RunConfig):
             "end, by whomever, less what was in use before the run began, in 2**20 bytes"
         ),
     ] = None
-    device: Annotated[
-        str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
-    ] = "auto"
-    threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
-    device_name: str
-    machine_id: str
     blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
     environment: Annotated[
         str | None, Field(description="settings of the process that can change speed or bits, as NAME=value")
     ] = None
-    mxnet_version: str | None = None
-    gluonnlp_version: str | None = None
-    numpy_version: str | None = None
-    git_commit: str | None = None
-    git_dirty: bool | None = None
-    host: str
     started_at: Annotated[str, Field(description="start of the run, if resumed of its last process, UTC, ISO 8601")]
     history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
     sittings: Annotated[
@@ -183,16 +195,55 @@ class RunRecord(RunConfig):
                 raise ValueError("its confusion counts what cannot be counted")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, content: Any) -> Any:
+        """Each part takes its own from the flat form."""
+        if not isinstance(content, dict) or isinstance(content.get("config"), RunConfig):
+            return content
+        return {**content, "config": content, "origin": content}
 
-#: What of a record has no column in ``runs.csv``.
+    @model_serializer(mode="wrap")
+    def _to_flat(self, nested: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = nested(self)
+        content |= content.pop("config", {}) | content.pop("origin", {})
+        return {name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE) if name in content}
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its cells in ``runs.csv``, by column."""
+        known = vars(self) | vars(self.config) | vars(self.origin)
+        return {name: known[name] for name in COLUMNS}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
+        """The record of a table's row, and of what else of a record it has; nothing is checked."""
+
+        def part(kind: type[_Part]) -> _Part:
+            return kind.model_construct(None, **{name: row[name] for name in kind.model_fields if name in row})
+
+        return part(cls).model_copy(update={"config": part(RecordedConfig), "origin": part(Origin)})
+
+    def with_columns(self, columns: Mapping[str, Any]) -> RunRecord:
+        """A copy that has other values in `columns`; nothing is checked."""
+        return self.from_row({**self.row, **{name: getattr(self, name) for name in BESIDE_THE_TABLE}, **columns})
+
+
+_Part = TypeVar("_Part", bound=BaseModel)
+
+#: Record fields that are not columns of ``runs.csv``.
 BESIDE_THE_TABLE = ("history", "sittings", "predictions", "confusion")
+
+#: Every field of the flat form.
+FIELDS = RecordedConfig.model_fields | Origin.model_fields | RunRecord.model_fields
+del FIELDS["config"], FIELDS["origin"]
 
 
 def _columns() -> tuple[str, ...]:
     first = ("run_id", "schema_version", "status", "reason", "dataset", "dataset_sha1", "vocab_size")
     last = tuple(Origin.model_fields)
     placed = {*first, *last, "device", "threads", "blas", "environment", "started_at", *BESIDE_THE_TABLE}
-    middle = tuple(name for name in RunRecord.model_fields if name not in placed)
+    middle = tuple(name for name in FIELDS if name not in placed)
     machine = ("device", "device_name", "machine_id", "threads", "blas", "environment")
     return (*first, *middle, *machine, *(name for name in last if name not in machine), "started_at")
 
@@ -203,9 +254,18 @@ COLUMNS = _columns()
 
 def describe(column: str) -> str:
     """What a column of ``runs.csv`` holds, with its unit."""
-    description = RunRecord.model_fields[column].description or Origin.model_fields[column].description
+    description = FIELDS[column].description
     assert description, column
     return " ".join(description.split())
+
+
+#: Of the best epoch.
+SCORES = ("valid_loss", "valid_perplexity", "test_loss", "test_perplexity", "valid_accuracy", "test_accuracy")
+#: Of `Progress`, as they are.
+_OF_PROGRESS = (
+    *("vocab_size", "words_without_vector", "steps", "unigram_loss", "train_tokens", "valid_tokens_scored"),
+    *("test_tokens_scored", "train_seconds", "evaluation_seconds", "parameters", "predictions", "confusion"),
+)
 
 
 def make_record(
@@ -227,47 +287,30 @@ def make_record(
         started_at: when the last process began, UTC, ISO 8601.
         wall_seconds: how long the last process took.
     """
-    best = progress.best
-    laps = progress.comparable_laps
+    best, laps = progress.best, progress.comparable_laps
     speed = tokens_per_second(laps)
     # The last process may not have come to say how long it was at work.
     *earlier, last = progress.sittings or [Sitting()]
     sittings = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
+    settings = {**job.config.model_dump(), "dataset": job.corpus.dataset, "embedding": job.embedding}
     return RunRecord(
-        **{
-            **job.config.model_dump(),
-            **job.contents,
-            "threads": job.threads,
-            **job.origin.model_dump(),
-        },
+        config=RecordedConfig(**{**settings, "threads": job.threads}),
+        origin=job.origin,
         run_id=job.run_id,
         status=status,
         reason=without_paths(" ".join(reason.split()))[:500],
-        vocab_size=progress.vocab_size,
-        words_without_vector=progress.words_without_vector,
+        **{digest: job.contents[digest] for digest in DIGESTS.values()},
+        **{name: getattr(progress, name) for name in _OF_PROGRESS},
+        **{name: getattr(best, name, None) for name in SCORES},
         epochs_run=len(progress.history),
-        steps=progress.steps,
         best_epoch=best.epoch if best else None,
         train_perplexity=perplexity(progress.last_epoch.mean) if progress.last_epoch.tokens else None,
-        valid_loss=best.valid_loss if best else None,
-        valid_perplexity=best.valid_perplexity if best else None,
-        test_loss=best.test_loss if best else None,
-        test_perplexity=best.test_perplexity if best else None,
-        valid_accuracy=best.valid_accuracy if best else None,
-        test_accuracy=best.test_accuracy if best else None,
-        unigram_loss=progress.unigram_loss,
-        train_tokens=progress.train_tokens,
-        valid_tokens_scored=progress.valid_tokens_scored,
-        test_tokens_scored=progress.test_tokens_scored,
         tokens_per_second=speed,
         sequences_per_second=sequences_per_second(progress, speed),
         step_ms_p50=step_milliseconds(laps, 50),
         step_ms_p95=step_milliseconds(laps, 95),
-        train_seconds=progress.train_seconds,
-        evaluation_seconds=progress.evaluation_seconds,
         wall_seconds=sum(sitting.seconds for sitting in sittings),
         times_resumed=len(earlier),
-        parameters=progress.parameters,
         peak_rss_mb=max((mb for s in sittings if (mb := s.peak_rss_mb) is not None), default=None),
         peak_gpu_mb=max((mb for s in sittings if (mb := s.peak_gpu_mb) is not None), default=None),
         blas=last.blas,
@@ -275,8 +318,6 @@ def make_record(
         started_at=started_at,
         history=tuple(progress.history),
         sittings=sittings,
-        predictions=progress.predictions,
-        confusion=progress.confusion,
     )
 
 
@@ -291,8 +332,7 @@ def without_paths(text: str) -> str:
 
 def write_record(directory: Path, record: RunRecord) -> None:
     """Put `record` into its run's `directory`, whole or not at all."""
-    content = json.loads(record.model_dump_json())
-    write_atomically(directory / "record.json", seal({name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE)}))
+    write_atomically(directory / "record.json", seal(json.loads(record.model_dump_json())))
 
 
 def read_record(directory: Path) -> RunRecord | None:
@@ -304,7 +344,7 @@ def read_record(directory: Path) -> RunRecord | None:
     """
     path = directory / "record.json"
     try:
-        return RunRecord.model_validate(_record_content(path))
+        return RunRecord.model_validate(unseal(read_whole(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -312,18 +352,6 @@ def read_record(directory: Path) -> RunRecord | None:
             raise
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", error)
         raise ValueError(f"{path} is damaged: {reason}") from None
-
-
-def _record_content(path: Path) -> dict[str, Any]:
-    text = read_whole(path)
-    try:
-        return unseal(text)
-    except ValueError:
-        with suppress(ValueError, RecursionError):
-            content = json.loads(text)
-            if isinstance(content, dict) and content.get("schema_version") == 1 and "sha256" not in content:
-                return {**content, "history": read_epochs(path.parent)}
-        raise
 
 
 def tidy(directory: Path, record: RunRecord | None) -> None:

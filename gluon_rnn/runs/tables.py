@@ -20,7 +20,7 @@ from gluon_rnn.common.plain_text import decode
 from gluon_rnn.runs.epochs import EPOCH_COLUMNS, csv_text, epoch_rows
 from gluon_rnn.runs.job import FINISHED, RUN_ID
 from gluon_rnn.runs.progress import EpochResult
-from gluon_rnn.runs.records import COLUMNS, RunRecord
+from gluon_rnn.runs.records import COLUMNS, FIELDS, RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,9 +86,8 @@ def _is_of_before(head: bytes, head_now: bytes) -> bool:
 
 def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
     """The text of both tables, by name."""
-    records = sorted(
-        records, key=lambda r: (r.dataset, r.model, r.cell, r.hidden_size, r.bptt, r.learning_rate, r.seed, r.run_id)
-    )
+    order = ("dataset", "model", "cell", "hidden_size", "bptt", "learning_rate", "seed")
+    records = sorted(records, key=lambda r: (*(getattr(r.config, name) for name in order), r.run_id))
     runs, epochs = zip(*map(_lines, records), strict=True) if records else ((), ())
     return {"runs.csv": csv_text([COLUMNS]) + "".join(runs), "epochs.csv": csv_text([EPOCH_COLUMNS]) + "".join(epochs)}
 
@@ -97,7 +96,7 @@ def _tables(records: Iterable[RunRecord]) -> dict[str, str]:
 @lru_cache(maxsize=1 << 16)
 def _lines(record: RunRecord) -> tuple[str, str]:
     """The record's line of ``runs.csv``, and its lines of ``epochs.csv``."""
-    return csv_text([[getattr(record, name) for name in COLUMNS]]), csv_text(epoch_rows(record.run_id, record.history))
+    return csv_text([record.row.values()]), csv_text(epoch_rows(record.run_id, record.history))
 
 
 def load_results(path: Path | str) -> pd.DataFrame:
@@ -109,10 +108,10 @@ def load_results(path: Path | str) -> pd.DataFrame:
     Raises:
         UserError: there is no such table, or it is not UTF-8 text.
     """
-    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
-    frame = _load(path, "runs.csv", {name: _dtype(types[name]) for name in COLUMNS}, needed=("run_id", "status"))
-    # A word that may be empty is no missing one.
-    words = {name: "" for name, info in RunRecord.model_fields.items() if info.default == "" and name in frame}
+    dtypes = {name: _dtype(FIELDS[name].annotation) for name in COLUMNS}
+    frame = _load(path, "runs.csv", dtypes, needed=("run_id", "status"))
+    # A word that may be empty is not a missing one.
+    words = {name: "" for name, info in FIELDS.items() if info.default == "" and name in frame}
     frame.fillna(words, inplace=True)
     return frame
 
@@ -123,11 +122,10 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     Raises:
         UserError: a whole number is missing that every run has.
     """
-    types = {name: info.annotation for name, info in RunRecord.model_fields.items()}
-    for name in sorted({name for name, kind in types.items() if kind in (bool, int)} & {*frame}):
+    for name in sorted({name for name, info in FIELDS.items() if info.annotation in (bool, int)} & {*frame}):
         for row in frame[frame[name].isna()].itertuples():
             raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
-    defaults = {name: None if info.is_required() else info.default for name, info in RunRecord.model_fields.items()}
+    defaults = {name: None if info.is_required() else info.default for name, info in FIELDS.items()}
     cells = frame.astype(object).where(frame.notna(), None)
     return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
 

@@ -32,7 +32,7 @@ def take_over_checkpoints(
     Raises:
         OSError: a checkpoint cannot be copied.
     """
-    ended = sorted({record.epochs for record in records.values() if record.status == "ok"}, reverse=True)
+    ended = sorted({record.config.epochs for record in records.values() if record.status == "ok"}, reverse=True)
     for job in jobs:
         if job.config.max_steps or (runs / job.run_id / CHECKPOINT).exists():
             continue

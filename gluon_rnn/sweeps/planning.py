@@ -219,7 +219,7 @@ def _missing(
         for record in records
         if record.run_id not in again and (record.status in FINISHED or not rerun_failed)
     }
-    elsewhere = sum(name in done and done[name].machine_id != machine.machine_id for name in planned)
+    elsewhere = sum(name in done and done[name].origin.machine_id != machine.machine_id for name in planned)
     if elsewhere:
         notice(
             f"{elsewhere} of the finished points were measured on another machine; use --results FOLDER to start afresh"

@@ -9,7 +9,7 @@ from pathlib import Path
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import move_beside
 from gluon_rnn.common.printable import Notice, printable
-from gluon_rnn.config.run import RunConfig, varying_fields
+from gluon_rnn.config.run import varying_fields
 from gluon_rnn.runs.contents import DIGESTS, Names
 from gluon_rnn.runs.job import FINISHED, RUN_ID
 from gluon_rnn.runs.live import read_progress
@@ -81,18 +81,16 @@ def _superseded(known: Mapping[str, RunRecord], planned: set[str]) -> dict[str, 
 
 def _configuration(record: RunRecord) -> tuple[object, ...]:
     """The settings of a run, without what their names stand for: that is in the columns of `DIGESTS`."""
-    return tuple(str(getattr(record, name)) for name in RunConfig.model_fields if name not in ("device", "threads"))
+    return tuple(str(value) for name, value in record.config if name not in ("device", "threads"))
 
 
 def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
     """What tells a run from the others, and how it ended."""
-    names = Names(map(vars, known.values()))
-    varying = varying_fields(
-        [{name: getattr(each, name) for name in RunConfig.model_fields} for each in known.values()]
-    )
-    of_versions = [name for name in DIGESTS if names.suffix(vars(record), name)]
+    names = Names(each.row for each in known.values())
+    varying = varying_fields([dict(each.config) for each in known.values()])
+    of_versions = [name for name in DIGESTS if names.suffix(record.row, name)]
     shown = dict.fromkeys([*varying, *of_versions])
-    return f"{names.label(vars(record), shown)}: {record.status}"
+    return f"{names.label(record.row, shown)}: {record.status}"
 
 
 #: Where the runs go that a sweep no longer contains, beside ``runs``.
@@ -109,12 +107,12 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
         What tells each from the plan's points, and how it ended, by run_id.
     """
     known = {record.run_id: record for record in records}
-    names = Names([*(job.contents for job in plan.jobs), *map(vars, known.values())])
+    names = Names([*(job.contents for job in plan.jobs), *(record.row for record in known.values())])
 
     def described(record: RunRecord | None) -> str:
         if record is None:
             return "without a record"
-        return printable(f"{names.label(vars(record), plan.varying)}: {record.status}")
+        return printable(f"{names.label(record.row, plan.varying)}: {record.status}")
 
     directories = [path.name for path in (plan.directory / "runs").glob("*") if path.is_dir()]
     return {name: described(known.get(name)) for name in sorted({*directories} - {job.run_id for job in plan.jobs})}

@@ -17,7 +17,7 @@ from tests.runs.test_records import epoch, keep, make_done, make_job
 def trained(sweep: Path, corpus: CorpusFiles, name: str, history: list[EpochResult], **settings: object) -> None:
     """A run whose own speed must stand nowhere."""
     record = make_done(make_job(corpus, run_id=name * 12, **settings), history)
-    keep(sweep, record.model_copy(update={"tokens_per_second": 77_777.0}))
+    keep(sweep, record.with_columns({"tokens_per_second": 77_777.0}))
 
 
 def timed(sweep: Path, corpus: CorpusFiles, cell: str, speeds: list[float]) -> None:
@@ -26,7 +26,7 @@ def timed(sweep: Path, corpus: CorpusFiles, cell: str, speeds: list[float]) -> N
         name = f"{cell}-{seed}"
         record = make_done(make_job(corpus, run_id=name, cell=cell, seed=seed, max_steps=5, learning_rate=0.5))
         speed_of = {"tokens_per_second": speed, "step_ms_p50": 1e6 / speed, "peak_rss_mb": 500.0, "threads": 8}
-        keep(sweep, record.model_copy(update=speed_of))
+        keep(sweep, record.with_columns(speed_of))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: Path | str) -> None:

@@ -180,16 +180,16 @@ def test_the_committed_runs_have_the_names_that_they_would_get() -> None:
         record
         for folder in {path.parents[2] for path in RESULTS.glob("**/record.json")}
         for record in read_records(folder)[0]
-        if record.embedding in ("random", "one_hot")
+        if record.config.embedding in ("random", "one_hot")
     ]
     assert len(records) > 200
     for record in records:
-        settings = record.model_dump(include=set(RunConfig.model_fields))
+        settings = record.config.model_dump()
         content = {"corpus": record.dataset_sha1}
-        if record.embedding != "random":
-            content["embedding"] = record.embedding
+        if record.config.embedding != "random":
+            content["embedding"] = record.config.embedding
         # A record says how many threads a run had, not whether they were set.
-        names = {run_id(RunConfig(**settings | {"threads": n}), content=content) for n in (None, record.threads)}
+        names = {run_id(RunConfig(**settings | {"threads": n}), content=content) for n in (None, record.config.threads)}
         assert record.run_id in names
 
 

@@ -146,7 +146,7 @@ def measure(config: RunConfig) -> RunRecord:
     record = make_record(job, timeless, status=status, started_at="any", wall_seconds=0.0)
     found = record.model_dump(include=set(MEASURED), exclude_none=True)
     rounded = {name: float(f"{value:.8g}") for name, value in found.items()}
-    return record.model_copy(update={**rounded, "threads": None})
+    return record.with_columns({**rounded, "threads": None})
 
 
 @cache
@@ -184,7 +184,9 @@ def compare(name: str, record: RunRecord, *, tolerances: float = 1) -> None:
         old, new = _number(kept.get(column)), _number(getattr(record, column))
         change = new / old - 1
         if not abs(change) <= limit and not (math.isnan(old) and math.isnan(new)):
-            moved.append(f"{label(name, record)} ({record.run_id}): {column} {old:.6g} -> {new:.6g} ({change:+.3%})")
+            moved.append(
+                f"{label(name, record.config)} ({record.run_id}): {column} {old:.6g} -> {new:.6g} ({change:+.3%})"
+            )
     assert not moved, "\n".join(
         [
             f"moved by more than {limit:.3%}",
@@ -208,7 +210,7 @@ def settle(name: str, record: RunRecord) -> RunRecord:
     except (AssertionError, UserError):
         return record
     kept = kept_rows(name)[record.run_id]
-    return record.model_copy(update={column: kept[column] for column in MEASURED})
+    return record.with_columns({column: kept[column] for column in MEASURED})
 
 
 def renew(name: str) -> None:

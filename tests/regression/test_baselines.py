@@ -70,7 +70,7 @@ def kept() -> RunRecord:
 
 def moved(record: RunRecord, factor: float) -> RunRecord:
     assert record.test_perplexity is not None
-    return record.model_copy(update={"test_perplexity": record.test_perplexity * factor})
+    return record.with_columns({"test_perplexity": record.test_perplexity * factor})
 
 
 @pytest.mark.parametrize("factor", [1 + 2 * LIMIT, 1 - 2 * LIMIT])
@@ -86,14 +86,14 @@ def test_a_perplexity_that_moved_either_way_fails_with_the_change_and_the_mend(k
 def test_a_run_that_is_not_in_the_table_or_diverged_fails(kept: RunRecord) -> None:
     for change in ({"run_id": "0" * 12}, {"test_perplexity": None}, {"train_perplexity": float("inf")}):
         with pytest.raises(AssertionError, match="_perplexity"):
-            compare("synthetic", kept.model_copy(update=change))
+            compare("synthetic", kept.with_columns(change))
 
 
 @pytest.mark.parametrize("column", ["valid_accuracy", "words_without_vector"])
 def test_a_figure_that_was_not_measured_fails(kept: RunRecord, column: str) -> None:
     assert getattr(kept, column) is None
     with pytest.raises(AssertionError, match=f"{column} nan -> 1"):
-        compare("synthetic", kept.model_copy(update={column: 1}))
+        compare("synthetic", kept.with_columns({column: 1}))
 
 
 def test_rounding_leaves_no_trace_in_a_renewed_table(
@@ -102,7 +102,7 @@ def test_rounding_leaves_no_trace_in_a_renewed_table(
     assert settle("synthetic", moved(kept, 1 + LIMIT / 2)) == kept
     far = moved(kept, 1 + 2 * LIMIT)
     assert settle("synthetic", far) == far
-    new = far.model_copy(update={"run_id": "0" * 12})
+    new = far.with_columns({"run_id": "0" * 12})
     assert settle("synthetic", new) == new
     monkeypatch.setattr(baselines, "FOLDER", tmp_path)  # which holds no table yet
     assert settle("synthetic", kept) == kept

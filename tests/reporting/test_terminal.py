@@ -155,7 +155,7 @@ def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
 def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFiles) -> None:
     def record(name: str, status: str = "ok", valid: float | None = None, speed: float | None = None) -> object:
         made = make_done(make_job(small_corpus, run_id=name), status=status)
-        return made.model_copy(update={"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
+        return made.with_columns({"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
 
     records = [
         record("failed", "failed", 1.0, 9.0),
@@ -185,13 +185,13 @@ def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles
 def huge(corpus: CorpusFiles, **settings: object) -> RunRecord:
     """It ended well at a perplexity of 4.2e13, and so did not learn."""
     record = make_done(make_job(corpus, **settings), [epoch(1, 31.37, 460.0)])
-    return record.model_copy(update={"unigram_loss": 6.9, "peak_rss_mb": 1234.0})
+    return record.with_columns({"unigram_loss": 6.9, "peak_rss_mb": 1234.0})
 
 
 def test_a_run_that_learned_nothing_is_said_to_be_so_and_is_not_best(small_corpus: CorpusFiles) -> None:
     console, text = console_of(terminal=False)
-    good = make_done(make_job(small_corpus, cell="gru"), [epoch(1, 6.8, 6.5)]).model_copy(update={"unigram_loss": 6.9})
-    even = good.model_copy(update={"unigram_loss": 6.8, "cell": "lstm"})
+    good = make_done(make_job(small_corpus, cell="gru"), [epoch(1, 6.8, 6.5)]).with_columns({"unigram_loss": 6.9})
+    even = good.with_columns({"unigram_loss": 6.8, "cell": "lstm"})
     console.print(results_tables([huge(small_corpus, cell="rnn_tanh"), even, good], ["cell"]))
     rows = [line.rstrip() for line in text.getvalue().splitlines()[3:6]]
     assert [row.split()[0] for row in rows] == ["gru", "lstm", "rnn_tanh"]

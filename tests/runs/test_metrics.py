@@ -91,11 +91,11 @@ def test_a_sign_is_shown_where_it_is_asked_for() -> None:
 def test_a_run_that_is_not_better_than_the_unigram_model_learned_nothing(
     small_corpus: CorpusFiles, row: dict[str, Any], bound: float | None, nothing: bool
 ) -> None:
-    record = make_done(make_job(small_corpus)).model_copy(update=row)
-    assert loss_to_beat(vars(record)) == bound
-    assert learned_nothing(vars(record)) == nothing
+    record = make_done(make_job(small_corpus)).with_columns(row)
+    assert loss_to_beat(record.row) == bound
+    assert learned_nothing(record.row) == nothing
     assert outcome(record) == ("worse than unigram" if nothing else "ok")
-    assert outcome(record.model_copy(update={"status": "diverged"})) == "diverged"
+    assert outcome(record.with_columns({"status": "diverged"})) == "diverged"
 
 
 @pytest.mark.parametrize(

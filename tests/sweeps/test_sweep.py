@@ -1084,7 +1084,7 @@ def test_the_state_of_a_checkout_that_belongs_to_another_user_is_told(
 def test_train_is_a_run_in_a_process_of_its_own(small_folder: Path, tmp_path: Path) -> None:
     config = small_config(dataset=str(small_folder), epochs=1)
     record = train(config, directory=tmp_path)
-    assert (record.status, record.epochs_run, record.dataset) == ("ok", 1, "small")
+    assert (record.status, record.epochs_run, record.config.dataset) == ("ok", 1, "small")
     assert record.test_perplexity is not None
     assert 1 < record.test_perplexity < 100
     assert (tmp_path / "train" / "runs" / record.run_id / "best.params").exists()
@@ -1142,10 +1142,10 @@ def test_a_pool_of_cpu_contexts_has_one_worker_on_each_and_the_results_of_one(
         return found
 
     pool = records("cpu:1,cpu:2")
-    assert {record.device for record in pool} == {"cpu:1", "cpu:2"}
+    assert {record.config.device for record in pool} == {"cpu:1", "cpu:2"}
     assert ["cpu:1", "cpu:2"] in [sorted(busy) for busy in together]
     pairs = records("cpu:0+cpu:1")
-    assert {record.device for record in pairs} == {"cpu:0+cpu:1"}
+    assert {record.config.device for record in pairs} == {"cpu:0+cpu:1"}
     for one, several in zip(pool, pairs, strict=True):
         assert one.run_id != several.run_id
         assert several.valid_loss == pytest.approx(one.valid_loss, abs=1e-6)

@@ -97,7 +97,7 @@ def test_a_run_trains_on_what_it_was_given(
 
     record = run(fit, code=1, device=device)
     assert given == contexts
-    assert record.device == device
+    assert record.config.device == device
 
 
 def test_gpu_memory_is_looked_at_whenever_the_device_is_idle(run: Callable[..., RunRecord], tmp_path: Path) -> None:
@@ -146,7 +146,11 @@ def test_a_sitting_is_what_the_process_was_and_took(run: Callable[..., RunRecord
     assert 0 < seconds[0] < seconds[1] <= last.seconds
     assert record.wall_seconds == 600.0 + last.seconds
     assert (record.times_resumed, record.peak_rss_mb) == (1, 9e6)
-    assert (last.threads, last.machine_id, last.device) == (record.threads, record.machine_id, record.device)
+    assert (last.threads, last.machine_id, last.device) == (
+        record.config.threads,
+        record.origin.machine_id,
+        record.config.device,
+    )
     assert (last.blas, last.environment) == (record.blas, record.environment)
     assert last.peak_rss_mb == pytest.approx(peak_rss_mb(), rel=0.5)
 
@@ -178,7 +182,7 @@ def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
     assert ended.status is None
     record = read_record(tmp_path / job.run_id)
     assert record is not None
-    assert (record.status, record.epochs_run, record.threads, record.times_resumed) == ("ok", 8, 2, 1)
+    assert (record.status, record.epochs_run, record.config.threads, record.times_resumed) == ("ok", 8, 2, 1)
     assert [sitting.threads for sitting in record.sittings] == [1, 2]
     trained = [[epoch for epoch in record.history if epoch.sitting == number] for number in (1, 2)]
     assert all(trained)

@@ -62,7 +62,7 @@ def compose(findings: Findings) -> Document:
     of each; they are never averaged, and speeds are set against each other within a place only.
     """
     places = places_of(findings.rows)
-    names = Names(vars(row.record) for row in findings.rows)
+    names = Names(row.record.row for row in findings.rows)
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in findings.rows:
         groups.setdefault(scored_on(row.record), []).append(row)
@@ -104,7 +104,7 @@ class _Group:
 
     def __init__(self, rows: Sequence[Row], places: Sequence[Place], names: Names) -> None:
         self.record = rows[0].record
-        self.corpus = names.shown(vars(self.record), "dataset")
+        self.corpus = names.shown(self.record.row, "dataset")
         self.measures = measures_of(row.record.valid_accuracy for row in rows)
         self.loss = self.measures.loss
         self.points = ranked(points_of(rows, places, names), self.loss.column)
@@ -153,8 +153,8 @@ class _Group:
         record = self.record
         heading = f"Corpus {self.corpus or 'unknown'}, {_taken_as(record)}"
         notes = [self._training()]
-        if record.max_eval_tokens:
-            notes.append(f"Scored on the first {record.max_eval_tokens:,} tokens of validation and test only.")
+        if record.config.max_eval_tokens:
+            notes.append(f"Scored on the first {record.config.max_eval_tokens:,} tokens of validation and test only.")
         good = [point for point in self.points if point.ok]
         if not good:
             whose = "No point ended well" + " and learned something" * any(
@@ -251,7 +251,7 @@ class _Group:
         good = [record for record in records if record.status == "ok"]
         whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
         records = good or records
-        known = {(self._epochs(record), record.max_train_tokens, record.max_steps) for record in records}
+        known = {(self._epochs(record), record.config.max_train_tokens, record.config.max_steps) for record in records}
         if len(known) > 1:
             return (
                 "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
@@ -261,23 +261,27 @@ class _Group:
 
     @staticmethod
     def _amount(record: RunRecord) -> str:
-        if record.max_steps:
-            return f"a throughput run of {record.max_steps:,} timed steps, nothing evaluated"
-        text = "the first " + f"{record.max_train_tokens:,} tokens" if record.max_train_tokens else "the whole text"
+        if record.config.max_steps:
+            return f"a throughput run of {record.config.max_steps:,} timed steps, nothing evaluated"
+        text = (
+            "the first " + f"{record.config.max_train_tokens:,} tokens"
+            if record.config.max_train_tokens
+            else "the whole text"
+        )
         return f"{_Group._epochs(record)} of {text}"
 
     @staticmethod
     def _epochs(record: RunRecord) -> str:
-        if record.early_stopping is None:
+        config = record.config
+        if config.early_stopping is None:
             return _count(record.epochs_run, "epoch")
-        return f"up to {_count(record.epochs, 'epoch')}, ended by {record.early_stopping} without a new best,"
+        return f"up to {_count(config.epochs, 'epoch')}, ended by {config.early_stopping} without a new best,"
 
     def _ranking(self) -> Section:
         amounts = [
             name
             for name in ("epochs_run", "max_train_tokens", "max_steps")
-            if name not in self.names
-            and len({getattr(row.record, name) for point in self.points for row in point.rows}) > 1
+            if name not in self.names and len({row.record.row[name] for point in self.points for row in point.rows}) > 1
         ]
         shown = self.measured((*self.measures.all, _SPEED, _STEP, _MEMORY, _SECONDS))
         ranged = [measure for measure in (self.loss, _SPEED) if self.seeded and measure in shown]
@@ -292,7 +296,7 @@ class _Group:
         ]
 
         def cells(point: Point) -> list[Any]:
-            ran = [_listed(sorted({str(getattr(row.record, name)) for row in point.rows})) for name in amounts]
+            ran = [_listed(sorted({str(row.record.row[name]) for row in point.rows})) for name in amounts]
             seeds = [len(point.counted)] if self.seeded else []
             averages = [_average(point, measure) for measure in shown]
             ranges = [range_of(point, measure.column, measure.digits) for measure in ranged]
@@ -458,7 +462,7 @@ class _Group:
         best = self.points[0]
         for record in best.counted:
             split = "validation" if record.test_loss is None else "test"
-            seed = f", seed {record.seed}" if len(best.rows) > 1 else ""
+            seed = f", seed {record.config.seed}" if len(best.rows) > 1 else ""
             yield record, f"Of no. 1 in the ranking ({self.label(best)}{seed}), on {split}."
 
     def _time(self) -> Section | None:
@@ -472,7 +476,11 @@ class _Group:
                 rest = None if wall is None or train is None else wall - train - (evaluation or 0.0)
                 resumed = resumed or (rest is not None and rest < 0)
                 runs.append(
-                    (point, row.record.seed, (train, evaluation, None if rest is None or rest < 0 else rest, wall))
+                    (
+                        point,
+                        row.record.config.seed,
+                        (train, evaluation, None if rest is None or rest < 0 else rest, wall),
+                    )
                 )
         if all(wall is None for _, _, (*_, wall) in runs):
             return None
@@ -520,12 +528,12 @@ class _Group:
             Column("run_id", _meaning("run_id")),
         ]
         rows = [
-            [*self.settings(point), r.seed, outcome(r), r.reason or self._unlearned(r), r.epochs_run, r.run_id]
+            [*self.settings(point), r.config.seed, outcome(r), r.reason or self._unlearned(r), r.epochs_run, r.run_id]
             for point, row in wrong
             for r in [row.record]
         ]
         logs = [
-            (f"{self.label(point)} seed={row.record.seed}: the end of its log", row.log)
+            (f"{self.label(point)} seed={row.record.config.seed}: the end of its log", row.log)
             for point, row in wrong
             if row.log
         ]
@@ -536,8 +544,8 @@ class _Group:
 
     def _unlearned(self, record: RunRecord) -> str:
         """``validation perplexity 43,886.14, the unigram model's 982.97``; nothing of a run that learned."""
-        bound = loss_to_beat(vars(record))
-        if record.valid_loss is None or bound is None or not learned_nothing(vars(record)):
+        bound = loss_to_beat(record.row)
+        if record.valid_loss is None or bound is None or not learned_nothing(record.row):
             return ""
         whose = "uniform" if record.unigram_loss is None else "unigram"
         as_read = float if self.loss.column == "valid_loss" else perplexity
@@ -545,7 +553,7 @@ class _Group:
         return f"{self.loss.words} {reached}, the {whose} model's {beaten}"
 
     def _published(self) -> Section | None:
-        if not self.scored or any(getattr(self.record, name) != value for name, value in PUBLISHED_OF.items()):
+        if not self.scored or any(self.record.row[name] != value for name, value in PUBLISHED_OF.items()):
             return None
         best: dict[tuple[Any, Any], Point] = {}
         for point in self.points:
@@ -612,9 +620,9 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     letters = {(p.machine_id, p.device, p.device_name, p.threads): p.letter for p in places}
     counts: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
-        r = row.record
-        letter = letters[r.machine_id, unnumbered(r.device), r.device_name, r.threads]
-        key = (letter, *(getattr(r, name) for name in names))
+        r = row.record.row
+        letter = letters[r["machine_id"], unnumbered(r["device"]), r["device_name"], r["threads"]]
+        key = (letter, *(r[name] for name in names))
         counts[key] += 1
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, _meaning(name)) for name in names)]
     found = [
@@ -622,9 +630,7 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     ]
     notes = []
     differ = [
-        name
-        for name in software
-        if len({value for row in rows if (value := getattr(row.record, name)) is not None}) > 1
+        name for name in software if len({value for row in rows if (value := row.record.row[name]) is not None}) > 1
     ]
     if differ:
         notes.append(f"The runs differ in {_listed(differ)}, which can move speeds and the last bits of a result.")
@@ -633,9 +639,10 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
 
 def _taken_as(record: RunRecord) -> str:
     """``characters, next_token``: what a text was taken apart into, and what was asked of it."""
-    parts = [f"{record.level}s", *["lower case"] * bool(record.lower)]
-    parts += [f"seen {record.min_freq:,} times or more"] * (record.min_freq > 1)
-    return ", ".join([*parts, record.objective])
+    config = record.config
+    parts = [f"{config.level}s", *["lower case"] * bool(config.lower)]
+    parts += [f"seen {config.min_freq:,} times or more"] * (config.min_freq > 1)
+    return ", ".join([*parts, config.objective])
 
 
 def _average(point: Point, measure: Measure) -> float | None:

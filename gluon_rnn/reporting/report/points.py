@@ -161,9 +161,9 @@ def places_of(rows: Iterable[Row]) -> list[Place]:
 
 
 def _where(row: Row) -> tuple[str, str, str, int | None]:
-    record = row.record
+    config, origin = row.record.config, row.record.origin
     # A GPU's number decides nothing; its name does, where a machine has several kinds.
-    return record.machine_id, unnumbered(record.device), record.device_name, record.threads
+    return origin.machine_id, unnumbered(config.device), origin.device_name, config.threads
 
 
 def _letter(number: int) -> str:
@@ -179,16 +179,16 @@ def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None 
         names: of whatever is shown together with the points; None: of them alone.
     """
     rows = list(rows)
-    shown = names or Names(vars(row.record) for row in rows)
+    shown = names or Names(row.record.row for row in rows)
     by_where = {(place.machine_id, place.device, place.device_name, place.threads): place for place in places}
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
     gathered: dict[Any, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row.record.seed, row.record.started_at, row.record.run_id)):
-        record = vars(row.record)
+    for row in sorted(rows, key=lambda row: (row.record.config.seed, row.record.started_at, row.record.run_id)):
+        record = row.record.row
         settings = (row.folder, *(shown.shown(record, name) for name in fields))
         where = (_where(row), *(record[digest] for digest in DIGESTS.values()))
-        version = seen[settings, where, row.record.seed] = seen[settings, where, row.record.seed] + 1
+        version = seen[settings, where, record["seed"]] = seen[settings, where, record["seed"]] + 1
         gathered.setdefault((where, (*settings, version)), []).append(row)
     return [
         Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[where], tuple(group))

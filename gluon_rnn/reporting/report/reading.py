@@ -14,7 +14,7 @@ from gluon_rnn.runs.epochs import EPOCH_COLUMNS
 from gluon_rnn.runs.job import RUN_ID
 from gluon_rnn.runs.metrics import outcome
 from gluon_rnn.runs.progress import EpochResult
-from gluon_rnn.runs.records import RunRecord, read_records, without_paths
+from gluon_rnn.runs.records import FIELDS, RunRecord, read_records, without_paths
 from gluon_rnn.runs.tables import load_epochs, load_results, table_rows
 
 #: Columns of every ``epochs.csv``, whichever version wrote it.
@@ -70,7 +70,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
         records, damaged = _records(directory, notes)
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
         for record in sorted(records, key=lambda record: record.run_id):
-            identity = (record.run_id, record.machine_id, record.started_at, record.wall_seconds)
+            identity = (record.run_id, record.origin.machine_id, record.started_at, record.wall_seconds)
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
@@ -104,14 +104,10 @@ def _records(directory: Path, notes: list[str]) -> tuple[list[RunRecord], dict[P
 def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
     """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
     histories = _histories(directory, notes)
-    words = {
-        name
-        for name, info in RunRecord.model_fields.items()
-        if str in (info.annotation, *map(type, get_args(info.annotation)))
-    }
+    words = {name for name, info in FIELDS.items() if str in (info.annotation, *map(type, get_args(info.annotation)))}
     for row in table_rows(load_results(directory)):
         known = row | {name: "" for name in words if row[name] is None}
-        yield RunRecord.model_construct(None, **known | {"history": histories.get(row["run_id"], ())})
+        yield RunRecord.from_row(known | {"history": histories.get(row["run_id"], ())})
 
 
 def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult, ...]]:

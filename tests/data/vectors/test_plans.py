@@ -103,7 +103,7 @@ def test_a_record_shows_the_bare_name(sweep: Make, file: Path, tmp_path: Path) -
     (job,) = plan(sweep(embedding=str(file)), tmp_path).jobs
     assert type(job).model_validate_json(job.model_dump_json()) == job
     record = make_done(job)
-    assert (record.embedding, record.embed_size) == ("tiny.3d.txt", 3)
+    assert (record.config.embedding, record.config.embed_size) == ("tiny.3d.txt", 3)
     assert str(tmp_path) not in record.model_dump_json()
 
 

@@ -43,7 +43,7 @@ from gluon_rnn.reporting.report.rendering import to_html
 from gluon_rnn.runs.epochs import EPOCH_COLUMNS, describe_epoch
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.progress import Confusion, EpochResult, Prediction
-from gluon_rnn.runs.records import COLUMNS, RunRecord, describe, write_record
+from gluon_rnn.runs.records import COLUMNS, FIELDS, RunRecord, describe, write_record
 from gluon_rnn.runs.tables import write_tables
 from gluon_rnn.sweeps.planning import plan_sweep
 from gluon_rnn.sweeps.running import run_sweep
@@ -64,7 +64,7 @@ def make(corpus: CorpusFiles, name: str, **columns: Any) -> RunRecord:
     settings = {key: columns.pop(key) for key in list(columns) if key in SETTINGS}
     record = make_done(make_job(corpus, run_id=name, **settings))
     loss = columns.get("valid_perplexity")
-    return record.model_copy(update={"epochs_run": 0 if loss is None else 1, **columns})
+    return record.with_columns({"epochs_run": 0 if loss is None else 1, **columns})
 
 
 def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **columns: Any) -> RunRecord:
@@ -391,7 +391,7 @@ def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Pa
         if (cell, bptt) != ("gru", 20)
     ]
     records += [make(small_corpus, "wrong", cell="gru", bptt=20, hidden_size=8, status="oom", reason="no room")]
-    records = [record.model_copy(update={"learning_rate": rates[record.cell]}) for record in records]
+    records = [record.with_columns({"learning_rate": rates[record.config.cell]}) for record in records]
     document = document_of(tmp_path / "grid", *records)
     assert [s.heading for s in document.sections if " and " in s.heading and s.level == 3] == [
         "cell and bptt",
@@ -806,8 +806,8 @@ def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path,
     frame.drop(columns=gone).to_csv(tmp_path / "bare" / "runs.csv", index=False)
     (tmp_path / "bare" / "epochs.csv").write_text("run_id,epoch\na,1\n")
     older = read_folders([tmp_path / "bare"])
-    assert [row.record.precision for row in older.rows] == ["float32", "float32"]
-    assert [(row.record.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
+    assert [row.record.config.precision for row in older.rows] == ["float32", "float32"]
+    assert [(row.record.origin.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
     assert older.notes == ("no learning curves of epochs.csv: it has no column learning_rate",)
     write_report(tmp_path / "bare")
 
@@ -899,8 +899,8 @@ def hostile(folder: Path, corpus: CorpusFiles) -> Path:
     names = {"dataset": HOSTILE, "device_name": HOSTILE, "blas": HOSTILE, "git_commit": HOSTILE, "host": HOSTILE}
     sweep = folder / "<b>grid|"
     records = [
-        good(corpus, f"{number}{bptt}", 100.0 + bptt + number, 10.0 * bptt, bptt=bptt, **names).model_copy(
-            update={"cell": cell}
+        good(corpus, f"{number}{bptt}", 100.0 + bptt + number, 10.0 * bptt, bptt=bptt, **names).with_columns(
+            {"cell": cell}
         )
         for number, cell in enumerate(("lstm", HOSTILE + "é漢🙂"))
         for bptt in (5, 9)
@@ -936,7 +936,7 @@ PAYLOADS = [
 ]
 #: Of tables that anybody can write; those that decide how a row is read are left.
 WORDS = [
-    *(name for name, info in RunRecord.model_fields.items() if str in (info.annotation, *get_args(info.annotation))),
+    *(name for name, info in FIELDS.items() if str in (info.annotation, *get_args(info.annotation))),
     *("model", "optimizer", "initializer", "precision"),
 ]
 
@@ -958,7 +958,7 @@ def hostile_everywhere(folder: Path, corpus: CorpusFiles) -> Path:
             "device": "cpu",
         }
         record = good(corpus, f"r{number}", 100.0 + number, 10.0 * (5 + number % 3), bptt=5 + number % 3)
-        record = record.model_copy(update=words)
+        record = record.with_columns(words)
         directory = keep(sweep, record, [epoch(1, 5.0), epoch(2, 4.5)])
         (directory / "log.txt").write_text("\n".join(PAYLOADS), encoding="utf-8")
         (directory / "record.json").write_text('{"<img src=x onerror=window.ran=1>": "<b>"}')
@@ -1194,7 +1194,7 @@ def test_vectors_of_one_name_are_points_of_their_own_whatever_the_order_of_axes(
     for place, order in enumerate((axes, dict(reversed(axes.items())))):
         results = tmp_path / str(place)
         found = points(*swept(results, small_folder, order))
-        assert [(point.label(["embedding"]), [row.record.seed for row in point.rows]) for point in found] == [
+        assert [(point.label(["embedding"]), [row.record.config.seed for row in point.rows]) for point in found] == [
             (f"embedding={name}", [0, 1, 2, 3]) for name in names
         ]
         assert [point.average("valid_loss") for point in found] == pytest.approx([2.0015, 3.0015])
@@ -1215,7 +1215,7 @@ def test_versions_of_a_cell_are_no_seeds_of_one_point(small_corpus: CorpusFiles)
     edited = [of(seed, "mine:Cell", ("a" if seed < 2 else "b") * 40) for seed in range(4)]
     unknown = [of(seed, "yours:Cell", None if seed < 2 else "c" * 40) for seed in range(4)]
     found = points(*edited, *unknown, of(0, "plain:Cell", "d" * 40))
-    assert {(point.settings["cell"], tuple(row.record.seed for row in point.rows)) for point in found} == {
+    assert {(point.settings["cell"], tuple(row.record.config.seed for row in point.rows)) for point in found} == {
         ("mine:Cell@aaaaaaa", (0, 1)),
         ("mine:Cell@bbbbbbb", (2, 3)),
         ("yours:Cell@unknown", (0, 1)),
