@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.vectors import FoundVectors
+from gluon_rnn.runs.contents import DIGESTS
 
 #: The folder of a run's last checkpoint.
 CHECKPOINT = "checkpoint"
@@ -76,18 +77,18 @@ class Job(BaseModel):
         return content
 
     @property
-    def embedding(self) -> str:
-        """What tables show of it: never a path."""
-        return self.vectors.name if self.vectors else self.config.embedding
-
-    @property
     def contents(self) -> dict[str, str | None]:
         """What its record will name its corpus, vectors and cell, each with its digest: see `contents.DIGESTS`."""
         return {
             "dataset": self.corpus.dataset,
             "dataset_sha1": self.corpus.sha1,
-            "embedding": self.embedding,
+            "embedding": self.vectors.name if self.vectors else self.config.embedding,
             "embedding_sha1": self.vectors.sha1 if self.vectors else None,
             "cell": self.config.cell,
             "cell_sha1": self.cell_sha1,
         }
+
+    @property
+    def named_config(self) -> RunConfig:
+        """`config` as records and trackers have it: the corpus and the vectors by their names, never a path."""
+        return self.config.model_copy(update={name: self.contents[name] for name in DIGESTS})

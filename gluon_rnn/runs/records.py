@@ -292,9 +292,8 @@ def make_record(
     # The last process may not have come to say how long it was at work.
     *earlier, last = progress.sittings or [Sitting()]
     sittings = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
-    settings = {**job.config.model_dump(), "dataset": job.corpus.dataset, "embedding": job.embedding}
     return RunRecord(
-        config=RecordedConfig(**{**settings, "threads": job.threads}),
+        config=RecordedConfig(**{**job.named_config.model_dump(), "threads": job.threads}),
         origin=job.origin,
         run_id=job.run_id,
         status=status,

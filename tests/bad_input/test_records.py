@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal
 from gluon_rnn.data.corpora import CorpusFiles
-from gluon_rnn.reporting import tracking
 from gluon_rnn.reporting.regression.comparison import compare
 from gluon_rnn.reporting.report.document import compose
 from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.report.rendering import to_markdown
+from gluon_rnn.reporting.tracking.base import remembered
 from gluon_rnn.runs.epochs import EPOCH_COLUMNS
 from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.progress import Progress
@@ -426,14 +426,14 @@ def test_a_list_of_points_that_is_none_is_a_line(sent: Path, content: str) -> No
 
 def test_a_trackers_memory_names_a_folder_within_its_own(tmp_path: Path) -> None:
     path = tmp_path / "tensorboard_run.txt"
-    assert tracking._remembered(path) == ""
+    assert remembered(path) == ""
     for name in ("cell=gru,bptt=35,0123456789ab", "0123456789abcdef0123456789abcdef"):
         path.write_text(name)
-        assert tracking._remembered(path) == name
+        assert remembered(path) == name
     for name in OUTSIDE:
         if name not in ("ü", "x" * 65):
             path.write_text(name)
-            assert tracking._remembered(path) == "", name
+            assert remembered(path) == "", name
 
 
 def test_what_a_file_says_reaches_no_terminal_raw(sent: Path) -> None:

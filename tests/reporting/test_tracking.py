@@ -26,9 +26,9 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_atomically
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.vectors import FoundVectors
-from gluon_rnn.reporting import tracking as tracking_module
 from gluon_rnn.reporting.terminal import Several
-from gluon_rnn.reporting.tracking import MlflowTracker, Sent, TensorBoardTracker, Tracker, Tracking
+from gluon_rnn.reporting.tracking import MlflowTracker, TensorBoardTracker, Tracking, delivery
+from gluon_rnn.reporting.tracking.base import Sent, Tracker
 from gluon_rnn.runs.epochs import write_epochs
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import LiveProgress
@@ -377,7 +377,7 @@ def test_a_run_of_mlflows_that_goes_on_is_running(tmp_path: Path, plan: Plan, jo
 
 def test_what_has_not_changed_is_not_read_again(plan: Plan, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(tracking_module, "read_progress", lambda directory: read.append(directory))
+    monkeypatch.setattr(delivery, "read_progress", lambda directory: read.append(directory))
     tracking = Tracking(Recorder(), warn=pytest.fail)
     worker = watch(tracking, plan, job)
     for steps in (10, 20):

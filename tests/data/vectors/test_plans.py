@@ -90,7 +90,7 @@ def test_random_embeddings_keep_the_names_that_runs_had(sweep: Make, small_corpu
     assert job.run_id == run_id(job.config, content={"corpus": small_corpus.sha1})
     (job,) = plan(sweep(embedding="one_hot"), tmp_path).jobs
     assert job.run_id == run_id(job.config, content={"corpus": small_corpus.sha1, "embedding": "one_hot"})
-    assert (job.vectors, job.config.embed_size, job.embedding) == (None, None, "one_hot")
+    assert (job.vectors, job.config.embed_size, job.contents["embedding"]) == (None, None, "one_hot")
 
 
 def test_vectors_are_looked_for_in_the_data(sweep: Make, file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""What a tracker is, and what it is sent of a run: curves, settings, tags."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.runs.contents import DIGESTS
+from gluon_rnn.runs.job import Job
+from gluon_rnn.runs.progress import EpochResult, perplexity
+from gluon_rnn.runs.records import RunRecord
+
+#: In every epoch and in every interval; their last steps say what a tracker has.
+EPOCH_LOSS = "train/loss_nats_per_token"
+INTERVAL_LOSS = "interval/train_loss_nats_per_token"
+
+#: Where a run happens, which may change when it goes on; the other settings never do.
+_PLACE = ("device", "threads")
+
+
+@dataclass
+class Sent:
+    """What a tracker has of a run.
+
+    Attributes:
+        epochs: the last one.
+        steps: the training step of the last interval.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+
+
+class Tracker(Protocol):
+    """A place where runs are sent. Its methods may raise anything, and may take their time."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    def begin(self, job: Job, label: str, directory: Path) -> Sent:
+        """Begin a run known by `label`, or go on with the one that its `directory` remembers."""
+        ...
+
+    def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
+        """Add a point to each of the curves."""
+        ...
+
+    def end(self, job: Job, record: RunRecord | None) -> None:
+        """End the run; without a record it was interrupted, and may go on."""
+        ...
+
+
+def epoch_metrics(result: EpochResult) -> dict[str, float]:
+    """The curves of an epoch; what was not measured in it is left out."""
+    metrics = {
+        EPOCH_LOSS: result.train_loss,
+        "train/perplexity": perplexity(result.train_loss),
+        "train/learning_rate": result.learning_rate,
+        "train/tokens_per_second": result.tokens_per_second,
+        "train/seconds": result.seconds,
+        "valid/loss_nats_per_token": result.valid_loss,
+        "valid/perplexity": result.valid_perplexity,
+        "valid/accuracy": result.valid_accuracy,
+        "test/loss_nats_per_token": result.test_loss,
+        "test/perplexity": result.test_perplexity,
+        "test/accuracy": result.test_accuracy,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def interval_metrics(loss: float, tokens_per_second: float | None) -> dict[str, float]:
+    """The curves within an epoch: the mean `loss` in nats a token; no speed while warming up."""
+    metrics = {INTERVAL_LOSS: loss, "interval/train_perplexity": perplexity(loss)}
+    return metrics if tokens_per_second is None else metrics | {"interval/train_tokens_per_second": tokens_per_second}
+
+
+def final_metrics(record: RunRecord) -> dict[str, float]:
+    """Every number that came of a run, by its column's name."""
+    return {
+        f"final/{name.replace('_loss', '_loss_nats_per_token')}": value
+        for name, value in _outcome(record).items()
+        if _is_number(value)
+    }
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """What was run: every setting that has a value, the corpus and given vectors by their names."""
+    return job.named_config.model_dump(exclude=set(_PLACE), exclude_none=True)
+
+
+def tags_before(job: Job) -> dict[str, str]:
+    """What is known of a run before it starts: its name, where it runs, on which code."""
+    digests = {name: job.contents[name] for name in DIGESTS.values()}
+    facts = {"run_id": job.run_id, **digests, "device": job.config.device, "threads": job.threads}
+    return {name: str(value) for name, value in {**facts, **job.origin.model_dump()}.items() if value is not None}
+
+
+def tags_after(record: RunRecord) -> dict[str, str]:
+    """All else that came of a run: status, reason, machine, versions."""
+    words = {name: value for name, value in _outcome(record).items() if not _is_number(value)}
+    return {
+        name: str(value)
+        for name, value in {**words, **{place: getattr(record.config, place) for place in _PLACE}}.items()
+    }
+
+
+def _outcome(record: RunRecord) -> dict[str, Any]:
+    """The columns that are no settings and have a value."""
+    settings = {"schema_version", *RunConfig.model_fields}
+    return {name: value for name, value in record.row.items() if name not in settings and value is not None}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def require(package: str, option: str) -> None:
+    """Refuse, as a `UserError`, an `option` whose `package` is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{option} needs {package}, which is not installed: make dev, or "
+            ".venv/bin/python -m pip install 'gluon_rnn[tracking]'"
+        )
+
+
+def remembered(path: Path) -> str:
+    """The name in the tracker that a run's directory keeps in `path`; empty where there is none."""
+    name = path.read_text(encoding="utf-8") if path.exists() else ""
+    # It names a folder or a run; in results that someone else made it must not lead elsewhere.
+    return name if re.fullmatch(r"[\w=+,-][\w=.+,-]*", name, flags=re.ASCII) else ""
+
+
+def one_line(error: Exception) -> str:
+    """`error` and its type, without passwords."""
+    text = " ".join(str(error).split())
+    return without_password(f"{type(error).__name__}: {text}")[:300]
+
+
+def without_password(text: str) -> str:
+    """`text` without what stands before the host of an address."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
