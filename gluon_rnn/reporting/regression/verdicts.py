@@ -116,7 +116,7 @@ def as_junit(comparison: Comparison) -> str:
     suite = ElementTree.SubElement(suites, "testsuite", {"name": "gluon_rnn", "tests": str(len(cases)), **counts})
     for label, verdict, reason in cases:
         case = ElementTree.SubElement(
-            suite, "testcase", classname="gluon_rnn.reporting.regression", name=_NOT_XML.sub("?", label)
+            suite, "testcase", classname="gluon_rnn.regression", name=_NOT_XML.sub("?", label)
         )
         if verdict in tags:
             ElementTree.SubElement(case, tags[verdict], message=_NOT_XML.sub("?", reason))
