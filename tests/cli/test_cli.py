@@ -393,7 +393,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
             second = run("long.yaml", cwd=tmp_path)
             assert second.returncode == 2
             assert second.stderr.splitlines() == [
-                "error: another sweep is running in results/long; wait for it or give --results another folder"
+                "error: another sweep is running in results/long; wait for it, or give --results another folder"
             ]
         process.send_signal(number)
         process.wait()
