@@ -23,14 +23,17 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sweep test test-kernels baseline check format doctor columns lock clean again
+.PHONY: help install dev sweep test test-quick test-kernels baseline check format doctor columns lock clean again
 
 help:
 	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
 	@echo '               EXTRA=cpu or cu112 chooses another, PYTHON=... the interpreter (make clean first)'
 	@echo 'make sweep     install, then scripts/run_sweep.py; its arguments as ARGS="--set epochs=1"'
 	@echo 'make doctor    install, then say what works here and what would have to be mended'
-	@echo 'make test      install what developers need, too, then run the tests; ARGS="-k name"'
+	@echo 'make dev       install what developers need, too'
+	@echo 'make test      dev, then run the tests, on several cores; ARGS="-k name", and -n 0 for one process'
+	@echo 'make test-quick  the same without the tests marked slow: those that start processes which train, take sweeps'
+	@echo '               down, need Ray or a browser, or train until something is learnt'
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
 	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
@@ -48,6 +51,8 @@ $(INSTALLED): setup.py requirements/build.txt requirements/$(EXTRA).txt
 	@touch $@
 
 dev: $(DEV)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo 'There is no Chromium here, so that the tests \
+	of pages in a browser are skipped; mend: apt-get install chromium'
 
 $(DEV): $(INSTALLED) requirements/dev.txt
 	@sh requirements/install.sh dev
@@ -59,8 +64,14 @@ sweep: $(INSTALLED)
 doctor: $(INSTALLED)
 	@$(BIN)/python scripts/doctor.py $(ARGS)
 
+# One file's tests share a process and what they make there; tests/conftest.py says how many processes.
+PYTEST := $(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(DEV)
-	@$(RUN) pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+test-quick: $(DEV)
+	@$(PYTEST) -m 'not slow' $(ARGS)
 
 test-kernels: $(DEV)
 	@$(RUN) tests.kernels $(ARGS)

@@ -60,6 +60,7 @@ RAY = ["ray>=2.49"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.8",
     "hypothesis>=6",
     "ruff>=0.6",
     "mypy>=1.11",

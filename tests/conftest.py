@@ -1,8 +1,9 @@
-"""What several rooms' tests share: small corpora and configurations that train in a second."""
+"""What several rooms' tests share: how they run, small corpora, and configurations that train in a second."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from gluon_rnn.config.run import RunConfig, configure
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.machine.blas import BLAS_VARIABLE, blas_in_use, choose
+from gluon_rnn.machine.hardware import describe_machine
 
 # No repository is that of a hook which runs the tests, and the user's configuration of Git holds in none.
 for name in [name for name in os.environ if name.startswith("GIT_")]:
@@ -28,12 +30,41 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "f
 #: Holds the real WikiText-2 as wikitext-2/wiki.*.tokens where that is at hand.
 REAL_DATA = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 
+#: In which the tests of pages look at them.
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+NO_CHROMIUM = "there is no Chromium; apt-get install chromium"
+
+# A process of tests takes a gigabyte, and a file that takes a minute decides how long all of them take.
+_MOST_PROCESSES = 4
+
 # Of the property-based tests in tests/bad_input: the same few examples at every run of the suite, or many new ones.
 # The fixtures above every test only set the environment, for all examples alike.
 _SHARED = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("short", max_examples=24, derandomize=True, **_SHARED)
 settings.register_profile("long", max_examples=600, print_blob=True, **_SHARED)
 settings.load_profile("short")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of ``-n auto``: processes that run tests; none beside pytest's own where there is one core."""
+    cores = describe_machine().cores
+    return min(cores, _MOST_PROCESSES) if cores > 1 else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process begins one when the others have nothing left to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say loudly, after all else, that a part of the tests was left out."""
+    yield
+    skipped = [report for report in terminalreporter.getreports("skipped") if "browser" in report.keywords]
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} TESTS IN A BROWSER WERE SKIPPED", yellow=True, bold=True)
+        terminalreporter.write_line(f"Whether the pages of reports work is not known: {NO_CHROMIUM}")
 
 
 def small_config(**settings: object) -> RunConfig:

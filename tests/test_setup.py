@@ -221,6 +221,34 @@ def test_the_other_build_replaces_the_first(place):
     assert (place.installed(), place.stamps()) == ({"have-mxnet"}, {"installed-cpu"})
 
 
+@pytest.mark.parametrize("browser", ["chromium", "google-chrome", None])
+def test_who_has_no_chromium_is_told_how_to_get_it(place, browser):
+    place.python("python3")
+    if browser:
+        place.command(browser, "exit 1")  # it is not started
+    for _ in range(2):  # as long as there is none
+        said = place.make("dev")
+        assert (said.returncode, said.stderr) == (0, "")
+        assert ("There is no Chromium here" in said.stdout) == (browser is None)
+        assert ("apt-get install chromium" in said.stdout) == (browser is None)
+
+
+@pytest.mark.slow
+def test_tests_that_need_a_browser_say_in_the_end_that_they_were_skipped(tmp_path):
+    """In the process that speaks for the others, too."""
+    page = CHECKOUT / "tests" / "reporting" / "report" / "test_report_page.py"
+    command = [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", str(page)]
+    shell = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=CHECKOUT, env=shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, heading, why, last = done.stdout.splitlines()
+    number = re.search(r"= (\d+) TESTS IN A BROWSER WERE SKIPPED =", heading)
+    assert number
+    assert int(number[1]) > 10
+    assert why.endswith("there is no Chromium; apt-get install chromium")
+    assert f"{number[1]} skipped" in last
+
+
 # The lock files
 
 

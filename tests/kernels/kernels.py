@@ -136,7 +136,7 @@ def processor_flags() -> tuple[str, ...]:
 # The name first, since a product may end the process. Sizes that fill no block of any kernel, and long sums.
 _PROBE = """
 import hashlib
-from gluon_rnn.machine.environment import blas_in_use  # first: this package loads what MXNet is to use
+from gluon_rnn.machine.blas import blas_in_use  # first: this package loads what MXNet is to use
 import mxnet as mx
 import numpy as np
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,17 @@ import pytest
 from gluon_rnn import write_report
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.runs.progress import Prediction
+from tests.conftest import CHROMIUM, NO_CHROMIUM
 from tests.reporting.report.test_report import PAYLOADS, good, hostile, hostile_answers, hostile_everywhere, make
 from tests.runs.test_records import epoch, keep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ARGUMENTS += ["--disable-sync", "--no-first-run"]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
 
 @pytest.fixture(scope="module")
