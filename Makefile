@@ -14,6 +14,7 @@ unexport PYTHONHOME
 # A stamp is written when an installation is complete, and remade when what it was made from changes.
 INSTALLED := .venv/installed-$(EXTRA)
 DEV := .venv/installed-dev
+DOCS := .venv/installed-docs
 
 # An interpreter that went away takes the environment with it, whatever the stamp says.
 ifneq ($(wildcard $(INSTALLED)),)
@@ -23,7 +24,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sweep test test-quick test-kernels baseline check format doctor columns lock clean again
+.PHONY: help install dev docs pages sweep test test-quick test-kernels baseline check format doctor columns lock clean again
 
 help:
 	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
@@ -40,6 +41,8 @@ help:
 	@echo 'make check     layout, lint, which room imports which, and types'
 	@echo 'make format    mend the layout and what lint can mend'
 	@echo 'make columns   renew results/columns.md from the descriptions in the code'
+	@echo 'make pages     renew what is made by the code in docs/: the settings, the commands and the tables'
+	@echo 'make docs      build the documentation site into site/; open site/index.html'
 	@echo 'make lock      remake requirements/*.txt; UPGRADE=--upgrade for the newest releases'
 	@echo 'make clean     remove .venv, caches and build leftovers; results and data stay'
 
@@ -57,6 +60,20 @@ dev: $(DEV)
 $(DEV): $(INSTALLED) requirements/dev.txt
 	@sh requirements/install.sh dev
 	@touch $@
+
+# Laid out as in the checkout, so that a link leads to the same place in either.
+docs: $(DOCS)
+	@rm -rf .venv/pages && mkdir .venv/pages
+	@for name in README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs results; do ln -s ../../$$name .venv/pages; done
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH= $(BIN)/mkdocs build
+	@echo 'Built: open site/index.html'
+
+$(DOCS): $(INSTALLED) requirements/docs.txt
+	@sh requirements/install.sh docs
+	@touch $@
+
+pages: $(INSTALLED)
+	@$(RUN) docs/make_pages.py
 
 sweep: $(INSTALLED)
 	@$(BIN)/python scripts/run_sweep.py $(ARGS)
@@ -102,6 +119,7 @@ lock: $(DEV)
 	$(COMPILE) setup.py --extra cpu -o requirements/cpu.txt
 	$(COMPILE) setup.py --extra cu112 -c requirements/cpu.txt -o requirements/cu112.txt
 	$(COMPILE) setup.py --extra dev -c requirements/cpu.txt -o requirements/dev.txt
+	$(COMPILE) setup.py --extra docs -c requirements/cpu.txt -c requirements/dev.txt -o requirements/docs.txt
 	$(COMPILE) requirements/build.in -c requirements/cpu.txt -o requirements/build.txt
 	$(COMPILE) requirements/bench.in -c requirements/cpu.txt -c requirements/build.txt -o requirements/bench.txt
 

@@ -57,6 +57,9 @@ TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 # Runs on several machines: --executor ray. Its plain package, without the dashboard and what belongs to it.
 RAY = ["ray>=2.49"]
 
+# The documentation site: `make docs`. Its pages, search and icons come from these packages, so nothing is fetched.
+DOCS = ["mkdocs-material>=9.6", "mkdocs>=1.6,<2"]
+
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -69,6 +72,9 @@ DEV = [
     "types-PyYAML",
     "playwright>=1.40",  # drives a Chromium that is installed here; it downloads none
     "tensorboard>=2.15",  # reads event files back
+    "nbclient>=0.10",  # runs the notebooks of examples/
+    "ipykernel>=6",
+    *DOCS,
     *TRACKING,
     *RAY,
     "uv>=0.4",  # makes the lock files
@@ -94,6 +100,7 @@ setup(
         # The wheel exists for x86-64 alone.
         "cu112": [f'{requirement}; platform_machine == "x86_64"' for requirement in CU112],
         "dev": DEV,
+        "docs": DOCS,
         "tracking": TRACKING,
         "ray": RAY,
         "bench": BENCH,

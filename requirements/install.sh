@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes or mends .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it. Or adds
-# what developers need; `make dev` runs that.
+# what developers or the documentation site need; `make dev` and `make docs` run that.
 #
-#   sh requirements/install.sh cpu|cu112|dev
+#   sh requirements/install.sh cpu|cu112|dev|docs
 #
 # PYTHON names the interpreter to use. Nothing is made unless one is found that can build what has to be built.
 set -eu
@@ -32,15 +32,15 @@ settle_home() {
     esac
 }
 
-if [ "$extra" = dev ]; then
-    echo 'Installing what developers need, as locked in requirements/dev.txt'
-    settle_home .venv/bin/python
-    eval "$(.venv/bin/python requirements/pip_settings.py)"
-    pip install --require-hashes -r requirements/dev.txt
-    exit
-fi
-
 case $extra in
+    dev | docs)
+        [ "$extra" = dev ] && purpose='developers need' || purpose='the documentation needs'
+        echo "Installing what $purpose, as locked in requirements/$extra.txt"
+        settle_home .venv/bin/python
+        eval "$(.venv/bin/python requirements/pip_settings.py)"
+        pip install --require-hashes -r "requirements/$extra.txt"
+        exit
+        ;;
     cpu) other=mxnet-cu112 size='1.7 GB on the disk' ;;
     cu112) other=mxnet size='5.3 GB on the disk' ;;
     *) fail "unknown EXTRA=$extra; there are cpu and cu112" ;;
