@@ -73,7 +73,7 @@ $(DOCS): $(INSTALLED) requirements/docs.txt
 	@touch $@
 
 pages: $(INSTALLED)
-	@$(RUN) docs/make_pages.py
+	@PYTHONPATH= $(BIN)/python docs/make_pages.py
 
 sweep: $(INSTALLED)
 	@$(BIN)/python scripts/run_sweep.py $(ARGS)

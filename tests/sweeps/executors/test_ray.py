@@ -584,7 +584,9 @@ def test_what_is_wrong_with_a_cluster_is_said_in_a_line(
     line = ray("--ray-address", "nonsense")
     assert line.startswith("error: no Ray cluster answers at nonsense (ValueError: Invalid address format: nonsense);")
     assert ray("--ray-address", "ray://here:10001").startswith("error: ray://here:10001 is a Ray Client's address")
-    assert ray("--device", "gpu:0,gpu:1").startswith("error: --device gpu:0,gpu:1 cannot be requested from a Ray cluster")
+    assert ray("--device", "gpu:0,gpu:1").startswith(
+        "error: --device gpu:0,gpu:1 cannot be requested from a Ray cluster"
+    )
     line = refusal(capsys, "sweep", "--ray-address", "here:6379")
     assert line == "error: --ray-address needs --executor ray; add it or drop the address"
     monkeypatch.setitem(sys.modules, "ray", None)
