@@ -19,8 +19,9 @@ from pathlib import Path
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_atomically
 from gluon_rnn.reporting.report.chances import front_of
+from gluon_rnn.reporting.report.charts import trade_off
 from gluon_rnn.reporting.report.content import Column, Table
-from gluon_rnn.reporting.report.document import range_of, trade_off
+from gluon_rnn.reporting.report.group import range_of
 from gluon_rnn.reporting.report.plots import to_picture
 from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
 from gluon_rnn.reporting.report.reading import Row, read_folders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from gluon_rnn.common.printable import printable
 from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.job import FINISHED, Job
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress
-from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, measures_of, outcome, scored_on, written
+from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, STEP, measures_of, outcome, rank, scored_on, written
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.planning import Plan
 from gluon_rnn.sweeps.running import Display
@@ -197,24 +196,8 @@ def summary(record: RunRecord) -> str:
         if (value := getattr(record, measure.column)) is not None:
             parts.append(f"{measure.words} {measure.written(value)}")
     if record.tokens_per_second is not None:
-        parts.append(f"{_figure(record.tokens_per_second, 0)} tokens/s")
+        parts.append(f"{written(record.tokens_per_second, 0)} tokens/s")
     return ", ".join(parts)
-
-
-def ranking(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Best first: by validation loss, or by tokens/s where nothing was evaluated.
-
-    Then those that diverged or learned nothing, then those that failed.
-
-    Validation, not test, since choosing by test would tune on it.
-    """
-
-    def key(record: RunRecord) -> tuple[int, float, float]:
-        place = {"ok": 0, WORSE_THAN_UNIGRAM: 1, "diverged": 1}.get(outcome(record), 2)
-        loss = math.inf if record.valid_loss is None else record.valid_loss
-        return place, loss, -(record.tokens_per_second or 0.0)
-
-    return sorted(records, key=key)
 
 
 def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
@@ -231,24 +214,20 @@ def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Grou
 
 
 def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: Names) -> Table:
-    measures = measures_of(record.valid_accuracy for record in records).all
+    measures = (*measures_of(record.valid_accuracy for record in records).all, SPEED, STEP, MEMORY, SECONDS)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
-    for name in (*(measure.title for measure in measures), "tokens/s", "ms/step", "peak MB", "seconds"):
+    for measure in measures:
         # On a narrow terminal words fold. A number is never cut.
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(measure.title, justify="right", no_wrap=True)
     table.add_column("status", overflow="fold")
-    for record in ranking(records):
+    for record in sorted(records, key=lambda r: rank({outcome(r)}, r.valid_loss, r.tokens_per_second)):
         row = record.row
-        found = [(measure, row[measure.column]) for measure in measures]
+        values = [(measure, getattr(record, measure.column)) for measure in measures]
         table.add_row(
             *(printable(str(names.shown(row, name))) for name in columns),
-            *("" if value is None else _figure(measure.figure(value), measure.digits) for measure, value in found),
-            _figure(record.tokens_per_second, 0),
-            _figure(record.step_ms_p50, 1),
-            _figure(record.peak_gpu_mb if record.peak_gpu_mb is not None else record.peak_rss_mb, 0),
-            _figure(record.wall_seconds, 0),
+            *("" if value is None else written(measure.figure(value), measure.digits) for measure, value in values),
             outcome(record) if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
         )
     return table
@@ -300,14 +279,10 @@ def _places(plan: Plan) -> str:
 def _doing(state: LiveProgress) -> str:
     parts = [state.doing]
     if state.tokens_per_second is not None:
-        parts.append(f"{_figure(state.tokens_per_second, 0)} tokens/s")
+        parts.append(f"{written(state.tokens_per_second, 0)} tokens/s")
     if state.perplexity is not None:
-        parts.append(f"perplexity {_figure(state.perplexity)}")
+        parts.append(f"perplexity {written(state.perplexity, 2)}")
     return ", ".join(parts)
-
-
-def _figure(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else written(value, digits)
 
 
 def _duration(seconds: float) -> str:

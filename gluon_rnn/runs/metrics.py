@@ -6,7 +6,7 @@ What was measured says so, never a task's name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,12 @@ class Measures:
         return (*self.valid, *(measure for measure in (self.test, self.test_accuracy) if measure))
 
 
+#: What a run costs, whatever its losses are of.
+SPEED = Measure("tokens_per_second", "speed", "tokens/s", "at", 0)
+STEP = Measure("step_ms_p50", "time of a step", "ms/step", "at", 1)
+MEMORY = Measure("peak_mb", "memory", "peak MB", "at", 0)
+SECONDS = Measure("wall_seconds", "time", "seconds", "in", 0)
+
 _PERPLEXITY = Measures(
     Measure("valid_perplexity", "perplexity", "valid ppl", "validation perplexity", 2),
     Measure("test_perplexity", "perplexity", "test ppl", "test", 2),
@@ -133,6 +139,22 @@ def learned_nothing(row: Mapping[str, Any]) -> bool:
 def outcome(record: RunRecord) -> str:
     """A run's status, but `WORSE_THAN_UNIGRAM` where it is ``ok`` and the run `learned_nothing`."""
     return WORSE_THAN_UNIGRAM if record.status == "ok" and learned_nothing(record.row) else str(record.status)
+
+
+def rank(outcomes: Collection[str], loss: float | None, speed: float | None) -> tuple[int, float, float]:
+    """Sorts results, best first: by validation loss, or by tokens/s where nothing was evaluated.
+
+    Validation, not test, since choosing by test would tune on it. Those with a run that went wrong or learned nothing
+    come after those that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
+
+    Args:
+        outcomes: of the runs; several are repeats of one another.
+        loss: of validation, the mean over the runs.
+        speed: tokens a second.
+    """
+    ended = not {WORSE_THAN_UNIGRAM, "diverged"}.isdisjoint(outcomes)
+    order = (0 if {*outcomes} == {"ok"} else 1) if "ok" in outcomes else 2 if ended else 3
+    return order, math.inf if loss is None else loss, -(speed or 0.0)
 
 
 def scored_on(record: RunRecord) -> tuple[Any, ...]:

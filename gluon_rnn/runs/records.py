@@ -210,6 +210,11 @@ class RunRecord(BaseModel):
         return {name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE) if name in content}
 
     @property
+    def peak_mb(self) -> float | None:
+        """The GPUs' memory where it was measured, else the process's, in 2**20 bytes."""
+        return self.peak_rss_mb if self.peak_gpu_mb is None else self.peak_gpu_mb
+
+    @property
     def row(self) -> dict[str, Any]:
         """Its cells in ``runs.csv``, by column."""
         known = vars(self) | vars(self.config) | vars(self.origin)

@@ -21,7 +21,6 @@ from gluon_rnn.reporting.terminal import (
     TerminalDisplay,
     choose_display,
     make_console,
-    ranking,
     results_tables,
     status_lines,
     summary,
@@ -150,24 +149,6 @@ def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
     display.running(plan.jobs[:2])
     display.stopped()
     assert text.getvalue().rstrip().endswith("\x1b[?25h")
-
-
-def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFiles) -> None:
-    def record(name: str, status: str = "ok", valid: float | None = None, speed: float | None = None) -> object:
-        made = make_done(make_job(small_corpus, run_id=name), status=status)
-        return made.with_columns({"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
-
-    records = [
-        record("failed", "failed", 1.0, 9.0),
-        record("slow", valid=None, speed=1.0),
-        record("second", valid=9.0),
-        record("learned nothing", valid=9.8),
-        record("diverged", "diverged", 2.0),
-        record("fast", valid=None, speed=5.0),
-        record("first", valid=8.0),
-    ]
-    ranked = [item.run_id for item in ranking(records)]  # type: ignore[arg-type]
-    assert ranked == ["first", "second", "fast", "slow", "diverged", "learned nothing", "failed"]
 
 
 def test_the_table_has_what_varies_and_what_came_of_it(small_corpus: CorpusFiles) -> None:

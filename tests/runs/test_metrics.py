@@ -9,8 +9,17 @@ import pytest
 
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.corpora import CorpusFiles
-from gluon_rnn.runs.metrics import SCORED_ON, learned_nothing, loss_to_beat, measures_of, outcome, scored_on, written
-from gluon_rnn.runs.records import COLUMNS
+from gluon_rnn.runs.metrics import (
+    SCORED_ON,
+    learned_nothing,
+    loss_to_beat,
+    measures_of,
+    outcome,
+    rank,
+    scored_on,
+    written,
+)
+from gluon_rnn.runs.records import COLUMNS, RunRecord
 from tests.runs.test_records import make_done, make_job
 
 
@@ -96,6 +105,29 @@ def test_a_run_that_is_not_better_than_the_unigram_model_learned_nothing(
     assert learned_nothing(record.row) == nothing
     assert outcome(record) == ("worse than unigram" if nothing else "ok")
     assert outcome(record.with_columns({"status": "diverged"})) == "diverged"
+
+
+def test_the_best_are_first_by_validation_then_by_speed(small_corpus: CorpusFiles) -> None:
+    def record(name: str, status: str = "ok", valid: float | None = None, speed: float | None = None) -> RunRecord:
+        made = make_done(make_job(small_corpus, run_id=name), status=status)
+        return made.with_columns({"valid_loss": valid, "test_loss": 1.0, "tokens_per_second": speed})
+
+    records = [
+        record("failed", "failed", 1.0, 9.0),
+        record("slow", valid=None, speed=1.0),
+        record("second", valid=9.0),
+        record("learned nothing", valid=9.8),
+        record("diverged", "diverged", 2.0),
+        record("fast", valid=None, speed=5.0),
+        record("first", valid=8.0),
+    ]
+    ranked = [
+        item.run_id for item in sorted(records, key=lambda r: rank({outcome(r)}, r.valid_loss, r.tokens_per_second))
+    ]
+    assert ranked == ["first", "second", "fast", "slow", "diverged", "learned nothing", "failed"]
+    # Of several seeds: one that went wrong puts a point behind the good ones, and before those without a good one.
+    outcomes = [{"ok"}, {"ok", "failed"}, {"diverged", "failed"}, {"failed", "oom"}]
+    assert [rank(of, 1.0, 1.0)[0] for of in outcomes] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
 from gluon_rnn.reporting.report.reading import Row
 from gluon_rnn.runs.contents import DIGESTS, Names
-from gluon_rnn.runs.metrics import SCORED_ON, WORSE_THAN_UNIGRAM, outcome
+from gluon_rnn.runs.metrics import SCORED_ON, outcome, rank
 from gluon_rnn.runs.progress import perplexity
 from gluon_rnn.runs.records import RunRecord
 
@@ -34,12 +34,10 @@ _LARGEST = 1e300
 
 
 def quantity(record: RunRecord, name: str) -> float | None:
-    """A column's number, or ``peak_mb``: the device's memory where it was measured, else the process's.
+    """The number in a column of `record`, or its ``peak_mb``.
 
     None where it is missing or not a number; infinities stay, and what is too large to be averaged is one.
     """
-    if name == "peak_mb":
-        name = "peak_rss_mb" if record.peak_gpu_mb is None else "peak_gpu_mb"
     value = getattr(record, name)
     if value is None or math.isnan(value):
         return None
@@ -59,6 +57,11 @@ class Place:
     device: str
     device_name: str
     threads: int | None
+
+    @property
+    def where(self) -> tuple[str, str, str, int | None]:
+        """As of the records made there."""
+        return self.machine_id, self.device, self.device_name, self.threads
 
 
 @dataclass(frozen=True)
@@ -156,14 +159,15 @@ class Point:
 
 def places_of(rows: Iterable[Row]) -> list[Place]:
     """The places of `rows`, lettered in the order of their names."""
-    found = sorted({_where(row) for row in rows}, key=lambda where: tuple(map(str, where)))
+    found = sorted({where(row.record) for row in rows}, key=lambda where: tuple(map(str, where)))
     return [Place(_letter(number), *where) for number, where in enumerate(found)]
 
 
-def _where(row: Row) -> tuple[str, str, str, int | None]:
-    config, origin = row.record.config, row.record.origin
+def where(record: RunRecord) -> tuple[str, str, str, int | None]:
+    """What a `Place` is known by, its letter aside."""
     # A GPU's number decides nothing; its name does, where a machine has several kinds.
-    return origin.machine_id, unnumbered(config.device), origin.device_name, config.threads
+    origin = record.origin
+    return origin.machine_id, unnumbered(record.config.device), origin.device_name, record.config.threads
 
 
 def _letter(number: int) -> str:
@@ -180,19 +184,19 @@ def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None 
     """
     rows = list(rows)
     shown = names or Names(row.record.row for row in rows)
-    by_where = {(place.machine_id, place.device, place.device_name, place.threads): place for place in places}
+    by_where = {place.where: place for place in places}
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
     gathered: dict[Any, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.record.config.seed, row.record.started_at, row.record.run_id)):
         record = row.record.row
         settings = (row.folder, *(shown.shown(record, name) for name in fields))
-        where = (_where(row), *(record[digest] for digest in DIGESTS.values()))
-        version = seen[settings, where, record["seed"]] = seen[settings, where, record["seed"]] + 1
-        gathered.setdefault((where, (*settings, version)), []).append(row)
+        contents = (where(row.record), *(record[digest] for digest in DIGESTS.values()))
+        version = seen[settings, contents, record["seed"]] = seen[settings, contents, record["seed"]] + 1
+        gathered.setdefault((contents, (*settings, version)), []).append(row)
     return [
-        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[where], tuple(group))
-        for ((where, *_), settings), group in gathered.items()
+        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[place], tuple(group))
+        for ((place, *_), settings), group in gathered.items()
     ]
 
 
@@ -217,18 +221,12 @@ def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
 
 
 def ranked(points: Iterable[Point], loss: str) -> list[Point]:
-    """Best first: by the mean of the validation `loss`, a column, or by tokens/s where nothing was evaluated.
-
-    Validation, not test, since choosing by test would tune on it. Points of which a seed went wrong or learned nothing
-    come after those that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
-    """
+    """Best first, as `rank` has it, by their averages: of the validation `loss`, a column, and of tokens/s."""
 
     def key(point: Point) -> tuple[int, float, float, str]:
         outcomes = {outcome(row.record) for row in point.rows}
-        ended = outcomes & {WORSE_THAN_UNIGRAM, "diverged"}
-        order = 0 if outcomes == {"ok"} else 1 if "ok" in outcomes else 2 if ended else 3
-        found, speed = point.average(loss), point.average("tokens_per_second")
-        return order, math.inf if found is None else found, -(speed or 0.0), f"{point.place.letter} {point.settings}"
+        place = rank(outcomes, point.average(loss), point.average("tokens_per_second"))
+        return *place, f"{point.place.letter} {point.settings}"
 
     return sorted(points, key=key)
 

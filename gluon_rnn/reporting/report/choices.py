@@ -1,0 +1,140 @@
+"""The first section on a group: which point to choose, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gluon_rnn.reporting.report.chances import Front, front_of, rivals_of
+from gluon_rnn.reporting.report.content import Section, figure
+from gluon_rnn.reporting.report.group import Group, amount_trained, counted, epochs_trained, listed
+from gluon_rnn.reporting.report.points import CONFIDENCE, Place, Point, compromise, fastest_within, pareto_front, within
+from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, WORSE_THAN_UNIGRAM
+from gluon_rnn.runs.records import RunRecord
+
+#: How much worse a loss may be for the sake of speed: about what a seed changes.
+TOLERANCE = 0.05
+#: Costs in a sentence, by their units there.
+_COSTS = {"tokens/s": SPEED, "MB": MEMORY, "s a run": SECONDS}
+
+
+def choice(group: Group) -> Section:
+    """The best point, and at each place the front, a compromise and the fastest."""
+    heading = f"Corpus {group.corpus or 'unknown'}, {_taken_as(group.record)}"
+    notes = [_training(group)]
+    if most := group.record.config.max_eval_tokens:
+        notes.append(f"Scored on the first {most:,} tokens of validation and test only.")
+    good = [point for point in group.points if point.ok]
+    if not good:
+        unlearned = any(WORSE_THAN_UNIGRAM in point.status for point in group.points)
+        whose = "No point ended well" + " and learned something" * unlearned
+        notes.insert(0, f"{whose}, so there is nothing to choose from; the reasons are below.")
+        return Section(heading, level=2, notes=notes)
+    choices = []
+    if good[0].average(group.loss.column) is not None:
+        choices.append((f"Best {group.loss.name}", f"{_costs(group, good[0])}.{_certainty(group, good)}"))
+    for place in group.places:
+        choices += _at(group, place, good)
+    return Section(heading, level=2, choices=choices, notes=notes)
+
+
+def _taken_as(record: RunRecord) -> str:
+    """``characters, next_token``: what a text was taken apart into, and what was asked of it."""
+    config = record.config
+    parts = [f"{config.level}s", *["lower case"] * bool(config.lower)]
+    parts += [f"seen {config.min_freq:,} times or more"] * (config.min_freq > 1)
+    return ", ".join([*parts, config.objective])
+
+
+def _training(group: Group) -> str:
+    """How long and on how much all were trained, or that they differ in it."""
+    records = [row.record for point in group.points for row in point.rows]
+    good = [record for record in records if record.status == "ok"]
+    whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
+    records = good or records
+    if len({(epochs_trained(r), r.config.max_train_tokens, r.config.max_steps) for r in records}) > 1:
+        return (
+            "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
+            "compare results between rows that agree in them."
+        )
+    return f"{whose}: {amount_trained(records[0])}."
+
+
+def _at(group: Group, place: Place, good: Sequence[Point]) -> list[tuple[str, str]]:
+    """What to choose of the `good` points, best first, of a place."""
+    here = [point for point in good if point.place is place]
+    on, loss = group.on(place), group.loss.column
+    choices = []
+    front = front_of(here, loss)
+    if front.sure or front.undecided:
+        choices.append((f"Pareto front{on}", _front(group, front, len(here))))
+        if middle := compromise(pareto_front(here, loss), loss):
+            doubt = " Whether it is on the front is undecided." * (middle not in front.sure)
+            choices.append((f"Best compromise on the front{on}", f"{_costs(group, middle)}.{doubt}"))
+    if fastest := fastest_within(here, TOLERANCE, loss):
+        text = f"The point of the best {group.loss.name}" if fastest is good[0] else _costs(group, fastest)
+        text += f".{_as_fast(group, fastest, within(here, TOLERANCE, loss))}"
+        choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", text))
+    elif here and not group.scored:
+        fastest = max(here, key=lambda point: point.average(SPEED.column) or 0.0)
+        text = f"{_costs(group, fastest)}. Nothing was evaluated.{_as_fast(group, fastest, here)}"
+        choices.append((f"Fastest{on}", text))
+    return choices
+
+
+def _front(group: Group, front: Front, count: int) -> str:
+    """Which points are on it, and of which that is not known."""
+
+    def named(points: Sequence[Point]) -> str:
+        return "; ".join(f"{point.label(group.names)} (no. {group.number(point)})" for point in points) + "."
+
+    among = f"of {counted(count, 'point')}"
+    unbeaten = f"no other is better in both {group.loss.name} and speed"
+    parts = [f"By value alone, since no point has several seeds: {unbeaten}: "] * (not front.spread_known)
+    parts += [f"Beyond chance {unbeaten}: "] * (front.spread_known and bool(front.sure))
+    if front.sure:
+        parts.append(f"{len(front.sure)} {among}, fastest first: {named(front.sure)}")
+    if front.undecided:
+        parts.append(" " * bool(front.sure) + f"Undecided: {len(front.undecided)} {among}: {named(front.undecided)}")
+    return "".join(parts)
+
+
+def _as_fast(group: Group, fastest: Point, others: Sequence[Point]) -> str:
+    """Which of `others`, among them `fastest`, chance may have kept from being as fast."""
+    rivals = rivals_of(fastest, others, SPEED.column)
+    return f" Undecided: by chance {group.numbers(rivals)} may be as fast." if rivals else ""
+
+
+def _costs(group: Group, point: Point) -> str:
+    """``cell=gru: validation perplexity 100.00, test 90.00, at 1,000 tokens/s, 500 MB and 30 s a run``."""
+    parts = [
+        f"{measure.words} {measure.written(value)}"
+        for measure in group.measures.all
+        if (value := point.average(measure.column)) is not None
+    ]
+    costs = [
+        f"{figure(value, 0)} {unit}"
+        for unit, measure in _COSTS.items()
+        if (value := point.average(measure.column)) is not None
+    ]
+    parts += ["at " + listed(costs)] * bool(costs)
+    return f"{group.label(point)}: {', '.join(parts)}"
+
+
+def _certainty(group: Group, good: Sequence[Point]) -> str:
+    """How sure it is that the first of the `good` points is the best."""
+    best, loss = good[0], group.loss
+    spread = best.spread(loss.column)
+    if spread is None or spread.low is None or spread.high is None:
+        text = (
+            f" Based on one seed: seeds alone move a {loss.name} by several per cent, so small differences decide "
+            "nothing."
+        )
+    else:
+        text = (
+            f" The {CONFIDENCE:.0%} interval of its mean over {spread.count} seeds is "
+            f"{loss.written(spread.low)} to {loss.written(spread.high)}."
+        )
+    rivals = rivals_of(best, good, loss.column)
+    if rivals:
+        return f"{text} Undecided: by chance {group.numbers(rivals)} may be as good."
+    return text if rivals is None else f"{text} All other points are worse beyond chance."

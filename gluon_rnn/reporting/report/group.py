@@ -1,0 +1,138 @@
+"""A group of runs whose losses compare, as the sections of a report on them share it: its points, names and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gluon_rnn.reporting.report.content import Column, figure
+from gluon_rnn.reporting.report.points import Place, Point, axes, points_of, ranked, varying
+from gluon_rnn.reporting.report.reading import Row
+from gluon_rnn.runs.contents import Names
+from gluon_rnn.runs.metrics import Measure, measures_of
+from gluon_rnn.runs.records import RunRecord, describe
+
+#: The first column of most tables.
+NUMBER = Column("no.", "place in the ranking", 0)
+
+
+class Group:
+    """What a report's sections on `rows`, whose losses are of one and the same, have in common.
+
+    Args:
+        rows: of the group.
+        places: of all rows of the report.
+        names: of whatever is shown in the report.
+
+    Attributes:
+        record: one of its runs.
+        corpus: its name.
+        measures: what its results are read by.
+        loss: the first of them, by which points are ranked.
+        points: best first.
+        names: the settings in which they differ.
+        places: where they ran.
+        axes: those of `names` that were swept.
+        scored: whether any point was evaluated.
+        seeded: whether any point has several seeds.
+    """
+
+    def __init__(self, rows: Sequence[Row], places: Sequence[Place], names: Names) -> None:
+        self.record = rows[0].record
+        self.corpus = names.shown(self.record.row, "dataset")
+        self.measures = measures_of(row.record.valid_accuracy for row in rows)
+        self.loss = self.measures.loss
+        self.points = ranked(points_of(rows, places, names), self.loss.column)
+        self.names = varying(self.points)
+        letters = {point.place.letter for point in self.points}
+        self.places = [place for place in places if place.letter in letters]
+        self.axes = axes(self.points, self.names)
+        self.scored = any(point.average(self.loss.column) is not None for point in self.points)
+        self.seeded = any(len(point.rows) > 1 for point in self.points)
+        self._numbers = {id(point): number for number, point in enumerate(self.points, 1)}
+
+    def number(self, point: Point) -> int:
+        """Its place in the ranking, from 1."""
+        return self._numbers[id(point)]
+
+    def numbers(self, points: Sequence[Point]) -> str:
+        """``no. 2, 3 and 4``."""
+        return f"no. {listed([str(self.number(point)) for point in points])}"
+
+    def at(self, place: Place) -> list[Point]:
+        """The points of `place`, best first."""
+        return [point for point in self.points if point.place is place]
+
+    def label(self, point: Point) -> str:
+        """A point's name in a sentence or a plot."""
+        return point.label(self.names) + self.on(point.place)
+
+    def on(self, place: Place) -> str:
+        """`` on A`` where there are several places."""
+        return f" on {place.letter}" if len(self.places) > 1 else ""
+
+    def settings(self, point: Point, names: Sequence[str] | None = None) -> list[Any]:
+        """Its cells under `setting_columns` of the same `names`."""
+        where = [point.place.letter] if len(self.places) > 1 else []
+        return [*where, *(point.settings[name] for name in names or self.names)]
+
+    def setting_columns(self, names: Sequence[str] | None = None) -> list[Column]:
+        """What tells points apart; `names` are all that vary unless given."""
+        where = [Column("place", "machine, device and threads; see the end")] if len(self.places) > 1 else []
+        return [*where, *(Column(name, meaning(name)) for name in names or self.names)]
+
+    @property
+    def axis(self) -> str:
+        """What stands at an axis of losses."""
+        return f"validation {self.loss.name}" + (f" ({self.loss.unit})" if self.loss.unit else "")
+
+    def measured(self, measures: Iterable[Measure]) -> list[Measure]:
+        """Those of `measures` that any point has."""
+        return [item for item in measures if any(point.average(item.column) is not None for point in self.points)]
+
+
+def average(point: Point, measure: Measure) -> float | None:
+    """Over seeds, as people read it."""
+    value = point.average(measure.column)
+    return None if value is None else measure.figure(value)
+
+
+def range_of(point: Point, column: str, digits: int) -> str:
+    """``97.03 to 106.97``: the lowest and the highest of several seeds; ``-`` of one."""
+    values = point.values(column)
+    return f"{figure(min(values), digits)} to {figure(max(values), digits)}" if len(values) > 1 else "-"
+
+
+def meaning(name: str) -> str:
+    """What a column of tables of points holds."""
+    if name == "peak_mb":
+        return "peak_gpu_mb on a GPU, else peak_rss_mb: 2**20 bytes"
+    extra = {"results": "the folder", "version": "of runs alike in all but their run_id"}
+    return extra.get(name) or describe(name)
+
+
+def amount_trained(record: RunRecord) -> str:
+    """``3 epochs of the whole text``."""
+    config = record.config
+    if config.max_steps:
+        return f"a throughput run of {config.max_steps:,} timed steps, nothing evaluated"
+    text = f"the first {config.max_train_tokens:,} tokens" if config.max_train_tokens else "the whole text"
+    return f"{epochs_trained(record)} of {text}"
+
+
+def epochs_trained(record: RunRecord) -> str:
+    """``3 epochs``, or at most how many where it could stop early."""
+    config = record.config
+    if config.early_stopping is None:
+        return counted(record.epochs_run, "epoch")
+    return f"up to {counted(config.epochs, 'epoch')}, ended by {config.early_stopping} without a new best,"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``1,200 runs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,0 +1,130 @@
+"""A group's single runs: what the best of them answered, where their time went, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gluon_rnn.reporting.report.answers import confusion_tables, prediction_table
+from gluon_rnn.reporting.report.content import Bars, Column, Section, Table
+from gluon_rnn.reporting.report.group import NUMBER, Group, counted, meaning
+from gluon_rnn.reporting.report.points import quantity
+from gluon_rnn.runs.metrics import learned_nothing, loss_to_beat, outcome
+from gluon_rnn.runs.progress import perplexity
+from gluon_rnn.runs.records import RunRecord
+
+#: Bars that can still be told apart.
+_BARS = 30
+
+
+def confusions(group: Group) -> Section | None:
+    """Which labels the best point took for which."""
+    for record, whose in _answers(group):
+        if record.confusion:
+            notes, tables = confusion_tables(record.confusion)
+            return Section("What was taken for what", notes=[whose, *notes], tables=tables)
+    return None
+
+
+def predictions(group: Group) -> Section | None:
+    """Some of what the best point predicted."""
+    for record, whose in _answers(group):
+        if record.predictions:
+            notes, table = prediction_table(record.predictions)
+            return Section("Predictions beside the truth", notes=[whose, *notes], tables=[table])
+    return None
+
+
+def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
+    """The best-ranked point's runs, by seed, and a sentence on whose answers those of one are."""
+    best = group.points[0]
+    for record in best.counted:
+        split = "validation" if record.test_loss is None else "test"
+        seed = f", seed {record.config.seed}" if len(best.rows) > 1 else ""
+        yield record, f"Of no. 1 in the ranking ({group.label(best)}{seed}), on {split}."
+
+
+def time_spent(group: Group) -> Section | None:
+    """The seconds of each run, by what they were spent on."""
+    runs = [(point, row.record, _seconds(row.record)) for point in group.points for row in point.rows]
+    if all(whole is None for _, _, (*_, whole) in runs):
+        return None
+    columns = [
+        *(NUMBER, *group.setting_columns(), Column("seed", meaning("seed"))),
+        Column("training s", meaning("train_seconds"), 1),
+        Column("evaluation s", meaning("evaluation_seconds"), 1),
+        Column("rest s", "start, corpus, building and compiling the network, checkpoints", 1),
+        Column("whole s", meaning("wall_seconds"), 1),
+        Column("training %", "of the whole", 0),
+    ]
+    rows = [
+        [group.number(point), *group.settings(point), record.config.seed, *seconds, _share(*seconds)]
+        for point, record, seconds in runs
+    ]
+    bars = [
+        (
+            f"{group.number(point)}" + (f", seed {record.config.seed}" if group.seeded else ""),
+            [max(0.0, part or 0.0) for part in seconds[:3]],
+        )
+        for point, record, seconds in runs
+    ]
+    title = "Seconds by run, numbered as in the ranking" + ("" if len(bars) <= _BARS else f" (the first {_BARS})")
+    plot = Bars(title, ("training", "evaluation", "the rest"), bars[:_BARS])
+    notes = []
+    if any(evaluation is None for _, _, (_, evaluation, *_) in runs):
+        notes.append("Where evaluation was not timed, it is in the rest.")
+    if any(rest is None and None not in (train, whole) for _, _, (train, _, rest, whole) in runs):
+        notes.append("Runs that an earlier version resumed have no rest: their whole is that of the last process.")
+    if resumed := sum(bool(record.times_resumed) for _, record, _ in runs):
+        notes.append(
+            f"{counted(resumed, 'run')} {'was' if resumed == 1 else 'were'} resumed: seconds are the sums over all "
+            "processes, speeds are those where the last process ran."
+        )
+    return Section("Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)])
+
+
+def _seconds(record: RunRecord) -> tuple[float | None, float | None, float | None, float | None]:
+    """In training, in evaluation, in the rest and in all."""
+    train, evaluation, whole = (
+        quantity(record, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")
+    )
+    rest = None if whole is None or train is None else whole - train - (evaluation or 0.0)
+    # Earlier versions gave the whole of a resumed run's last process, but the parts of all: it has no rest.
+    return train, evaluation, None if rest is not None and rest < 0 else rest, whole
+
+
+def _share(train: float | None, _: float | None, rest: float | None, whole: float | None) -> float | None:
+    """Training's, of training, evaluation and the rest, in per cent."""
+    return 100 * train / whole if train is not None and rest is not None and whole else None
+
+
+def failures(group: Group) -> Section | None:
+    """The runs that went wrong or learned nothing, with the ends of their logs."""
+    wrong = [(point, row) for point in group.points for row in point.rows if outcome(row.record) != "ok"]
+    if not wrong:
+        return None
+    columns = [*group.setting_columns(), *(Column(name, meaning(name)) for name in ("seed", "status", "reason"))]
+    columns += [Column("epochs", meaning("epochs_run"), 0), Column("run_id", meaning("run_id"))]
+    rows: list[list[Any]] = [
+        [*group.settings(point), r.config.seed, outcome(r), r.reason or _unlearned(group, r), r.epochs_run, r.run_id]
+        for point, row in wrong
+        for r in [row.record]
+    ]
+    logs = [
+        (f"{group.label(point)} seed={row.record.config.seed}: the end of its log", row.log)
+        for point, row in wrong
+        if row.log
+    ]
+    notes = ["Logs are not kept with the tables; those that are not shown are gone."] * (len(logs) < len(wrong))
+    return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
+
+
+def _unlearned(group: Group, record: RunRecord) -> str:
+    """``validation perplexity 43,886.14, the unigram model's 982.97``; nothing of a run that learned."""
+    bound = loss_to_beat(record.row)
+    if record.valid_loss is None or bound is None or not learned_nothing(record.row):
+        return ""
+    whose = "uniform" if record.unigram_loss is None else "unigram"
+    as_read = float if group.loss.column == "valid_loss" else perplexity
+    reached, beaten = (group.loss.written(as_read(loss)) for loss in (record.valid_loss, bound))
+    return f"{group.loss.words} {reached}, the {whose} model's {beaten}"
