@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,8 +13,11 @@ from pydantic import TypeAdapter
 from gluon_rnn.common.files import read_whole, write_atomically
 from gluon_rnn.runs.progress import EpochResult
 
+_HINTS = get_type_hints(EpochResult, include_extras=True)
+#: What of an `EpochResult` is in each column of ``epochs.csv`` but the first, in order.
+ATTRIBUTES = {hint.__metadata__[0].alias or name: name for name, hint in _HINTS.items()}
 #: The columns of ``epochs.csv``, in order.
-EPOCH_COLUMNS = ("run_id", *(field.name for field in fields(EpochResult)))
+EPOCH_COLUMNS = ("run_id", *ATTRIBUTES)
 _EPOCHS = TypeAdapter(list[EpochResult])
 
 
@@ -23,7 +25,7 @@ def describe_epoch(column: str) -> str:
     """What a column of ``epochs.csv`` holds, with its unit."""
     if column == "run_id":
         return "the run, as in runs.csv"
-    description: str = get_type_hints(EpochResult, include_extras=True)[column].__metadata__[0].description
+    description: str = _HINTS[ATTRIBUTES[column]].__metadata__[0].description
     return description
 
 
@@ -50,7 +52,7 @@ def read_epochs(directory: Path) -> list[EpochResult]:
 
 def epoch_rows(run_id: str, history: Iterable[EpochResult]) -> Iterator[list[Any]]:
     """The cells of each epoch's row, as `EPOCH_COLUMNS` has them."""
-    return ([run_id, *(getattr(epoch, name) for name in EPOCH_COLUMNS[1:])] for epoch in history)
+    return ([run_id, *(getattr(epoch, name) for name in ATTRIBUTES.values())] for epoch in history)
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

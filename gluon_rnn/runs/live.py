@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gluon_rnn.common.files import read_whole, unseal
 from gluon_rnn.runs.epochs import read_epochs
 from gluon_rnn.runs.job import CHECKPOINT
-from gluon_rnn.runs.progress import PROGRESS, EpochResult, Progress, Sitting
+from gluon_rnn.runs.progress import PROGRESS, EpochResult, Progress, Session
 
 
 class LiveProgress(BaseModel):
@@ -97,13 +97,13 @@ def finished_epochs(directory: Path, live: LiveProgress) -> list[EpochResult]:
 def read_so_far(directory: Path) -> Progress:
     """What a run whose process died had come to: its last checkpoint, and what ``progress.json`` tells since.
 
-    The last sitting is that process's.
+    The last session is that process's.
     """
-    live = read_progress(directory) or LiveProgress(doing="", progress=Progress(sittings=[Sitting()]))
+    live = read_progress(directory) or LiveProgress(doing="", progress=Progress(sessions=[Session()]))
     progress, kept = live.progress, _checkpointed(directory)
     if kept and len(kept.history) > live.epochs_done:
         # The process died before it said that it had saved a checkpoint, or restored that of an earlier one.
-        if kept.sittings and progress.sittings and kept.sittings[-1].started_at == progress.sittings[-1].started_at:
+        if kept.sessions and progress.sessions and kept.sessions[-1].started_at == progress.sessions[-1].started_at:
             return kept
         progress.resume(kept)
         return progress

@@ -10,6 +10,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+#: What is called a session here is a ``sitting`` in files and tables, as it was from the first.
+PERSISTED = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
 
 def perplexity(nats_per_token: float) -> float:
     """``exp`` of a mean loss in nats; infinity where that overflows, never a clipped number."""
@@ -55,13 +58,13 @@ class Lap:
         steps: training steps in it.
         tokens: tokens read in it.
         seconds: how long it took.
-        sitting: number of the run's `Sitting` that timed it, counted from 1; None where that is not known.
+        session: number of the run's `Session` that timed it, counted from 1; None where that is not known.
     """
 
     steps: int
     tokens: int
     seconds: float
-    sitting: int | None = None
+    session: Annotated[int | None, Field(alias="sitting")] = None
 
 
 @dataclass
@@ -162,12 +165,13 @@ class EpochResult:
         Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, measured as test_loss is")] = None
-    sitting: Annotated[
+    session: Annotated[
         int | None,
         Field(
+            alias="sitting",
             description="which of the run's worker processes trained the epoch, counted from 1; speeds of two of them "
             "compare only where both had the same machine, device, threads, BLAS and settings (`sittings` in "
-            "record.json); empty in rows of earlier versions"
+            "record.json); empty in rows of earlier versions",
         ),
     ] = None
     threads: Annotated[int | None, Field(description="CPU threads of that process; empty where they are not known")] = (
@@ -176,7 +180,7 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Session:
     """What one worker process did of a run: a run that was stopped and resumed has several.
 
     What is not known, of a process of an earlier version for example, is None.
@@ -198,7 +202,7 @@ class Sitting:
     peak_rss_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
     peak_gpu_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
 
-    def is_comparable(self, other: Sitting) -> bool:
+    def is_comparable(self, other: Session) -> bool:
         """Whether the speeds of both can be averaged: both ran on known hardware and software, and on the same."""
         return self.machine_id is not None and self._decisive() == other._decisive()
 
@@ -229,12 +233,12 @@ class Progress:
         words_without_vector: of the vocabulary, where the embedding was given.
         predictions: of the best epoch, on the first sequences of test, or of validation where there is no test.
         confusion: of the best epoch on the same split, where the targets are labels.
-        sittings: the processes that have worked on the run, the present one last.
+        sessions: the processes that have worked on the run, the present one last.
         first_lap: place in `laps` of the first of the epoch last trained in.
     """
 
     # Infinities survive the way to JSON and back.
-    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings", **PERSISTED)
 
     history: list[EpochResult] = field(default_factory=list)
     laps: list[Lap] = field(default_factory=list)
@@ -252,7 +256,7 @@ class Progress:
     words_without_vector: int | None = None
     predictions: tuple[Prediction, ...] = ()
     confusion: Confusion | None = None
-    sittings: list[Sitting] = field(default_factory=list)
+    sessions: Annotated[list[Session], Field(alias="sittings")] = field(default_factory=list)
     first_lap: int = 0
 
     def without_epochs(self) -> Progress:
@@ -266,19 +270,19 @@ class Progress:
 
     @property
     def comparable_laps(self) -> list[Lap]:
-        """The laps whose speeds compare with the last sitting's: its own, and those of others in its environment."""
-        if not self.sittings:
+        """The laps whose speeds compare with the last session's: its own, and those of others in its environment."""
+        if not self.sessions:
             return self.laps
-        last = self.sittings[-1]
-        numbers = {n for n, other in enumerate(self.sittings, 1) if other is last or other.is_comparable(last)}
-        return [lap for lap in self.laps if lap.sitting in numbers]
+        last = self.sessions[-1]
+        numbers = {n for n, other in enumerate(self.sessions, 1) if other is last or other.is_comparable(last)}
+        return [lap for lap in self.laps if lap.session in numbers]
 
     def resume(self, restored: Progress) -> None:
-        """Go on from `restored`, which earlier sittings came to, in this one's sitting."""
-        # Earlier versions kept no sittings; they worked for at least as long as they trained and evaluated.
-        unknown = Sitting(seconds=restored.train_seconds + restored.evaluation_seconds)
-        sittings = [*(restored.sittings or [unknown]), *self.sittings]
-        self.__dict__.update(restored.__dict__, sittings=sittings)
+        """Go on from `restored`, which earlier sessions came to, in this one's session."""
+        # Earlier versions kept no sessions; they worked for at least as long as they trained and evaluated.
+        unknown = Session(seconds=restored.train_seconds + restored.evaluation_seconds)
+        sessions = [*(restored.sessions or [unknown]), *self.sessions]
+        self.__dict__.update(restored.__dict__, sessions=sessions)
 
 
 def sequences_per_second(progress: Progress, tokens_per_second: float | None) -> float | None:

@@ -34,11 +34,12 @@ from gluon_rnn.config.run import Real, RunConfig
 from gluon_rnn.runs.contents import DIGESTS
 from gluon_rnn.runs.job import CHECKPOINT, Job, Origin, Status
 from gluon_rnn.runs.progress import (
+    PERSISTED,
     Confusion,
     EpochResult,
     Prediction,
     Progress,
-    Sitting,
+    Session,
     perplexity,
     sequences_per_second,
     step_milliseconds,
@@ -78,7 +79,9 @@ class RunRecord(BaseModel):
         origin: where, on which code.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", ser_json_inf_nan="strings", protected_namespaces=(), **PERSISTED
+    )
 
     config: RecordedConfig
     origin: Origin
@@ -173,8 +176,9 @@ class RunRecord(BaseModel):
     ] = None
     started_at: Annotated[str, Field(description="start of the run, if resumed of its last process, UTC, ISO 8601")]
     history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
-    sittings: Annotated[
-        tuple[Sitting, ...], Field(description="the processes that worked on the run; the row says where the last was")
+    sessions: Annotated[
+        tuple[Session, ...],
+        Field(alias="sittings", description="the processes that worked on the run; the row says where the last was"),
     ] = ()
     predictions: Annotated[
         tuple[Prediction, ...],
@@ -205,9 +209,9 @@ class RunRecord(BaseModel):
 
     @model_serializer(mode="wrap")
     def _to_flat(self, nested: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content = nested(self)
+        content: dict[str, Any] = nested(self)
         content |= content.pop("config", {}) | content.pop("origin", {})
-        return {name: content[name] for name in (*COLUMNS, *BESIDE_THE_TABLE) if name in content}
+        return {name: content.pop(name) for name in COLUMNS if name in content} | content
 
     @property
     def peak_mb(self) -> float | None:
@@ -237,7 +241,7 @@ class RunRecord(BaseModel):
 _Part = TypeVar("_Part", bound=BaseModel)
 
 #: Record fields that are not columns of ``runs.csv``.
-BESIDE_THE_TABLE = ("history", "sittings", "predictions", "confusion")
+BESIDE_THE_TABLE = ("history", "sessions", "predictions", "confusion")
 
 #: Every field of the flat form.
 FIELDS = RecordedConfig.model_fields | Origin.model_fields | RunRecord.model_fields
@@ -286,7 +290,7 @@ def make_record(
 
     Args:
         job: as it was last tried.
-        progress: what it has come to; its last sitting is that of the last process.
+        progress: what it has come to; its last session is that of the last process.
         status: how it ended.
         reason: why, where that is not ok.
         started_at: when the last process began, UTC, ISO 8601.
@@ -295,8 +299,8 @@ def make_record(
     best, laps = progress.best, progress.comparable_laps
     speed = tokens_per_second(laps)
     # The last process may not have come to say how long it was at work.
-    *earlier, last = progress.sittings or [Sitting()]
-    sittings = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
+    *earlier, last = progress.sessions or [Session()]
+    sessions = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
     return RunRecord(
         config=RecordedConfig(**{**job.named_config.model_dump(), "threads": job.threads}),
         origin=job.origin,
@@ -313,15 +317,15 @@ def make_record(
         sequences_per_second=sequences_per_second(progress, speed),
         step_ms_p50=step_milliseconds(laps, 50),
         step_ms_p95=step_milliseconds(laps, 95),
-        wall_seconds=sum(sitting.seconds for sitting in sittings),
+        wall_seconds=sum(session.seconds for session in sessions),
         times_resumed=len(earlier),
-        peak_rss_mb=max((mb for s in sittings if (mb := s.peak_rss_mb) is not None), default=None),
-        peak_gpu_mb=max((mb for s in sittings if (mb := s.peak_gpu_mb) is not None), default=None),
+        peak_rss_mb=max((mb for s in sessions if (mb := s.peak_rss_mb) is not None), default=None),
+        peak_gpu_mb=max((mb for s in sessions if (mb := s.peak_gpu_mb) is not None), default=None),
         blas=last.blas,
         environment=last.environment,
         started_at=started_at,
         history=tuple(progress.history),
-        sittings=sittings,
+        sessions=sessions,
     )
 
 

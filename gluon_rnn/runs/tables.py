@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from gluon_rnn.common.errors import UserError, is_limit
 from gluon_rnn.common.files import read_whole, set_aside, write_atomically
 from gluon_rnn.common.plain_text import decode
-from gluon_rnn.runs.epochs import EPOCH_COLUMNS, csv_text, epoch_rows
+from gluon_rnn.runs.epochs import ATTRIBUTES, EPOCH_COLUMNS, csv_text, epoch_rows
 from gluon_rnn.runs.job import FINISHED, RUN_ID
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import COLUMNS, FIELDS, RunRecord
@@ -132,8 +132,8 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def load_epochs(path: Path | str) -> pd.DataFrame:
     """A sweep's ``epochs.csv``, as `load_results`."""
-    dtypes = {name: _dtype(annotation) for name, annotation in get_type_hints(EpochResult).items()}
-    dtypes["run_id"] = "string"
+    types = get_type_hints(EpochResult)
+    dtypes = {"run_id": "string", **{column: _dtype(types[name]) for column, name in ATTRIBUTES.items()}}
     return _load(path, "epochs.csv", dtypes, needed=("run_id",))
 
 

@@ -18,7 +18,7 @@ def take_over_checkpoints(
     """Give jobs the last checkpoint of the longest finished run that differs from them by fewer epochs alone.
 
     Nothing else of a run depends on how many epochs follow, so that a job comes to the bits of one that was never
-    shorter (same threads and BLAS). What the shorter run took counts for the longer one, too: it is its first sitting.
+    shorter (same threads and BLAS). What the shorter run took counts for the longer one, too: it is its first session.
     A job that has a checkpoint of its own keeps it.
 
     Args:

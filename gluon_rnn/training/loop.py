@@ -18,7 +18,7 @@ from gluon_rnn.data.batches import Batch
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.networks.layers import Tensors
 from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
-from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sitting, Stopwatch, tokens_per_second
+from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Session, Stopwatch, tokens_per_second
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
@@ -159,7 +159,7 @@ class _Meter:
         speed = None
         if self._step > self.warmup_steps:
             tokens = sum(batch.tokens for batch in batches)
-            progress.laps.append(Lap(len(losses), tokens, seconds, len(progress.sittings)))
+            progress.laps.append(Lap(len(losses), tokens, seconds, len(progress.sessions)))
             speed = tokens_per_second(progress.laps[-1:])
         if self._step % self.log_interval == 0:
             self.on_interval(Interval(self.epoch, self._step, self.steps, self._since_report.mean, speed))
@@ -195,7 +195,7 @@ def fit(
 
     Args:
         contexts: the devices, of one kind. Several share each batch, and the first evaluates.
-        progress: filled in as training goes, so that a run cut short keeps what it had. Its last sitting is this
+        progress: filled in as training goes, so that a run cut short keeps what it had. Its last session is this
             process's; one of which nothing is known is added where there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
@@ -245,8 +245,8 @@ def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
 
 def _describe(progress: Progress, objective: Objective, model: SequenceModel) -> None:
     """Fill in what is known of a run before its first step."""
-    if not progress.sittings:
-        progress.sittings.append(Sitting())
+    if not progress.sessions:
+        progress.sessions.append(Session())
     progress.train_tokens = objective.train_tokens
     progress.train_sequences = objective.train_sequences
     progress.vocab_size = len(objective.tokens)
@@ -299,8 +299,8 @@ class _Loop:
             seconds=progress.train_seconds - before,
             valid_accuracy=valid.accuracy,
             test_accuracy=test.accuracy if test else None,
-            sitting=len(progress.sittings),
-            threads=progress.sittings[-1].threads,
+            session=len(progress.sessions),
+            threads=progress.sessions[-1].threads,
         )
 
     def train(self, epoch: int, *, steps: int | None = None, warmup_steps: int) -> None:

@@ -29,7 +29,7 @@ from gluon_rnn.runs.epochs import write_epochs
 from gluon_rnn.runs.job import VOCABULARY, Job, Status
 from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, outcome, written
-from gluon_rnn.runs.progress import EpochResult, Progress, Sitting, perplexity, sequences_per_second, tokens_per_second
+from gluon_rnn.runs.progress import EpochResult, Progress, Session, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.runs.records import make_record, tidy, write_record
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[],
     status, reason = _run(job, directory, progress, gauge)
     gauge.read()
     write_epochs(directory, job.run_id, progress.history)
-    sitting = progress.sittings[-1]
-    assert sitting.started_at is not None
+    session = progress.sessions[-1]
+    assert session.started_at is not None
     record = make_record(
         job,
         progress,
         status=status,
         reason=reason,
-        started_at=sitting.started_at,
-        wall_seconds=sitting.seconds,
+        started_at=session.started_at,
+        wall_seconds=session.seconds,
     )
     write_record(directory, record)
     # Not before: a run killed in between would have neither result nor checkpoint.
@@ -78,7 +78,7 @@ def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[],
 
 
 class _Gauge:
-    """Begins this process's sitting, the last of `progress`, and keeps its seconds and its memory up to date.
+    """Begins this process's session, the last of `progress`, and keeps its seconds and its memory up to date.
 
     Args:
         job: what is run.
@@ -90,7 +90,7 @@ class _Gauge:
         self._began = time.monotonic()
         self._progress = progress
         self._gpu = PeakGpuMemory(gpu_memory) if gpu_memory else None
-        sitting = Sitting(
+        session = Session(
             started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             host=job.origin.host,
             machine_id=job.origin.machine_id,
@@ -101,17 +101,17 @@ class _Gauge:
             mxnet_version=job.origin.mxnet_version,
             git_commit=job.origin.git_commit,
         )
-        progress.sittings.append(sitting)
+        progress.sessions.append(session)
 
     def read(self) -> None:
         """Look at the clock and the memory; the device must be idle, and MXNet imported if it can be."""
         if self._gpu:
             self._gpu.sample()
-        sitting = self._progress.sittings[-1]
-        self._progress.sittings[-1] = replace(
-            sitting,
+        session = self._progress.sessions[-1]
+        self._progress.sessions[-1] = replace(
+            session,
             seconds=time.monotonic() - self._began,
-            blas=sitting.blas or blas_in_use(),
+            blas=session.blas or blas_in_use(),
             peak_rss_mb=peak_rss_mb(),
             peak_gpu_mb=self._gpu.mb if self._gpu else None,
         )

@@ -42,7 +42,7 @@ SWEEP_FILES = {".lock", "epochs.csv", "report.html", "report.md", "runs", "runs.
 #: A worker has a checkpoint by then, and is not done.
 MID_WRITE = 35
 #: Of a record and its epochs, what the clock decides, and who trained an epoch.
-TIMED = {"tokens_per_second", "seconds", "sitting"}
+TIMED = {"tokens_per_second", "seconds", "session"}
 
 
 #: Does something to a sweep, and says what was wrong with how it took it.

@@ -13,7 +13,7 @@ from gluon_rnn.runs.progress import (
     Lap,
     LossTotal,
     Progress,
-    Sitting,
+    Session,
     Stopwatch,
     perplexity,
     step_milliseconds,
@@ -59,9 +59,9 @@ def test_the_stopwatch_reads_the_clock_after_the_device_and_leaves_out_what_lies
     assert watch.paused_seconds == 510 + 7010
 
 
-def sitting(**facts: Any) -> Sitting:
+def session(**facts: Any) -> Session:
     known = {"machine_id": "m", "device": "cpu", "device_name": "p", "threads": 1, "blas": "b", "environment": "E=1"}
-    return Sitting(**{**known, "mxnet_version": "1.9.1", "git_commit": "c", **facts})
+    return Session(**{**known, "mxnet_version": "1.9.1", "git_commit": "c", **facts})
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def sitting(**facts: Any) -> Sitting:
 )
 def test_speeds_compare_within_one_environment_only(other: dict[str, Any]) -> None:
     laps = [Lap(1, 10, 1.0, 1), Lap(1, 10, 2.0, 2), Lap(1, 10, 4.0, 3), Lap(1, 10, 8.0)]
-    here = sitting(host="x", started_at="then", seconds=1.0, peak_rss_mb=1.0, peak_gpu_mb=1.0)
-    progress = Progress(laps=laps, sittings=[sitting(), sitting(**other), here])
+    here = session(host="x", started_at="then", seconds=1.0, peak_rss_mb=1.0, peak_gpu_mb=1.0)
+    progress = Progress(laps=laps, sessions=[session(), session(**other), here])
     assert progress.comparable_laps == [laps[0], laps[2]]
-    progress.sittings.pop()
+    progress.sessions.pop()
     assert progress.comparable_laps == [laps[1]]
 
 
 def test_of_unknown_sittings_none_compares_with_another() -> None:
     laps = [Lap(1, 10, 1.0, 1), Lap(1, 10, 2.0, 2)]
-    assert Progress(laps=laps, sittings=[Sitting(), Sitting()]).comparable_laps == [laps[1]]
+    assert Progress(laps=laps, sessions=[Session(), Session()]).comparable_laps == [laps[1]]
     assert Progress(laps=laps).comparable_laps == laps
 
 
 def test_a_sitting_goes_on_from_what_earlier_ones_came_to() -> None:
-    restored = Progress([epoch(1, 5.0)], [Lap(1, 2, 3.0, 1)], 3, sittings=[sitting(seconds=7.0)])
-    progress = Progress(sittings=[sitting(threads=2)])
+    restored = Progress([epoch(1, 5.0)], [Lap(1, 2, 3.0, 1)], 3, sessions=[session(seconds=7.0)])
+    progress = Progress(sessions=[session(threads=2)])
     progress.resume(restored)
     assert (progress.history, progress.laps, progress.steps) == (restored.history, restored.laps, 3)
-    assert progress.sittings == [sitting(seconds=7.0), sitting(threads=2)]
+    assert progress.sessions == [session(seconds=7.0), session(threads=2)]
 
 
 def test_what_an_earlier_version_came_to_is_an_unknown_sittings() -> None:
-    """Its checkpoints have neither sittings nor laps that say whose they are."""
+    """Its checkpoints have neither sessions nor laps that say whose they are."""
     content = PROGRESS.dump_python(Progress([epoch(1, 5.0)], [Lap(1, 2, 3.0)], 3, 4.0, 2.0), mode="json")
     del content["sittings"], content["laps"][0]["sitting"], content["history"][0]["sitting"]
-    progress = Progress(sittings=[sitting()])
+    progress = Progress(sessions=[session()])
     progress.resume(PROGRESS.validate_python(content))
-    assert progress.sittings == [Sitting(seconds=6.0), sitting()]
+    assert progress.sessions == [Session(seconds=6.0), session()]
     assert progress.laps == [Lap(1, 2, 3.0)]
     assert progress.comparable_laps == []
     assert progress.history == [epoch(1, 5.0)]
@@ -134,6 +134,6 @@ def test_the_best_epoch_is_the_first_with_the_lowest_validation_loss() -> None:
 
 def test_progress_survives_json_to_the_bit() -> None:
     progress = Progress([epoch(1, 0.1 + 0.2)], [Lap(1, 2, 1 / 3, 1)], 3, 0.7, last_epoch=LossTotal(math.inf, 2))
-    progress.sittings.append(sitting(seconds=1 / 7))
+    progress.sessions.append(session(seconds=1 / 7))
     assert PROGRESS.validate_json(PROGRESS.dump_json(progress)) == progress
     assert PROGRESS.validate_python(PROGRESS.dump_python(progress, mode="json")) == progress

@@ -21,7 +21,7 @@ from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.runs.epochs import read_epochs, write_epochs
 from gluon_rnn.runs.job import Job, Origin
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress, read_so_far
-from gluon_rnn.runs.progress import PROGRESS, Confusion, EpochResult, Lap, LossTotal, Prediction, Progress, Sitting
+from gluon_rnn.runs.progress import PROGRESS, Confusion, EpochResult, Lap, LossTotal, Prediction, Progress, Session
 from gluon_rnn.runs.records import COLUMNS, RunRecord, make_record, read_record, read_records, write_record
 from gluon_rnn.runs.tables import load_epochs, load_results, set_aside_damaged_tables, table_rows, write_tables
 from tests.conftest import small_config
@@ -157,9 +157,9 @@ def test_a_run_that_came_to_nothing_has_empty_columns(small_corpus: CorpusFiles)
     assert (record.times_resumed, record.wall_seconds) == (0, 1.0)
 
 
-def resumed(threads: int, *, seconds: float, gb: float | None = None, **facts: Any) -> Sitting:
+def resumed(threads: int, *, seconds: float, gb: float | None = None, **facts: Any) -> Session:
     """What one process did of a run that was resumed, on `threads`."""
-    return Sitting(
+    return Session(
         started_at=f"2024-01-0{threads}T00:00:00+00:00",
         machine_id="f" * 12,
         threads=threads,
@@ -170,13 +170,13 @@ def resumed(threads: int, *, seconds: float, gb: float | None = None, **facts: A
 
 
 def test_the_row_of_a_resumed_run_is_of_where_it_ran_last(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    history = [replace(epoch(n, 5.0 - n), sitting=n, threads=threads) for n, threads in ((1, 1), (2, 2), (3, 1))]
+    history = [replace(epoch(n, 5.0 - n), session=n, threads=threads) for n, threads in ((1, 1), (2, 2), (3, 1))]
     progress = Progress(
         history=history,
         laps=[Lap(2, 40, 1.0, 1), Lap(2, 40, 100.0, 2), Lap(1, 20, 4.0, 3), Lap(7, 140, 1.0)],
         train_tokens=80,
         train_sequences=16,
-        sittings=[
+        sessions=[
             resumed(1, seconds=50.0, gb=3.0, blas="b", environment="E=1"),
             resumed(2, seconds=600.0, gb=1.0, blas="b", environment="E=1"),
             resumed(1, seconds=0.5, gb=2.0, blas="b", environment="E=1"),
@@ -188,8 +188,8 @@ def test_the_row_of_a_resumed_run_is_of_where_it_ran_last(tmp_path: Path, small_
     assert (record.step_ms_p50, record.step_ms_p95) == (500.0, 4000.0)
     assert (record.config.threads, record.blas, record.environment, record.times_resumed) == (1, "b", "E=1", 2)
     assert (record.wall_seconds, record.peak_rss_mb, record.peak_gpu_mb) == (651.5, 3072.0, None)
-    assert (record.started_at, record.sittings[0].started_at) == ("now", "2024-01-01T00:00:00+00:00")
-    assert [sitting.seconds for sitting in record.sittings] == [50.0, 600.0, 1.5]
+    assert (record.started_at, record.sessions[0].started_at) == ("now", "2024-01-01T00:00:00+00:00")
+    assert [session.seconds for session in record.sessions] == [50.0, 600.0, 1.5]
     assert read_record(keep(tmp_path, record, history)) == record
     write_tables(tmp_path, [record])
     assert load_results(tmp_path).loc[0, "times_resumed"] == 2
@@ -198,7 +198,7 @@ def test_the_row_of_a_resumed_run_is_of_where_it_ran_last(tmp_path: Path, small_
 
 
 def test_where_nothing_was_timed_last_there_is_no_speed(small_corpus: CorpusFiles) -> None:
-    progress = Progress(laps=[Lap(2, 40, 1.0, 1)], sittings=[resumed(1, seconds=9.0), resumed(2, seconds=0.1)])
+    progress = Progress(laps=[Lap(2, 40, 1.0, 1)], sessions=[resumed(1, seconds=9.0), resumed(2, seconds=0.1)])
     record = make_record(make_job(small_corpus), progress, status="ok", started_at="now", wall_seconds=1.0)
     speeds = ("tokens_per_second", "sequences_per_second", "step_ms_p50", "step_ms_p95")
     assert [getattr(record, name) for name in speeds] == [None] * 4
@@ -456,10 +456,10 @@ def test_progress_survives_the_way_through_its_file(tmp_path: Path) -> None:
 
 
 #: Of one process; another's begins later.
-SITTING = Sitting(started_at="2026-01-01T00:00:00+00:00", host="here", seconds=70.0)
+SESSION = Session(started_at="2026-01-01T00:00:00+00:00", host="here", seconds=70.0)
 
 
-def make_progress(epochs: int, *, steps_since: int = 0, sitting: Sitting = SITTING) -> Progress:
+def make_progress(epochs: int, *, steps_since: int = 0, session: Session = SESSION) -> Progress:
     """Of a run with so many finished epochs of two laps each, and a lap for every further step."""
     laps = [Lap(10, 200, 0.1 * place, 1) for place in range(1, 2 * epochs + 1)]
     progress = Progress(
@@ -475,7 +475,7 @@ def make_progress(epochs: int, *, steps_since: int = 0, sitting: Sitting = SITTI
         parameters=1234,
         predictions=(Prediction("a", "b", "c"),) if epochs else (),
         confusion=Confusion(("x", "y"), ((1, 2), (3, 4))) if epochs else None,
-        sittings=[sitting],
+        sessions=[session],
     )
     return progress
 
@@ -514,10 +514,10 @@ def test_a_run_that_dies_before_it_tells_of_its_checkpoint_has_that(tmp_path: Pa
 @pytest.mark.parametrize("said", [True, False])
 def test_a_run_that_dies_before_it_goes_on_has_what_it_was_to_go_on_from(tmp_path: Path, said: bool) -> None:
     save(tmp_path, make_progress(3))
-    another = Sitting(started_at="2026-01-02T00:00:00+00:00", host="there") if said else Sitting()
+    another = Session(started_at="2026-01-02T00:00:00+00:00", host="there") if said else Session()
     if said:
-        say(tmp_path, Progress(sittings=[another]))
-    assert read_so_far(tmp_path) == replace(make_progress(3), sittings=[SITTING, another])
+        say(tmp_path, Progress(sessions=[another]))
+    assert read_so_far(tmp_path) == replace(make_progress(3), sessions=[SESSION, another])
 
 
 def test_a_run_without_its_checkpoint_has_its_epochs_and_nothing_of_another(tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def test_a_run_without_its_checkpoint_has_its_epochs_and_nothing_of_another(tmp_
     (tmp_path / "epochs.csv").write_text("damaged")
     assert read_so_far(tmp_path).steps == progress.steps
     (tmp_path / "progress.json").unlink()
-    assert read_so_far(tmp_path) == Progress(sittings=[Sitting()])
+    assert read_so_far(tmp_path) == Progress(sessions=[Session()])
 
 
 def test_progress_takes_no_more_room_after_many_epochs(tmp_path: Path) -> None:

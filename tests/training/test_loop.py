@@ -277,9 +277,9 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_and_lends_no_speed(small: Co
     state.write_text(seal(content))
     resumed = run(config, small, tmp_path)
     assert losses(resumed) == losses(whole)
-    assert [epoch.sitting for epoch in resumed.history] == [None, 2, 2]
-    assert resumed.sittings[0].seconds == before.train_seconds + before.evaluation_seconds
-    assert [lap.sitting for lap in resumed.laps] == [None] * len(before.laps) + [2] * len(resumed.comparable_laps)
+    assert [epoch.session for epoch in resumed.history] == [None, 2, 2]
+    assert resumed.sessions[0].seconds == before.train_seconds + before.evaluation_seconds
+    assert [lap.session for lap in resumed.laps] == [None] * len(before.laps) + [2] * len(resumed.comparable_laps)
 
 
 def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameters(

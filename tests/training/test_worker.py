@@ -22,7 +22,7 @@ from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.machine.memory import peak_rss_mb
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import read_progress
-from gluon_rnn.runs.progress import LossTotal, Progress, Sitting
+from gluon_rnn.runs.progress import LossTotal, Progress, Session
 from gluon_rnn.runs.records import RunRecord, read_record
 from gluon_rnn.runs.tables import load_epochs
 from gluon_rnn.sweeps.devices import Slot
@@ -110,7 +110,7 @@ def test_gpu_memory_is_looked_at_whenever_the_device_is_idle(run: Callable[..., 
         on_interval(training.Interval(epoch=1, step=10, steps=20, loss=2.0, tokens_per_second=None))
         live = read_progress(tmp_path)
         assert live is not None
-        assert live.progress.sittings[0].peak_gpu_mb == 700.0
+        assert live.progress.sessions[0].peak_gpu_mb == 700.0
         before_checkpoint()
 
     record = run(fit, code=0, device="gpu:0", gpu_memory=seen.__next__)
@@ -138,11 +138,11 @@ def test_a_sitting_is_what_the_process_was_and_took(run: Callable[..., RunRecord
     def fit(*arguments: Any, progress: Progress, before_checkpoint: Callable[[], None], **options: Any) -> None:
         for _ in range(2):
             before_checkpoint()
-            seconds.append(progress.sittings[-1].seconds)
-        progress.resume(Progress(sittings=[Sitting(seconds=600.0, peak_rss_mb=9e6)]))
+            seconds.append(progress.sessions[-1].seconds)
+        progress.resume(Progress(sessions=[Session(seconds=600.0, peak_rss_mb=9e6)]))
 
     record = run(fit, code=0)
-    last = record.sittings[-1]
+    last = record.sessions[-1]
     assert 0 < seconds[0] < seconds[1] <= last.seconds
     assert record.wall_seconds == 600.0 + last.seconds
     assert (record.times_resumed, record.peak_rss_mb) == (1, 9e6)
@@ -183,8 +183,8 @@ def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
     record = read_record(tmp_path / job.run_id)
     assert record is not None
     assert (record.status, record.epochs_run, record.config.threads, record.times_resumed) == ("ok", 8, 2, 1)
-    assert [sitting.threads for sitting in record.sittings] == [1, 2]
-    trained = [[epoch for epoch in record.history if epoch.sitting == number] for number in (1, 2)]
+    assert [session.threads for session in record.sessions] == [1, 2]
+    trained = [[epoch for epoch in record.history if epoch.session == number] for number in (1, 2)]
     assert all(trained)
     assert trained[0] + trained[1] == list(record.history)
     assert {epoch.threads for epoch in trained[0]} == {1}
@@ -193,11 +193,11 @@ def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
     timed = [steps - 3 * (epoch is trained[1][0]) for epoch in trained[1]]
     times = [count * 40 / (epoch.tokens_per_second or math.nan) for count, epoch in zip(timed, trained[1], strict=True)]
     assert record.tokens_per_second == pytest.approx(sum(timed) * 40 / sum(times), rel=1e-9)
-    assert record.peak_rss_mb == max(sitting.peak_rss_mb or 0 for sitting in record.sittings)
+    assert record.peak_rss_mb == max(session.peak_rss_mb or 0 for session in record.sessions)
     assert 100 < record.peak_rss_mb < 1500
-    assert record.wall_seconds == sum(sitting.seconds for sitting in record.sittings)
-    for sitting, epochs in zip(record.sittings, trained, strict=True):
-        assert sitting.seconds > sum(epoch.seconds for epoch in epochs)
+    assert record.wall_seconds == sum(session.seconds for session in record.sessions)
+    for session, epochs in zip(record.sessions, trained, strict=True):
+        assert session.seconds > sum(epoch.seconds for epoch in epochs)
     assert record.train_seconds is not None
     assert record.evaluation_seconds is not None
     assert record.train_seconds + record.evaluation_seconds < record.wall_seconds

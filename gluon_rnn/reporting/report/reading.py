@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.runs.epochs import EPOCH_COLUMNS
+from gluon_rnn.runs.epochs import ATTRIBUTES
 from gluon_rnn.runs.job import RUN_ID
 from gluon_rnn.runs.metrics import outcome
 from gluon_rnn.runs.progress import EpochResult
@@ -113,7 +113,7 @@ def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
 def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult, ...]]:
     """Epochs by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own; None for an empty cell."""
     whole = directory / "epochs.csv"
-    found: dict[str, list[EpochResult]] = {}
+    epochs: dict[str, list[EpochResult]] = {}
     for path in [whole] if whole.exists() else sorted(directory.glob("runs/*/epochs.csv")):
         try:
             frame = load_epochs(path)
@@ -124,9 +124,9 @@ def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult
             notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(str(error))}")
             continue
         for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
-            known: Any = {name: row[name] for name in EPOCH_COLUMNS if name in row}
-            found.setdefault(str(known.pop("run_id")), []).append(EpochResult(**known))
-    return {run_id: tuple(history) for run_id, history in found.items()}
+            values: Any = {name: row[column] for column, name in ATTRIBUTES.items() if column in row}
+            epochs.setdefault(str(row["run_id"]), []).append(EpochResult(**values))
+    return {run_id: tuple(history) for run_id, history in epochs.items()}
 
 
 def _log_tail(directory: Path, run_id: str) -> str:

@@ -119,14 +119,14 @@ def record_of(job: Job, folder: Path) -> RunRecord:
 def assert_alike(job: Job, here: Path, there: Path) -> None:
     """One run in two folders: all that is measured but time, to the bit."""
     one, other = (
-        record_of(job, folder).model_dump(exclude=TIMES | {"history", "sittings", "times_resumed"})
+        record_of(job, folder).model_dump(exclude=TIMES | {"history", "sessions", "times_resumed"})
         for folder in (here, there)
     )
     assert one == other
     assert one["status"] == "ok"
     epochs = [
         [
-            replace(epoch, tokens_per_second=None, seconds=0.0, sitting=None)
+            replace(epoch, tokens_per_second=None, seconds=0.0, session=None)
             for epoch in read_epochs(folder / job.run_id)
         ]
         for folder in (here, there)
