@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.corpora import CorpusFiles
@@ -29,18 +29,24 @@ RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Origin(BaseModel):
     """Where results come from: what a sweep knows of its machine and its code before a run starts."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    device_name: Annotated[str, Field(description="processor or GPUs")]
-    machine_id: Annotated[str, Field(description="hash of the hardware that decides speed, not of the host's name")]
-    mxnet_version: Annotated[str | None, Field(description="installed MXNet")] = None
-    gluonnlp_version: Annotated[str | None, Field(description="installed GluonNLP")] = None
-    numpy_version: Annotated[str | None, Field(description="installed numpy")] = None
-    git_commit: Annotated[str | None, Field(description="commit of this suite's checkout; empty where it is none")] = (
-        None
-    )
-    git_dirty: Annotated[bool | None, Field(description="whether the checkout had changes, results/ aside")] = None
-    host: Annotated[str, Field(description="the machine's own name")]
+    device_name: str
+    """processor or GPUs"""
+    machine_id: str
+    """hash of the hardware that decides speed, not of the host's name"""
+    mxnet_version: str | None = None
+    """installed MXNet"""
+    gluonnlp_version: str | None = None
+    """installed GluonNLP"""
+    numpy_version: str | None = None
+    """installed numpy"""
+    git_commit: str | None = None
+    """commit of this suite's checkout; empty where it is none"""
+    git_dirty: bool | None = None
+    """whether the checkout had changes, results/ aside"""
+    host: str
+    """the machine's own name"""
 
 
 class Job(BaseModel):

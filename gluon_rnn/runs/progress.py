@@ -123,21 +123,30 @@ def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said of one scored sequence, beside the truth; words joined by blanks, characters by nothing."""
+    """What a model predicted of one scored sequence; words are joined by blanks, characters by nothing.
 
-    text: Annotated[str, Field(description="what the model was given")]
-    truth: Annotated[str, Field(description="its targets")]
-    predicted: Annotated[str, Field(description="the likeliest instead of each")]
+    Attributes:
+        text: what the model was given.
+        truth: its targets.
+        predicted: the likeliest instead of each.
+    """
+
+    text: str
+    truth: str
+    predicted: str
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often which label was taken for which."""
+    """How often which label was taken for which.
 
-    labels: Annotated[tuple[str, ...], Field(description="all of them, in the order of rows and columns")]
-    counts: Annotated[
-        tuple[tuple[int, ...], ...], Field(description="a row for each true label, a column for each predicted one")
-    ]
+    Attributes:
+        labels: all of them, in the order of rows and columns.
+        counts: a row for each true label, a column for each predicted one.
+    """
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -184,23 +193,26 @@ class Session:
     """What one worker process did of a run: a run that was stopped and resumed has several.
 
     What is not known, of a process of an earlier version for example, is None.
+
+    Attributes:
+        started_at: start of the process, UTC, ISO 8601.
+        seconds: how long it worked; if it was cut short, until its last checkpoint.
+        host: the machine's own name; this and what follows as in ``runs.csv``, but of this process.
     """
 
-    started_at: Annotated[str | None, Field(description="start of the process, UTC, ISO 8601")] = None
-    seconds: Annotated[
-        float, Field(description="how long it worked; if it was cut short, until its last checkpoint")
-    ] = 0.0
-    host: Annotated[str | None, Field(description="the machine's own name")] = None
-    machine_id: Annotated[str | None, Field(description="as in runs.csv")] = None
-    device: Annotated[str | None, Field(description="as in runs.csv")] = None
-    device_name: Annotated[str | None, Field(description="as in runs.csv")] = None
-    threads: Annotated[int | None, Field(description="as in runs.csv")] = None
-    blas: Annotated[str | None, Field(description="as in runs.csv")] = None
-    environment: Annotated[str | None, Field(description="as in runs.csv")] = None
-    mxnet_version: Annotated[str | None, Field(description="as in runs.csv")] = None
-    git_commit: Annotated[str | None, Field(description="as in runs.csv")] = None
-    peak_rss_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
-    peak_gpu_mb: Annotated[float | None, Field(description="as in runs.csv, of this process")] = None
+    started_at: str | None = None
+    seconds: float = 0.0
+    host: str | None = None
+    machine_id: str | None = None
+    device: str | None = None
+    device_name: str | None = None
+    threads: int | None = None
+    blas: str | None = None
+    environment: str | None = None
+    mxnet_version: str | None = None
+    git_commit: str | None = None
+    peak_rss_mb: float | None = None
+    peak_gpu_mb: float | None = None
 
     def is_comparable(self, other: Session) -> bool:
         """Whether the speeds of both can be averaged: both ran on known hardware and software, and on the same."""

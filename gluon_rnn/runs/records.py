@@ -60,133 +60,122 @@ class RecordedConfig(RunConfig):
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")
 
-    dataset: Annotated[str, Field(description="name of the corpus")] = "auto"
-    learning_rate: Annotated[Real, Field(gt=0, description="learning rate of the first epoch")] = FORMER_LEARNING_RATE
-    device: Annotated[
-        str, Field(description="what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1")
-    ] = "auto"
-    threads: Annotated[int | None, Field(description="CPU threads the run was given")] = None
+    dataset: str = "auto"
+    """name of the corpus"""
+    learning_rate: Annotated[Real, Field(gt=0)] = FORMER_LEARNING_RATE
+    """learning rate of the first epoch"""
+    device: str = "auto"
+    """what the run was given: cpu, cpu:N, gpu:N, or several such as gpu:0+gpu:1"""
+    threads: int | None = None
+    """CPU threads the run was given"""
 
 
 class RunRecord(BaseModel):
     """What came of a run, and of what: its configuration, where it ran, and its results.
 
-    ``record.json`` and the tables are flat: `row` has all of it by column. What a column holds is said beside the
+    ``record.json`` and the tables are flat: `row` has all of it by column. What a column holds is said below the
     fields; `describe` knows where.
-
-    Attributes:
-        config: what ran.
-        origin: where, on which code.
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", ser_json_inf_nan="strings", protected_namespaces=(), **PERSISTED
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        **PERSISTED,
     )
 
     config: RecordedConfig
+    """what ran"""
     origin: Origin
-    run_id: Annotated[str, Field(description="hash of everything that decides the result")]
-    schema_version: Annotated[int, Field(description="version of these columns")] = SCHEMA_VERSION
+    """where, on which code"""
+    run_id: str
+    """hash of everything that decides the result"""
+    schema_version: int = SCHEMA_VERSION
+    """version of these columns"""
     status: Annotated[Status, Field(description=", ".join(get_args(Status)))]
-    reason: Annotated[str, Field(description="why the status is not ok")] = ""
-    dataset_sha1: Annotated[str, Field(description="SHA-1 of the corpus's three splits")]
-    embedding_sha1: Annotated[
-        str | None, Field(description="SHA-1 of the file of word vectors; empty where there is none, or none recorded")
-    ] = None
-    cell_sha1: Annotated[
-        str | None,
-        Field(description="SHA-1 of the sources of a cell of your own; empty where there is none, or none recorded"),
-    ] = None
-    vocab_size: Annotated[
-        int | None, Field(description="tokens told apart, <unk>, <eos> and <pad> included where there are such")
-    ] = None
-    words_without_vector: Annotated[
-        int | None, Field(description="of the vocabulary, initialised at random beside a given embedding")
-    ] = None
-    epochs_run: Annotated[int, Field(description="finished epochs")] = 0
-    steps: Annotated[int, Field(description="training steps, warm-up included")] = 0
-    best_epoch: Annotated[int | None, Field(description="epoch with the lowest validation loss")] = None
-    train_perplexity: Annotated[
-        float | None,
-        Field(
-            description="perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"
-        ),
-    ] = None
-    valid_loss: Annotated[float | None, Field(description="nats a target (a token, or a label), at best_epoch")] = None
-    valid_perplexity: Annotated[float | None, Field(description="perplexity of validation: exp(valid_loss)")] = None
-    test_loss: Annotated[float | None, Field(description="nats a target, at best_epoch")] = None
-    test_perplexity: Annotated[float | None, Field(description="perplexity of test: exp(test_loss)")] = None
-    valid_accuracy: Annotated[
-        float | None,
-        Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
-    ] = None
-    test_accuracy: Annotated[float | None, Field(description="the same of test's, at best_epoch")] = None
-    unigram_loss: Annotated[
-        float | None,
-        Field(
-            description="nats a target of validation under the unigram model, in which a target has the probability "
-            "(its count among training's targets + 1) / (their number + the number of classes); a run whose valid_loss "
-            "is not below it learned nothing"
-        ),
-    ] = None
-    train_tokens: Annotated[int | None, Field(description="tokens read in one epoch of training")] = None
-    valid_tokens_scored: Annotated[int | None, Field(description="targets scored in validation")] = None
-    test_tokens_scored: Annotated[int | None, Field(description="targets scored in test")] = None
-    tokens_per_second: Annotated[
-        float | None,
-        Field(
-            description="training tokens a second, warm-up left out; like the three columns after it, of a resumed run "
-            "where its last process was, and empty if nothing was timed there"
-        ),
-    ] = None
-    sequences_per_second: Annotated[
-        float | None, Field(description="sequences a second; a language model's are windows of bptt tokens")
-    ] = None
-    step_ms_p50: Annotated[float | None, Field(description="median milliseconds a step, of log-interval means")] = None
-    step_ms_p95: Annotated[float | None, Field(description="95th percentile of the same, milliseconds")] = None
-    train_seconds: Annotated[
-        float | None, Field(description="seconds in training, warm-up included, evaluation and log left out")
-    ] = None
-    evaluation_seconds: Annotated[float | None, Field(description="seconds in validation and test")] = None
-    wall_seconds: Annotated[
-        float | None,
-        Field(
-            description="seconds of the worker's process; of a resumed run, of all its processes, those that were cut "
-            "short until their last checkpoint (where times_resumed is empty: of the last process only)"
-        ),
-    ] = None
-    times_resumed: Annotated[
-        int | None,
-        Field(description="how often the run was stopped and resumed; empty in rows of earlier versions"),
-    ] = None
-    parameters: Annotated[int | None, Field(description="trained numbers, tied weights counted once")] = None
-    peak_rss_mb: Annotated[
-        float | None, Field(description="largest resident memory of the process, or of any of several, in 2**20 bytes")
-    ] = None
-    peak_gpu_mb: Annotated[
-        float | None,
-        Field(
-            description="largest use of all GPUs of the run that was seen at log intervals, after epochs and at the "
-            "end, by whomever, less what was in use before the run began, in 2**20 bytes"
-        ),
-    ] = None
-    blas: Annotated[str | None, Field(description="library of the matrix products, as loaded")] = None
-    environment: Annotated[
-        str | None, Field(description="settings of the process that can change speed or bits, as NAME=value")
-    ] = None
-    started_at: Annotated[str, Field(description="start of the run, if resumed of its last process, UTC, ISO 8601")]
-    history: Annotated[tuple[EpochResult, ...], Field(description="the rows of epochs.csv")] = ()
-    sessions: Annotated[
-        tuple[Session, ...],
-        Field(alias="sittings", description="the processes that worked on the run; the row says where the last was"),
-    ] = ()
-    predictions: Annotated[
-        tuple[Prediction, ...],
-        Field(description="of the first sequences of test, or of validation where there is no test, at best_epoch"),
-    ] = ()
-    confusion: Annotated[
-        Confusion | None, Field(description="of the same split at best_epoch, where the targets are labels")
-    ] = None
+    reason: str = ""
+    """why the status is not ok"""
+    dataset_sha1: str
+    """SHA-1 of the corpus's three splits"""
+    embedding_sha1: str | None = None
+    """SHA-1 of the file of word vectors; empty where there is none, or none recorded"""
+    cell_sha1: str | None = None
+    """SHA-1 of the sources of a cell of your own; empty where there is none, or none recorded"""
+    vocab_size: int | None = None
+    """tokens told apart, <unk>, <eos> and <pad> included where there are such"""
+    words_without_vector: int | None = None
+    """of the vocabulary, initialised at random beside a given embedding"""
+    epochs_run: int = 0
+    """finished epochs"""
+    steps: int = 0
+    """training steps, warm-up included"""
+    best_epoch: int | None = None
+    """epoch with the lowest validation loss"""
+    train_perplexity: float | None = None
+    """perplexity over the last epoch trained in, dropout on; infinite if a loss in it was not finite"""
+    valid_loss: float | None = None
+    """nats a target (a token, or a label), at best_epoch"""
+    valid_perplexity: float | None = None
+    """perplexity of validation: exp(valid_loss)"""
+    test_loss: float | None = None
+    """nats a target, at best_epoch"""
+    test_perplexity: float | None = None
+    """perplexity of test: exp(test_loss)"""
+    valid_accuracy: float | None = None
+    """share of validation's targets that were the likeliest; empty for a language model of words"""
+    test_accuracy: float | None = None
+    """the same of test's, at best_epoch"""
+    unigram_loss: float | None = None
+    """nats a target of validation under the unigram model, in which a target has the probability (its count among
+    training's targets + 1) / (their number + the number of classes); a run whose valid_loss is not below it learned
+    nothing"""
+    train_tokens: int | None = None
+    """tokens read in one epoch of training"""
+    valid_tokens_scored: int | None = None
+    """targets scored in validation"""
+    test_tokens_scored: int | None = None
+    """targets scored in test"""
+    tokens_per_second: float | None = None
+    """training tokens a second, warm-up left out; like the three columns after it, of a resumed run where its last
+    process was, and empty if nothing was timed there"""
+    sequences_per_second: float | None = None
+    """sequences a second; a language model's are windows of bptt tokens"""
+    step_ms_p50: float | None = None
+    """median milliseconds a step, of log-interval means"""
+    step_ms_p95: float | None = None
+    """95th percentile of the same, milliseconds"""
+    train_seconds: float | None = None
+    """seconds in training, warm-up included, evaluation and log left out"""
+    evaluation_seconds: float | None = None
+    """seconds in validation and test"""
+    wall_seconds: float | None = None
+    """seconds of the worker's process; of a resumed run, of all its processes, those that were cut short until their
+    last checkpoint (where times_resumed is empty: of the last process only)"""
+    times_resumed: int | None = None
+    """how often the run was stopped and resumed; empty in rows of earlier versions"""
+    parameters: int | None = None
+    """trained numbers, tied weights counted once"""
+    peak_rss_mb: float | None = None
+    """largest resident memory of the process, or of any of several, in 2**20 bytes"""
+    peak_gpu_mb: float | None = None
+    """largest use of all GPUs of the run that was seen at log intervals, after epochs and at the end, by whomever, less
+    what was in use before the run began, in 2**20 bytes"""
+    blas: str | None = None
+    """library of the matrix products, as loaded"""
+    environment: str | None = None
+    """settings of the process that can change speed or bits, as NAME=value"""
+    started_at: str
+    """start of the run, if resumed of its last process, UTC, ISO 8601"""
+    history: tuple[EpochResult, ...] = ()
+    """the rows of epochs.csv"""
+    sessions: Annotated[tuple[Session, ...], Field(alias="sittings")] = ()
+    """the processes that worked on the run; the row says where the last was"""
+    predictions: tuple[Prediction, ...] = ()
+    """of the first sequences of test, or of validation where there is no test, at best_epoch"""
+    confusion: Confusion | None = None
+    """of the same split at best_epoch, where the targets are labels"""
 
     @field_validator("confusion")
     @classmethod
