@@ -26,6 +26,7 @@ from gluon_rnn.reporting.report.plots import to_picture
 from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
 from gluon_rnn.reporting.report.reading import Row, read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
+from gluon_rnn.runs.contents import label as settings_label
 from gluon_rnn.runs.progress import Progress, perplexity
 from gluon_rnn.runs.records import SCORES, RunRecord
 
@@ -66,7 +67,7 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
     rows = []
     repeats = {}
     for record in records:
-        label = " ".join(f"{name}={record.row[name]}" for name in _NAMES)
+        label = settings_label(record.row, _NAMES)
         if record.status != "ok":
             raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
         if record.valid_perplexity is None:

@@ -250,9 +250,9 @@ def status_lines(
         for status in ("ok", "diverged", "failed", "oom", "timeout")
     }
     ended = sum(counts.values())
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
+    ends = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
     lines = [
-        f"{directory}: {ended} of {len(points)} points ended ({said}); "
+        f"{directory}: {ended} of {len(points)} points ended ({ends}); "
         + {True: "a sweep is running", False: "no sweep is running", None: "whether a sweep is running is not known"}[
             active
         ]

@@ -24,7 +24,7 @@ class Names:
         for row in rows:
             for column, digest in DIGESTS.items():
                 contents.setdefault((column, row[column]), set()).add(row[digest])
-        self._shared = {name for name, found in contents.items() if len(found) > 1}
+        self._shared = {name for name, digests in contents.items() if len(digests) > 1}
 
     def __bool__(self) -> bool:
         """Whether any name stands for several contents."""
@@ -40,10 +40,15 @@ class Names:
         return f"@{(row[DIGESTS[column]] or 'unknown')[:_SHOWN_DIGITS]}"
 
     def label(self, row: Mapping[str, Any], columns: Iterable[str]) -> str:
-        """What tells `row` from others, as ``cell=gru bptt=35``: its `columns` as they are `shown`."""
-        return " ".join(f"{column}={self.shown(row, column)}" for column in columns)
+        """What tells `row` from others: the `label` of its `columns` as they are `shown`."""
+        return label({column: self.shown(row, column) for column in columns})
 
     def shown(self, row: Mapping[str, Any], column: str) -> Any:
         """What stands in any `column` of `row`, and its `suffix` where it has one."""
         suffix = self.suffix(row, column) if column in DIGESTS else ""
         return f"{row[column]}{suffix}" if suffix else row[column]
+
+
+def label(settings: Mapping[str, Any], names: Iterable[str] | None = None) -> str:
+    """``cell=gru bptt=35``: those of `settings` that have these `names`, or all."""
+    return " ".join(f"{name}={settings[name]}" for name in (settings if names is None else names))

@@ -90,8 +90,8 @@ def finished_epochs(directory: Path, live: LiveProgress) -> list[EpochResult]:
     Raises:
         ValueError: its ``epochs.csv`` is damaged.
     """
-    told = live.progress.history
-    return [*read_epochs(directory)[: live.epochs], *told] if live.epochs else told
+    newest = live.progress.history
+    return [*read_epochs(directory)[: live.epochs], *newest] if live.epochs else newest
 
 
 def read_so_far(directory: Path) -> Progress:
@@ -100,17 +100,17 @@ def read_so_far(directory: Path) -> Progress:
     The last session is that process's.
     """
     live = read_progress(directory) or LiveProgress(doing="", progress=Progress(sessions=[Session()]))
-    progress, kept = live.progress, _checkpointed(directory)
-    if kept and len(kept.history) > live.epochs_done:
+    progress, saved = live.progress, _checkpointed(directory)
+    if saved and len(saved.history) > live.epochs_done:
         # The process died before it said that it had saved a checkpoint, or restored that of an earlier one.
-        if kept.sessions and progress.sessions and kept.sessions[-1].started_at == progress.sessions[-1].started_at:
-            return kept
-        progress.resume(kept)
+        if saved.sessions and progress.sessions and saved.sessions[-1].started_at == progress.sessions[-1].started_at:
+            return saved
+        progress.resume(saved)
         return progress
-    if kept:
-        progress.laps = kept.laps[: progress.first_lap] + progress.laps
-    if kept and len(kept.history) == live.epochs:
-        return replace(progress, history=kept.history, predictions=kept.predictions, confusion=kept.confusion)
+    if saved:
+        progress.laps = saved.laps[: progress.first_lap] + progress.laps
+    if saved and len(saved.history) == live.epochs:
+        return replace(progress, history=saved.history, predictions=saved.predictions, confusion=saved.confusion)
     # Without a checkpoint, or with one that came from a node before its successor.
     with suppress(ValueError):
         progress.history = finished_epochs(directory, live)

@@ -132,7 +132,7 @@ class Measured:
         if self.quantity == "tokens_per_second":
             tolerated = SLOWER if limits.throughput is None else limits.throughput
             return Sittings(before, after, -math.log1p(-tolerated))
-        differences = tuple(there - here for here, there in zip(before, after, strict=True))
+        differences = tuple(b - a for a, b in zip(before, after, strict=True))
         if self.quantity == "valid_loss":
             return Sample(differences, math.log1p(limits.perplexity), limits.two_sided)
         # The floor is a fraction of the lower one, so that it is the same change from here to there and back.
@@ -158,8 +158,8 @@ class Measured:
             return shown
         sample = self.sample(limits)
         if timed and not sample.is_repeated:
-            judged: Judgement = "not compared" if limits.decides(self.quantity) else "undecided"
-            return replace(shown, verdict=judged, reason=_FEW_SITTINGS)
+            verdict: Judgement = "not compared" if limits.decides(self.quantity) else "undecided"
+            return replace(shown, verdict=verdict, reason=_FEW_SITTINGS)
         beyond: Judgement = "regressed" if limits.decides(self.quantity) else "slower"
         return replace(
             shown,
@@ -187,23 +187,23 @@ def measure(
             but not nothing: it says nothing.
     """
     lone = "is left of one seed alone" if repeated else ""
-    found = []
+    measured = []
     if losses := paired(pairs, "valid_loss"):
         kind: Quantity = "valid_loss" if has_accuracy(pairs) else "valid_perplexity"
         before, after = zip(*losses, strict=True)
-        found.append(Measured(kind, len(losses), before, after, lone if len(losses) == 1 else ""))
+        measured.append(Measured(kind, len(losses), before, after, lone if len(losses) == 1 else ""))
     timed = [pair for pair in pairs if all(row["tokens_per_second"] is not None for row in pair)]
-    here = [pair for pair in timed if _same_machine(*pair)]
+    comparable = [pair for pair in timed if _same_machine(*pair)]
     if timed:
-        alone = lone if len(here) == 1 else ""
-        reason = alone if here else "not measured on the same machine with as many threads"
-        sides = zip(*(here or timed), strict=True)
+        alone = lone if len(comparable) == 1 else ""
+        reason = alone if comparable else "not measured on the same machine with as many threads"
+        sides = zip(*(comparable or timed), strict=True)
         before, after = (
             by_sitting(rows, [math.log(row["tokens_per_second"]) for row in rows], numbers)
             for rows, numbers in zip(sides, sittings, strict=True)
         )
-        found.append(Measured("tokens_per_second", len(here or timed), before, after, reason))
-    return found
+        measured.append(Measured("tokens_per_second", len(comparable or timed), before, after, reason))
+    return measured
 
 
 def has_accuracy(pairs: Iterable[tuple[Row, Row]]) -> bool:

@@ -171,12 +171,12 @@ def _meet(match: Match, limits: Limits) -> _Meeting:
             sides = [side for side, row in (("baseline", before), ("candidate", after)) if learned_nothing(row)]
             if sides:
                 meeting.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
-    if new := sorted(match.after.keys() - match.before.keys()):
-        meeting.remarks.append(f"seed {', '.join(map(str, new))} not in the baseline")
+    if added := sorted(match.after.keys() - match.before.keys()):
+        meeting.remarks.append(f"seed {', '.join(map(str, added))} not in the baseline")
     versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]
     if all(versions) and versions[0] != versions[1] and None not in versions[0] | versions[1]:
-        told = [", ".join(sorted(sha1[:7] for sha1 in found)) for found in versions]
-        meeting.remarks.append(f"{match.settings['cell']}@{told[0]} in the baseline, now @{told[1]}")
+        old, new = (", ".join(sorted(sha1[:7] for sha1 in digests)) for digests in versions)
+        meeting.remarks.append(f"{match.settings['cell']}@{old} in the baseline, now @{new}")
     return meeting
 
 
@@ -196,14 +196,14 @@ def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, 
         sittings_of(row for meeting in meetings for row in meeting.match.after.values()),
     )
     measured = [measure(meeting.pairs, sittings, repeated=len(meeting.match.before) > 1) for meeting in meetings]
-    repeated = [m for found in measured for m in found if m.quantity != "tokens_per_second" and m.pairs > 1]
+    repeated = [m for of_point in measured for m in of_point if m.quantity != "tokens_per_second" and m.pairs > 1]
     # Nats are nats; only where all are read as such are they shown so, without a floor.
     kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
     together = []
     if len(repeated) > 1:
         before, after = zip(*sorted(m.means for m in repeated), strict=True)
         together = [Measured(kind, len(repeated), before, after)]
-    compared = [m for found in (*measured, together) for m in found if not m.reason]
+    compared = [m for of_point in (*measured, together) for m in of_point if not m.reason]
     # What decides nothing must not make what decides harder to find.
     deciding = [m for m in compared if limits.decides(m.quantity)]
     shown = [m for m in compared if not limits.decides(m.quantity)]
@@ -213,10 +213,12 @@ def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, 
         for m, finding in zip(family, judge([m.sample(limits) for m in family]), strict=True)
     }
 
-    def changes(found: Iterable[Measured]) -> tuple[Change, ...]:
-        return tuple(m.change(limits, findings.get(id(m))) for m in found)
+    def changes(of_point: Iterable[Measured]) -> tuple[Change, ...]:
+        return tuple(m.change(limits, findings.get(id(m))) for m in of_point)
 
-    points = tuple(_point(meeting, changes(found), limits) for meeting, found in zip(meetings, measured, strict=True))
+    points = tuple(
+        _point(meeting, changes(of_point), limits) for meeting, of_point in zip(meetings, measured, strict=True)
+    )
     return points, next(iter(changes(together)), None)
 
 
@@ -247,10 +249,10 @@ def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 def _verdict(
     points: Sequence[Point], overall: Change | None, new: Sequence[str], limits: Limits
 ) -> tuple[Verdict, str]:
-    def told(verdict: Verdict) -> list[str]:
+    def labelled(verdict: Verdict) -> list[str]:
         return [f"{point.label}: {', '.join(point.reasons)}" for point in points if point.verdict == verdict]
 
-    regressed, held, left_out = told("regressed"), told("held"), told("not compared")
+    regressed, held, left_out = labelled("regressed"), labelled("held"), labelled("not compared")
     if overall and overall.verdict == "regressed":
         together = f"all points together: {in_words(overall)}"
         return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", together, *regressed])
@@ -263,9 +265,9 @@ def _verdict(
         held = []
     if not held:
         return "not compared", f"could not compare: {'; '.join(left_out)}"
-    said = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
+    parts = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
     undecided = sum(any(c.verdict == "undecided" and limits.decides(c.quantity) for c in p.changes) for p in points)
-    said += [f"{undecided} undecided"] * bool(undecided)
+    parts += [f"{undecided} undecided"] * bool(undecided)
     if timed and len(timed) == sum(len(point.changes) for point in points) and limits.throughput is None:
-        said.append("speeds decide nothing")
-    return "held", "; ".join([*said, *([f"{len(new)} new"] if new else [])])
+        parts.append("speeds decide nothing")
+    return "held", "; ".join([*parts, *([f"{len(new)} new"] if new else [])])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
-from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.tables import load_results, table_rows
 
 if TYPE_CHECKING:
@@ -145,11 +145,11 @@ def _by_point(rows: Iterable[Row], name: str, key_of: Callable[[Row], _Key]) -> 
 def _labels(rows: Mapping[_Key, Row]) -> dict[_Key, str]:
     """What tells each point from the others, by name; `rows` has a run of each."""
     columns = (*DIGESTS, *DIGESTS.values())
-    told = {key: {"dataset": "", **dict(key), **{name: row[name] for name in columns}} for key, row in rows.items()}
-    names = Names(told.values())
+    settings = {key: {"dataset": "", **dict(key), **{name: row[name] for name in columns}} for key, row in rows.items()}
+    names = Names(settings.values())
     shown = {
-        key: {name: names.shown(settings, name) for name in settings if name not in DIGESTS.values()}
-        for key, settings in told.items()
+        key: {name: names.shown(row, name) for name in row if name not in DIGESTS.values()}
+        for key, row in settings.items()
     }
     varying = varying_fields(list(shown.values())) if shown else ()
-    return {key: " ".join(f"{name}={settings[name]}" for name in varying) for key, settings in shown.items()}
+    return {key: label(row, varying) for key, row in shown.items()}

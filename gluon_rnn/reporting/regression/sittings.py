@@ -40,7 +40,7 @@ def by_sitting(rows: Iterable[Row], values: Sequence[float], sittings: Mapping[s
     gathered: dict[int, list[float]] = {}
     for row, value in zip(rows, values, strict=True):
         gathered.setdefault(sittings[str(row["run_id"])], []).append(value)
-    return tuple(median(found) for _, found in sorted(gathered.items()))
+    return tuple(median(sitting) for _, sitting in sorted(gathered.items()))
 
 
 def seconds_of(started_at: object) -> float | None:

@@ -148,10 +148,10 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 
 def _in_short(point: Point) -> str:
     """Its verdict and the reasons. A gate stays open where nothing was shown; that is not called a success."""
-    judged: str = point.verdict
-    if judged == "held" and point.changes and point.changes[0].verdict != "not compared":
-        judged = point.changes[0].verdict
-    return ": ".join([judged, *[", ".join(point.reasons)] * bool(point.reasons)])
+    verdict: str = point.verdict
+    if verdict == "held" and point.changes and point.changes[0].verdict != "not compared":
+        verdict = point.changes[0].verdict
+    return ": ".join([verdict, *[", ".join(point.reasons)] * bool(point.reasons)])
 
 
 #: What a quantity is called in a table, and its digits after the point.
@@ -198,8 +198,10 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     if timed and comparison.limits.throughput is None:
         counts = Counter(change.verdict for change in timed)
-        found = ", ".join(f"{word} at {counts[word]}" for word in ("slower", "undecided", "held") if counts[word])
-        notes.append(f"tokens/s decides nothing unless --throughput says what it may lose; by {SLOWER:.0%}: {found}.")
+        verdicts = ", ".join(f"{word} at {counts[word]}" for word in ("slower", "undecided", "held") if counts[word])
+        notes.append(
+            f"tokens/s decides nothing unless --throughput says what it may lose; by {SLOWER:.0%}: {verdicts}."
+        )
     if any(change.quantity == "tokens_per_second" and min(change.sittings or (2,)) < 2 for change in changes):
         notes.append(
             "Speeds of one sitting cannot tell slower code from a machine that was slow for that hour; measure seeds "

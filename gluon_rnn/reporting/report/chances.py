@@ -101,14 +101,14 @@ def rivals_of(point: Point, points: Iterable[Point], column: str) -> list[Point]
 
     None where the spread is unknown, or no test can reckon with what `point` has.
     """
-    found = [other for other in points if is_positive(other, column)]
-    if not any(other is point for other in found):
+    positive = [other for other in points if is_positive(other, column)]
+    if not any(other is point for other in positive):
         return None
-    chances = Chances(found, column)
+    chances = Chances(positive, column)
     if not chances.spread_known:
         return None
     probable = chances.at_least_as_good_as(point) > 1 - CONFIDENCE
-    return [other for other, near in zip(found, probable, strict=True) if near and other is not point]
+    return [other for other, near in zip(positive, probable, strict=True) if near and other is not point]
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,16 @@ class Front:
 
 def front_of(points: Iterable[Point], loss: str) -> Front:
     """The `Front` of the comparable ones of `points`, all of one place, in `loss` and speed."""
-    found = sorted(comparable(points, loss), key=lambda point: (-known(point, "tokens_per_second"), known(point, loss)))
-    if not found:
+    candidates = sorted(
+        comparable(points, loss), key=lambda point: (-known(point, "tokens_per_second"), known(point, loss))
+    )
+    if not candidates:
         return Front((), (), spread_known=False)
-    losses, speeds = Chances(found, loss), Chances(found, "tokens_per_second")
+    losses, speeds = Chances(candidates, loss), Chances(candidates, "tokens_per_second")
     if not (losses.spread_known or speeds.spread_known):
-        return Front(tuple(pareto_front(found, loss)), (), spread_known=False)
+        return Front(tuple(pareto_front(candidates, loss)), (), spread_known=False)
     sure, undecided = [], []
-    for point in found:
+    for point in candidates:
         dominated = losses.at_least_as_good_as(point) * speeds.at_least_as_good_as(point)
         dominated[losses.equal(point) & speeds.equal(point)] = 0.0
         if dominated.max() <= 1 - CONFIDENCE:

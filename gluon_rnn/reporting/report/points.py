@@ -12,7 +12,7 @@ from typing import Any
 
 from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
 from gluon_rnn.reporting.report.reading import Row
-from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.metrics import SCORED_ON, outcome, rank
 from gluon_rnn.runs.progress import perplexity
 from gluon_rnn.runs.records import RunRecord
@@ -94,9 +94,9 @@ def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | No
     from scipy.stats import t
 
     deviation = statistics.stdev(values)
-    taken = [math.log(value) for value in values] if logarithmic else values
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(taken) / math.sqrt(len(values))
-    ends = (statistics.fmean(taken) - half, statistics.fmean(taken) + half)
+    scaled = [math.log(value) for value in values] if logarithmic else values
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(scaled) / math.sqrt(len(values))
+    ends = (statistics.fmean(scaled) - half, statistics.fmean(scaled) + half)
     return Spread(len(values), mean, deviation, *(map(perplexity, ends) if logarithmic else ends))
 
 
@@ -154,13 +154,13 @@ class Point:
 
     def label(self, names: Iterable[str]) -> str:
         """``cell=gru bptt=35``."""
-        return " ".join(f"{name}={self.settings[name]}" for name in names)
+        return label(self.settings, names)
 
 
 def places_of(rows: Iterable[Row]) -> list[Place]:
     """The places of `rows`, lettered in the order of their names."""
-    found = sorted({where(row.record) for row in rows}, key=lambda where: tuple(map(str, where)))
-    return [Place(_letter(number), *where) for number, where in enumerate(found)]
+    distinct = sorted({where(row.record) for row in rows}, key=lambda where: tuple(map(str, where)))
+    return [Place(_letter(number), *where) for number, where in enumerate(distinct)]
 
 
 def where(record: RunRecord) -> tuple[str, str, str, int | None]:
@@ -207,17 +207,17 @@ def varying(points: Sequence[Point]) -> tuple[str, ...]:
 
 def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
     """Those of `names` that were swept: a learning rate that each cell brings along tells no more than the cell."""
-    kept: list[str] = []
+    swept: list[str] = []
     for name in names:
         values = {point.settings[name] for point in points}
         follows = any(
             len({(point.settings[other], point.settings[name]) for point in points})
             == len({point.settings[other] for point in points})
-            for other in kept
+            for other in swept
         )
         if len(values) > 1 and not follows:
-            kept.append(name)
-    return kept
+            swept.append(name)
+    return swept
 
 
 def ranked(points: Iterable[Point], loss: str) -> list[Point]:
@@ -251,8 +251,8 @@ def pareto_front(points: Iterable[Point], loss: str) -> list[Point]:
     """
     front: list[Point] = []
     least = math.inf
-    found = [(known(p, "tokens_per_second"), known(p, loss), p) for p in comparable(points, loss)]
-    for _, value, point in sorted(found, key=lambda item: (-item[0], item[1])):
+    measured = [(known(p, "tokens_per_second"), known(p, loss), p) for p in comparable(points, loss)]
+    for _, value, point in sorted(measured, key=lambda item: (-item[0], item[1])):
         if value < least:
             least = value
             front.append(point)
@@ -286,9 +286,9 @@ def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | 
 
 def within(points: Iterable[Point], share: float, loss: str) -> list[Point]:
     """The `comparable` points whose `loss` is at most `share` above the lowest of them."""
-    found = comparable(points, loss)
-    bound = (1 + share) * min((known(point, loss) for point in found), default=0.0)
-    return [point for point in found if known(point, loss) <= bound]
+    measured = comparable(points, loss)
+    bound = (1 + share) * min((known(point, loss) for point in measured), default=0.0)
+    return [point for point in measured if known(point, loss) <= bound]
 
 
 def known(point: Point, name: str) -> float:

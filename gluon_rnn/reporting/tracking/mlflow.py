@@ -80,17 +80,17 @@ class MlflowTracker:
         from mlflow.entities import Param
 
         memory = directory / "mlflow_run.txt"
-        if found := self._find(remembered(memory)):
-            self._client.update_run(found.info.run_id, status="RUNNING")
+        if run := self._find(remembered(memory)):
+            self._client.update_run(run.info.run_id, status="RUNNING")
         else:
-            found = self._create(job, label)
+            run = self._create(job, label)
             # At once: what fails from here on must not make another run.
-            write_atomically(memory, found.info.run_id)
-        run: str = found.info.run_id
-        if not found.data.params:
-            self._client.log_batch(run, params=[Param(name, str(value)) for name, value in settings(job).items()])
-        self._runs[job.run_id] = run
-        return Sent(epochs=self._last_step(run, EPOCH_LOSS), steps=self._last_step(run, INTERVAL_LOSS))
+            write_atomically(memory, run.info.run_id)
+        name: str = run.info.run_id
+        if not run.data.params:
+            self._client.log_batch(name, params=[Param(key, str(value)) for key, value in settings(job).items()])
+        self._runs[job.run_id] = name
+        return Sent(epochs=self._last_step(name, EPOCH_LOSS), steps=self._last_step(name, INTERVAL_LOSS))
 
     def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
@@ -112,26 +112,26 @@ class MlflowTracker:
         self._client.set_terminated(run, "FINISHED" if record.status in FINISHED else "FAILED")
 
     def _create(self, job: Job, label: str) -> Any:
-        found = self._client.get_experiment_by_name(self._experiment)
-        experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
+        known = self._client.get_experiment_by_name(self._experiment)
+        experiment = known.experiment_id if known else self._client.create_experiment(self._experiment)
         tags = tags_before(job)
         if commit := job.origin.git_commit:
             tags["mlflow.source.git.commit"] = commit  # what MLflow's pages show as the version
         return self._client.create_run(experiment, run_name=label, tags=tags)
 
-    def _find(self, run: str) -> Any:
+    def _find(self, name: str) -> Any:
         """A run by its name; None where this server has none, being another one or one that was emptied."""
         from mlflow.exceptions import MlflowException
 
-        if not run:
+        if not name:
             return None
         try:
-            found = self._client.get_run(run)
+            run = self._client.get_run(name)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
-        return found if found.info.lifecycle_stage == "active" else None
+        return run if run.info.lifecycle_stage == "active" else None
 
     def _last_step(self, run: str, metric: str) -> int:
         return max((point.step for point in self._client.get_metric_history(run, metric)), default=0)
