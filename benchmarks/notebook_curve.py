@@ -53,7 +53,7 @@ def read_run(directory: Path) -> tuple[RunRecord, str]:
     """The record and the log of the one run of ``standard_lstm_lm_200`` in `directory`."""
     records = [record for record in read_records(directory)[0] if record.config.model == "standard_lstm_lm_200"]
     if len(records) != 1 or records[0].epochs_run < ITS_EPOCH:
-        raise UserError(f"{directory} holds no single run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
+        raise UserError(f"{directory} does not hold exactly one run of standard_lstm_lm_200 over {ITS_EPOCH} epochs")
     return records[0], read_log(directory, records[0].run_id)
 
 

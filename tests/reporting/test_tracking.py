@@ -761,7 +761,7 @@ def test_a_log_that_cannot_be_written_costs_one_line(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--mlflow", "ftp://somewhere"], ["--mlflow ftp://somewhere is no address that MLflow can use"]),
+        (["--mlflow", "ftp://somewhere"], ["--mlflow ftp://somewhere is not an address that MLflow can use"]),
         (["--mlflow", "http://me:secret@"], ["--mlflow http://", "it names no host"]),
         (["--mlflow", "localhost:5000"], ["--mlflow localhost:5000", "http://localhost:5000"]),
         (["--mlflow", "base.yaml/mlruns"], ["--mlflow base.yaml/mlruns", "Not a directory"]),

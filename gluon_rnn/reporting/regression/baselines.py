@@ -40,14 +40,14 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
         named = [f"run {row.run_id} {row.status}" for row in failed.itertuples()]
         named += [f"{point['label']} has not ended" for point in missing]
         raise UserError(
-            f"{results} is no whole baseline: {', '.join(named)}; make them again, or say --incomplete; those that the "
-            "sweep no longer contains leave its tables by its command with --prune"
+            f"{results} is not a complete baseline: {', '.join(named)}; make them again, or say --incomplete; those "
+            "that the sweep no longer contains leave its tables by its command with --prune"
         )
     frame["host"] = ""
     # Whatever a gate would refuse is refused here, before anyone relies on it.
     itself = compare(frame, frame)
     if itself.verdict == "not compared":
-        raise UserError(f"{results} is no baseline, {itself.reason}")
+        raise UserError(f"{results} is not a baseline, {itself.reason}")
     comparison = None
     if os.path.exists(baseline):
         try:

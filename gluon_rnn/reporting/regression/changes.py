@@ -54,9 +54,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in (("perplexity", self.perplexity), ("throughput", self.throughput)):
             if value is not None and not 0 <= value < 1:
-                raise UserError(f"{name}={value} is no tolerance; give a fraction below 1, such as 0.02")
+                raise UserError(f"{name}={value} is not a tolerance; give a fraction below 1, such as 0.02")
         if not 0 <= self.floor < math.inf:
-            raise UserError(f"floor={self.floor} is no number of units of perplexity; give one such as 0.05")
+            raise UserError(f"floor={self.floor} is not a number of units of perplexity; give one such as 0.05")
 
     def decides(self, quantity: Quantity) -> bool:
         """Whether a change of `quantity` for the worse is a regression."""

@@ -139,7 +139,7 @@ class _Meeting:
         match: the point.
         pairs: runs that ended well on both sides.
         faults: regressions.
-        remarks: what is no regression.
+        remarks: what is not a regression.
         settled: whether something was compared that needs no arithmetic: a divergence.
     """
 

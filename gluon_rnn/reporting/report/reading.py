@@ -23,7 +23,7 @@ _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
 _LOG_TAIL_BYTES = 16_384
 _LOG_LINE_CHARACTERS = 300
-#: Colours of a terminal, and whatever else is no text.
+#: Colours of a terminal, and whatever else is not text.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -92,7 +92,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
 
 def _records(directory: Path, notes: list[str]) -> tuple[list[RunRecord], dict[Path, str]]:
     if not os.path.isdir(directory):
-        raise UserError(f"{directory} is no folder of results; name one such as results/quick")
+        raise UserError(f"{directory} is not a folder of results; name one such as results/quick")
     records, damaged = read_records(directory)
     if not records and (directory / "runs.csv").exists():
         records = list(_tabulated(directory, notes))

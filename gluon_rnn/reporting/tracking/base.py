@@ -113,7 +113,7 @@ def tags_after(record: RunRecord) -> dict[str, str]:
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
-    """The columns that are no settings and have a value."""
+    """The columns that are not settings and have a value."""
     settings = {"schema_version", *RunConfig.model_fields}
     return {name: value for name, value in record.row.items() if name not in settings and value is not None}
 

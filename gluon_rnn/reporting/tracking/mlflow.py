@@ -68,7 +68,7 @@ class MlflowTracker:
             self._client: Any = MlflowClient(tracking_uri=uri)
         except Exception as error:
             raise UserError(
-                f"--mlflow {without_password(uri)} is no address that MLflow can use; name a server such as "
+                f"--mlflow {without_password(uri)} is not an address that MLflow can use; name a server such as "
                 f"http://localhost:5000, or a folder ({one_line(error)})"
             ) from None
         self.name = f"MLflow at {without_password(uri)}"

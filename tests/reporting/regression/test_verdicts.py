@@ -265,14 +265,14 @@ def test_the_exit_status_is_the_verdict_and_every_file_says_so(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--perplexity", "two"], "'two' is no tolerance"),
+        (["--perplexity", "two"], "'two' is not a tolerance"),
         (["--perplexity", "2"], "'2' is not a tolerance; give one below 100%, such as 2% or 0.02"),
-        (["--perplexity", "100%"], "no tolerance"),
-        (["--perplexity=-1%"], "no tolerance"),
-        (["--throughput", "nan"], "no tolerance"),
-        (["--throughput", "%"], "no tolerance"),
+        (["--perplexity", "100%"], "not a tolerance"),
+        (["--perplexity=-1%"], "not a tolerance"),
+        (["--throughput", "nan"], "not a tolerance"),
+        (["--throughput", "%"], "not a tolerance"),
         (["--floor", "-1"], "--floor"),
-        (["--floor", "inf"], "no number of units"),
+        (["--floor", "inf"], "not a number of units"),
         (["--json", ""], "--json"),
         (["--json", "nowhere/gate.json"], "cannot write nowhere/gate.json: No such file or directory"),
     ],
@@ -346,7 +346,7 @@ def test_an_unfinished_sweep_is_no_baseline_unless_told(tmp_path: Path, capsys: 
     assert pd.read_csv(file)["status"].tolist() == ["ok", "oom"]
     save(sweep / "runs.csv", run(), run(cell="gru", run_id="g" * 12))
     assert promote(sweep, file) == 2
-    assert "no whole baseline: cell=rnn_tanh has not ended;" in capsys.readouterr().err
+    assert "not a complete baseline: cell=rnn_tanh has not ended;" in capsys.readouterr().err
     save(sweep / "runs.csv", run(), run(cell="gru", run_id="g" * 12), run(cell="rnn_tanh", run_id="h" * 12))
     assert promote(sweep, file) == 0
 
@@ -411,5 +411,5 @@ def test_runs_with_nothing_to_compare_are_no_baseline(
 ) -> None:
     sweep = save(tmp_path / "sweep" / "runs.csv", run(None, **columns)).parent
     assert promote(sweep, tmp_path / "base.csv", "--incomplete") == 2
-    assert "is no baseline, could not compare" in capsys.readouterr().err
+    assert "is not a baseline, could not compare" in capsys.readouterr().err
     assert not (tmp_path / "base.csv").exists()
