@@ -11,7 +11,7 @@ CORE = [
     "numpy>=1.23.5,<1.24",  # from 1.24 on `import mxnet` fails: np.bool is gone
     "gluonnlp==0.10.0",  # the last release
     "pandas>=2.2,<2.3",  # the last series that is tested with numpy 1.23
-    "pydantic>=2.7,<3",  # descriptions of settings are the docstrings of their fields
+    "pydantic>=2.11,<3",  # docstrings of fields describe them (2.7); aliases are written without asking (2.11)
     "PyYAML>=6",
     "rich>=13",
     "pooch>=1.8",

@@ -39,7 +39,6 @@ class _Watched(Display):
         self._progress = ProgressWatch()
 
     def started(self, plan: Plan) -> None:
-        """See `Display`."""
         self._plan = plan
         self._labels = {job.run_id: plan.label(job) for job in plan.missing}
         self._done = 0
@@ -51,7 +50,6 @@ class _Watched(Display):
         )
 
     def ended(self, job: Job, record: RunRecord) -> None:
-        """See `Display`."""
         self._done += 1
         self._say(f"[{self._done}/{len(self._plan.missing)}] {self._labels[job.run_id]}: {summary(record)}")
 
@@ -72,13 +70,11 @@ class PlainDisplay(_Watched):
     """A line when a run starts and ends, and one every half minute: for pipes and logs."""
 
     def started(self, plan: Plan) -> None:
-        """See `Display`."""
         super().started(plan)
         self._seen: set[str] = set()
         self._last = time.monotonic()
 
     def running(self, jobs: Sequence[Job]) -> None:
-        """See `Display`."""
         for job in jobs:
             if job.run_id not in self._seen:
                 self._seen.add(job.run_id)
@@ -100,7 +96,6 @@ class TerminalDisplay(_Watched):
     """A bar for the sweep and a line for each running point, redrawn in place."""
 
     def started(self, plan: Plan) -> None:
-        """See `Display`."""
         super().started(plan)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -125,7 +120,6 @@ class TerminalDisplay(_Watched):
         self._screen.start()
 
     def running(self, jobs: Sequence[Job]) -> None:
-        """See `Display`."""
         names = {job.run_id for job in jobs}
         for name in set(self._tasks) - names:
             self._bars.remove_task(self._tasks.pop(name))
@@ -142,12 +136,10 @@ class TerminalDisplay(_Watched):
         self._points.update(self._total, completed=self._done, left=left)
 
     def ended(self, job: Job, record: RunRecord) -> None:
-        """See `Display`."""
         super().ended(job, record)
         self._points.update(self._total, completed=self._done)
 
     def stopped(self) -> None:
-        """See `Display`."""
         self.running([])
         self._screen.stop()
 
@@ -159,17 +151,14 @@ class Several(Display):
         self._displays = displays
 
     def started(self, plan: Plan) -> None:
-        """See `Display`."""
         for display in self._displays:
             display.started(plan)
 
     def running(self, jobs: Sequence[Job]) -> None:
-        """See `Display`."""
         for display in self._displays:
             display.running(jobs)
 
     def ended(self, job: Job, record: RunRecord) -> None:
-        """See `Display`."""
         for display in self._displays:
             display.ended(job, record)
 

@@ -10,7 +10,7 @@ from gluon_rnn.reporting.report.charts import against_throughput, curves, maps
 from gluon_rnn.reporting.report.choices import choice
 from gluon_rnn.reporting.report.content import Column, Document, Section, Table
 from gluon_rnn.reporting.report.group import Group, counted, listed, meaning
-from gluon_rnn.reporting.report.points import Place, places_of, where
+from gluon_rnn.reporting.report.points import Place, places_of
 from gluon_rnn.reporting.report.rankings import beside_published, over_seeds, ranking
 from gluon_rnn.reporting.report.reading import Findings, Row
 from gluon_rnn.reporting.report.single_runs import confusions, failures, predictions, time_spent
@@ -73,9 +73,9 @@ def _machines(rows: Sequence[Row], places: Sequence[Place]) -> Section:
     machine = ("device_name", "machine_id", "device", "threads")
     software = ("blas", "environment", "mxnet_version", "gluonnlp_version", "numpy_version", "git_commit", "git_dirty")
     names = machine + software
-    letters = {place.where: place.letter for place in places}
+    letters = {place._replace(letter=""): place.letter for place in places}
     runs = [row.record for row in rows]
-    counts = Counter((letters[where(run)], *(run.row[name] for name in names)) for run in runs)
+    counts = Counter((letters[Place.of(run)], *(run.row[name] for name in names)) for run in runs)
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, meaning(name)) for name in names)]
     cells = [[key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda c: tuple(map(str, c[0])))]
     notes = []

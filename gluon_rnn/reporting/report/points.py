@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
 from gluon_rnn.reporting.report.reading import Row
@@ -44,24 +44,25 @@ def quantity(record: RunRecord, name: str) -> float | None:
     return math.copysign(math.inf, value) if abs(value) > _LARGEST else value
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where throughputs compare: one machine, kind and number of devices, and number of threads.
 
     Attributes:
-        letter: A, B and so on, in a report.
+        letter: A, B and so on, in a report; empty before it has one.
     """
 
-    letter: str
     machine_id: str
     device: str
     device_name: str
     threads: int | None
+    letter: str = ""
 
-    @property
-    def where(self) -> tuple[str, str, str, int | None]:
-        """As of the records made there."""
-        return self.machine_id, self.device, self.device_name, self.threads
+    @classmethod
+    def of(cls, record: RunRecord) -> Place:
+        """That of a run, without its letter."""
+        # A GPU's number decides nothing; its name does, where a machine has several kinds.
+        config, origin = record.config, record.origin
+        return cls(origin.machine_id, unnumbered(config.device), origin.device_name, config.threads)
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,8 @@ class Point:
 
 def places_of(rows: Iterable[Row]) -> list[Place]:
     """The places of `rows`, lettered in the order of their names."""
-    distinct = sorted({where(row.record) for row in rows}, key=lambda where: tuple(map(str, where)))
-    return [Place(_letter(number), *where) for number, where in enumerate(distinct)]
-
-
-def where(record: RunRecord) -> tuple[str, str, str, int | None]:
-    """What a `Place` is known by, its letter aside."""
-    # A GPU's number decides nothing; its name does, where a machine has several kinds.
-    origin = record.origin
-    return origin.machine_id, unnumbered(record.config.device), origin.device_name, record.config.threads
+    distinct = sorted({Place.of(row.record) for row in rows}, key=lambda place: tuple(map(str, place)))
+    return [place._replace(letter=_letter(number)) for number, place in enumerate(distinct)]
 
 
 def _letter(number: int) -> str:
@@ -184,18 +178,18 @@ def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None 
     """
     rows = list(rows)
     shown = names or Names(row.record.row for row in rows)
-    by_where = {place.where: place for place in places}
+    lettered = {place._replace(letter=""): place for place in places}
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
     gathered: dict[Any, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.record.config.seed, row.record.started_at, row.record.run_id)):
         record = row.record.row
         settings = (row.folder, *(shown.shown(record, name) for name in fields))
-        contents = (where(row.record), *(record[digest] for digest in DIGESTS.values()))
+        contents = (Place.of(row.record), *(record[digest] for digest in DIGESTS.values()))
         version = seen[settings, contents, record["seed"]] = seen[settings, contents, record["seed"]] + 1
         gathered.setdefault((contents, (*settings, version)), []).append(row)
     return [
-        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), by_where[place], tuple(group))
+        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), lettered[place], tuple(group))
         for ((place, *_), settings), group in gathered.items()
     ]
 

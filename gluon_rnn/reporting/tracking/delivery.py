@@ -86,12 +86,10 @@ class Tracking(Display):
         self._thread = threading.Thread(target=self._deliver, name=tracker.name, daemon=True)
 
     def started(self, plan: Plan) -> None:
-        """See `Display`."""
         self._plan = plan
         self._thread.start()
 
     def running(self, jobs: Sequence[Job]) -> None:
-        """See `Display`."""
         for job in jobs:
             live = self._progress.news(self._directory(job))
             with self._changed:
@@ -105,14 +103,12 @@ class Tracking(Display):
                     self._changed.notify()
 
     def ended(self, job: Job, record: RunRecord) -> None:
-        """See `Display`."""
         with self._changed:
             feed = self._feed(job)
             feed.record, feed.over, feed.due = record, True, True
             self._changed.notify()
 
     def stopped(self) -> None:
-        """See `Display`."""
         with self._changed:
             for feed in self._feeds.values():
                 if not feed.over:

@@ -76,7 +76,6 @@ class MlflowTracker:
         self._runs: dict[str, str] = {}
 
     def begin(self, job: Job, label: str, directory: Path) -> Sent:
-        """See `Tracker`."""
         from mlflow.entities import Param
 
         memory = directory / "mlflow_run.txt"
@@ -93,7 +92,6 @@ class MlflowTracker:
         return Sent(epochs=self._last_step(name, EPOCH_LOSS), steps=self._last_step(name, INTERVAL_LOSS))
 
     def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker`."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -101,7 +99,6 @@ class MlflowTracker:
         self._client.log_batch(self._runs[job.run_id], metrics=points)
 
     def end(self, job: Job, record: RunRecord | None) -> None:
-        """See `Tracker`."""
         from mlflow.entities import RunTag
 
         run = self._runs.pop(job.run_id)

@@ -55,7 +55,6 @@ class TensorBoardTracker:
         self._writers: dict[str, Any] = {}
 
     def begin(self, job: Job, label: str, directory: Path) -> Sent:
-        """See `Tracker`."""
         from tensorboardX.event_file_writer import EventsWriter
 
         memory = directory / "tensorboard_run.txt"
@@ -77,13 +76,11 @@ class TensorBoardTracker:
         return Sent(epochs=last.get(EPOCH_LOSS, 0), steps=last.get(INTERVAL_LOSS, 0))
 
     def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker`."""
         from tensorboardX.summary import scalar
 
         self._write(job, *(scalar(name, value) for name, value in metrics.items()), step=step)
 
     def end(self, job: Job, record: RunRecord | None) -> None:
-        """See `Tracker`."""
         if record:
             self._write(job, _text("after", tags_after(record)))
             if record.status in FINISHED:
