@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -58,16 +58,14 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the diagnosis.
+    """What one line of the diagnosis says of what was looked at.
 
     Attributes:
-        name: what was looked at.
         level: ``problem`` if training cannot work, ``warning`` if it will be slower or poorer than it need be.
         text: what was found.
         mend: what to do about it; empty if nothing is amiss.
     """
 
-    name: str
     level: Level
     text: str
     mend: str = ""
@@ -120,8 +118,10 @@ def diagnose(
     measured: Sequence[blas.Measured] | None = None,
     version_of: Callable[[str], str | None] = hardware.version_of,
     path: Sequence[str] | None = None,
-) -> list[Check]:
-    """Check all that a run needs; it takes some 5 seconds, starts one process and downloads nothing.
+) -> dict[str, Check]:
+    """Check all that a run needs, by the names that people see.
+
+    It takes some 5 seconds, starts one process and downloads nothing.
 
     Args:
         data_dir: where corpora are looked for first; None: the default places.
@@ -141,33 +141,37 @@ def diagnose(
     driver = driver or find_driver()
     modules = check_modules(worker, environ, processes.python_path() if path is None else path)
     distributions = [name for name in ("mxnet", "mxnet-cu112") if version_of(name)]
-    return [
-        check_python(sys.version_info[:2]),
-        modules,
-        check_compiler(worker, shutil.which("cc") or shutil.which("gcc"), Path(sysconfig.get_path("include"))),
-        # What comes from elsewhere is not mended by an installation.
-        *(
-            replace(check, mend=modules.mend) if check.level == "problem" and modules.mend else check
-            for check in (check_numpy(version_of("numpy")), check_mxnet(worker, distributions), check_gluonnlp(worker))
-        ),
-        *([check_cuda_libraries(worker)] if "mxnet-cu112" in distributions else []),
-        *check_gpus(machine, driver, "mxnet-cu112" in distributions),
-        check_blas(worker, machine, environ, measured),
-        check_bfloat16(measured),
-        check_threads(machine),
-        check_huge_pages(environ),
-        check_results(results_dir),
-        check_data(data_dir, environ),
-    ]
+    installed = {
+        "NumPy": check_numpy(version_of("numpy")),
+        "MXNet": check_mxnet(worker, distributions),
+        "GluonNLP": check_gluonnlp(worker),
+    }
+    if modules.mend:  # what comes from elsewhere is not mended by an installation
+        installed = {n: replace(c, mend=modules.mend) if c.level == "problem" else c for n, c in installed.items()}
+    has_cuda_build = "mxnet-cu112" in distributions
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    return {
+        "Python": check_python(sys.version_info[:2]),
+        "modules": modules,
+        "C compiler": check_compiler(worker, compiler, Path(sysconfig.get_path("include"))),
+        **installed,
+        **({"CUDA libraries": check_cuda_libraries(worker)} if has_cuda_build else {}),
+        **check_gpus(machine, driver, has_cuda_build),
+        "BLAS": check_blas(worker, machine, environ, measured),
+        "bfloat16": check_bfloat16(measured),
+        "threads": check_threads(machine),
+        "huge pages": check_huge_pages(environ),
+        "results": check_results(results_dir),
+        "data": check_data(data_dir, environ),
+    }
 
 
-def format_checks(checks: Iterable[Check]) -> str:
-    """Lay out `checks` for a terminal, a line each and a second one for a mend."""
-    checks = list(checks)
-    width = max((len(check.name) for check in checks), default=0)
+def format_checks(checks: Mapping[str, Check]) -> str:
+    """Lay out `checks`, by name, for a terminal, a line each and a second one for a mend."""
+    width = max(map(len, checks), default=0)
     lines = []
-    for check in checks:
-        lines.append(printable(f"{check.level:<7}  {check.name:<{width}}  {check.text}"))
+    for name, check in checks.items():
+        lines.append(printable(f"{check.level:<7}  {name:<{width}}  {check.text}"))
         if check.mend:
             lines.append(printable(f"{'':<7}  {'':<{width}}  -> {check.mend}"))
     return "\n".join(lines)
@@ -177,8 +181,8 @@ def check_python(version: tuple[int, int]) -> Check:
     """MXNet 1.9.1 and NumPy 1.23 run together on Python 3.10 and 3.11."""
     text = ".".join(map(str, version))
     if version in ((3, 10), (3, 11)):
-        return Check("Python", "ok", text)
-    return Check("Python", "problem", f"{text}, not 3.10 or 3.11", "make clean install PYTHON=python3.11")
+        return Check("ok", text)
+    return Check("problem", f"{text}, not 3.10 or 3.11", "make clean install PYTHON=python3.11")
 
 
 def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str]) -> Check:
@@ -186,7 +190,7 @@ def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str
     elsewhere = modules_from_elsewhere(path, _environment(path))
     home = environ.get("PYTHONHOME")
     if not elsewhere and not home:
-        return Check("modules", "ok", f"from {_environment(path)}")
+        return Check("ok", f"from {_environment(path)}")
     texts, mends = [], []
     for folder, names in elsewhere.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -197,7 +201,7 @@ def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str
         mends.append("unset PYTHONHOME")
     # Another version may do.
     level: Level = "warning" if worker.gluonnlp else "problem"
-    return Check("modules", level, f"{'; '.join(texts)}; not what was installed", "; ".join(dict.fromkeys(mends)))
+    return Check(level, f"{'; '.join(texts)}; not what was installed", "; ".join(dict.fromkeys(mends)))
 
 
 def _mend_path(folder: str, environ: Mapping[str, str]) -> str:
@@ -234,30 +238,30 @@ def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check
         what for what, there in (("C compiler", compiler), ("Python.h", (headers / "Python.h").is_file())) if not there
     ]
     if not missing:
-        return Check("C compiler", "ok", str(compiler))
+        return Check("ok", str(compiler))
     level: Level = "ok" if worker.gluonnlp else "problem"
     mend = "" if worker.gluonnlp else "apt-get install build-essential python3-dev, then make install"
-    return Check("C compiler", level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", mend)
+    return Check(level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", mend)
 
 
 def check_numpy(version: str | None) -> Check:
     """From NumPy 1.24 on, MXNet cannot be imported."""
     if version is not None and version.startswith("1.23."):
-        return Check("NumPy", "ok", version)
-    return Check("NumPy", "problem", f"{version or 'missing'}; MXNet 1.9.1 needs 1.23", "make install")
+        return Check("ok", version)
+    return Check("problem", f"{version or 'missing'}; MXNet 1.9.1 needs 1.23", "make install")
 
 
 def check_mxnet(worker: Worker, distributions: list[str]) -> Check:
     """One of MXNet's two distributions is there and can be imported."""
     if len(distributions) != 1:
         found = "both mxnet and mxnet-cu112 are installed and overwrite each other" if distributions else "missing"
-        return Check("MXNet", "problem", found, "make clean install" if distributions else "make install")
+        return Check("problem", found, "make clean install" if distributions else "make install")
     if worker.mxnet is None:
-        return Check("MXNet", "problem", f"{distributions[0]}: {worker.error}", _mend_import(worker.error))
+        return Check("problem", f"{distributions[0]}: {worker.error}", _mend_import(worker.error))
     features = (
         f"CUDA {'on' if 'CUDA' in worker.features else 'off'}, oneDNN {'on' if 'MKLDNN' in worker.features else 'off'}"
     )
-    return Check("MXNet", "ok", f"{distributions[0]} {worker.mxnet} ({features})")
+    return Check("ok", f"{distributions[0]} {worker.mxnet} ({features})")
 
 
 def _mend_import(error: str) -> str:
@@ -278,55 +282,49 @@ def missing_library(error: str) -> str | None:
 def check_gluonnlp(worker: Worker) -> Check:
     """GluonNLP can be imported, which needs MXNet."""
     if worker.gluonnlp is not None:
-        return Check("GluonNLP", "ok", worker.gluonnlp)
+        return Check("ok", worker.gluonnlp)
     if worker.mxnet is None:
-        return Check("GluonNLP", "problem", "not tried, as MXNet does not import", "mend MXNet first")
-    return Check("GluonNLP", "problem", worker.error, "make install")
+        return Check("problem", "not tried, as MXNet does not import", "mend MXNet first")
+    return Check("problem", worker.error, "make install")
 
 
 def check_cuda_libraries(worker: Worker) -> Check:
     """The dynamic linker finds what MXNet's CUDA build is linked against, in an environment like a worker's."""
     if not worker.missing_libraries:
-        return Check("CUDA libraries", "ok", f"all {len(CUDA_LIBRARIES)} found")
+        return Check("ok", f"all {len(CUDA_LIBRARIES)} found")
     text = ", ".join(f"{name} ({CUDA_LIBRARIES[name]})" for name in worker.missing_libraries)
     return Check(
-        "CUDA libraries",
         "problem",
         f"missing: {text}",
         _mend_import(f"{worker.missing_libraries[0]}: cannot open shared object file"),
     )
 
 
-def check_gpus(machine: hardware.Machine, driver: Driver | None, cuda_build: bool) -> list[Check]:
+def check_gpus(machine: hardware.Machine, driver: Driver | None, has_cuda_build: bool) -> dict[str, Check]:
     """Every visible GPU, the driver, and whether the installed MXNet can use them; a machine without a GPU is fine."""
     if not machine.gpus:
         why = "no driver" if driver is None else f"driver {driver.version} shows none"
-        return [Check("GPU", "ok", f"none ({why}); runs use the CPU")]
-    checks = []
+        return {"GPU": Check("ok", f"none ({why}); runs use the CPU")}
+    checks = {}
     if driver is not None:
         text = f"{driver.version}, CUDA {driver.cuda[0]}.{driver.cuda[1]}"
+        checks["driver"] = Check("ok", text)
         if driver.cuda < (11, 2):
-            checks.append(
-                Check("driver", "problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
-            )
+            checks["driver"] = Check("problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
         elif driver.cuda < (11, 8):
             # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
             mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
-            checks.append(Check("driver", "warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend))
-        else:
-            checks.append(Check("driver", "ok", text))
+            checks["driver"] = Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend)
     for gpu in machine.gpus:
         capability = ".".join(map(str, gpu.compute_capability))
-        name, text = f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {capability}"
+        text = f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {capability}"
+        check = Check("ok", text)
         if not hardware.supports_gpu(gpu):
             mend = "use the CPU (make install EXTRA=cpu), or a GPU from Maxwell to Ada"
-            checks.append(Check(name, "warning", f"{text}; MXNet 1.9.1 has code for 5.0 to 8.9 only", mend))
-        elif not cuda_build:
-            checks.append(
-                Check(name, "warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
-            )
-        else:
-            checks.append(Check(name, "ok", text))
+            check = Check("warning", f"{text}; MXNet 1.9.1 has code for 5.0 to 8.9 only", mend)
+        elif not has_cuda_build:
+            check = Check("warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
+        checks[f"GPU {gpu.index}"] = check
     return checks
 
 
@@ -335,34 +333,33 @@ def check_blas(
 ) -> Check:
     """Which library multiplies matrices, and what each was measured to do."""
     if worker.mxnet is None:
-        return Check("BLAS", "problem", "not tried, as MXNet does not import", "mend MXNet first")
+        return Check("problem", "not tried, as MXNet does not import", "mend MXNet first")
     text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
     if not runtime.tuning_wanted(environ):
-        return Check("BLAS", "ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")
+        return Check("ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")
     rates = ", ".join(
         f"{each.name} {each.error}" if each.float32 is None else f"{each.name} {each.float32:.0f}" for each in measured
     )
     text = f"{text}; measured in a decoder's products: {rates}"
     if wanted := environ.get(blas.BLAS_VARIABLE):
-        return Check("BLAS", "ok", f"{text} ({blas.BLAS_VARIABLE}={wanted})")
+        return Check("ok", f"{text} ({blas.BLAS_VARIABLE}={wanted})")
     if blas.is_busy(measured):
-        return Check("BLAS", "warning", f"{text}, beside other work", "make doctor again when the machine is idle")
+        return Check("warning", f"{text}, beside other work", "make doctor again when the machine is idle")
     if len(measured) == 1:
         mend = "make install, in a folder without colons in its path, to have faster ones"
-        return Check("BLAS", "warning", text, mend)
-    return Check("BLAS", "ok", text)
+        return Check("warning", text, mend)
+    return Check("ok", text)
 
 
 def check_bfloat16(measured: Sequence[blas.Measured]) -> Check:
     """Whether ``precision=bfloat16`` is offered here."""
     lack = blas.lacks_for_bfloat16(measured)
-    return Check("bfloat16", "ok", f"not offered: {lack}" if lack else "offered on the CPU")
+    return Check("ok", f"not offered: {lack}" if lack else "offered on the CPU")
 
 
 def check_threads(machine: hardware.Machine) -> Check:
     """How many threads a run alone on the machine gets."""
     return Check(
-        "threads",
         "ok",
         f"{hardware.default_threads(machine.cores, 1)} a run ({machine.cpu_name}, {machine.memory_mb} MiB)",
     )
@@ -371,11 +368,10 @@ def check_threads(machine: hardware.Machine) -> Check:
 def check_huge_pages(environ: Mapping[str, str]) -> Check:
     """Whether the heap of a worker gets huge pages."""
     if not runtime.tuning_wanted(environ):
-        return Check("huge pages", "ok", f"left alone ({runtime.TUNING_VARIABLE}=off)")
+        return Check("ok", f"left alone ({runtime.TUNING_VARIABLE}=off)")
     if runtime.huge_pages_available():
-        return Check("huge pages", "ok", f"on ({hardware.libc_version()})")
+        return Check("ok", f"on ({hardware.libc_version()})")
     return Check(
-        "huge pages",
         "ok",
         f"not to be had: they need glibc 2.35 (here {hardware.libc_version()}) and a kernel that allows them",
     )
@@ -385,13 +381,11 @@ def check_results(folder: Path) -> Check:
     """Runs can be written into `folder` or, where it does not exist yet, into the nearest folder above it."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-        return Check("results", "problem", f"cannot write into {existing}", "give another folder with --results")
+        return Check("problem", f"cannot write into {existing}", "give another folder with --results")
     free_mb = shutil.disk_usage(existing).free >> 20
     if free_mb < LEAST_FREE_MB:
-        return Check(
-            "results", "warning", f"{folder}: {free_mb} MiB free", "make room, or give another folder with --results"
-        )
-    return Check("results", "ok", f"{folder}: {free_mb} MiB free")
+        return Check("warning", f"{folder}: {free_mb} MiB free", "make room, or give another folder with --results")
+    return Check("ok", f"{folder}: {free_mb} MiB free")
 
 
 def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
@@ -404,9 +398,7 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
     if data_dir is not None and not os.path.isdir(data_dir := folder.expand(data_dir)):
-        return Check(
-            "data", "problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}"
-        )
+        return Check("problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}")
     here: dict[str, Path] = {}
     mends: dict[str, str] = {}
     for corpus in known.PUBLISHED.values():
@@ -416,13 +408,13 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
         except published.Unavailable as error:
             mends[corpus.name] = error.mend
         except UserError as error:
-            return Check("data", "problem", str(error))
+            return Check("problem", str(error))
     others = ", ".join(name for name in here if name != wikitext2.NAME) or "none"
     rest = f"of the other corpora here: {others}"
     if wikitext2.NAME in mends:
         text = "WikiText-2 is not here yet: a sweep will try to download it, else auto means the synthetic corpus"
-        return Check("data", "warning", f"{text}; {rest}", mends[wikitext2.NAME])
-    return Check("data", "ok", f"WikiText-2 in {here[wikitext2.NAME]}, verified; {rest}")
+        return Check("warning", f"{text}; {rest}", mends[wikitext2.NAME])
+    return Check("ok", f"WikiText-2 in {here[wikitext2.NAME]}, verified; {rest}")
 
 
 def find_driver(nvml: Any = None) -> Driver | None:

@@ -24,4 +24,4 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     checks = diagnose(options.data_dir)
     print(format_checks(checks))
-    return status_of_output(1 if any(check.level == "problem" for check in checks) else 0)
+    return status_of_output(1 if any(check.level == "problem" for check in checks.values()) else 0)

@@ -321,7 +321,7 @@ def checks_of(tmp_path: Path, **given) -> dict[str, Check]:
         "measured": MEASURED,
         "version_of": {"mxnet": "1.9.1", "numpy": "1.23.5"}.get,
     }
-    return {check.name: check for check in doctor.diagnose(tmp_path, **{**settings, **given})}
+    return doctor.diagnose(tmp_path, **{**settings, **given})
 
 
 def test_a_healthy_machine_without_a_gpu_has_no_problem(tmp_path):
@@ -423,7 +423,7 @@ def test_data_are_looked_for_and_never_downloaded(tmp_path):
 
 
 def test_checks_are_laid_out_with_their_mends_below():
-    text = doctor.format_checks([Check("Python", "ok", "3.11"), Check("C compiler", "problem", "none", "install one")])
+    text = doctor.format_checks({"Python": Check("ok", "3.11"), "C compiler": Check("problem", "none", "install one")})
     assert text.splitlines() == [
         "ok       Python      3.11",
         "problem  C compiler  none",
@@ -451,7 +451,7 @@ def test_modules_that_come_from_elsewhere_are_named_with_what_to_unset(tmp_path,
     broken = Worker(error="AttributeError: module 'numpy' has no attribute 'bool'")
     checks = checks_of(tmp_path, worker=broken, path=[other, own], environ={"PYTHONPATH": other})
     assert checks["modules"] == Check(
-        "modules", "problem", f"json, numpy from {other}; not what was installed", "unset PYTHONPATH"
+        "problem", f"json, numpy from {other}; not what was installed", "unset PYTHONPATH"
     )
     # An installation would mend nothing.
     assert (checks["MXNet"].mend, checks["GluonNLP"].mend) == ("unset PYTHONPATH", "unset PYTHONPATH")
@@ -473,7 +473,7 @@ def test_modules_from_a_users_own_folder_and_from_another_python_are_named(tmp_p
 def test_modules_behind_those_that_were_installed_are_no_matter(tmp_path, installed):
     own, other = installed
     standard = [str(Path(os.__file__).parent), str(Path(json.__file__).parents[1] / "lib-dynload")]
-    assert checks_of(tmp_path, path=[*standard, own, other])["modules"] == Check("modules", "ok", f"from {own}")
+    assert checks_of(tmp_path, path=[*standard, own, other])["modules"] == Check("ok", f"from {own}")
     assert checks_of(tmp_path)["modules"].level == "ok"
 
 
