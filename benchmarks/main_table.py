@@ -72,7 +72,7 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
             raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
         if record.valid_perplexity is None:
             raise UserError(f"the run {label} was not evaluated; name folders of runs over whole epochs")
-        same = [point for point in timed if all(_field(point, name) == record.row[name] for name in _NETWORK)]
+        same = [point for point in timed if _network(point.rows[0].record) == _network(record)]
         if len(same) != 1:
             raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
         rows.append(Row("", with_speed(after(record, epochs), same[0])))
@@ -81,8 +81,8 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
     return ranked([replace(point, timed=repeats[point.rows[0].record.run_id]) for point in points], _LOSS)
 
 
-def _field(point: Point, name: str) -> object:
-    return point.rows[0].record.row[name]
+def _network(record: RunRecord) -> tuple[object, ...]:
+    return tuple(record.row[name] for name in _NETWORK)
 
 
 def after(record: RunRecord, epochs: int) -> RunRecord:
@@ -102,19 +102,12 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
 
 def with_speed(record: RunRecord, timed: Point) -> RunRecord:
     """`record` as if it had run where `timed` did, as fast as the median of its repeats."""
-    place = timed.place
-    return record.with_columns(
-        {
-            **{name: timed.average(name) for name in ("tokens_per_second", "step_ms_p50")},
-            "peak_rss_mb": timed.average("peak_rss_mb"),
-            **{name: getattr(place, name) for name in ("machine_id", "device_name", "threads")},
-            "device": _field(timed, "device"),
-        }
-    )
+    place = {name: timed.rows[0].record.row[name] for name in ("machine_id", "device", "device_name", "threads")}
+    costs = {name: timed.average(name) for name in ("tokens_per_second", "step_ms_p50", "peak_rss_mb")}
+    return record.with_columns(place | costs)
 
 
-def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> str:
-    """``README.md``: the table, best first, the plot, and where its figures come from."""
+def _table(points: Sequence[Point]) -> Table:
     columns = [
         *(Column("no.", digits=0), Column("cell"), Column("parameters", digits=0)),
         *(Column("bptt", digits=0), Column("learning rate", digits=2), Column("epochs", digits=0)),
@@ -123,24 +116,23 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         *(Column("ms/step", digits=1), Column("peak MB", digits=0), Column("on the front")),
     ]
     front = front_of(points, _LOSS)
-    rows = [
-        [
-            *(
-                number,
-                record.config.cell,
-                record.parameters,
-                record.config.bptt,
-                record.config.learning_rate,
-                record.epochs_run,
-            ),
-            *(len(point.rows), point.average(_LOSS), range_of(point, _LOSS, 2), point.average("test_perplexity")),
-            *(point.average("tokens_per_second"), range_of(point, "tokens_per_second", 0)),
-            *(point.average("step_ms_p50"), point.average("peak_rss_mb")),
-            "yes" if point in front.sure else "undecided" if point in front.undecided else "no",
-        ]
-        for number, point in enumerate(points, 1)
-        for record in [point.rows[0].record]
-    ]
+    rows = []
+    for number, point in enumerate(points, 1):
+        row = point.rows[0].record.row
+        rows.append(
+            [
+                *(number, *(row[name] for name in ("cell", "parameters", "bptt", "learning_rate", "epochs_run"))),
+                *(len(point.rows), point.average(_LOSS), range_of(point, _LOSS, 2), point.average("test_perplexity")),
+                *(point.average("tokens_per_second"), range_of(point, "tokens_per_second", 0)),
+                *(point.average("step_ms_p50"), point.average("peak_rss_mb")),
+                "yes" if point in front.sure else "undecided" if point in front.undecided else "no",
+            ]
+        )
+    return Table(columns, rows)
+
+
+def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> str:
+    """``README.md``: the table, best first, the plot, and where its figures come from."""
     names = " ".join(f"results/{_name(directory)}" for directory in directories)
     timed = _name(speeds)
     first = points[0].rows[0].record
@@ -156,7 +148,7 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
         "[learning-rate-cpu](../learning-rate-cpu/README.md) and half of each. Perplexities are of every token of "
         f"validation and test, test at the best epoch of validation, means over seeds.{cut}",
         "",
-        *markdown_table(Table(columns, rows)),
+        *markdown_table(_table(points)),
         "",
         "![Perplexity against throughput, with the Pareto front](pareto.svg)",
         "",

@@ -106,10 +106,8 @@ def tags_before(job: Job) -> dict[str, str]:
 def tags_after(record: RunRecord) -> dict[str, str]:
     """All else that came of a run: status, reason, machine, versions."""
     words = {name: value for name, value in _outcome(record).items() if not _is_number(value)}
-    return {
-        name: str(value)
-        for name, value in {**words, **{place: getattr(record.config, place) for place in _PLACE}}.items()
-    }
+    words |= {"threads": record.config.threads, "device": record.config.device}
+    return {name: str(value) for name, value in words.items()}
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
