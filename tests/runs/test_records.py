@@ -147,6 +147,22 @@ def test_a_record_is_made_of_the_best_epoch_and_of_all_timed_steps(small_corpus:
     assert (record.train_seconds, record.evaluation_seconds, record.wall_seconds) == (11.0, 2.5, 1 / 3)
 
 
+def test_a_record_has_parts_in_code_and_is_flat_in_files_and_tables(small_corpus: CorpusFiles) -> None:
+    job = make_job(small_corpus, cell="gru")
+    record = make_done(job, [epoch(1, 3.0)])
+    settings = {**job.config.model_dump(), "dataset": "small", "threads": 1}
+    assert (dict(record.config), record.origin, tuple(record.row)) == (settings, job.origin, COLUMNS)
+    flat = record.model_dump()
+    assert list(flat) == [*COLUMNS, "history", "sittings", "predictions", "confusion"]
+    assert (flat["cell"], flat["host"], flat["valid_loss"]) == ("gru", "here", 3.0)
+    assert RunRecord.model_validate(flat) == record
+    # What no column holds stays.
+    other = record.with_columns({"cell": "mine", "host": "there", "valid_loss": 2.0})
+    assert (other.config.cell, other.origin.host, other.valid_loss) == ("mine", "there", 2.0)
+    assert (other.history, other.sessions) == (record.history, record.sessions)
+    assert other.with_columns({"cell": "gru", "host": "here", "valid_loss": 3.0}) == record
+
+
 def test_a_run_that_came_to_nothing_has_empty_columns(small_corpus: CorpusFiles) -> None:
     record = make_record(
         make_job(small_corpus), Progress(), status="failed", reason="why", started_at="", wall_seconds=1.0
