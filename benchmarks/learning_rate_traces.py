@@ -66,7 +66,7 @@ def show(directory: Path, rate: float) -> None:
     Raises:
         UserError: it holds no runs, or their logs are not there.
     """
-    records = [row.record for row in read_folders([directory]).rows]
+    records = [run.record for run in read_folders([directory]).runs]
     records.sort(key=lambda record: (record.config.learning_rate, record.config.seed))
     by_cell = {cell: [record for record in records if record.config.cell == cell] for cell in _cells(records)}
     print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")

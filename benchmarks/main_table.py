@@ -24,7 +24,7 @@ from gluon_rnn.reporting.report.content import Column, Table
 from gluon_rnn.reporting.report.group import range_of
 from gluon_rnn.reporting.report.plots import to_picture
 from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
-from gluon_rnn.reporting.report.reading import Row, read_folders
+from gluon_rnn.reporting.report.reading import Run, read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
 from gluon_rnn.runs.contents import label as settings_label
 from gluon_rnn.runs.progress import Progress, perplexity
@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument("--speeds", type=Path, required=True, help="the folder of the runs that were timed")
     options = parser.parse_args()
     try:
-        found = read_folders(options.directories)
+        trained = read_folders(options.directories)
         timed = read_folders([options.speeds])
-        points = joined([row.record for row in found.rows], points_of(timed.rows, places_of(timed.rows)))
+        points = joined([run.record for run in trained.runs], points_of(timed.runs, places_of(timed.runs)))
     except UserError as error:
         parser.error(str(error))
     title = "WikiText-2: perplexity against throughput"
@@ -64,7 +64,7 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
         UserError: a run did not end well or was not evaluated, or not exactly one timed point is of its network.
     """
     epochs = min(record.epochs_run for record in records)
-    rows = []
+    runs = []
     repeats = {}
     for record in records:
         label = settings_label(record.row, _NAMES)
@@ -72,13 +72,13 @@ def joined(records: Sequence[RunRecord], timed: Sequence[Point]) -> list[Point]:
             raise UserError(f"the run {label} is {record.status}; finish it with scripts/run_sweep.py --rerun-failed")
         if record.valid_perplexity is None:
             raise UserError(f"the run {label} was not evaluated; name folders of runs over whole epochs")
-        same = [point for point in timed if _network(point.rows[0].record) == _network(record)]
+        same = [point for point in timed if _network(point.records[0]) == _network(record)]
         if len(same) != 1:
             raise UserError(f"{len(same)} timed points are of the network of {label}; there must be one")
-        rows.append(Row("", with_speed(after(record, epochs), same[0])))
+        runs.append(Run("", with_speed(after(record, epochs), same[0])))
         repeats[record.run_id] = same[0].counted
-    points = points_of(rows, places_of(rows))
-    return ranked([replace(point, timed=repeats[point.rows[0].record.run_id]) for point in points], _LOSS)
+    points = points_of(runs, places_of(runs))
+    return ranked([replace(point, timed=repeats[point.records[0].run_id]) for point in points], _LOSS)
 
 
 def _network(record: RunRecord) -> tuple[object, ...]:
@@ -102,7 +102,7 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
 
 def with_speed(record: RunRecord, timed: Point) -> RunRecord:
     """`record` as if it had run where `timed` did, as fast as the median of its repeats."""
-    place = {name: timed.rows[0].record.row[name] for name in ("machine_id", "device", "device_name", "threads")}
+    place = {name: timed.records[0].row[name] for name in ("machine_id", "device", "device_name", "threads")}
     costs = {name: timed.average(name) for name in ("tokens_per_second", "step_ms_p50", "peak_rss_mb")}
     return record.with_columns(place | costs)
 
@@ -118,11 +118,16 @@ def _table(points: Sequence[Point]) -> Table:
     front = front_of(points, _LOSS)
     rows = []
     for number, point in enumerate(points, 1):
-        row = point.rows[0].record.row
+        row = point.records[0].row
         rows.append(
             [
                 *(number, *(row[name] for name in ("cell", "parameters", "bptt", "learning_rate", "epochs_run"))),
-                *(len(point.rows), point.average(_LOSS), range_of(point, _LOSS, 2), point.average("test_perplexity")),
+                *(
+                    len(point.records),
+                    point.average(_LOSS),
+                    range_of(point, _LOSS, 2),
+                    point.average("test_perplexity"),
+                ),
                 *(point.average("tokens_per_second"), range_of(point, "tokens_per_second", 0)),
                 *(point.average("step_ms_p50"), point.average("peak_rss_mb")),
                 "yes" if point in front.sure else "undecided" if point in front.undecided else "no",
@@ -135,7 +140,7 @@ def page(directories: Sequence[Path], speeds: Path, points: Sequence[Point]) -> 
     """``README.md``: the table, best first, the plot, and where its figures come from."""
     names = " ".join(f"results/{_name(directory)}" for directory in directories)
     timed = _name(speeds)
-    first = points[0].rows[0].record
+    first = points[0].records[0]
     config, device_name = first.config, first.origin.device_name
     others = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, directories[1:]))
     cut = f" Counted, too, are the first {first.epochs_run} epochs of the runs in {others}." if others else ""

@@ -306,7 +306,7 @@ def test_a_run_that_a_table_names_is_in_its_folder(sent: Path, name: str) -> Non
         row |= {"run_id": name, "status": "failed"}
     (sent / "runs.csv").write_bytes(_written(columns, rows))
     try:
-        assert {row.log for row in read_folders([sent]).rows} == {""}
+        assert {run.log for run in read_folders([sent]).runs} == {""}
     except UserError as error:
         assert "cannot read" in str(error)  # noqa: PT017 - a name of no characters or of strange ones is no table's
     assert SECRET not in answer("check-regression", str(sent), str(sent)).out
@@ -341,12 +341,12 @@ def test_a_link_in_results_does_not_fetch_a_log_from_elsewhere(sent: Path, kind:
         directory.rmdir()
         directory.symlink_to(sent.parent / "private")
     found = read_folders([sent])
-    assert {row.log for row in found.rows} == {""}
+    assert {run.log for run in found.runs} == {""}
     assert SECRET not in str(found)
 
 
 def test_a_log_that_is_there_is_shown(sent: Path) -> None:
-    assert {row.log for row in read_folders([sent]).rows} == {"", "its last words"}
+    assert {run.log for run in read_folders([sent]).runs} == {"", "its last words"}
 
 
 def test_a_lock_that_is_a_link_changes_nothing_elsewhere(sent: Path) -> None:
@@ -376,7 +376,7 @@ def test_a_file_of_results_that_is_none(sent: Path, whole: Path, name: str, kind
     assert answer("status", str(sent)).status == (2 if name == "sweep.json" else 0)
     if name == "runs.csv":
         assert answer("check-regression", str(whole), str(sent)).status == 2
-    assert {row.record.run_id for row in read_folders([sent]).rows} == {record.run_id for record in records}
+    assert {run.record.run_id for run in read_folders([sent]).runs} == {record.run_id for record in records}
 
 
 @pytest.mark.parametrize(

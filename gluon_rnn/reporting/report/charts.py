@@ -120,7 +120,7 @@ def _map(group: Group, first: str, second: str) -> Section:
 def curves(group: Group) -> Section | None:
     """The validation loss after each epoch, a line for each run that has several."""
     lines = [
-        (point, [curve for row in point.rows if len(curve := curve_of(row.record, group.loss.column)) > 1])
+        (point, [curve for record in point.records if len(curve := curve_of(record, group.loss.column)) > 1])
         for point in group.points
     ]
     lines = [(point, curves) for point, curves in lines if curves]

@@ -47,7 +47,7 @@ def _taken_as(record: RunRecord) -> str:
 
 def _training(group: Group) -> str:
     """How long and on how much all were trained, or that they differ in it."""
-    records = [row.record for point in group.points for row in point.rows]
+    records = [record for point in group.points for record in point.records]
     good = [record for record in records if record.status == "ok"]
     whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
     records = good or records

@@ -7,7 +7,7 @@ from typing import Any
 
 from gluon_rnn.reporting.report.content import Column, figure
 from gluon_rnn.reporting.report.points import Place, Point, axes, points_of, ranked, varying
-from gluon_rnn.reporting.report.reading import Row
+from gluon_rnn.reporting.report.reading import Run
 from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.metrics import Measure, measures_of
 from gluon_rnn.runs.records import RunRecord, describe
@@ -17,11 +17,11 @@ NUMBER = Column("no.", "place in the ranking", 0)
 
 
 class Group:
-    """What a report's sections on `rows`, whose losses are of one and the same, have in common.
+    """What a report's sections on `runs`, whose losses are of one and the same, have in common.
 
     Args:
-        rows: of the group.
-        places: of all rows of the report.
+        runs: of the group.
+        places: of all runs of the report.
         names: of whatever is shown in the report.
 
     Attributes:
@@ -37,18 +37,18 @@ class Group:
         seeded: whether any point has several seeds.
     """
 
-    def __init__(self, rows: Sequence[Row], places: Sequence[Place], names: Names) -> None:
-        self.record = rows[0].record
+    def __init__(self, runs: Sequence[Run], places: Sequence[Place], names: Names) -> None:
+        self.record = runs[0].record
         self.corpus = names.shown(self.record.row, "dataset")
-        self.measures = measures_of(row.record.valid_accuracy for row in rows)
+        self.measures = measures_of(run.record.valid_accuracy for run in runs)
         self.loss = self.measures.loss
-        self.points = ranked(points_of(rows, places, names), self.loss.column)
+        self.points = ranked(points_of(runs, places, names), self.loss.column)
         self.names = varying(self.points)
         letters = {point.place.letter for point in self.points}
         self.places = [place for place in places if place.letter in letters]
         self.axes = axes(self.points, self.names)
         self.scored = any(point.average(self.loss.column) is not None for point in self.points)
-        self.seeded = any(len(point.rows) > 1 for point in self.points)
+        self.seeded = any(len(point.records) > 1 for point in self.points)
         self._numbers = {id(point): number for number, point in enumerate(self.points, 1)}
 
     def number(self, point: Point) -> int:

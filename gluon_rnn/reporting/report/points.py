@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
-from gluon_rnn.reporting.report.reading import Row
+from gluon_rnn.reporting.report.reading import Run
 from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.metrics import SCORED_ON, outcome, rank
 from gluon_rnn.runs.progress import perplexity
@@ -110,20 +110,24 @@ class Point:
             vectors or an own cell of one name are several with a digest behind it, and ``version``, which counts runs
             that agree in all but their run_id, as of an own cell in records that hold no digest of its sources.
         place: where it ran.
-        rows: its runs, by seed.
+        runs: by seed.
         timed: the runs that its speeds and memory come from, where those are not its own.
     """
 
     settings: Mapping[str, Any]
     place: Place
-    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
     timed: tuple[RunRecord, ...] = ()
+
+    @cached_property
+    def records(self) -> tuple[RunRecord, ...]:
+        """Of its runs."""
+        return tuple(run.record for run in self.runs)
 
     @cached_property
     def counted(self) -> tuple[RunRecord, ...]:
         """The runs its figures come from: those that ended well, or all where none did."""
-        records = tuple(row.record for row in self.rows)
-        return tuple(record for record in records if outcome(record) == "ok") or records
+        return tuple(record for record in self.records if outcome(record) == "ok") or self.records
 
     def values(self, name: str) -> list[float]:
         """A `quantity` of each seed that has one."""
@@ -143,13 +147,13 @@ class Point:
     @property
     def ok(self) -> bool:
         """Whether every seed ended well and learned something."""
-        return all(outcome(row.record) == "ok" for row in self.rows)
+        return all(outcome(record) == "ok" for record in self.records)
 
     @property
     def status(self) -> str:
         """The `outcome`: ``ok``, or ``2 ok, 1 worse than unigram`` of several seeds."""
-        counts = Counter(outcome(row.record) for row in self.rows)
-        if len(self.rows) == 1 or len(counts) == 1:
+        counts = Counter(map(outcome, self.records))
+        if len(self.records) == 1 or len(counts) == 1:
             return next(iter(counts))
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
 
@@ -158,9 +162,9 @@ class Point:
         return label(self.settings, names)
 
 
-def places_of(rows: Iterable[Row]) -> list[Place]:
-    """The places of `rows`, lettered in the order of their names."""
-    distinct = sorted({Place.of(row.record) for row in rows}, key=lambda place: tuple(map(str, place)))
+def places_of(runs: Iterable[Run]) -> list[Place]:
+    """The places of `runs`, lettered in the order of their names."""
+    distinct = sorted({Place.of(run.record) for run in runs}, key=lambda place: tuple(map(str, place)))
     return [place._replace(letter=_letter(number)) for number, place in enumerate(distinct)]
 
 
@@ -169,25 +173,25 @@ def _letter(number: int) -> str:
     return (_letter(more - 1) if more else "") + chr(ord("A") + last)
 
 
-def points_of(rows: Iterable[Row], places: Sequence[Place], names: Names | None = None) -> list[Point]:
-    """`rows` gathered to points: never runs of different contents, whatever these are called.
+def points_of(runs: Iterable[Run], places: Sequence[Place], names: Names | None = None) -> list[Point]:
+    """`runs` gathered to points: never runs of different contents, whatever these are called.
 
     Args:
-        places: of all `rows`.
+        places: of all `runs`.
         names: of whatever is shown together with the points; None: of them alone.
     """
-    rows = list(rows)
-    shown = names or Names(row.record.row for row in rows)
+    runs = list(runs)
+    shown = names or Names(run.record.row for run in runs)
     lettered = {place._replace(letter=""): place for place in places}
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
-    gathered: dict[Any, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row.record.config.seed, row.record.started_at, row.record.run_id)):
-        record = row.record.row
-        settings = (row.folder, *(shown.shown(record, name) for name in fields))
-        contents = (Place.of(row.record), *(record[digest] for digest in DIGESTS.values()))
-        version = seen[settings, contents, record["seed"]] = seen[settings, contents, record["seed"]] + 1
-        gathered.setdefault((contents, (*settings, version)), []).append(row)
+    gathered: dict[Any, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.record.config.seed, run.record.started_at, run.record.run_id)):
+        row = run.record.row
+        settings = (run.folder, *(shown.shown(row, name) for name in fields))
+        contents = (Place.of(run.record), *(row[digest] for digest in DIGESTS.values()))
+        version = seen[settings, contents, row["seed"]] = seen[settings, contents, row["seed"]] + 1
+        gathered.setdefault((contents, (*settings, version)), []).append(run)
     return [
         Point(dict(zip(("results", *fields, "version"), settings, strict=True)), lettered[place], tuple(group))
         for ((place, *_), settings), group in gathered.items()
@@ -218,7 +222,7 @@ def ranked(points: Iterable[Point], loss: str) -> list[Point]:
     """Best first, as `rank` has it, by their averages: of the validation `loss`, a column, and of tokens/s."""
 
     def key(point: Point) -> tuple[int, float, float, str]:
-        outcomes = {outcome(row.record) for row in point.rows}
+        outcomes = {*map(outcome, point.records)}
         place = rank(outcomes, point.average(loss), point.average("tokens_per_second"))
         return *place, f"{point.place.letter} {point.settings}"
 

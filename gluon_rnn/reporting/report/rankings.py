@@ -16,7 +16,7 @@ def ranking(group: Group) -> Section:
     amounts = [
         name
         for name in ("epochs_run", "max_train_tokens", "max_steps")
-        if name not in group.names and len({row.record.row[name] for point in group.points for row in point.rows}) > 1
+        if name not in group.names and len({record.row[name] for point in group.points for record in point.records}) > 1
     ]
     shown = group.measured((*group.measures.all, SPEED, STEP, MEMORY, SECONDS))
     ranged = [measure for measure in (group.loss, SPEED) if group.seeded and measure in shown]
@@ -31,7 +31,7 @@ def ranking(group: Group) -> Section:
     ]
 
     def cells(point: Point) -> list[Any]:
-        trained = [listed(sorted({str(row.record.row[name]) for row in point.rows})) for name in amounts]
+        trained = [listed(sorted({str(record.row[name]) for record in point.records})) for name in amounts]
         seeds = [len(point.counted)] if group.seeded else []
         averages = [average(point, measure) for measure in shown]
         ranges = [range_of(point, measure.column, measure.digits) for measure in ranged]
@@ -72,7 +72,7 @@ def over_seeds(group: Group) -> Section | None:
         columns.append(Column(f"{CONFIDENCE:.0%} high", f"of the mean of {title}", digits))
     rows = []
     for point in group.points:
-        good = sum(outcome(row.record) == "ok" for row in point.rows)
+        good = sum(outcome(record) == "ok" for record in point.records)
         if good < 2:
             continue
         cells: list[Any] = [*group.settings(point), good]

@@ -1,4 +1,4 @@
-"""Folders of results to rows, whatever of them is there."""
+"""Folders of results to runs, whatever of them is there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
-class Row:
+class Run:
     """A run and where it was found.
 
     Attributes:
@@ -44,15 +44,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Findings:
-    """All rows of some folders, and what is to be said of reading them."""
+    """All runs of some folders, and what is to be said of reading them."""
 
     folders: tuple[str, ...]
-    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
 
 
 def read_folders(directories: Sequence[Path]) -> Findings:
-    """The rows of `directories`, in their order, then by run_id.
+    """The runs of `directories`, in their order, then by run_id.
 
     Records come from ``runs/`` and, where that has none, from ``runs.csv``. A run that stands in several folders counts
     once.
@@ -62,7 +62,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     """
     directories = list({os.path.realpath(path): path for path in directories}.values())
     names = _short_names(directories)
-    rows: list[Row] = []
+    runs: list[Run] = []
     notes: list[str] = []
     seen: set[tuple[Any, ...]] = set()
     twice = 0
@@ -75,10 +75,10 @@ def read_folders(directories: Sequence[Path]) -> Findings:
             if identity not in seen:
                 seen.add(identity)
                 log = "" if outcome(record) == "ok" else _log_tail(directory, record.run_id)
-                rows.append(Row(name, record, log))
+                runs.append(Run(name, record, log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
-    return Findings(tuple(names), tuple(rows), tuple(notes))
+    return Findings(tuple(names), tuple(runs), tuple(notes))
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:

@@ -40,13 +40,13 @@ def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
     best = group.points[0]
     for record in best.counted:
         split = "validation" if record.test_loss is None else "test"
-        seed = f", seed {record.config.seed}" if len(best.rows) > 1 else ""
+        seed = f", seed {record.config.seed}" if len(best.records) > 1 else ""
         yield record, f"Of no. 1 in the ranking ({group.label(best)}{seed}), on {split}."
 
 
 def time_spent(group: Group) -> Section | None:
     """The seconds of each run, by what they were spent on."""
-    runs = [(point, row.record, _seconds(row.record)) for point in group.points for row in point.rows]
+    runs = [(point, record, _seconds(record)) for point in group.points for record in point.records]
     if all(whole is None for _, _, (*_, whole) in runs):
         return None
     columns = [
@@ -100,20 +100,20 @@ def _share(train: float | None, _: float | None, rest: float | None, whole: floa
 
 def failures(group: Group) -> Section | None:
     """The runs that went wrong or learned nothing, with the ends of their logs."""
-    wrong = [(point, row) for point in group.points for row in point.rows if outcome(row.record) != "ok"]
+    wrong = [(point, run) for point in group.points for run in point.runs if outcome(run.record) != "ok"]
     if not wrong:
         return None
     columns = [*group.setting_columns(), *(Column(name, meaning(name)) for name in ("seed", "status", "reason"))]
     columns += [Column("epochs", meaning("epochs_run"), 0), Column("run_id", meaning("run_id"))]
     rows: list[list[Any]] = [
         [*group.settings(point), r.config.seed, outcome(r), r.reason or _unlearned(group, r), r.epochs_run, r.run_id]
-        for point, row in wrong
-        for r in [row.record]
+        for point, run in wrong
+        for r in [run.record]
     ]
     logs = [
-        (f"{group.label(point)} seed={row.record.config.seed}: the end of its log", row.log)
-        for point, row in wrong
-        if row.log
+        (f"{group.label(point)} seed={run.record.config.seed}: the end of its log", run.log)
+        for point, run in wrong
+        if run.log
     ]
     notes = ["Logs are not kept with the tables; those that are not shown are gone."] * (len(logs) < len(wrong))
     return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)

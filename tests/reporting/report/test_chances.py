@@ -89,8 +89,8 @@ def test_repeats_that_agree_to_the_bit_leave_nothing_to_chance(small_corpus: Cor
 def main_points() -> list[Point]:
     trained = read_folders([RESULTS / name for name in ("wikitext2-cpu", "notebook-cpu", "seeds-cpu")])
     timed = read_folders([RESULTS / "throughput-xeon"])
-    records = [row.record for row in trained.rows if row.record.epochs_run]
-    return main_table.joined(records, points_of(timed.rows, places_of(timed.rows)))
+    records = [run.record for run in trained.runs if run.record.epochs_run]
+    return main_table.joined(records, points_of(timed.runs, places_of(timed.runs)))
 
 
 def test_the_committed_repeats_leave_the_front_as_open_as_a_bootstrap_does() -> None:

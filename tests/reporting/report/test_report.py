@@ -38,7 +38,7 @@ from gluon_rnn.reporting.report.points import (
     ranked,
     spread,
 )
-from gluon_rnn.reporting.report.reading import Row, read_folders
+from gluon_rnn.reporting.report.reading import Run, read_folders
 from gluon_rnn.reporting.report.rendering import to_html
 from gluon_rnn.runs.epochs import EPOCH_COLUMNS, describe_epoch
 from gluon_rnn.runs.job import Job
@@ -78,8 +78,8 @@ def learned(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **c
 
 
 def points(*records: RunRecord) -> list[Point]:
-    rows = [Row("grid", record) for record in records]
-    return ranked(points_of(rows, places_of(rows)), PPL)
+    runs = [Run("grid", record) for record in records]
+    return ranked(points_of(runs, places_of(runs)), PPL)
 
 
 def labelled(corpus: CorpusFiles, name: str, loss: float, accuracy: float, speed: float, **columns: Any) -> RunRecord:
@@ -797,7 +797,7 @@ def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path,
     for name in ("runs.csv", "epochs.csv"):
         shutil.copy(tmp_path / "whole" / name, tmp_path / "bare")
     whole, bare = (read_folders([tmp_path / name]) for name in ("whole", "bare"))
-    in_tables = [[row.record.model_dump(exclude={"sessions"}) for row in read.rows] for read in (bare, whole)]
+    in_tables = [[run.record.model_dump(exclude={"sessions"}) for run in read.runs] for read in (bare, whole)]
     assert in_tables[0] == in_tables[1]
     assert to_html(compose(bare)).replace("bare", "whole") == to_html(compose(whole))
 
@@ -806,16 +806,16 @@ def test_tables_alone_are_enough_and_older_ones_may_lack_columns(tmp_path: Path,
     frame.drop(columns=gone).to_csv(tmp_path / "bare" / "runs.csv", index=False)
     (tmp_path / "bare" / "epochs.csv").write_text("run_id,epoch\na,1\n")
     older = read_folders([tmp_path / "bare"])
-    assert [row.record.config.precision for row in older.rows] == ["float32", "float32"]
-    assert [(row.record.origin.machine_id, row.record.evaluation_seconds) for row in older.rows] == [("", None)] * 2
+    assert [run.record.config.precision for run in older.runs] == ["float32", "float32"]
+    assert [(run.record.origin.machine_id, run.record.evaluation_seconds) for run in older.runs] == [("", None)] * 2
     assert older.notes == ("no learning curves of epochs.csv: it has no column learning_rate",)
     write_report(tmp_path / "bare")
 
 
 def test_records_alone_are_enough(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path, good(small_corpus, "a", 100.0, 10.0), [epoch(1, 4.0), epoch(2, 3.0)])
-    (row,) = read_folders([tmp_path]).rows
-    assert row.record.history == (epoch(1, 4.0), epoch(2, 3.0))
+    (run,) = read_folders([tmp_path]).runs
+    assert run.record.history == (epoch(1, 4.0), epoch(2, 3.0))
 
 
 def test_a_damaged_record_is_named_without_this_machines_folders(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -1194,7 +1194,7 @@ def test_vectors_of_one_name_are_points_of_their_own_whatever_the_order_of_axes(
     for place, order in enumerate((axes, dict(reversed(axes.items())))):
         results = tmp_path / str(place)
         found = points(*swept(results, small_folder, order))
-        assert [(point.label(["embedding"]), [row.record.config.seed for row in point.rows]) for point in found] == [
+        assert [(point.label(["embedding"]), [run.record.config.seed for run in point.runs]) for point in found] == [
             (f"embedding={name}", [0, 1, 2, 3]) for name in names
         ]
         assert [point.average("valid_loss") for point in found] == pytest.approx([2.0015, 3.0015])
@@ -1215,7 +1215,7 @@ def test_versions_of_a_cell_are_no_seeds_of_one_point(small_corpus: CorpusFiles)
     edited = [of(seed, "mine:Cell", ("a" if seed < 2 else "b") * 40) for seed in range(4)]
     unknown = [of(seed, "yours:Cell", None if seed < 2 else "c" * 40) for seed in range(4)]
     found = points(*edited, *unknown, of(0, "plain:Cell", "d" * 40))
-    assert {(point.settings["cell"], tuple(row.record.config.seed for row in point.rows)) for point in found} == {
+    assert {(point.settings["cell"], tuple(run.record.config.seed for run in point.runs)) for point in found} == {
         ("mine:Cell@aaaaaaa", (0, 1)),
         ("mine:Cell@bbbbbbb", (2, 3)),
         ("yours:Cell@unknown", (0, 1)),
@@ -1227,7 +1227,7 @@ def test_versions_of_a_cell_are_no_seeds_of_one_point(small_corpus: CorpusFiles)
 
 def test_corpora_of_one_name_are_told_apart(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     one, two = (good(small_corpus, name, 10.0, 5.0, seed=n, dataset_sha1=name * 40) for n, name in enumerate("ab"))
-    assert [len(point.rows) for point in points(one, two)] == [1, 1]
+    assert [len(point.runs) for point in points(one, two)] == [1, 1]
     headings = [found.heading for found in document_of(tmp_path, one, two).sections if found.level == 2]
     assert [heading.split(",")[0] for heading in headings if heading.startswith("Corpus")] == [
         "Corpus small@aaaaaaa",
