@@ -283,7 +283,7 @@ def two_sweeps_at_once(trial: Trial) -> list[str]:
     """One of them does the work, the other says that it does."""
     both = [trial.start(), trial.start()]
     statuses = sorted(process.wait() for process in both)
-    refused = "another sweep is at work" in trial.said()
+    refused = "another sweep is running" in trial.said()
     return [] if statuses == [0, 2] and refused else [f"two sweeps at once ended with {statuses}"]
 
 
