@@ -23,6 +23,9 @@ from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
 
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
 Tensors = list[Any]
+#: The states of each recurrent layer, (1, batch, units) each: h, and c of an LSTM. A layer of two directions counts as
+#: two, the forward one first.
+States = list[Tensors]
 
 #: Opens a gate when it is added to what enters its sigmoid, and shuts one when it is subtracted: 1 and 0 in float32.
 _SATURATION = 1e30

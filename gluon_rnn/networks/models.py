@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
@@ -10,7 +11,7 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.batches import Shard
-from gluon_rnn.networks.layers import FusedLayer, Tensors, VariadicBlock, build_layer
+from gluon_rnn.networks.layers import FusedLayer, States, Tensors, VariadicBlock, build_layer
 from gluon_rnn.networks.regularization import Dropout
 
 _INITIALIZERS = {
@@ -34,9 +35,8 @@ class RecurrentStack(VariadicBlock):
     Args:
         cell: see `gluon_rnn.networks.layers.build_layer`.
         input_size: features of an input.
-        hidden_size: units of each layer.
-        num_layers: layers.
-        dropout: rate between two layers.
+        layer_sizes: units of each layer and direction.
+        dropouts: rates between each two layers, one fewer.
         bidirectional: each layer is two, of which the second reads from the end to the beginning.
     """
 
@@ -45,30 +45,43 @@ class RecurrentStack(VariadicBlock):
         cell: str,
         *,
         input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
+        layer_sizes: Sequence[int],
+        dropouts: Sequence[float],
         bidirectional: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        #: 1 or 2; a state is of (num_layers x directions, batch, hidden_size).
+        assert len(dropouts) == len(layer_sizes) - 1
+        #: 1 or 2.
         self.directions = 2 if bidirectional else 1
         # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
         names = ("_unfused.{}.l_cell", "_unfused.{}.r_cell") if bidirectional else ("_unfused.{}",)
         self._layers: list[HybridBlock] = []
+        self._dropouts: list[Dropout] = []
+        features = input_size
         with self.name_scope():
-            self._between = Dropout(dropout)
-            for number in range(num_layers):
-                features = hidden_size * self.directions if number else input_size
+            for number, rate in enumerate(dropouts):
+                self._dropouts.append(Dropout(rate))
+                self.register_child(self._dropouts[-1], f"_dropout.{number}")
+            for number, size in enumerate(layer_sizes):
                 for name in names:
-                    layer = build_layer(cell, hidden_size=hidden_size, input_size=features)
+                    layer = build_layer(cell, hidden_size=size, input_size=features)
                     self.register_child(layer, name.format(number))
                     self._layers.append(layer)
-        #: How many states there are: 2 for an LSTM.
+                features = size * self.directions
+        self._layer_sizes = layer_sizes
+        #: How many states a layer and direction has: 2 for an LSTM.
         self.state_count: int = self._layers[0].state_count
-        self.num_layers = num_layers
-        self.hidden_size = hidden_size
+        #: Features of an output.
+        self.output_size = features
+
+    def begin_state(self, batch_size: int, context: mx.Context) -> States:
+        """The state before the first step: zeros."""
+        return [
+            [mx.nd.zeros((1, batch_size, size), ctx=context) for _ in range(self.state_count)]
+            for size in self._layer_sizes
+            for _ in range(self.directions)
+        ]
 
     def pack(self) -> None:
         """`gluon_rnn.networks.layers.FusedLayer.pack` of each fused layer."""
@@ -82,10 +95,9 @@ class RecurrentStack(VariadicBlock):
         return None if any(vector is None for vector in vectors) else vectors
 
     def hybrid_forward(
-        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
-    ) -> tuple[Any, Tensors]:
-        """Inputs (steps, batch, features) and states (layers x directions, batch, units) to outputs (steps, batch,
-        directions x units) and states; those of a layer's two directions are neighbours, the forward one first.
+        self, F: Any, inputs: Any, states: States, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, States]:
+        """Inputs (steps, batch, features) and states to outputs (steps, batch, `output_size`) and states.
 
         `lengths`: see `layers.RecurrentLayer`. The backward direction begins at a sequence's last real step.
         `vectors`: see `packed`.
@@ -95,23 +107,22 @@ class RecurrentStack(VariadicBlock):
         def reverse(sequences: Any) -> Any:
             return F.SequenceReverse(sequences, *optional, use_sequence_length=lengths is not None)
 
-        after: list[Tensors] = []
+        after: States = []
         outputs = inputs
         for first in range(0, len(self._layers), self.directions):
             if first:
-                outputs = self._between(outputs)
+                outputs = self._dropouts[first // self.directions - 1](outputs)
             both = []
             for number in range(first, first + self.directions):
                 backward = number > first
-                before = [F.slice_axis(state, axis=0, begin=number, end=number + 1) for state in states]
                 packed = () if vectors is None else (None, vectors[number])
-                put_out, layer_states = self._layers[number](
-                    reverse(outputs) if backward else outputs, before, *(packed or optional)
+                layer_outputs, layer_states = self._layers[number](
+                    reverse(outputs) if backward else outputs, states[number], *(packed or optional)
                 )
-                both.append(reverse(put_out) if backward else put_out)
+                both.append(reverse(layer_outputs) if backward else layer_outputs)
                 after.append(layer_states)
             outputs = F.concat(*both, dim=2) if len(both) > 1 else both[0]
-        return outputs, [F.concat(*parts, dim=0) for parts in zip(*after, strict=True)]
+        return outputs, after
 
 
 class OneHot(HybridBlock):
@@ -152,8 +163,8 @@ class Backbone(VariadicBlock):
         self._reads = reads
 
     def hybrid_forward(
-        self, F: Any, inputs: Any, states: Tensors, lengths: Any = None, vectors: Tensors | None = None
-    ) -> tuple[Any, Tensors]:
+        self, F: Any, inputs: Any, states: States, lengths: Any = None, vectors: Tensors | None = None
+    ) -> tuple[Any, States]:
         """Ids (steps, batch), states and perhaps lengths (batch,) or the encoder's vectors to what is read, (steps,
         batch, units) or (1, batch, units), and the states after the last step.
         """
@@ -161,10 +172,9 @@ class Backbone(VariadicBlock):
         if self._reads == "last":
             outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
         elif self._reads == "states":
-            # (layers x directions, batch, units) -> the top layer's, (1, batch, directions x units)
-            directions, units = self.encoder.directions, self.encoder.hidden_size
-            tops = [F.slice_axis(state, axis=0, begin=-directions, end=None) for state in states]
-            outputs = F.concat(*(top.transpose((1, 0, 2)).reshape((1, -1, directions * units)) for top in tops), dim=2)
+            # h of each direction, then c of each: (1, batch, state_count x directions x units)
+            top = states[-self.encoder.directions :]
+            outputs = F.concat(*(state for kind in zip(*top, strict=True) for state in kind), dim=2)
         return self.output_dropout(outputs), states
 
 
@@ -201,22 +211,18 @@ class SequenceModel(VariadicBlock):
         """
         super().hybridize(active, **{**flags, "static_shape": False})
 
-    def begin_state(self, batch_size: int, context: mx.Context) -> Tensors:
-        """The state before the first token: zeros of (num_layers x directions, batch_size, hidden_size), one array or
-        two (LSTM).
-        """
-        encoder = self.encoder
-        shape = (encoder.num_layers * encoder.directions, batch_size, encoder.hidden_size)
-        return [mx.nd.zeros(shape, ctx=context) for _ in range(encoder.state_count)]
+    def begin_state(self, batch_size: int, context: mx.Context) -> States:
+        """The state before the first token: zeros."""
+        return self.encoder.begin_state(batch_size, context)
 
-    def read(self, shard: Shard, state: Tensors) -> tuple[mx.nd.NDArray, Tensors]:
+    def read(self, shard: Shard, state: States) -> tuple[mx.nd.NDArray, States]:
         """The units for the targets of `shard`, (rows, columns, units), and the state after its last step."""
-        outputs: tuple[mx.nd.NDArray, Tensors]
+        outputs: tuple[mx.nd.NDArray, States]
         vectors = self.encoder.packed(shard.inputs.context) if shard.lengths is None else None
         outputs = self.backbone(shard.inputs, state, shard.lengths, vectors)
         return outputs
 
-    def hybrid_forward(self, F: Any, inputs: Any, states: Tensors, lengths: Any = None) -> tuple[Any, Tensors]:
+    def hybrid_forward(self, F: Any, inputs: Any, states: States, lengths: Any = None) -> tuple[Any, States]:
         """What `Backbone` takes to logits (steps or 1, batch, classes) and the states after the last step."""
         outputs, states = self.backbone(inputs, states, lengths)
         return self.decoder(outputs), states
@@ -261,9 +267,8 @@ class RNNLanguageModel(SequenceModel):
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
-                hidden_size=hidden_size,
-                num_layers=num_layers,
-                dropout=dropout,
+                layer_sizes=[hidden_size] * num_layers,
+                dropouts=[dropout] * (num_layers - 1),
             )
             backbone = Backbone(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
             # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
@@ -318,15 +323,14 @@ class RNNLabeller(SequenceModel):
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
-                hidden_size=hidden_size,
-                num_layers=num_layers,
-                dropout=dropout,
+                layer_sizes=[hidden_size] * num_layers,
+                dropouts=[dropout] * (num_layers - 1),
                 bidirectional=bidirectional,
             )
             backbone = Backbone(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
             self.register_child(backbone, "")
             self._backbone = (backbone,)
-            units = encoder.directions * hidden_size * (1 if each_token else encoder.state_count)
+            units = encoder.output_size * (1 if each_token else encoder.state_count)
             self.decoder = nn.HybridSequential()
             with self.decoder.name_scope():
                 self.decoder.add(nn.Dense(classes, in_units=units, flatten=False))

@@ -23,7 +23,7 @@ from gluon_rnn.common.files import read_whole, unseal
 from gluon_rnn.common.printable import printable, quoted
 from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.corpora.content import EOS
-from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, build_network
 from gluon_rnn.runs.job import BEST, VOCABULARY, Job
 from gluon_rnn.runs.tables import read_points
@@ -186,7 +186,7 @@ class _Stream:
 
     def __init__(self, model: SequenceModel) -> None:
         self._model = model
-        self._state: Tensors = model.begin_state(1, _CPU)
+        self._state: States = model.begin_state(1, _CPU)
 
     def read(self, ids: Sequence[int]) -> Array:
         """The logits, float64, (vocabulary,), of what follows all that was read and `ids`."""

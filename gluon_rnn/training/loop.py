@@ -16,7 +16,7 @@ from mxnet import gluon
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.batches import Batch
 from gluon_rnn.data.corpora.encoded import Corpus
-from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
 from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Session, Stopwatch, tokens_per_second
 from gluon_rnn.training.checkpoints import CheckpointDirectory
@@ -61,7 +61,7 @@ def train_epoch(
         Diverged: a reported loss is not finite; whatever `on_losses` raises.
     """
     parameters = trained_parameters(model)
-    states: list[Tensors] = []
+    states: list[States] = []
     losses: list[mx.nd.NDArray] = []
     seen: list[Batch] = []
     step = 0

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_rnn.data.batches import Batch, Shard
-from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel
 from gluon_rnn.runs.progress import Confusion, LossTotal, Prediction
 from gluon_rnn.training.objectives import Objective
@@ -20,7 +20,7 @@ from gluon_rnn.training.step import LOGITS_IN_A_BLOCK, log_probabilities
 MOST_LABELS = 100
 
 
-def initial_state(model: SequenceModel, shard: Shard) -> Tensors:
+def initial_state(model: SequenceModel, shard: Shard) -> States:
     """The state before the first step of `shard`: zeros, on its device."""
     return model.begin_state(shard.inputs.shape[1], shard.inputs.context)
 
@@ -96,7 +96,7 @@ def _score_targets(
     block_size = max(1, logits_in_a_block // weight.shape[0])
     largest = max(batch.shards[0].targets.size for batch in batches)
     decoded = mx.nd.empty((min(block_size, largest), weight.shape[0]), ctx=context)
-    state: Tensors = []
+    state: States = []
     nats: list[mx.nd.NDArray] = []
     predictions: list[mx.nd.NDArray] = []
     for batch in batches:

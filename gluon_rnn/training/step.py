@@ -8,7 +8,7 @@ import mxnet as mx
 from mxnet import autograd, gluon
 
 from gluon_rnn.data.batches import Shard
-from gluon_rnn.networks.layers import Tensors
+from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.training.precisions import PRECISIONS, Precision
 
@@ -22,12 +22,12 @@ _COLUMNS = 16
 def backpropagate(
     model: SequenceModel,
     shard: Shard,
-    state: Tensors,
+    state: States,
     *,
     targets: int,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
-) -> tuple[mx.nd.NDArray, Tensors]:
+) -> tuple[mx.nd.NDArray, States]:
     """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `shard`.
 
     The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
@@ -57,7 +57,7 @@ def backpropagate(
         # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record():
-        units, state = model.read(shard, [part.detach() for part in state])
+        units, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
     loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block)
     units.backward(gradient)
     if model.ties_weights:

@@ -153,13 +153,14 @@ def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
         outputs = {}
         for model in (first, second):
             with autograd.record():
-                logits, states[model] = model(words, [part.detach() for part in states[model]])
+                logits, states[model] = model(words, [[part.detach() for part in layer] for layer in states[model]])
                 loss = (logits * logits).mean()
             loss.backward()
             outputs[model] = logits.asnumpy()
         np.testing.assert_allclose(outputs[second], outputs[first], atol=5e-6)
-        for mine, theirs in zip(states[second], states[first], strict=True):
-            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=2e-6)
+        for layers in zip(states[second], states[first], strict=True):
+            for mine, theirs in zip(*layers, strict=True):
+                np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=2e-6)
         for name, parameter in second._collect_params_with_prefix().items():
             expected = names[name].grad().asnumpy()
             assert np.abs(expected).max() > 0, name

@@ -23,14 +23,26 @@ CELLS = (*FUSED_CELLS, *CUSTOM_CELLS, "tests.networks.test_layers:SlowRNN", "mxn
 
 def stack_of(cell: str, *, layers: int = 1, bidirectional: bool = False, features: int = FEATURES) -> RecurrentStack:
     stack = RecurrentStack(
-        cell, input_size=features, hidden_size=UNITS, num_layers=layers, dropout=0.0, bidirectional=bidirectional
+        cell,
+        input_size=features,
+        layer_sizes=[UNITS] * layers,
+        dropouts=[0.0] * (layers - 1),
+        bidirectional=bidirectional,
     )
     return randomised(stack, seed=4)
 
 
-def states_of(stack: RecurrentStack, layers: int, batch: int) -> list[Any]:
-    shape = (layers * stack.directions, batch, UNITS)
-    return [mx.nd.random.normal(shape=shape) for _ in range(stack.state_count)]
+def states_of(stack: RecurrentStack, batch: int) -> list[Any]:
+    """Random states, one after another; `nested` makes them the stack's."""
+    return [mx.nd.random.normal(shape=zeros.shape) for zeros in flat(stack.begin_state(batch, mx.cpu()))]
+
+
+def flat(states: Any) -> list[Any]:
+    return [state for layer in states for state in layer]
+
+
+def nested(stack: RecurrentStack, states: list[Any]) -> list[list[Any]]:
+    return [states[first : first + stack.state_count] for first in range(0, len(states), stack.state_count)]
 
 
 def passes(stack: RecurrentStack, inputs: Any, states: list[Any], *lengths: Any, weights: Any) -> dict[str, Any]:
@@ -39,11 +51,11 @@ def passes(stack: RecurrentStack, inputs: Any, states: list[Any], *lengths: Any,
     for array in (inputs, *states):
         array.attach_grad()
     with autograd.record():
-        outputs, after = stack(inputs, states, *lengths)
-        loss = sum((weight * part).sum() for weight, part in zip(weights, (outputs, *after), strict=True))
+        outputs, after = stack(inputs, nested(stack, states), *lengths)
+        loss = sum((weight * part).sum() for weight, part in zip(weights, (outputs, *flat(after)), strict=True))
     loss.backward()
     found = {"outputs": outputs, "gradient of inputs": inputs.grad}
-    for number, (state, before) in enumerate(zip(after, states, strict=True)):
+    for number, (state, before) in enumerate(zip(flat(after), states, strict=True)):
         found |= {f"state {number}": state, f"gradient of state {number}": before.grad}
     found |= {name: parameter.grad() for name, parameter in stack._collect_params_with_prefix().items()}
     return {name: array.asnumpy() for name, array in found.items()}
@@ -63,8 +75,8 @@ def test_padding_changes_nothing(cell: str, layers: int, bidirectional: bool, hy
     padding = np.arange(STEPS)[:, None] >= np.array(LENGTHS)  # (steps, batch)
     clean = np.random.RandomState(1).randn(STEPS, batch, FEATURES)
     clean[padding] = 0
-    states = states_of(stack, layers, batch)
-    weights = [mx.nd.random.normal(shape=(STEPS, batch, UNITS * stack.directions)), *states_of(stack, layers, batch)]
+    states = states_of(stack, batch)
+    weights = [mx.nd.random.normal(shape=(STEPS, batch, UNITS * stack.directions)), *states_of(stack, batch)]
 
     alone = []
     for row, length in enumerate(LENGTHS):
@@ -102,8 +114,8 @@ def test_padding_changes_nothing(cell: str, layers: int, bidirectional: bool, hy
 @pytest.mark.parametrize("cell", CELLS)
 def test_lengths_of_whole_sequences_are_as_good_as_none(cell: str) -> None:
     stack = stack_of(cell, layers=2, bidirectional=True)
-    inputs, states = mx.nd.random.normal(shape=(STEPS, 2, FEATURES)), states_of(stack, 2, 2)
-    weights = [mx.nd.random.normal(shape=(STEPS, 2, 2 * UNITS)), *states_of(stack, 2, 2)]
+    inputs, states = mx.nd.random.normal(shape=(STEPS, 2, FEATURES)), states_of(stack, 2)
+    weights = [mx.nd.random.normal(shape=(STEPS, 2, 2 * UNITS)), *states_of(stack, 2)]
     expected = passes(stack, inputs, states, weights=weights)
     stack.hybridize(static_alloc=True)
     for _ in range(2):  # to and fro between the two graphs of one block
@@ -112,15 +124,15 @@ def test_lengths_of_whole_sequences_are_as_good_as_none(cell: str) -> None:
                 np.testing.assert_allclose(array, expected[name], err_msg=name, atol=2e-6, rtol=1e-5)
 
 
-def test_an_lstms_memory_is_held_through_padding_to_the_bit() -> None:
+def test_an_lstms_cell_state_is_held_through_padding_to_the_bit() -> None:
     """The fused operator does not put it out but after the last step. In sizes for which oneDNN has blocked kernels."""
-    stack = RecurrentStack("lstm", input_size=100, hidden_size=128, num_layers=1, dropout=0.0)
+    stack = RecurrentStack("lstm", input_size=100, layer_sizes=[128], dropouts=[])
     randomised(stack, seed=2)
     inputs = mx.nd.random.normal(shape=(300, 32, 100))
     states = [mx.nd.random.normal(shape=(1, 32, 128)) for _ in range(2)]
-    cut, (cut_hidden, cut_memory) = stack(inputs[:17], states)
-    padded, (hidden, memory) = stack(inputs, states, mx.nd.full((32,), 17))
-    for mine, expected in ((padded[:17], cut), (hidden, cut_hidden), (memory, cut_memory)):
+    cut, (cut_states,) = stack(inputs[:17], [states])
+    padded, (padded_states,) = stack(inputs, [states], mx.nd.full((32,), 17))
+    for mine, expected in zip((padded[:17], *padded_states), (cut, *cut_states), strict=True):
         np.testing.assert_array_equal(mine.asnumpy(), expected.asnumpy())
 
 
@@ -150,16 +162,61 @@ def test_both_directions_are_gluons_and_so_are_its_files(cell: str, tmp_path: Pa
     stack.save_parameters(str(tmp_path / "ours"))
     theirs.load_parameters(str(tmp_path / "ours"))
     stack.hybridize(static_alloc=True)
-    states = states_of(stack, 2, 4)
+    states = states_of(stack, 4)
+    # Gluon's are (layers x directions, batch, units), one array of h and one of c.
+    kinds = range(stack.state_count)
+    their_states = [mx.nd.concat(*states[kind :: stack.state_count], dim=0) for kind in kinds]
     for steps in (STEPS, 2):
         inputs = mx.nd.random.normal(shape=(steps, 4, FEATURES))
-        expected, expected_states = theirs(inputs, states)
-        outputs, after = stack(inputs, states)
+        expected, expected_states = theirs(inputs, their_states)
+        outputs, after = stack(inputs, nested(stack, states))
         np.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
-        for mine, other in zip(after, expected_states, strict=True):
-            np.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), atol=1e-6)
+        for kind in kinds:
+            mine = mx.nd.concat(*(layer[kind] for layer in after), dim=0)
+            np.testing.assert_allclose(mine.asnumpy(), expected_states[kind].asnumpy(), atol=1e-6)
     theirs.save_parameters(str(tmp_path / "theirs"))
     stack.load_parameters(str(tmp_path / "theirs"))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "custom_gru"])
+def test_layers_of_different_sizes_are_as_many_stacks_of_one(cell: str) -> None:
+    """As AWD-LSTM's, each with states of its own size."""
+    sizes = (8, 5, 4)
+    whole = randomised(RecurrentStack(cell, input_size=FEATURES, layer_sizes=sizes, dropouts=[0.0, 0.0]), seed=6)
+    assert whole.output_size == 4
+    whole.hybridize()
+    inputs = outputs = mx.nd.random.normal(shape=(STEPS, 2, FEATURES))
+    states = nested(whole, states_of(whole, 2))
+    assert [[state.shape for state in layer] for layer in states] == [[(1, 2, n)] * whole.state_count for n in sizes]
+    expected_states = []
+    for number, (size, state) in enumerate(zip(sizes, states, strict=True)):
+        one = RecurrentStack(cell, input_size=outputs.shape[2], layer_sizes=[size], dropouts=[])
+        one.initialize()
+        for name, parameter in one._collect_params_with_prefix().items():
+            same = whole._collect_params_with_prefix()[name.replace("_unfused.0", f"_unfused.{number}")]
+            parameter.set_data(same.data())
+        outputs, after = one(outputs, [state])
+        expected_states += after
+    found, after = whole(inputs, states)
+    np.testing.assert_allclose(found.asnumpy(), outputs.asnumpy(), atol=1e-6)
+    for mine, expected in zip(flat(after), flat(expected_states), strict=True):
+        np.testing.assert_allclose(mine.asnumpy(), expected.asnumpy(), atol=1e-6)
+
+
+def test_each_gap_between_layers_has_its_own_dropout() -> None:
+    """Of relu layers that pass on what they are given, with all dropout in one gap."""
+    inputs = mx.nd.ones((STEPS, 40, 6))
+    for rates, kept in (([0.0, 0.5], 0.5), ([0.5, 0.0], 0.5), ([0.5, 0.5], 0.25), ([0.0, 0.0], 1.0)):
+        stack = RecurrentStack("rnn_relu", input_size=6, layer_sizes=[6, 6, 6], dropouts=rates)
+        stack.initialize(mx.init.Zero())
+        for name, parameter in stack._collect_params_with_prefix().items():
+            if name.endswith("i2h_weight"):
+                parameter.set_data(mx.nd.eye(6))
+        mx.random.seed(2)
+        with autograd.train_mode():
+            outputs = stack(inputs, stack.begin_state(40, mx.cpu()))[0].asnumpy()
+        assert (outputs != 0).mean() == pytest.approx(kept, abs=0.05)
+        assert np.unique(outputs[outputs != 0]) == pytest.approx(1 / kept)
 
 
 def test_one_directions_parameters_are_named_as_ever() -> None:

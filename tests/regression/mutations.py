@@ -65,7 +65,7 @@ def loss_summed(patch: pytest.MonkeyPatch) -> None:
 def state_not_carried_in_training(patch: pytest.MonkeyPatch) -> None:
     def backpropagate(backpropagate: Any, *arguments: Any, **options: Any) -> Any:
         loss, state = backpropagate(*arguments, **options)
-        return loss, [mx.nd.zeros_like(part) for part in state]
+        return loss, _zeros(state)
 
     _wrap(patch, "backpropagate", backpropagate)
 
@@ -75,7 +75,7 @@ def state_not_carried_in_evaluation(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(backbone: Backbone, *arguments: Any) -> Any:
         outputs, after = call(backbone, *arguments)
-        return outputs, after if autograd.is_training() else [mx.nd.zeros_like(part) for part in after]
+        return outputs, after if autograd.is_training() else _zeros(after)
 
     patch.setattr(Backbone, "__call__", forgetful)
 
@@ -143,7 +143,8 @@ def dropout_missing_between_layers(patch: pytest.MonkeyPatch) -> None:
 
     def build(build: Any, *arguments: Any, **options: Any) -> Any:
         model = build(*arguments, **options)
-        model.encoder._between._rate = 0
+        for dropout in model.encoder._dropouts:
+            dropout._rate = 0
         return model
 
     _wrap(patch, "build_model", build)
@@ -269,12 +270,12 @@ def backward_layer_reads_forward(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mx.sym, "SequenceReverse", lambda sequences, *lengths, **options: sequences)
 
 
-def memory_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
+def cell_state_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
     """Only an LSTM's h enters the decoder; what stands for c is zero."""
 
     def read(read: Any, model: Any, *arguments: Any) -> Any:
         outputs, states = read(model, *arguments)
-        half = outputs.shape[2] // len(states)
+        half = outputs.shape[2] // len(states[-1])
         kept = mx.nd.arange(outputs.shape[2]) < half
         return mx.nd.broadcast_mul(outputs, kept.reshape((1, 1, -1))), states
 
@@ -337,7 +338,7 @@ def state_carried_between_windows(patch: pytest.MonkeyPatch) -> None:
     before: list[Any] = []
 
     def backpropagate(backpropagate: Any, model: Any, shard: Any, state: Any, **options: Any) -> Any:
-        fits = [part.shape for part in before] == [part.shape for part in state]
+        fits = bool(before) and before[0][0].shape == state[0][0].shape
         loss, before[:] = backpropagate(model, shard, before if fits else state, **options)
         return loss, list(before)
 
@@ -358,6 +359,10 @@ def _wrap(patch: pytest.MonkeyPatch, name: str, wrapper: Callable[..., Any], mod
     """Let `module` call `wrapper` with the function of that `name` before its arguments."""
     original = getattr(module, name)
     patch.setattr(module, name, lambda *arguments, **options: wrapper(original, *arguments, **options))
+
+
+def _zeros(states: Any) -> Any:
+    return [[mx.nd.zeros_like(state) for state in layer] for layer in states]
 
 
 def _alone(batches: Sequence[Batch]) -> list[tuple[Batch, Shard]]:
@@ -407,7 +412,7 @@ CAUGHT_BY: list[tuple[Mutation, str, str]] = [
     (words_without_vector_left_zero, "embeddings", "frozen"),
     (state_not_carried_in_training, "hihello", "by character random rnn_tanh"),
     (lengths_ignored, "labels", "classification gru"),
-    (memory_left_out_of_the_last_states, "labels", "classification lstm"),
+    (cell_state_left_out_of_the_last_states, "labels", "classification lstm"),
     (sequences_not_shuffled, "labels", "classification gru"),
     (early_stopping_ignored, "labels", "classification lstm"),
     (rare_words_kept, "labels", "classification gru"),

@@ -137,16 +137,19 @@ def test_gradients_of_the_devices_add_up_to_those_of_the_batch(
 ) -> None:
     config = small_config(cell=cell, tie_weights=tie, dropout=0, hidden_size=12, batch_size=8)
     found, after = {}, {}
-    state: list[np.ndarray[Any, Any]] = []
+    state: list[list[np.ndarray[Any, Any]]] = []
     for contexts in (cpus(0), cpus(*range(devices))):
         model = build_model(config, len(small.vocab), *contexts)
         for parameter in model.collect_params().values():
             mx.random.seed(sum(map(ord, parameter.name.partition("_")[2])))
             parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
         trainer = gluon.Trainer(model.collect_params(), "sgd", kvstore="device", update_on_kvstore=False)
-        state = state or [mx.nd.random.normal(shape=part.shape).asnumpy() for part in model.begin_state(8, cpus(0)[0])]
-        shards = zip(*(np.split(part, len(contexts), axis=1) for part in state), strict=True)
-        states = [[mx.nd.array(part, ctx=c) for part in shard] for shard, c in zip(shards, contexts, strict=True)]
+        zeros = model.begin_state(8, cpus(0)[0])
+        state = state or [[mx.nd.random.normal(shape=part.shape).asnumpy() for part in layer] for layer in zeros]
+        states = [
+            [[mx.nd.array(np.split(part, len(contexts), axis=1)[n], ctx=c) for part in layer] for layer in state]
+            for n, c in enumerate(contexts)
+        ]
         # The second window's gradients replace the first's.
         for window in training_windows(small.train, bptt=5, batch_size=8, contexts=contexts)[:2]:
             for device, shard in enumerate(window.shards):
@@ -154,7 +157,11 @@ def test_gradients_of_the_devices_add_up_to_those_of_the_batch(
             trainer.allreduce_grads()
         for number in range(len(contexts)):
             found[len(contexts), number] = [p.list_grad()[number].asnumpy() for p in model.collect_params().values()]
-        after[len(contexts)] = [np.concatenate([s[part].asnumpy() for s in states], 1) for part in range(len(state))]
+        after[len(contexts)] = [
+            np.concatenate([device[layer][part].asnumpy() for device in states], 1)
+            for layer, parts in enumerate(state)
+            for part in range(len(parts))
+        ]
     assert all(np.abs(gradient).max() > 1e-4 for gradient in found[1, 0])
     for number in range(devices):
         for gradient, whole, first in zip(found[devices, number], found[1, 0], found[devices, 0], strict=True):

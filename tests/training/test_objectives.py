@@ -406,8 +406,9 @@ def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
     inputs = mx.nd.array(np.random.RandomState(0).randint(0, 12, (5, 2)), dtype="int32")
     outputs, states = model.backbone(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
     assert outputs.shape == (1, 2, 32)
-    h, c = (state.asnumpy() for state in states)  # (2 layers x 2 directions, batch, units)
-    np.testing.assert_array_equal(outputs.asnumpy()[0], np.concatenate([h[2], h[3], c[2], c[3]], axis=1))
+    (_, _, (h_forward, c_forward), (h_backward, c_backward)) = states  # 2 layers x 2 directions
+    expected = mx.nd.concat(h_forward, h_backward, c_forward, c_backward, dim=2)  # each (1, batch, units)
+    np.testing.assert_array_equal(outputs.asnumpy(), expected.asnumpy())
 
 
 @pytest.mark.parametrize(

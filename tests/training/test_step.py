@@ -49,7 +49,7 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
     config = small_config(cell=cell, tie_weights=tie, dropout=0, hidden_size=12)
     model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
     randomise(model, plain)
-    state = [mx.nd.random.normal(shape=part.shape) for part in model.begin_state(4, CPU)]
+    state = [[mx.nd.random.normal(shape=array.shape) for array in layer] for layer in model.begin_state(4, CPU)]
     windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
     # Twenty tokens in one block, in seven of three but the last, and one by one.
     for window, tokens in zip(windows, (20, 3, 1), strict=False):
@@ -67,8 +67,9 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
         for name, gradient in gradients(plain).items():
             assert np.abs(gradient).max() > 1e-4, name
             np.testing.assert_allclose(found[name], gradient, atol=SUMS, err_msg=name)
-        for mine, theirs in zip(after, expected_after, strict=True):
-            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+        for layer, expected_layer in zip(after, expected_after, strict=True):
+            for mine, theirs in zip(layer, expected_layer, strict=True):
+                np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
 
 
 def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(small: Corpus) -> None:
