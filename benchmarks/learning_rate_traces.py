@@ -177,7 +177,7 @@ def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     outputs, losses = [], []
     for batch in objective.valid[:-1]:  # the last has columns' ends, which count for nothing
         targets = batch.shards[0].targets
-        units, state = model.read(batch.shards[0], state)
+        units, _, state = model.read(batch.shards[0], state)
         nats = -mx.nd.pick(log_probabilities(units.reshape((-3, 0)), weight, bias), targets.reshape((-1,)))
         outputs.append(units.asnumpy())
         losses.append(nats.reshape(targets.shape).asnumpy())

@@ -164,9 +164,10 @@ class Backbone(VariadicBlock):
 
     def hybrid_forward(
         self, F: Any, inputs: Any, states: States, lengths: Any = None, vectors: Tensors | None = None
-    ) -> tuple[Any, States]:
+    ) -> tuple[Any, Tensors, States]:
         """Ids (steps, batch), states and perhaps lengths (batch,) or the encoder's vectors to what is read, (steps,
-        batch, units) or (1, batch, units), and the states after the last step.
+        batch, units) or (1, batch, units), penalties of shape (1,) on what is trained, and the states after the last
+        step. There are no penalties here; a network that has some extends this method.
         """
         outputs, states = self.encoder(self.embedding(inputs), states, lengths, vectors)
         if self._reads == "last":
@@ -175,7 +176,7 @@ class Backbone(VariadicBlock):
             # h of each direction, then c of each: (1, batch, state_count x directions x units)
             top = states[-self.encoder.directions :]
             outputs = F.concat(*(state for kind in zip(*top, strict=True) for state in kind), dim=2)
-        return self.output_dropout(outputs), states
+        return self.output_dropout(outputs), [], states
 
 
 class SequenceModel(VariadicBlock):
@@ -215,16 +216,20 @@ class SequenceModel(VariadicBlock):
         """The state before the first token: zeros."""
         return self.encoder.begin_state(batch_size, context)
 
-    def read(self, shard: Shard, state: States) -> tuple[mx.nd.NDArray, States]:
-        """The units for the targets of `shard`, (rows, columns, units), and the state after its last step."""
-        outputs: tuple[mx.nd.NDArray, States]
+    def read(self, shard: Shard, state: States) -> tuple[mx.nd.NDArray, mx.nd.NDArray | None, States]:
+        """Run the backbone over `shard`.
+
+        Returns:
+            The units for its targets, (rows, columns, units); the sum of the network's penalties, to be added to the
+            mean loss in training, of shape (1,), or None where it has none; and the state after the last step.
+        """
         vectors = self.encoder.packed(shard.inputs.context) if shard.lengths is None else None
-        outputs = self.backbone(shard.inputs, state, shard.lengths, vectors)
-        return outputs
+        units, penalties, state = self.backbone(shard.inputs, state, shard.lengths, vectors)
+        return units, mx.nd.add_n(*penalties) if penalties else None, state
 
     def hybrid_forward(self, F: Any, inputs: Any, states: States, lengths: Any = None) -> tuple[Any, States]:
         """What `Backbone` takes to logits (steps or 1, batch, classes) and the states after the last step."""
-        outputs, states = self.backbone(inputs, states, lengths)
+        outputs, _, states = self.backbone(inputs, states, lengths)
         return self.decoder(outputs), states
 
 

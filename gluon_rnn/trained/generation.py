@@ -190,7 +190,7 @@ class _Stream:
 
     def read(self, ids: Sequence[int]) -> Array:
         """The logits, float64, (vocabulary,), of what follows all that was read and `ids`."""
-        outputs, self._state = self._model.backbone(_column(ids), self._state)
+        outputs, _, self._state = self._model.backbone(_column(ids), self._state)
         return _only(self._model.decoder(outputs[-1:]))
 
 

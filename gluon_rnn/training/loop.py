@@ -70,7 +70,12 @@ def train_epoch(
             states = [initial_state(model, shard) for shard in batch.shards]
         for device, shard in enumerate(batch.shards):
             loss, states[device] = backpropagate(
-                model, shard, states[device], targets=batch.targets, precision=precision
+                model,
+                shard,
+                states[device],
+                targets=batch.targets,
+                shards=len(batch.shards),
+                precision=precision,
             )
             losses.append(loss)
         trainer.allreduce_grads()

@@ -103,7 +103,7 @@ def _score_targets(
         (shard,) = batch.shards
         if not state or not carries_state:
             state = initial_state(model, shard)
-        outputs, state = model.read(shard, state)
+        outputs, _, state = model.read(shard, state)
         flat, targets = outputs.reshape((-3, 0)), shard.targets.reshape((-1,))  # (targets, units), (targets,)
         for first in range(0, len(flat), block_size):
             units, labels = (array[first : first + block_size] for array in (flat, targets))

@@ -25,6 +25,7 @@ def backpropagate(
     state: States,
     *,
     targets: int,
+    shards: int = 1,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
 ) -> tuple[mx.nd.NDArray, States]:
@@ -46,20 +47,27 @@ def backpropagate(
         state: before its first step; gradients stop there.
         targets: of the whole batch, those that count. Losses and gradients are divided by that, so that those of all
             devices add up to the whole batch's mean loss and its gradients.
+        shards: how many, of equal size, the batch is made of. The gradients of the network's penalties are divided by
+            that, so that those of all devices add up to those of the penalties' mean.
         precision: of the decoder's three products; all else, and what they add up to, is float32.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
 
     Returns:
-        This device's part of the mean loss, in nats a target, of shape (1,), and the state after the last step.
+        This device's part of the mean loss, in nats a target and without penalties, of shape (1,), and the state after
+        the last step.
     """
     weight, context = model.decoder[0].weight, shard.inputs.context
     if model.ties_weights:
         # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record():
-        units, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
+        units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
     loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block)
-    units.backward(gradient)
+    heads, head_gradients = [units], [gradient]
+    if penalty is not None:
+        heads.append(penalty)
+        head_gradients.append(mx.nd.ones_like(penalty) / shards)
+    autograd.backward(heads, head_gradients)
     if model.ties_weights:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):

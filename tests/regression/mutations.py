@@ -74,8 +74,8 @@ def state_not_carried_in_evaluation(patch: pytest.MonkeyPatch) -> None:
     call = Backbone.__call__
 
     def forgetful(backbone: Backbone, *arguments: Any) -> Any:
-        outputs, after = call(backbone, *arguments)
-        return outputs, after if autograd.is_training() else _zeros(after)
+        outputs, penalties, after = call(backbone, *arguments)
+        return outputs, penalties, after if autograd.is_training() else _zeros(after)
 
     patch.setattr(Backbone, "__call__", forgetful)
 
@@ -274,10 +274,10 @@ def cell_state_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
     """Only an LSTM's h enters the decoder; what stands for c is zero."""
 
     def read(read: Any, model: Any, *arguments: Any) -> Any:
-        outputs, states = read(model, *arguments)
+        outputs, penalty, states = read(model, *arguments)
         half = outputs.shape[2] // len(states[-1])
         kept = mx.nd.arange(outputs.shape[2]) < half
-        return mx.nd.broadcast_mul(outputs, kept.reshape((1, 1, -1))), states
+        return mx.nd.broadcast_mul(outputs, kept.reshape((1, 1, -1))), penalty, states
 
     _wrap(patch, "read", read, SequenceModel)
 

@@ -404,7 +404,7 @@ def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
         8,
     )
     inputs = mx.nd.array(np.random.RandomState(0).randint(0, 12, (5, 2)), dtype="int32")
-    outputs, states = model.backbone(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
+    outputs, _, states = model.backbone(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
     assert outputs.shape == (1, 2, 32)
     (_, _, (h_forward, c_forward), (h_backward, c_backward)) = states  # 2 layers x 2 directions
     expected = mx.nd.concat(h_forward, h_backward, c_forward, c_backward, dim=2)  # each (1, batch, units)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon
 
-from gluon_rnn.data.batches import training_windows
+from gluon_rnn.data.batches import Shard, training_windows
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
-from gluon_rnn.networks.models import RNNLanguageModel, build_model
+from gluon_rnn.networks.models import Backbone, RNNLanguageModel, build_model
 from gluon_rnn.training.step import backpropagate, clip_and_update
 from tests.conftest import small_config
 
@@ -70,6 +70,41 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
         for layer, expected_layer in zip(after, expected_after, strict=True):
             for mine, theirs in zip(layer, expected_layer, strict=True):
                 np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+
+
+class Penalised(Backbone):
+    """With activation regularization, and temporal activation regularization (Merity et al., 2017)."""
+
+    def hybrid_forward(self, F: Any, *arguments: Any) -> Any:
+        units, _, states = super().hybrid_forward(F, *arguments)
+        steps = F.slice_axis(units, axis=0, begin=1, end=None) - F.slice_axis(units, axis=0, begin=0, end=-1)
+        return units, [2 * F.mean(units * units), F.mean(steps * steps)], states
+
+
+@pytest.mark.parametrize("hybridize", [True, False])
+def test_penalties_are_backpropagated_and_left_out_of_the_loss(small: Corpus, hybridize: bool) -> None:
+    """Each of two shards has half the mean loss and half its own penalty."""
+    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
+    randomise(model)
+    batch = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU, mx.cpu(1)])[0]
+    shards = [Shard(*(array.as_in_context(CPU) for array in shard[:2])) for shard in batch.shards]
+    state = model.begin_state(2, CPU)
+    plain = [backpropagate(model, shard, state, targets=batch.targets, shards=2)[0].asscalar() for shard in shards]
+    # The class alone makes the difference, and has not been called yet.
+    model.backbone.__class__ = Penalised
+    model.hybridize(hybridize)
+    for shard, loss in zip(shards, plain, strict=True):
+        assert backpropagate(model, shard, state, targets=batch.targets, shards=2)[0].asscalar() == loss
+        found = gradients(model)
+        with autograd.record():
+            units, penalty, _ = model.read(shard, state)
+            logits, labels = model.decoder(units).reshape((-3, 0)), shard.targets.reshape((-1,))
+            total = (gluon.loss.SoftmaxCrossEntropyLoss()(logits, labels).mean() + penalty) / 2
+        total.backward()
+        assert penalty.shape == (1,)
+        assert total.asscalar() > loss + 0.01
+        for name, gradient in gradients(model).items():
+            np.testing.assert_allclose(found[name], gradient, atol=SUMS, err_msg=name)
 
 
 def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(small: Corpus) -> None:
