@@ -23,7 +23,7 @@ from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
 from gluon_rnn.training.schedules import is_finished, learning_rate_after
-from gluon_rnn.training.scoring import Score, confusion, evaluate, initial_state, predict, unigram_loss
+from gluon_rnn.training.scoring import Score, SoftmaxScorer, confusion, evaluate, initial_state, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate, clip_and_update
 
 
@@ -346,7 +346,7 @@ class _Loop:
             self.model,
             batches,
             carries_state=self.objective.carries_state,
-            with_predictions=self.objective.measures_accuracy,
+            scorer=SoftmaxScorer(self.model, predicts=self.objective.measures_accuracy),
         )
         self.progress.evaluation_seconds += self.clock() - started
         return found

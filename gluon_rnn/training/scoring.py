@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mxnet as mx
 import numpy as np
@@ -45,76 +45,98 @@ class Score:
         return None if self.labels is None else float(np.mean(self.labels == self.predictions))
 
 
+class Scorer(Protocol):
+    """How likely the labels of a batch are, when the network has read it; batches come in their order."""
+
+    def __call__(
+        self, units: mx.nd.NDArray, labels: mx.nd.NDArray, state: States
+    ) -> tuple[mx.nd.NDArray, mx.nd.NDArray | None]:
+        """Score `labels`.
+
+        Args:
+            units: what the network has read for each label, (rows, columns, units).
+            labels: ids, (rows, columns).
+            state: of the network after the batch.
+
+        Returns:
+            The nats of each label, (rows * columns,), and the predicted classes, or None.
+        """
+
+
+class SoftmaxScorer:
+    """The softmax of the model's decoder.
+
+    All blocks are decoded into one array. With an array for each, Python, which runs ahead of the device, had MXNet
+    1.9.1 hold those of a whole batch: 600 MB more at 5,600 targets and 33,278 classes.
+
+    Args:
+        model: whose decoder is used.
+        predicts: whether to find the most probable class for each label, too.
+        logits_in_a_block: how many logits exist at a time, but always those of a token.
+    """
+
+    def __init__(
+        self, model: SequenceModel, *, predicts: bool = False, logits_in_a_block: int = LOGITS_IN_A_BLOCK
+    ) -> None:
+        self._weight, self._bias = model.decoder[0].weight, model.decoder[0].bias
+        self._predicts = predicts
+        self._block_size = max(1, logits_in_a_block // self._weight.shape[0])
+        self._decoded: mx.nd.NDArray | None = None
+
+    def __call__(
+        self, units: mx.nd.NDArray, labels: mx.nd.NDArray, state: States
+    ) -> tuple[mx.nd.NDArray, mx.nd.NDArray | None]:
+        """See `Scorer`."""
+        context, rows, flat_labels = units.context, units.reshape((-3, 0)), labels.reshape((-1,))
+        weight, bias = self._weight.data(context), self._bias.data(context)
+        size = min(self._block_size, len(rows))
+        if self._decoded is None or len(self._decoded) < size:
+            self._decoded = mx.nd.empty((size, weight.shape[0]), ctx=context)
+        nats: list[mx.nd.NDArray] = []
+        predictions: list[mx.nd.NDArray] = []
+        for block in (slice(first, first + size) for first in range(0, len(rows), size)):
+            block_units = rows[block]
+            scores = log_probabilities(block_units, weight, bias, out=self._decoded[: len(block_units)])
+            nats.append(-mx.nd.pick(scores, flat_labels[block]))
+            if self._predicts:
+                predictions.append(scores.argmax(axis=1))
+        return mx.nd.concat(*nats, dim=0), mx.nd.concat(*predictions, dim=0) if self._predicts else None
+
+
 def evaluate(
-    model: SequenceModel,
-    batches: Sequence[Batch],
-    *,
-    carries_state: bool = True,
-    with_predictions: bool = False,
-    logits_in_a_block: int = LOGITS_IN_A_BLOCK,
+    model: SequenceModel, batches: Sequence[Batch], *, carries_state: bool = True, scorer: Scorer | None = None
 ) -> Score:
     """Score every target of `batches` once; only the end waits for the device.
 
     Args:
         batches: each on one device.
         carries_state: as in `train_epoch`.
-        with_predictions: whether to keep the most probable class of each target, too.
-        logits_in_a_block: how many logits exist at a time, but always those of a token.
+        scorer: None: the softmax of the decoder, without predictions.
     """
-    nats, predictions = _score_targets(
-        model,
-        batches,
-        carries_state=carries_state,
-        with_predictions=with_predictions,
-        logits_in_a_block=logits_in_a_block,
-    )
+    scored = list(_scored(model, batches, carries_state=carries_state, scorer=scorer or SoftmaxScorer(model)))
     # A sum of 200,000 losses in float32 would lose digits.
-    total = LossTotal(float(nats.asnumpy().sum(dtype=np.float64)), sum(batch.targets for batch in batches))
-    if predictions is None:
+    nats = float(mx.nd.concat(*(nats for nats, _ in scored), dim=0).asnumpy().sum(dtype=np.float64))
+    total = LossTotal(nats, sum(batch.targets for batch in batches))
+    if any(predictions is None for _, predictions in scored):
         return Score(total)
     counted = np.concatenate([_target_mask(shard).ravel() for batch in batches for shard in batch.shards])
     labels = np.concatenate([shard.targets.asnumpy().ravel() for batch in batches for shard in batch.shards])
-    found = predictions.asnumpy().astype(np.int32)
+    found = mx.nd.concat(*(predictions for _, predictions in scored), dim=0).asnumpy().astype(np.int32)
     return Score(total, labels[counted], found[counted])
 
 
-def _score_targets(
-    model: SequenceModel,
-    batches: Sequence[Batch],
-    *,
-    carries_state: bool,
-    with_predictions: bool,
-    logits_in_a_block: int,
-) -> tuple[mx.nd.NDArray, mx.nd.NDArray | None]:
-    """The weighted loss of each target of all `batches`, in nats, and, if wanted, the predicted class of each.
-
-    All blocks are decoded into one array. With an array for each, Python, which runs ahead of the device, had MXNet
-    1.9.1 hold those of a whole batch: 600 MB more at 5,600 targets and 33,278 classes.
-    """
-    weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    context = batches[0].shards[0].inputs.context
-    block_size = max(1, logits_in_a_block // weight.shape[0])
-    largest = max(batch.shards[0].targets.size for batch in batches)
-    decoded = mx.nd.empty((min(block_size, largest), weight.shape[0]), ctx=context)
+def _scored(
+    model: SequenceModel, batches: Sequence[Batch], *, carries_state: bool, scorer: Scorer
+) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray | None]]:
+    """What `scorer` says of each batch; targets that do not count have no nats."""
     state: States = []
-    nats: list[mx.nd.NDArray] = []
-    predictions: list[mx.nd.NDArray] = []
     for batch in batches:
         (shard,) = batch.shards
         if not state or not carries_state:
             state = initial_state(model, shard)
-        outputs, _, state = model.read(shard, state)
-        flat, targets = outputs.reshape((-3, 0)), shard.targets.reshape((-1,))  # (targets, units), (targets,)
-        for first in range(0, len(flat), block_size):
-            units, labels = (array[first : first + block_size] for array in (flat, targets))
-            scores = log_probabilities(units, weight.data(context), bias.data(context), out=decoded[: len(units)])
-            loss = -mx.nd.pick(scores, labels)
-            if shard.weights is not None:
-                loss = loss * shard.weights.reshape((-1,))[first : first + block_size]
-            nats.append(loss)
-            if with_predictions:
-                predictions.append(scores.argmax(axis=1))
-    return mx.nd.concat(*nats, dim=0), mx.nd.concat(*predictions, dim=0) if with_predictions else None
+        units, _, state = model.read(shard, state)
+        nats, predictions = scorer(units, shard.targets, state)
+        yield (nats if shard.weights is None else nats * shard.weights.reshape((-1,))), predictions
 
 
 def _target_mask(shard: Shard) -> np.ndarray[Any, Any]:
@@ -149,47 +171,36 @@ def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tu
     Args:
         joined_by: what stands between two tokens: a blank between words, nothing between characters.
     """
-    _, predictions = _score_targets(
-        model,
-        objective.examples,
-        carries_state=objective.carries_state,
-        with_predictions=True,
-        logits_in_a_block=LOGITS_IN_A_BLOCK,
-    )
-    assert predictions is not None
-    sizes = [batch.shards[0].targets.size for batch in objective.examples]
-    parts: list[list[tuple[list[str], list[str], list[str]]]] = []
-    for batch, found in zip(
-        objective.examples, np.split(predictions.asnumpy().astype(int), np.cumsum(sizes)[:-1]), strict=True
-    ):
-        (shard,) = batch.shards
-        found = found.reshape(shard.targets.shape)
-        inputs, targets, counted = shard.inputs.asnumpy(), shard.targets.asnumpy(), _target_mask(shard)
-        given = np.ones(inputs.shape, dtype=bool)
-        if shard.lengths is not None:
-            given = np.arange(len(inputs))[:, None] < shard.lengths.asnumpy()
-        elif shard.weights is not None:
-            given = counted
-        parts.append(
-            [
-                (
-                    [objective.tokens[item] for item in inputs[given[:, column], column]],
-                    [objective.classes[item] for item in targets[counted[:, column], column]],
-                    [objective.classes[item] for item in found[counted[:, column], column]],
-                )
-                for column in range(inputs.shape[1])
-            ]
-        )
+    scorer = SoftmaxScorer(model, predicts=True)
+    scored = _scored(model, objective.examples, carries_state=objective.carries_state, scorer=scorer)
     # A text's batches go on from one another; other examples are all in one.
+    columns: list[tuple[list[str], list[str], list[str]]] = []
+    for batch, (_, predictions) in zip(objective.examples, scored, strict=True):
+        (shard,) = batch.shards
+        assert predictions is not None
+        columns = columns or [([], [], []) for _ in range(shard.inputs.shape[1])]
+        inputs, targets, counted = shard.inputs.asnumpy(), shard.targets.asnumpy(), _target_mask(shard)
+        found = predictions.asnumpy().astype(int).reshape(targets.shape)
+        read = _input_mask(shard)
+        for place, (text, labels, predicted) in enumerate(columns):
+            text += [objective.tokens[item] for item in inputs[read[:, place], place]]
+            labels += [objective.classes[item] for item in targets[counted[:, place], place]]
+            predicted += [objective.classes[item] for item in found[counted[:, place], place]]
     between = " " if objective.labelled else joined_by
     return tuple(
-        Prediction(
-            text=joined_by.join(token for text, _, _ in column for token in text),
-            truth=between.join(token for _, truth, _ in column for token in truth),
-            predicted=between.join(token for _, _, predicted in column for token in predicted),
-        )
-        for column in zip(*parts, strict=True)
+        Prediction(text=joined_by.join(text), truth=between.join(labels), predicted=between.join(predicted))
+        for text, labels, predicted in columns
     )
+
+
+def _input_mask(shard: Shard) -> np.ndarray[Any, Any]:
+    """Which inputs are not padding, as `Shard.inputs` is laid out."""
+    if shard.lengths is not None:
+        mask: np.ndarray[Any, Any] = np.arange(len(shard.inputs))[:, None] < shard.lengths.asnumpy()
+        return mask
+    if shard.weights is not None:
+        return _target_mask(shard)
+    return np.ones(shard.inputs.shape, dtype=bool)
 
 
 def confusion(score: Score, labels: Sequence[str]) -> Confusion | None:

@@ -33,7 +33,7 @@ from gluon_rnn.runs.records import make_record
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
 from gluon_rnn.training.schedules import is_finished, learning_rate_after
-from gluon_rnn.training.scoring import Score, evaluate
+from gluon_rnn.training.scoring import Score, SoftmaxScorer, evaluate
 from tests.conftest import small_config
 from tests.runs.test_records import make_job
 
@@ -417,7 +417,8 @@ def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
     assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
 
     def score(targets: int) -> Score:
-        return evaluate(model, batches, with_predictions=True, logits_in_a_block=targets * len(small.vocab))
+        scorer = SoftmaxScorer(model, predicts=True, logits_in_a_block=targets * len(small.vocab))
+        return evaluate(model, batches, scorer=scorer)
 
     whole = score(21)
     assert score(10**6).loss == whole.loss
@@ -430,6 +431,37 @@ def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
         assert found.predictions.tolist() == whole.predictions.tolist()
 
 
+@pytest.mark.numerical
+def test_another_scorer_sees_each_window_in_order_and_its_nats_are_added_up(small: Corpus) -> None:
+    """One that mixes the softmax with the words that were labels before, as a cache does."""
+    model = build_model(small_config(), len(small.vocab), CPU)
+    batches = columns(small.valid, bptt=7, batch_size=1, contexts=[CPU])
+    assert batches[-1].shards[0].weights is not None, "a padded tail is meant"
+    softmax = SoftmaxScorer(model, predicts=True)
+    seen: list[int] = []
+    expected = 0.0
+
+    def cached(units: mx.nd.NDArray, labels: mx.nd.NDArray, state: Any) -> Any:
+        nonlocal expected
+        nats, predictions = softmax(units, labels, state)
+        assert predictions is not None
+        # The units are an LSTM's h, the last of which is in its state.
+        np.testing.assert_array_equal(units[-1].asnumpy(), state[-1][0][0].asnumpy())
+        mixed = []
+        for label, plain in zip(labels.asnumpy().ravel().tolist(), nats.asnumpy().tolist(), strict=True):
+            mixed.append(-math.log(0.5 * math.exp(-plain) + 0.5 * (seen.count(label) + 1) / (len(seen) + 1000)))
+            seen.append(label)
+        expected += sum(mixed[: len(small.valid) - 1 - (len(seen) - len(mixed))])
+        return mx.nd.array(mixed), None
+
+    found = evaluate(model, batches, scorer=cached)
+    assert seen[: len(small.valid) - 1] == small.valid[1:].tolist()
+    assert found.loss.tokens == len(small.valid) - 1
+    assert found.loss.nats == pytest.approx(expected, rel=1e-6)
+    assert found.loss.nats != pytest.approx(evaluate(model, batches).loss.nats, rel=1e-2)
+    assert found.accuracy is None
+
+
 #: Prints the peak memory after evaluation in one block a batch, and after evaluation in eight.
 PEAKS = """
 import mxnet as mx
@@ -437,7 +469,7 @@ import numpy as np
 from gluon_rnn.data.batches import columns
 from gluon_rnn.machine.memory import peak_rss_mb
 from gluon_rnn.networks.models import build_model
-from gluon_rnn.training.loop import evaluate
+from gluon_rnn.training.scoring import SoftmaxScorer, evaluate
 from tests.conftest import small_config
 
 words, targets = 20_000, 100
@@ -445,7 +477,7 @@ model = build_model(small_config(), words, mx.cpu())
 for steps in (5, 40):
     batches = columns(np.arange(20 * steps * 2 + 1) % words, bptt=steps, batch_size=20, contexts=[mx.cpu()])
     assert [batch.targets for batch in batches] == [20 * steps] * 2
-    evaluate(model, batches, logits_in_a_block=targets * words)
+    evaluate(model, batches, scorer=SoftmaxScorer(model, logits_in_a_block=targets * words))
     print(peak_rss_mb())
 """
 

@@ -20,7 +20,7 @@ from gluon_rnn.runs.progress import Progress
 from gluon_rnn.training.loop import fit, seed_epoch
 from gluon_rnn.training.objectives import HELD_OUT, build_objective
 from gluon_rnn.training.schedules import learning_rate_after
-from gluon_rnn.training.scoring import confusion, evaluate, predict, unigram_loss
+from gluon_rnn.training.scoring import SoftmaxScorer, confusion, evaluate, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate
 from tests.training.test_loop import history
 
@@ -260,9 +260,7 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
         given = shard._replace(inputs=mx.nd.array(inputs, dtype="int32"))
         state = model.begin_state(inputs.shape[1], CPU)
         loss, _ = backpropagate(model, given, state, targets=batch.targets)
-        score = evaluate(
-            model, [Batch([given], batch.tokens, batch.targets)], carries_state=False, with_predictions=True
-        )
+        score = evaluate(model, [Batch([given], batch.tokens, batch.targets)], carries_state=False)
         found.append([loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())])
         found[-1].append(np.array(score.loss.nats))
     for clean, dirty in zip(*found, strict=True):
@@ -323,7 +321,7 @@ def test_accuracy_and_loss_are_of_targets_not_of_batches() -> None:
     model = build_model(settings, len(WORDS), CPU, classes=3)
     model.decoder[0].weight.set_data(mx.nd.zeros(model.decoder[0].weight.shape))
     model.decoder[0].bias.set_data(mx.nd.array(np.log([0.2, 0.5, 0.3])))
-    score = evaluate(model, objective.valid, carries_state=False, with_predictions=True)
+    score = evaluate(model, objective.valid, carries_state=False, scorer=SoftmaxScorer(model, predicts=True))
     counts = np.bincount(corpus.valid.labels, minlength=3)
     assert score.loss.tokens == counts.sum()
     assert score.loss.nats == pytest.approx(-(counts @ np.log([0.2, 0.5, 0.3])), rel=1e-5)
