@@ -37,13 +37,6 @@ CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn", "char_loop", "char_lo
 Objective = Literal["language_model", "next_token", "classification", "tagging"]
 #: The objectives whose targets are labels beside the text, not its own tokens.
 LABELLED = ("classification", "tagging")
-#: The network of an objective, where none is named.
-_NETWORKS = {
-    "language_model": "rnn_lm",
-    "next_token": "rnn_lm",
-    "classification": "rnn_classifier",
-    "tagging": "rnn_tagger",
-}
 
 #: GluonNLP 0.10's model zoo, ``gluonnlp.model.language_model.standard_lstm_lm_hparams``.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -57,7 +50,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     }
     for size, dropout in ((200, 0.2), (650, 0.5), (1500, 0.65))
 }
-MODELS = (*dict.fromkeys(_NETWORKS.values()), *PRESETS)
+_OF_TEXT: tuple[Objective, ...] = ("language_model", "next_token")
+#: The objectives of each model; an objective's first model is its default. `networks.models.BUILDERS` builds them.
+MODELS: dict[str, tuple[Objective, ...]] = {
+    "rnn_lm": _OF_TEXT,
+    "rnn_classifier": ("classification",),
+    "rnn_tagger": ("tagging",),
+    **dict.fromkeys(PRESETS, _OF_TEXT),
+}
 
 Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "adamax", "ftml", "ftrl", "signum", "lamb"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -307,13 +307,12 @@ class RunConfig(BaseModel):
 
     def _complete_network(self) -> None:
         """Give the objective its network, and refuse what does not belong to it."""
-        network = _NETWORKS[self.objective]
+        default = next(model for model, objectives in MODELS.items() if self.objective in objectives)
         if "model" not in self.model_fields_set:
-            object.__setattr__(self, "model", network)
-        fits = {network, *(PRESETS if network == "rnn_lm" else ())}
-        if self.model not in fits:
+            object.__setattr__(self, "model", default)
+        if self.objective not in MODELS[self.model]:
             raise ValueError(
-                f"model={self.model} does not fit objective={self.objective}, which uses {network}; leave model out"
+                f"model={self.model} does not fit objective={self.objective}, which uses {default}; leave model out"
             )
         if self.objective != "language_model":
             # Labels are no words, and the last units of a window have no reason to be as wide as an embedding.

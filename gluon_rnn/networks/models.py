@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, nn
 
-from gluon_rnn.config.run import LABELLED, RunConfig
+from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import FusedLayer, States, Tensors, VariadicBlock, build_layer
 from gluon_rnn.networks.regularization import Dropout
@@ -353,6 +353,42 @@ def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float, in
     return embedding
 
 
+def _sizes(config: RunConfig) -> dict[str, Any]:
+    """The arguments that all networks have in common."""
+    return {
+        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "dropout": config.dropout,
+        "embedding_initializer": config.embedding_initializer,
+    }
+
+
+def _language_model(config: RunConfig, vocab_size: int, classes: int | None) -> SequenceModel:
+    last_only = config.objective == "next_token"
+    return RNNLanguageModel(
+        config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **_sizes(config)
+    )
+
+
+def _labeller(config: RunConfig, vocab_size: int, classes: int | None) -> SequenceModel:
+    assert classes is not None
+    each_token = config.objective == "tagging"
+    return RNNLabeller(
+        config.cell, vocab_size, classes, bidirectional=config.bidirectional, each_token=each_token, **_sizes(config)
+    )
+
+
+#: How each model of a configuration is built, from that, the number of tokens and that of labels.
+BUILDERS: dict[str, Callable[[RunConfig, int, int | None], SequenceModel]] = {
+    "rnn_lm": _language_model,
+    "rnn_classifier": _labeller,
+    "rnn_tagger": _labeller,
+    **dict.fromkeys(PRESETS, _language_model),
+}
+assert set(BUILDERS) == set(MODELS)
+
+
 def build_network(config: RunConfig, vocab_size: int, *, classes: int | None = None) -> SequenceModel:
     """The model of `config`, whose parameters have no values until they are initialised or loaded.
 
@@ -361,25 +397,7 @@ def build_network(config: RunConfig, vocab_size: int, *, classes: int | None = N
         vocab_size: tokens.
         classes: labels; None: what is predicted are tokens.
     """
-    network: dict[str, Any] = {
-        "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_layers,
-        "dropout": config.dropout,
-        "embedding_initializer": config.embedding_initializer,
-    }
-    if config.objective in LABELLED:
-        assert classes is not None
-        return RNNLabeller(
-            config.cell,
-            vocab_size,
-            classes,
-            bidirectional=config.bidirectional,
-            each_token=config.objective == "tagging",
-            **network,
-        )
-    last_only = config.objective == "next_token"
-    return RNNLanguageModel(config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **network)
+    return BUILDERS[config.model](config, vocab_size, classes)
 
 
 def build_model(

@@ -13,9 +13,17 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.config.run import FUSED_CELLS, RunConfig
+from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, RunConfig
 from gluon_rnn.data.batches import Shard, columns
-from gluon_rnn.networks.models import RNNLabeller, RNNLanguageModel, SequenceModel, build_model, count_parameters
+from gluon_rnn.networks.models import (
+    BUILDERS,
+    RNNLabeller,
+    RNNLanguageModel,
+    SequenceModel,
+    build_model,
+    build_network,
+    count_parameters,
+)
 from gluon_rnn.networks.regularization import Dropout
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate
@@ -74,6 +82,20 @@ def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size
     again.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
     for parameter, other in zip(again.collect_params().values(), ours.collect_params().values(), strict=True):
         np.testing.assert_array_equal(parameter.data().asnumpy(), other.data().asnumpy())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_built_for_each_of_its_objectives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for objective in MODELS[name]:
+        config = RunConfig(model=name, objective=objective)
+        assert config.model == name
+        classes = 3 if objective in LABELLED else None
+        found = build_network(config, VOCABULARY, classes=classes)
+        assert type(found) is (RNNLabeller if classes else RNNLanguageModel)
+        assert found.decoder[0].weight.shape[0] == (classes or VOCABULARY)
+        with monkeypatch.context() as patch:
+            patch.setitem(BUILDERS, name, lambda config, vocab_size, classes: (config.model, vocab_size, classes))
+            assert build_network(config, VOCABULARY, classes=classes) == (name, VOCABULARY, classes)
 
 
 def test_the_dropout_between_layers_is_really_there() -> None:
