@@ -31,12 +31,12 @@ from gluon_rnn.data.corpora import find_corpus
 from gluon_rnn.data.corpora.loading import load_corpus
 from gluon_rnn.machine.environment import process_environment
 from gluon_rnn.machine.hardware import describe_machine
-from gluon_rnn.networks.models import build_model
 from gluon_rnn.reporting.report.content import Column, Table
 from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
 from gluon_rnn.runs.metrics import written
 from gluon_rnn.runs.records import RunRecord
+from gluon_rnn.trained.run import load_run
 from gluon_rnn.training.objectives import build_objective
 from gluon_rnn.training.step import log_probabilities
 from run_logs import interval_perplexities, read_log
@@ -170,8 +170,7 @@ def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     config = record.config
     files = find_corpus(config.dataset, objective=config.objective, level=config.level)
     objective = build_objective(config, load_corpus(files, max_eval_tokens=config.max_eval_tokens), [mx.cpu()])
-    model = build_model(config, len(objective.tokens), mx.cpu(), classes=len(objective.classes))
-    model.load_parameters(str(directory / "runs" / record.run_id / "best.params"), ctx=mx.cpu())
+    model = load_run(directory / "runs" / record.run_id).model
     weight, bias = (parameter.data() for parameter in (model.decoder[0].weight, model.decoder[0].bias))
     state = model.begin_state(config.eval_batch_size, mx.cpu())
     outputs, losses = [], []

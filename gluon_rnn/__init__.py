@@ -4,6 +4,7 @@ Importing this package imports neither MXNet nor GluonNLP. In a worker's process
 it, which must be there before MXNet.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gluon_rnn.common.errors import UserError
@@ -21,6 +22,7 @@ load_chosen()
 
 if TYPE_CHECKING:
     from gluon_rnn.trained.generation import generate, get_next
+    from gluon_rnn.trained.run import load_run
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,7 @@ __all__ = [
     "get_next",
     "load_epochs",
     "load_results",
+    "load_run",
     "load_sweep",
     "plan_sweep",
     "run_sweep",
@@ -41,11 +44,15 @@ __all__ = [
     "write_report",
 ]
 
+_WITH_MXNET = {
+    "generate": "gluon_rnn.trained.generation",
+    "get_next": "gluon_rnn.trained.generation",
+    "load_run": "gluon_rnn.trained.run",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`generate` and `get_next`, which need MXNet, once they are asked for."""
-    if name not in ("generate", "get_next"):
+    """`generate`, `get_next` and `load_run`, which need MXNet, once they are asked for."""
+    if name not in _WITH_MXNET:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from gluon_rnn.trained import generation
-
-    return getattr(generation, name)
+    return getattr(import_module(_WITH_MXNET[name]), name)

@@ -1,7 +1,7 @@
 """Text from a trained run: what its model says follows a prompt.
 
-A run's directory is enough, wherever it lies: ``config.json``, ``best.params`` and ``vocabulary.json``. The corpus may
-be gone. As a program, this module answers one request, which `gluon_rnn.cli` sends it.
+A run's directory is enough, wherever it lies (see `trained.run`). As a program, this module answers one request, which
+`gluon_rnn.cli` sends it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gluonnlp
 import mxnet as mx
 import numpy as np
 
 from gluon_rnn.common import plain_text
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.common.files import read_whole, unseal
 from gluon_rnn.common.printable import printable, quoted
-from gluon_rnn.config.run import LABELLED, RunConfig
+from gluon_rnn.config.run import LABELLED
 from gluon_rnn.data.corpora.content import EOS
 from gluon_rnn.networks.layers import States
-from gluon_rnn.networks.models import SequenceModel, build_network
-from gluon_rnn.runs.job import BEST, VOCABULARY, Job
-from gluon_rnn.runs.tables import read_points
+from gluon_rnn.networks.models import SequenceModel
+from gluon_rnn.runs.job import BEST
+from gluon_rnn.trained.run import TRAIN_AGAIN, load_run, read_config
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +33,7 @@ MOST_TOKENS = 100_000
 #: Beyond these every choice is the likeliest, or any.
 TEMPERATURES = (0.01, 100.0)
 _MOST_SEEDS = 2**32
-#: Of the runs or words that a line names.
+#: Of the words that a line names.
 _NAMED = 5
 
 # A token at a time is too little for a GPU, and so the text is the same wherever the run was trained.
@@ -123,10 +121,16 @@ class _Text:
     """Reads and writes as the run of `directory` learned to."""
 
     def __init__(self, directory: Path) -> None:
+        config = read_config(directory)
+        if config.objective in LABELLED:
+            raise UserError(
+                f"{directory} is a run of {config.objective}, which gives labels and no text; name one whose objective "
+                "is language_model or next_token"
+            )
         self._directory = directory
-        self._config = _read_config(directory)
-        self._vocab = _read_vocabulary(directory)
-        self._model = _read_model(directory, self._config, len(self._vocab))
+        self._config = config
+        run = load_run(directory)
+        self._vocab, self._model = run.vocabulary, run.model
 
     def tokens(self, prompt: str) -> list[str]:
         """`prompt` cut as the corpus was, ``<eos>`` for a line end between words."""
@@ -158,7 +162,7 @@ class _Text:
         while True:
             logits = reader.read(ids)
             if not np.isfinite(logits).all():
-                raise UserError(f"{self._directory / BEST} is damaged: it gives no finite logits; {_AGAIN}")
+                raise UserError(f"{self._directory / BEST} is damaged: it gives no finite logits; {TRAIN_AGAIN}")
             if self._vocab.padding_token is not None:
                 logits[self._vocab[self._vocab.padding_token]] = -np.inf
             ids = [choose(logits)]
@@ -219,82 +223,6 @@ def _only(logits: mx.nd.NDArray) -> Array:
     """(1, 1, vocabulary) to float64, (vocabulary,)."""
     values: Array = logits.asnumpy().astype(np.float64).ravel()
     return values
-
-
-# What a run has kept
-
-_AGAIN = "train the run again"
-
-
-def _read_config(directory: Path) -> RunConfig:
-    path = directory / "config.json"
-    try:
-        config = Job.model_validate_json(read_whole(path)).config
-    except FileNotFoundError:
-        raise UserError(_no_run(directory)) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not what a run is given"
-        raise UserError(f"{path} cannot be read: {reason}; {_AGAIN}") from None
-    if config.objective in LABELLED:
-        raise UserError(
-            f"{directory} is a run of {config.objective}, which gives labels and no text; name one whose objective is "
-            "language_model or next_token"
-        )
-    return config
-
-
-def _no_run(directory: Path) -> str:
-    if not directory.is_dir():
-        return f"there is no folder {directory}; name a run's, such as results/quick/runs/RUN_ID"
-    if (directory / "record.json").exists():
-        return f"{directory} holds the run's record alone, as a clone does: no parameters are committed; {_AGAIN}"
-    try:
-        points = read_points(directory)
-    except UserError:
-        return f"{directory} is no run's folder; name one such as results/quick/runs/RUN_ID"
-    runs = [point for point in points if (directory / "runs" / point["run_id"] / BEST).exists()]
-    if not runs:
-        return f"{directory} is a sweep's folder, and none of its runs has parameters yet"
-    named = ", ".join(f"{directory / 'runs' / run['run_id']} ({run['label']})" for run in runs[:_NAMED])
-    more = f", and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
-    return f"{directory} is a sweep's folder; name one of its runs: {named}{more}"
-
-
-def _read_vocabulary(directory: Path) -> gluonnlp.Vocab:
-    path = directory / VOCABULARY
-    try:
-        return gluonnlp.Vocab.from_json(unseal(read_whole(path))["vocabulary"])
-    except FileNotFoundError:
-        raise UserError(
-            f"{directory} has no {VOCABULARY}, which a run leaves as it begins to train; {_AGAIN}"
-        ) from None
-    except (OSError, ValueError, KeyError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} is damaged: {reason}; {_AGAIN}") from None
-
-
-def _read_model(directory: Path, config: RunConfig, vocab_size: int) -> SequenceModel:
-    path = directory / BEST
-    if not path.is_file():
-        why = (
-            f"max_steps={config.max_steps} measures speed and keeps none"
-            if config.max_steps
-            else "a run has some from the end of its first epoch on, and a clone has none"
-        )
-        raise UserError(f"{directory} has no {BEST}: {why}")
-    try:
-        # Not initialised: that would draw from the caller's random streams, and all parameters are read.
-        model = build_network(config, vocab_size)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"the run's cell {config.cell} cannot be made: {error}; start where its module is") from None
-    try:
-        model.load_parameters(str(path), ctx=_CPU)
-        model.hybridize(static_alloc=True)
-        mx.nd.waitall()
-    except Exception as error:  # whatever MXNet makes of a file that is not its own
-        reason = quoted(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
-        raise UserError(f"{path} does not hold this run's parameters: {reason}; {_AGAIN}") from None
-    return model
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.trained import generation
 from gluon_rnn.trained.generation import generate, get_next, sample
+from gluon_rnn.trained.run import load_run
 from gluon_rnn.training import worker
 from tests.cli.test_cli import environment, refusal
 from tests.common.test_plain_text import ODD
@@ -574,7 +575,7 @@ def test_the_other_process_answers_in_a_line(
         assert json.loads(capsys.readouterr().out) == answer
 
 
-def test_the_package_offers_both_by_name() -> None:
-    assert (gluon_rnn.generate, gluon_rnn.get_next) == (generate, get_next)
+def test_the_package_offers_them_by_name() -> None:
+    assert (gluon_rnn.generate, gluon_rnn.get_next, gluon_rnn.load_run) == (generate, get_next, load_run)
     with pytest.raises(AttributeError, match="has no attribute 'generation_of_text'"):
         _ = gluon_rnn.generation_of_text
