@@ -28,7 +28,7 @@ class Shard(NamedTuple):
         inputs: ids, int32, (steps, columns).
         targets: ids, int32, (rows, columns); a row a step, or a single row.
         weights: of the targets, float32, 0 or 1, (rows, columns); None: all count.
-        lengths: steps that are no padding, float32, (columns,); None: all are none.
+        lengths: steps that are not padding, float32, (columns,); None: there is no padding.
     """
 
     inputs: mx.nd.NDArray
@@ -43,7 +43,7 @@ class Batch:
 
     Attributes:
         shards: a device's each.
-        tokens: inputs that are no padding.
+        tokens: inputs that are not padding.
         targets: those that count, on all devices.
     """
 

@@ -97,7 +97,7 @@ class FusedLayer(RecurrentLayer):
 
     The operator of MXNet 1.9.1 ignores ``use_sequence_length=True`` on a CPU without a word (seen as equal outputs and
     states whatever the lengths), so it is given all steps, and zeros for the padding. Its outputs hold every h, but an
-    LSTM's cell state is put out after the last step only. Therefore one more input marks the padding, 1 there and 0
+    LSTM's cell state is an output after the last step only. Therefore one more input marks the padding, 1 there and 0
     elsewhere. Its weights, `padding_weights`, are not parameters: they shut the input gate and open the forget gate, so
     that the cell state stays as it was to the bit, and so does its gradient (seen on oneDNN beside the same sequences
     cut to length; cuDNN has the same equations, but was not tried).

@@ -290,8 +290,8 @@ class RNNLanguageModel(SequenceModel):
 class RNNLabeller(SequenceModel):
     """Labels for sequences of any lengths, or for each of their tokens: the networks rnn_classifier and rnn_tagger.
 
-    Embedding, dropout, recurrent layers in one or both directions over what is no padding, dropout, and a dense decoder
-    on each step's outputs or, for one label a sequence, on the top layer's last states (of an LSTM h and c) of each
+    Embedding, dropout, recurrent layers in one or both directions over all but padding, dropout, and a dense decoder on
+    each step's outputs or, for one label a sequence, on the top layer's last states (of an LSTM h and c) of each
     direction.
 
     Args:

@@ -1,4 +1,4 @@
-"""Regularization of networks."""
+"""What keeps networks from overfitting: dropouts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Dropout(HybridBlock):
     ``rand()`` (src/operator/nn/dropout-inl.h), so that two runs of one seed differ. MXNet's own kernel is used instead.
 
     Args:
-        rate: share of the units that are set to zero.
+        rate: fraction of the units that are set to zero.
         axes: axes along which one mask is shared; ``(0,)`` drops the same units at every step of a window.
     """
 

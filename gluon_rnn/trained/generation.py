@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 #: Of one text: minutes with the largest vocabulary, and no mistyped number keeps a machine busy for days.
 MOST_TOKENS = 100_000
-#: Beyond these every choice is the likeliest, or any.
+#: Outside these every choice is the most probable one, or any.
 TEMPERATURES = (0.01, 100.0)
 _MOST_SEEDS = 2**32
 #: Of the words that a line names.
@@ -64,9 +64,9 @@ def generate(
             named on standard error and read as ``<unk>``.
         tokens: how many follow, up to `MOST_TOKENS`.
         temperature: divides the logits: below 1 the likely gets likelier, above 1 less so; within `TEMPERATURES`.
-        top_k: draw among the k likeliest only; None: among all.
+        top_k: draw among the k most probable only; None: among all.
         seed: of the draws, from 0 to 2**32 - 1.
-        greedy: take the likeliest each time.
+        greedy: take the most probable each time.
 
     Raises:
         UserError: a value is none of these, `run` holds no text model that can be read, or the prompt cannot be.
@@ -94,13 +94,13 @@ def generate(
 
 
 def get_next(run: Path | str, prompt: str) -> str:
-    """The likeliest token after `prompt`; see `generate`, also for errors."""
+    """The most probable token after `prompt`; see `generate`, also for errors."""
     text = _Text(Path(run))
     return next(text.after(text.tokens(prompt), lambda logits: int(logits.argmax())))
 
 
 def sample(logits: Array, random: np.random.RandomState, *, temperature: float = 1.0, top_k: int | None = None) -> int:
-    """An id, as likely as softmax(`logits` / `temperature`) says among the `top_k` likeliest (None: all).
+    """An id, as likely as softmax(`logits` / `temperature`) says among the `top_k` most probable (None: all).
 
     GluonNLP 0.10's ``SequenceSampler`` does not do this: its top_k takes what ``argsort`` returns for ranks (among the
     logits 0.1, 5, 0.2, 0.3 and with top_k=1 it chose the last, each time), and where float32 probabilities add up to
@@ -112,9 +112,9 @@ def sample(logits: Array, random: np.random.RandomState, *, temperature: float =
         temperature: above 0.
         top_k: at least 1.
     """
-    likeliest = np.argsort(-logits, kind="stable")[:top_k]
-    weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
-    return int(random.choice(likeliest, p=weights / weights.sum()))
+    candidates = np.argsort(-logits, kind="stable")[:top_k]
+    weights = np.exp((logits[candidates] - logits[candidates[0]]) / temperature)
+    return int(random.choice(candidates, p=weights / weights.sum()))
 
 
 class _Text:

@@ -11,6 +11,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from gluon_rnn.common.files import replicate, seal, set_aside, sha256_of, unseal, write_atomically
+from gluon_rnn.networks.models import trained_parameters
 from gluon_rnn.runs.job import BEST, CHECKPOINT
 from gluon_rnn.runs.progress import PROGRESS, Progress
 
@@ -74,7 +75,9 @@ class CheckpointDirectory:
             print(f"{self._directory} is damaged: {error}", flush=True)
             print(f"it is kept as {set_aside(self._directory).name}, and training starts over", flush=True)
             return None
-        model.load_parameters(str(self._directory / f"{content['stem']}.params"), ctx=trainer._contexts)
+        model.load_parameters(
+            str(self._directory / f"{content['stem']}.params"), ctx=trained_parameters(model)[0].list_ctx()
+        )
         states = self._directory / f"{content['stem']}.states"
         arrays = mx.nd.load(str(states)) if states.name in content["checksums"] else {}
         _restore_optimizer_state(trainer, arrays, content["update_counts"])
@@ -94,8 +97,8 @@ def _serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
     """What ``mx.nd.save`` writes.
 
     It is given a file in memory: MXNet 1.9.1 does not notice that the last block of a file could not be written (dmlc's
-    stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it left so many of 68,000, and
-    said nothing.
+    stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it wrote that many of 68,000
+    and reported no error.
     """
     with open(os.memfd_create("arrays"), "rb") as file:
         mx.nd.save(f"/proc/self/fd/{file.fileno()}", arrays)
@@ -125,6 +128,7 @@ def _optimizer_state(trainer: gluon.Trainer) -> tuple[dict[str, mx.nd.NDArray], 
 
 
 def _restore_optimizer_state(trainer: gluon.Trainer, arrays: dict[str, mx.nd.NDArray], counts: dict[str, int]) -> None:
+    """Give `trainer` what `_optimizer_state` returned, on each device; MXNet 1.9.1 can only read pickles."""
     optimizer = trainer._optimizer
     for context, updater in zip(trainer._contexts, trainer._updaters, strict=True):
         for index, parameter in enumerate(trainer._params):

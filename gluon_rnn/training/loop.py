@@ -309,7 +309,7 @@ class _Loop:
         )
 
     def train(self, epoch: int, *, steps: int | None = None, warmup_steps: int) -> None:
-        """Train for one epoch, or for so many `steps`, over and over the batches of one; count and time them.
+        """Train for one epoch, or for `steps` steps, with its batches over and over; count and time them.
 
         Raises:
             Diverged: a training loss was not finite.

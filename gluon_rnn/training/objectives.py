@@ -1,4 +1,4 @@
-"""What a model is trained to predict: a corpus laid out in batches, for training and for scoring."""
+"""What a model is trained to predict: the batches of a corpus, for training and for scoring."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXAMPLE_TOKENS = 36
 
 @dataclass(frozen=True)
 class Objective:
-    """A corpus laid out for a configuration's objective.
+    """The batches of a corpus for a configuration's objective.
 
     Attributes:
         training: the batches of one epoch; what is shuffled is drawn from ``np.random``.
@@ -61,7 +61,7 @@ def build_objective(
 
     Args:
         contexts: the devices that share each batch; the first scores.
-        scored: whether anything will be; else only what is trained on is laid out.
+        scored: whether anything will be scored; False: make only what is trained on.
 
     Raises:
         ValueError: the corpus does not fill one window, or the batch cannot be shared equally.

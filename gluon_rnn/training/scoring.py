@@ -16,7 +16,7 @@ from gluon_rnn.runs.progress import Confusion, LossTotal, Prediction
 from gluon_rnn.training.objectives import Objective
 from gluon_rnn.training.step import LOGITS_IN_A_BLOCK, log_probabilities
 
-#: Of a confusion table, whose cells are their square.
+#: Of a confusion matrix, which has a row and a column for each.
 MOST_LABELS = 100
 
 
@@ -27,7 +27,7 @@ def initial_state(model: SequenceModel, shard: Shard) -> States:
 
 @dataclass(frozen=True)
 class Score:
-    """What a model came to on batches.
+    """A model's loss and predictions on batches.
 
     Attributes:
         loss: over all targets that count.
@@ -204,7 +204,7 @@ def _input_mask(shard: Shard) -> np.ndarray[Any, Any]:
 
 
 def confusion(score: Score, labels: Sequence[str]) -> Confusion | None:
-    """How often which label was taken for which; None where there are more than `MOST_LABELS`."""
+    """The confusion matrix of `score`; None where there are more than `MOST_LABELS` labels."""
     if score.labels is None or score.predictions is None or len(labels) > MOST_LABELS:
         return None
     pairs = np.bincount(score.labels.astype(int) * len(labels) + score.predictions, minlength=len(labels) ** 2)

@@ -20,6 +20,7 @@ import pytest
 
 import gluon_rnn
 from gluon_rnn import cli
+from gluon_rnn.cli import generate as generate_command
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.common.printable import quoted
@@ -504,7 +505,7 @@ class Terminal(io.TextIOWrapper):
 def test_the_command_escapes_on_a_terminal_what_that_would_obey(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     answer = json.dumps({"text": f"{STRANGE}\udcff"})
     monkeypatch.setattr(
-        cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, f"{answer}\n")
+        generate_command.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, f"{answer}\n")
     )
     for stream, expected in (
         (
@@ -537,7 +538,7 @@ def test_the_command_passes_on_what_the_other_process_says(
             asked.append(json.loads(input))
             return subprocess.CompletedProcess(command, code, stdout)
 
-        monkeypatch.setattr(cli.subprocess, "run", run)
+        monkeypatch.setattr(generate_command.subprocess, "run", run)
 
     words = [
         "generate",
