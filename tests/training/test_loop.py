@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,8 +31,8 @@ from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
 from gluon_rnn.runs.records import make_record
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
-from gluon_rnn.training.schedules import is_finished, learning_rate_after
-from gluon_rnn.training.scoring import Score, SoftmaxScorer, evaluate
+from gluon_rnn.training.schedules import learning_rate_after
+from gluon_rnn.training.scoring import evaluate
 from tests.conftest import small_config
 from tests.runs.test_records import make_job
 
@@ -205,10 +204,6 @@ def losses(progress: Progress) -> list[tuple[float, ...]]:
     return [(e.learning_rate, e.train_loss, e.valid_loss, e.test_loss or 0.0) for e in progress.history]
 
 
-def history(*valid: float) -> list[EpochResult]:
-    return [EpochResult(n, 1.0, 1.0, loss, math.exp(loss), None, None, None, 1.0) for n, loss in enumerate(valid, 1)]
-
-
 @pytest.mark.numerical
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -> None:
     config = small_config(dropout=0.5)
@@ -376,118 +371,6 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
     windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
     assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
-
-
-@pytest.mark.numerical
-@pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
-def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
-    model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
-    ids = small.valid
-    reference = evaluate(model, columns(ids, bptt=5, batch_size=1, contexts=[CPU])).loss
-    found = evaluate(model, columns(ids, bptt=eval_bptt, batch_size=1, contexts=[CPU])).loss
-    assert found.tokens == reference.tokens == len(ids) - 1
-    assert found.nats == pytest.approx(reference.nats, rel=1e-6)
-
-
-@pytest.mark.numerical
-def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
-    model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
-    for parameter in model.collect_params().values():
-        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
-    ids = small.valid
-    batch_size = 3
-    per_column = math.ceil((len(ids) - 1) / batch_size)
-    nats = 0.0
-    for column in range(batch_size):
-        state = model.begin_state(1, CPU)
-        for place in range(column * per_column, min((column + 1) * per_column, len(ids) - 1)):
-            logits, state = model(mx.nd.array([[ids[place]]], dtype="int32"), state)
-            row = logits.asnumpy()[0, 0].astype("float64")
-            nats += float(np.log(np.exp(row - row.max()).sum()) - (row[ids[place + 1]] - row.max()))
-    total = evaluate(model, columns(ids, bptt=4, batch_size=batch_size, contexts=[CPU])).loss
-    assert total.nats == pytest.approx(nats, rel=1e-5)
-
-
-@pytest.mark.numerical
-def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
-    model = build_model(small_config(hidden_size=12), len(small.vocab), CPU)
-    for parameter in model.collect_params().values():
-        parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
-    batches = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
-    assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
-
-    def score(targets: int) -> Score:
-        scorer = SoftmaxScorer(model, predicts=True, logits_in_a_block=targets * len(small.vocab))
-        return evaluate(model, batches, scorer=scorer)
-
-    whole = score(21)
-    assert score(10**6).loss == whole.loss
-    for targets in (0, 1, 4, 20):
-        found = score(targets)
-        assert found.loss.nats == pytest.approx(whole.loss.nats, rel=1e-6)
-        assert found.loss.tokens == whole.loss.tokens
-        assert found.predictions is not None
-        assert whole.predictions is not None
-        assert found.predictions.tolist() == whole.predictions.tolist()
-
-
-@pytest.mark.numerical
-def test_another_scorer_sees_each_window_in_order_and_its_nats_are_added_up(small: Corpus) -> None:
-    """One that mixes the softmax with the words that were labels before, as a cache does."""
-    model = build_model(small_config(), len(small.vocab), CPU)
-    batches = columns(small.valid, bptt=7, batch_size=1, contexts=[CPU])
-    assert batches[-1].shards[0].weights is not None, "a padded tail is meant"
-    softmax = SoftmaxScorer(model, predicts=True)
-    seen: list[int] = []
-    expected = 0.0
-
-    def cached(units: mx.nd.NDArray, labels: mx.nd.NDArray, state: Any) -> Any:
-        nonlocal expected
-        nats, predictions = softmax(units, labels, state)
-        assert predictions is not None
-        # The units are an LSTM's h, the last of which is in its state.
-        np.testing.assert_array_equal(units[-1].asnumpy(), state[-1][0][0].asnumpy())
-        mixed = []
-        for label, plain in zip(labels.asnumpy().ravel().tolist(), nats.asnumpy().tolist(), strict=True):
-            mixed.append(-math.log(0.5 * math.exp(-plain) + 0.5 * (seen.count(label) + 1) / (len(seen) + 1000)))
-            seen.append(label)
-        expected += sum(mixed[: len(small.valid) - 1 - (len(seen) - len(mixed))])
-        return mx.nd.array(mixed), None
-
-    found = evaluate(model, batches, scorer=cached)
-    assert seen[: len(small.valid) - 1] == small.valid[1:].tolist()
-    assert found.loss.tokens == len(small.valid) - 1
-    assert found.loss.nats == pytest.approx(expected, rel=1e-6)
-    assert found.loss.nats != pytest.approx(evaluate(model, batches).loss.nats, rel=1e-2)
-    assert found.accuracy is None
-
-
-#: Prints the peak memory after evaluation in one block a batch, and after evaluation in eight.
-PEAKS = """
-import mxnet as mx
-import numpy as np
-from gluon_rnn.data.batches import columns
-from gluon_rnn.machine.memory import peak_rss_mb
-from gluon_rnn.networks.models import build_model
-from gluon_rnn.training.scoring import SoftmaxScorer, evaluate
-from tests.conftest import small_config
-
-words, targets = 20_000, 100
-model = build_model(small_config(), words, mx.cpu())
-for steps in (5, 40):
-    batches = columns(np.arange(20 * steps * 2 + 1) % words, bptt=steps, batch_size=20, contexts=[mx.cpu()])
-    assert [batch.targets for batch in batches] == [20 * steps] * 2
-    evaluate(model, batches, scorer=SoftmaxScorer(model, logits_in_a_block=targets * words))
-    print(peak_rss_mb())
-"""
-
-
-def test_evaluation_holds_one_block_of_logits_at_a_time() -> None:
-    """In a process of its own, whose peak is evaluation's."""
-    done = subprocess.run([sys.executable, "-I", "-c", PEAKS], capture_output=True, text=True, check=True)
-    one_block, eight_blocks = map(float, done.stdout.split())
-    # A block is 8 MB, so that eight at once are 56 MB more.
-    assert eight_blocks - one_block < 8
 
 
 @pytest.mark.numerical
@@ -698,39 +581,11 @@ def test_a_throughput_run_does_its_steps_and_evaluates_nothing(small: Corpus) ->
     assert progress.last_epoch.tokens == 34 * 20
 
 
-@pytest.mark.parametrize(
-    ("valid", "patience", "expected"),
-    [
-        ([], 0, 20.0),
-        ([5.0, 4.0], 0, 20.0),
-        ([5.0, 5.0], 0, 5.0),
-        ([5.0, 5.5, 4.0], 0, 5.0),
-        ([5.0, 5.5, 5.2], 0, 1.25),
-        ([5.0, 5.5], 1, 20.0),
-        ([5.0, 5.5, 5.2], 1, 5.0),
-        ([5.0, 5.5, 4.9, 5.0], 1, 20.0),
-        ([5.0, 5.5, 5.2, 5.2], 1, 5.0),
-        ([5.0, 5.5, 5.2, 5.2, 5.2], 1, 1.25),
-    ],
-)
-def test_the_rate_decays_when_there_is_no_new_best(valid: list[float], patience: int, expected: float) -> None:
-    assert learning_rate_after(history(*valid), RunConfig(lr_patience=patience)) == expected
-
-
 def test_the_rate_decays_in_a_real_run(small: Corpus) -> None:
     progress = run(small_config(epochs=4, learning_rate=200.0, clip=5.0), small)
     rates = [epoch.learning_rate for epoch in progress.history]
     assert rates == [learning_rate_after(progress.history[:n], small_config(learning_rate=200.0)) for n in range(4)]
     assert rates[-1] < 200
-
-
-def test_early_stopping() -> None:
-    config = RunConfig(epochs=9, early_stopping=2)
-    assert not is_finished([], config)
-    assert not is_finished(history(5.0, 4.0, 4.1), config)
-    assert is_finished(history(5.0, 4.0, 4.1, 4.0), config)
-    assert is_finished(history(*[1.0 / n for n in range(1, 10)]), config)
-    assert not is_finished(history(1.0, *[2.0] * 7), RunConfig(epochs=9))
 
 
 def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Corpus) -> None:

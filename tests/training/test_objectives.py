@@ -19,10 +19,8 @@ from gluon_rnn.networks.models import RNNLabeller, build_model, count_parameters
 from gluon_rnn.runs.progress import Progress
 from gluon_rnn.training.loop import fit, seed_epoch
 from gluon_rnn.training.objectives import HELD_OUT, build_objective
-from gluon_rnn.training.schedules import learning_rate_after
 from gluon_rnn.training.scoring import SoftmaxScorer, confusion, evaluate, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate
-from tests.training.test_loop import history
 
 pytestmark = pytest.mark.numerical
 
@@ -407,22 +405,6 @@ def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
     (_, _, (h_forward, c_forward), (h_backward, c_backward)) = states  # 2 layers x 2 directions
     expected = mx.nd.concat(h_forward, h_backward, c_forward, c_backward, dim=2)  # each (1, batch, units)
     np.testing.assert_array_equal(outputs.asnumpy(), expected.asnumpy())
-
-
-@pytest.mark.parametrize(
-    ("steps", "valid", "expected"),
-    [
-        ("", [3.0, 2.0], 20.0),
-        ("2:0.001", [], 20.0),
-        ("2:0.001", [3.0], 0.001),
-        ("2:0.001", [3.0, 2.0], 0.001),
-        ("2:0.001 4:0.5", [3.0, 2.0, 1.0], 0.5),
-        ("2:0.001", [3.0, 4.0], 0.00025),  # and no new best decays it
-        ("3:0.001", [3.0, 4.0], 0.001),  # a step forgets the decay
-    ],
-)
-def test_the_rate_follows_its_steps(steps: str, valid: list[float], expected: float) -> None:
-    assert learning_rate_after(history(*valid), RunConfig(lr_steps=steps)) == pytest.approx(expected)
 
 
 def test_examples_go_on_from_window_to_window() -> None:
