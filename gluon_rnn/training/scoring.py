@@ -41,7 +41,7 @@ class Score:
 
     @property
     def accuracy(self) -> float | None:
-        """The fraction of targets that were predicted."""
+        """The fraction of targets that were predicted correctly."""
         return None if self.labels is None else float(np.mean(self.labels == self.predictions))
 
 
