@@ -221,6 +221,7 @@ def test_damaged_results_are_read_as_far_as_they_go(whole: Path, drawn: tuple[st
         write_tables(mine, records)
 
 
+@pytest.mark.slow
 @settings(max_examples=FEWER)
 @given(damage(("sweep.json", "runs.csv", "runs.csv", "runs.csv")), st.booleans(), st.booleans())
 def test_damaged_tables_are_compared_or_refused(

@@ -198,6 +198,7 @@ def test_a_kept_corpus_that_is_a_bomb_does_not_go_off(small_corpus: CorpusFiles)
             assert not (folder / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_amid_bombs_goes_on_and_sets_none_off() -> None:
     """In the place of every file that a sweep, its worker and its readers look at: a pickle."""
     with fresh_folder() as folder:

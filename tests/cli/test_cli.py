@@ -28,6 +28,7 @@ from gluon_rnn.runs.records import read_records
 from gluon_rnn.runs.tables import write_tables
 from gluon_rnn.sweeps.planning import plan_sweep
 from tests.conftest import small_config, write_folder
+from tests.faults.trials import INJECT, MID_WRITE
 from tests.runs.test_records import epoch, keep, make_done, make_job
 
 CHECKOUT = Path(__file__).parents[2]
@@ -38,6 +39,11 @@ SETTINGS = small_config().model_dump(exclude_unset=True)
 def environment(**more: str) -> dict[str, str]:
     """Of a user's shell."""
     return {**os.environ, "OMP_WAIT_POLICY": "passive", **more}
+
+
+def stopping_midway(folder: Path) -> dict[str, str]:
+    """Of a shell whose sweeps below `folder` have workers that stop, as by kill -STOP, when they have done an epoch."""
+    return environment(PYTHONPATH=str(INJECT), FAULT_FOLDER=str(folder), FAULT=f"worker stop {MID_WRITE}")
 
 
 def run(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -82,6 +88,14 @@ def workers_of(directory: Path) -> list[int]:
         if b"gluon_rnn.training.worker" in words and any(word.startswith(bytes(directory)) for word in words):
             found.append(int(path.parent.name))
     return found
+
+
+def is_halted(process: int) -> bool:
+    """Whether it was stopped, and could be continued; not if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 # One sweep in which everything happens
@@ -129,6 +143,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     return Mixed(tmp_path_factory.mktemp("mixed"))
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_whatever_becomes_of_a_run(mixed: Mixed) -> None:
     assert dict(zip(mixed.runs["cell"], mixed.runs["status"], strict=True)) == {
         "lstm": "ok",
@@ -142,6 +157,7 @@ def test_a_sweep_goes_on_whatever_becomes_of_a_run(mixed: Mixed) -> None:
     assert "Traceback" not in mixed.done.stderr + mixed.done.stdout
 
 
+@pytest.mark.slow
 def test_every_failure_has_its_reason_and_its_log(mixed: Mixed) -> None:
     for cell, reason, logged in (
         ("Crashing", "the worker was ended by SIGSEGV", "in build_layer"),
@@ -156,6 +172,7 @@ def test_every_failure_has_its_reason_and_its_log(mixed: Mixed) -> None:
     assert "--rerun-failed" in mixed.done.stdout
 
 
+@pytest.mark.slow
 def test_a_divergence_names_its_step_and_keeps_its_infinity(mixed: Mixed) -> None:
     row = mixed.row("rnn_relu")
     assert re.fullmatch(r"the loss was (nan|inf) at step \d+ of epoch 1", row["reason"])
@@ -165,6 +182,7 @@ def test_a_divergence_names_its_step_and_keeps_its_infinity(mixed: Mixed) -> Non
     assert row["parameters"] > 0
 
 
+@pytest.mark.slow
 def test_the_columns_of_a_run_agree_with_each_other(mixed: Mixed) -> None:
     planned = plan_sweep(Sweep("one", settings={**SETTINGS, "dataset": str(mixed.corpus)}), results=mixed.cwd)
     corpus = planned.jobs[0].corpus
@@ -202,6 +220,7 @@ def test_the_columns_of_a_run_agree_with_each_other(mixed: Mixed) -> None:
         assert pd.isna(row["peak_gpu_mb"])
 
 
+@pytest.mark.slow
 def test_a_row_says_where_it_comes_from(mixed: Mixed) -> None:
     row = mixed.row("lstm")
     machine = subprocess.run(["uname", "-n"], capture_output=True, text=True, check=True).stdout.strip()
@@ -219,6 +238,7 @@ def test_a_row_says_where_it_comes_from(mixed: Mixed) -> None:
     assert mixed.row("own_cells:Crashing")["machine_id"] == row["machine_id"]
 
 
+@pytest.mark.slow
 def test_nothing_that_may_be_committed_holds_a_path_of_this_machine(mixed: Mixed) -> None:
     tables = [mixed.directory / "runs.csv", mixed.directory / "epochs.csv"]
     kept = [*tables, *mixed.directory.glob("runs/*/record.json")]
@@ -233,6 +253,7 @@ def test_nothing_that_may_be_committed_holds_a_path_of_this_machine(mixed: Mixed
         assert str(mixed.cwd) not in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_piped_sweep_prints_plain_lines(mixed: Mixed) -> None:
     lines = mixed.done.stdout.splitlines()
     assert lines[0].startswith(
@@ -245,6 +266,7 @@ def test_a_piped_sweep_prints_plain_lines(mixed: Mixed) -> None:
     assert mixed.done.stderr == ""
 
 
+@pytest.mark.slow
 def test_finished_points_are_not_run_again_and_failed_ones_are_left(mixed: Mixed) -> None:
     before = (mixed.directory / "runs.csv").read_bytes()
     again = run(mixed.file, "--dry-run", cwd=mixed.cwd)
@@ -259,6 +281,7 @@ def test_finished_points_are_not_run_again_and_failed_ones_are_left(mixed: Mixed
     assert (mixed.directory / "runs.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_its_report_and_stands_without_one(mixed: Mixed) -> None:
     lines = mixed.done.stdout.splitlines()
     (place,) = [place for place, line in enumerate(lines) if line.startswith("tables: ")]
@@ -277,6 +300,7 @@ def test_a_sweep_ends_with_its_report_and_stands_without_one(mixed: Mixed) -> No
     assert (again.stderr, page.read_bytes()) == ("", before)
 
 
+@pytest.mark.slow
 def test_status_of_a_sweep_that_has_ended(mixed: Mixed) -> None:
     said = status(mixed.directory)
     assert said.returncode == 0
@@ -286,6 +310,7 @@ def test_status_of_a_sweep_that_has_ended(mixed: Mixed) -> None:
     assert points[3] == f"  {mixed.label('Crashing')}: failed (the worker was ended by SIGSEGV)"
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal_shows_labels_as_they_are(mixed: Mixed) -> None:
     """Throughput runs on a terminal: bars, and a corpus whose name looks like the bars' own markup."""
     import pty
@@ -347,7 +372,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process = subprocess.Popen(
             [*prefix, *RUN_SWEEP, *map(str, arguments)],
             cwd=cwd,
-            env=environment(),
+            env=stopping_midway(cwd),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -361,16 +386,17 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_to_the_same_bits(
     tmp_path: Path, small_folder: Path, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    settings = {**SETTINGS, "dataset": str(small_folder), "threads": 1, "epochs": 200, "dropout": 0.5}
+    settings = {**SETTINGS, "dataset": str(small_folder), "threads": 1, "epochs": 24, "dropout": 0.5}
     settings |= {"optimizer": "adam", "learning_rate": 0.01, "lr_decay": 0.9}
     write_sweep(tmp_path / "long.yaml", {"set": settings})
     done = run("long.yaml", "--results", "whole", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     whole = load_epochs(tmp_path / "whole" / "long")
-    assert len(whole) == 200
+    assert len(whole) == 24
     directory = tmp_path / "results" / "long"
     (run_id,) = whole["run_id"].unique()
     epochs = directory / "runs" / run_id / "epochs.csv"
@@ -381,15 +407,13 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
     def is_stopped_by(number: int, **options: int) -> subprocess.Popen[str]:
         before = epochs_done()
         process = started("long.yaml", cwd=tmp_path, **options)
-        wait_for(lambda: epochs_done() > before or process.poll() is not None)
-        # However fast this machine is, the run has not ended when the signal comes.
-        for worker in workers_of(directory):
-            os.kill(worker, signal.SIGSTOP)
+        wait_for(lambda: any(map(is_halted, workers_of(directory))) or process.poll() is not None)
+        assert epochs_done() > before
         if number == signal.SIGKILL:
             # Meanwhile, from other terminals.
             said = status(directory)
             assert said.stdout.splitlines()[0].endswith("0 of 1 points ended (none ended); a sweep is running")
-            assert re.search(r": epoch \d+/200", said.stdout), said.stdout
+            assert re.search(r": epoch \d+/24", said.stdout), said.stdout
             second = run("long.yaml", cwd=tmp_path)
             assert second.returncode == 2
             assert second.stderr.splitlines() == [
@@ -398,7 +422,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         process.send_signal(number)
         process.wait()
         wait_for(lambda: not workers_of(directory))
-        assert 0 < epochs_done() < 200
+        assert 0 < epochs_done() < 24
         return process
 
     for number, options in ((signal.SIGINT, {"ignoring": 2}), (signal.SIGTERM, {})):
@@ -430,6 +454,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         assert first[name] == second[name], name
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_output_is_not_read_goes_on_to_its_end(tmp_path: Path, small_folder: Path) -> None:
     pairs = [f"{name}={value}" for name, value in {**SETTINGS, "dataset": small_folder}.items()]
     command = [*RUN_SWEEP, "--set", *pairs, "--axis", "cell=lstm,gru"]
@@ -464,6 +489,7 @@ def test_a_sweep_on_closed_streams_is_as_any_other(tmp_path: Path, small_folder:
     assert (results / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "gone", "full"),
     [
@@ -492,6 +518,7 @@ def test_output_that_a_reader_leaves_or_a_disk_lacks_room_for(
     assert (tmp_path / "verdict.json").exists() == ("verdict.json" in arguments)
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_full_standard_output_says_so_and_has_its_own_status(mixed: Mixed) -> None:
     with open("/dev/full", "w") as nowhere:
         done = subprocess.run(
@@ -806,6 +833,7 @@ def test_data_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert cli.main(["sweep", *words]) == 0
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_has_a_sweep_its_report_and_no_cache(tmp_path: Path, small_folder: Path) -> None:
     """As in a container that runs under any number; and with settings that end other programs."""
     (tmp_path / "start").mkdir()

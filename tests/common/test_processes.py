@@ -89,6 +89,7 @@ def test_a_process_starts_where_the_current_folder_has_been_removed(
     assert done.stdout.startswith("The Zen of Python")
 
 
+@pytest.mark.slow
 def test_a_sweep_and_its_text_want_nothing_of_what_lies_in_the_current_folder(
     shadowed: Path, small_folder: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_what_a_machine_cannot_run_is_said(kernel: str, flags: str, lack: str) -
     assert lacks(BY_NAME[kernel], flags=flags.split(), libraries=libraries) == lack
 
 
+@pytest.mark.slow
 def test_a_process_says_what_it_computes_with_and_a_failing_test_does_not_hide_the_others(tmp_path: Path) -> None:
     """With MXNet's own BLAS, as in every clone."""
     kernel = Kernel("own", "mxnet")
@@ -126,6 +127,7 @@ def test_a_process_says_what_it_computes_with_and_a_failing_test_does_not_hide_t
     assert "6 deselected" in none.trouble
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "expected"),
     [

@@ -145,6 +145,7 @@ def test_a_measurement_that_is_not_started_is_no_verdict(tmp_path: Path, monkeyp
         blas.run_probe(library, dict(os.environ))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", blas.installed(), ids=lambda library: library.name)
 def test_numpy_keeps_its_own_blas_beside_the_one_that_mxnet_is_given(library: Library) -> None:
     """Two OpenBLAS whose inner functions are taken for each other's have one number of threads."""

@@ -276,6 +276,7 @@ def test_versions_are_known_without_importing():
 # A worker as it is
 
 
+@pytest.mark.slow
 def test_a_worker_multiplies_with_the_library_that_its_environment_names():
     for library in blas.installed():
         worker = doctor.ask_worker(

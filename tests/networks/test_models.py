@@ -65,6 +65,7 @@ def test_logits_and_states_equal_gluonnlps_model(cell: str, tie: bool, tmp_path:
             np.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [200, 650, 1500])
 def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size: int, tmp_path: Path) -> None:
     name = f"standard_lstm_lm_{size}"

@@ -25,7 +25,8 @@ LIMIT = TOLERANCE["synthetic"]
 def runs_of(*names: str) -> Iterator[Any]:
     for name in names:
         for label in points(name):
-            yield pytest.param(name, label, id=f"{name} {label}".replace(" ", "-"))
+            marks = [pytest.mark.slow] if name == "synthetic" else []
+            yield pytest.param(name, label, id=f"{name} {label}".replace(" ", "-"), marks=marks)
 
 
 @pytest.mark.numerical
@@ -42,12 +43,14 @@ def test_built_in_corpora(name: str, label: str) -> None:
         assert counts.trace() / counts.sum() == pytest.approx(record.test_accuracy, rel=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 @pytest.mark.parametrize("label", points("wikitext-2"))
 def test_a_part_of_wikitext2(label: str, real_data: Path) -> None:
     compare("wikitext-2", measure(points("wikitext-2")[label]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutation", "name", "label"),
     mutations.CAUGHT_BY,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -36,7 +35,17 @@ from gluon_rnn.runs.progress import EpochResult, Progress
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.planning import Plan
 from gluon_rnn.sweeps.running import Display, run_sweep
-from tests.cli.test_cli import RUN_SWEEP, SETTINGS, environment, refusal, run, wait_for, workers_of, write_sweep
+from tests.cli.test_cli import (
+    RUN_SWEEP,
+    SETTINGS,
+    environment,
+    refusal,
+    run,
+    stopping_midway,
+    wait_for,
+    workers_of,
+    write_sweep,
+)
 from tests.conftest import small_config
 from tests.reporting.test_terminal import make_plan
 from tests.runs.test_records import AWKWARD, epoch, make_done, make_job
@@ -807,23 +816,22 @@ def test_a_library_that_is_not_installed_is_named_with_its_mend(
     assert [path.name for path in tmp_path.iterdir()] == ["base.yaml"]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_that_goes_on_is_tracked_as_one(tmp_path: Path, small_folder: Path) -> None:
     """With both trackers, real workers, and a SIGKILL."""
-    settings = {**SETTINGS, "dataset": str(small_folder), "epochs": 24, "threads": 1}
+    settings = {**SETTINGS, "dataset": str(small_folder), "epochs": 8, "threads": 1}
     file = write_sweep(tmp_path / "grid.yaml", {"set": settings})
     command = [file, "--tensorboard", "--mlflow", "mlruns"]
     process = subprocess.Popen(
         [*RUN_SWEEP, *map(str, command)],
         cwd=tmp_path,
-        env=environment(),
+        env=stopping_midway(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     directory = tmp_path / "results" / "grid"
     wait_for(lambda: list(tmp_path.glob("mlruns/*/*/metrics/valid/perplexity")) or process.poll() is not None)
-    for worker in workers_of(directory):
-        os.kill(worker, signal.SIGSTOP)
     process.kill()
     assert process.communicate()[1] == ""
     wait_for(lambda: not workers_of(directory))
@@ -838,7 +846,7 @@ def test_a_killed_sweep_that_goes_on_is_tracked_as_one(tmp_path: Path, small_fol
     board.folder = directory / "tensorboard"
     for _, row in results.iterrows():
         rows = epochs[epochs["run_id"] == row["run_id"]]
-        assert len(rows) == 24
+        assert len(rows) == 8
         for place in (board, flow):
             curves = place.curves(row["run_id"])
             for name, column in (
@@ -869,6 +877,7 @@ def test_a_killed_sweep_that_goes_on_is_tracked_as_one(tmp_path: Path, small_fol
     assert content() == before
 
 
+@pytest.mark.slow
 def test_a_tracker_changes_neither_the_exit_status_nor_the_tables(tmp_path: Path, small_folder: Path) -> None:
     settings = {**SETTINGS, "dataset": str(small_folder), "epochs": 1}
     file = write_sweep(tmp_path / "one.yaml", {"set": settings})
@@ -882,6 +891,7 @@ def test_a_tracker_changes_neither_the_exit_status_nor_the_tables(tmp_path: Path
     assert load_results(tmp_path / "results" / "one")["status"].tolist() == ["ok"]
 
 
+@pytest.mark.slow
 def test_mlflow_reports_to_no_one_else(tmp_path: Path) -> None:
     """MLflow 3 has telemetry, which it switches off by itself where it sees a test or a CI service."""
     code = """

@@ -92,6 +92,7 @@ def replicas_differ(model: RNNLanguageModel) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -193,6 +194,7 @@ def test_the_norm_is_clipped_over_the_sum_of_the_gradients(small: Corpus, optimi
     assert replicas_differ(model) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "before", "after"),
     [
@@ -219,6 +221,7 @@ def test_another_cpu_context_gives_the_same_bits(small: Corpus) -> None:
     assert run(config, small, cpus(1)) == run(config, small, cpus(0))
 
 
+@pytest.mark.slow
 def test_each_device_draws_its_own_dropout_and_the_seed_decides_it(
     small: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_nothing_is_removed_before_somebody_said_yes(
     assert capsys.readouterr().out.endswith(f"{grid} has nothing to remove\n")
 
 
+@pytest.mark.slow
 def test_a_folder_at_which_a_sweep_is_at_work_is_left_alone(grid: Path) -> None:
     with (grid / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -739,6 +739,7 @@ def test_an_interrupt_of_the_display_stops_the_workers(sweep: Sweep, tmp_path: P
     assert len(executor.ran) == 1
 
 
+@pytest.mark.slow
 def test_a_second_sweep_in_the_folder_is_refused_and_harms_nothing(sweep: Sweep, tmp_path: Path) -> None:
     planned = plan(sweep, tmp_path)
     (tmp_path / "grid").mkdir()
@@ -1092,6 +1093,7 @@ def test_train_is_a_run_in_a_process_of_its_own(small_folder: Path, tmp_path: Pa
     assert train(RunConfig(**config.model_dump(exclude_unset=True)), directory=tmp_path) == record
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_a_finished_run_to_the_bits_of_one_that_was_always_longer(
     small_folder: Path, tmp_path: Path
 ) -> None:
@@ -1123,6 +1125,7 @@ def test_more_epochs_go_on_from_a_finished_run_to_the_bits_of_one_that_was_alway
     assert [row.epoch for row in read_epochs(tmp_path / "longer" / "s" / "runs" / records("longer", 1).run_id)] == [1]
 
 
+@pytest.mark.slow
 def test_a_pool_of_cpu_contexts_has_one_worker_on_each_and_the_results_of_one(
     small_folder: Path, tmp_path: Path
 ) -> None:
@@ -1153,6 +1156,7 @@ def test_a_pool_of_cpu_contexts_has_one_worker_on_each_and_the_results_of_one(
         assert (several.train_tokens, several.parameters) == (one.train_tokens, one.parameters)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_raises_its_reason_and_the_end_of_its_log(small_folder: Path) -> None:
     with pytest.raises(RuntimeError) as raised:
         train(small_config(dataset=str(small_folder), cell="tests.cells_for_tests:NoCell"))

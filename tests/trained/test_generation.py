@@ -479,6 +479,7 @@ def test_a_run_writes_wherever_it_lies_and_without_its_corpus(tmp_path: Path, mo
 STRANGE = "\t\u3000\u200c\r\x1b\u202e\u2028\x85é漢🙂\ufeff\n"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_text_itself_byte_for_byte_in_any_locale(follow: Callable[..., Path]) -> None:
     vocab = vocabulary(STRANGE, unknown_token="<unk>")
     size = len(vocab)

@@ -86,6 +86,7 @@ def plain_losses(
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     ("cell", "tie", "rate", "steps", "tolerance"),
@@ -213,6 +214,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
     assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     "settings",

@@ -56,6 +56,7 @@ def test_products(name: str, transpose_a: bool, transpose_b: bool) -> None:
         assert error.max() > 1e-4, "the products are meant to be rounded"
 
 
+@pytest.mark.slow
 def test_a_product_waits_for_what_is_queued_on_its_arrays() -> None:
     """The engine is still writing a and b, or reading and writing out, when the product is asked for."""
     low = PRECISIONS["bfloat16"]
@@ -125,6 +126,7 @@ def test_two_devices_in_bfloat16_train_as_one(small_corpus: CorpusFiles) -> None
     assert found[1] == pytest.approx(found[0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_without_mkl_it_is_said() -> None:
     """In a process of its own, since the library is looked up once."""
     code = (

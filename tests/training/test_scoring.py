@@ -129,6 +129,7 @@ for steps in (5, 40):
 """
 
 
+@pytest.mark.slow
 def test_evaluation_holds_one_block_of_logits_at_a_time() -> None:
     """In a process of its own, whose peak is evaluation's."""
     done = subprocess.run([sys.executable, "-I", "-c", PEAKS], capture_output=True, text=True, check=True)

@@ -145,6 +145,7 @@ print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if 
 """
 
 
+@pytest.mark.slow
 def test_steps_that_python_is_ahead_take_no_memory() -> None:
     """A hundred gradients of what the backbone puts out would be 109 MB."""
     synchronised, ahead = (

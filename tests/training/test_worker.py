@@ -155,6 +155,7 @@ def test_a_sitting_is_what_the_process_was_and_took(run: Callable[..., RunRecord
     assert last.peak_rss_mb == pytest.approx(peak_rss_mb(), rel=0.5)
 
 
+@pytest.mark.slow
 def test_the_row_of_a_run_resumed_with_other_threads_has_its_own_speeds(
     tmp_path: Path,
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_bigram_model_beats_a_unigram_model(ids: tuple[Any, Any, int]) -> None
     assert np.exp(-np.log(bigram).mean()) == pytest.approx(BIGRAM, abs=0.01)
 
 
+@pytest.mark.slow
 def test_an_lstm_beats_the_bigram_model(ids: tuple[Any, Any, int]) -> None:
     train, valid, words = ids
     batch, steps, hidden = 20, 20, 100

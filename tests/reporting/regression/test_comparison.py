@@ -575,12 +575,14 @@ def gates(request: pytest.FixtureRequest, _little_garbage: None) -> list[tuple[b
     return found
 
 
+@pytest.mark.slow
 def test_chance_alone_closes_at_most_one_gate_in_twenty(gates: list[tuple[bool, bool, bool]]) -> None:
     # The tolerance makes it fewer than the 5 % that the test itself allows, so that the count may be held to 5 % though
     # it is one of chance. Without the correction it is a quarter of all gates.
     assert sum(closed for closed, _, _ in gates) <= 0.05 * GATES
 
 
+@pytest.mark.slow
 def test_what_the_gate_claims_to_find_it_finds_nine_times_in_ten(gates: list[tuple[bool, bool, bool]]) -> None:
     # Of 100 tries with a chance of 0.9 at least 80 succeed but for one time in a thousand, by chance alone.
     # `test_significance` holds the claim itself to 9 in 10 with 20,000 tries.

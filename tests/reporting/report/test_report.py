@@ -868,6 +868,7 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path, small_corpu
 # The files
 
 
+@pytest.mark.slow
 def test_equal_rows_give_equal_bytes(
     tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,7 @@ def test_a_worker_that_takes_too_long_is_stopped_with_its_children(
     wait_for(lambda: not is_alive(child))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silence", ["exec sleep 600", "kill -STOP $$"])
 def test_a_worker_that_shows_no_sign_of_life_is_stopped(
     worker: Worker, tmp_path: Path, small_corpus: CorpusFiles, silence: str

@@ -36,9 +36,12 @@ from tests.runs.test_records import make_job
 from tests.sweeps.executors.test_local import is_alive
 from tests.sweeps.test_sweep import machine
 
-pytestmark = pytest.mark.skipif(
-    any(map(str.isspace, sys.executable)), reason="Ray cannot start workers with a Python whose path contains blanks"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(map(str.isspace, sys.executable)), reason="Ray cannot start workers with a Python whose path has blanks"
+    ),
+]
 
 #: Room for one run at a time, which a cluster takes as the number of its places.
 HERE = Slot("cpu", describe_machine().cpu_name, "cpu")
@@ -152,6 +155,13 @@ def workers_at(run_id: str) -> list[int]:
     ]
 
 
+def has_done_an_epoch(directory: Path) -> bool:
+    """Whether its checkpoint has come back, and the line of the log that is written next."""
+    log = directory / "log.txt"
+    done = log.exists() and "[epoch 1] throughput" in log.read_text()
+    return done and (directory / "checkpoint" / "state.json").exists()
+
+
 def folders_of(run_id: str) -> set[Path]:
     """What nodes have of a run."""
     return set(Path(tempfile.gettempdir()).glob(f"gluon-rnn-{run_id}-*"))
@@ -221,7 +231,6 @@ def test_runs_are_those_of_this_machine_to_the_bit(
     assert said == []
 
 
-@pytest.mark.slow
 def test_a_node_that_dies_costs_no_more_than_an_epoch(
     cluster: Any,
     executor: RayExecutor,
@@ -235,7 +244,7 @@ def test_a_node_that_dies_costs_no_more_than_an_epoch(
     orphans: list[int] = []
 
     def kill(running: Sequence[Job]) -> None:
-        if running and not orphans and (directory / "checkpoint" / "state.json").exists():
+        if running and not orphans and has_done_an_epoch(directory):
             orphans.extend(workers_at(job.run_id))
             raylet = raylet_of(orphans[0])
             (node,) = [node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == raylet]
@@ -258,7 +267,6 @@ def test_a_node_that_dies_costs_no_more_than_an_epoch(
     wait_for(lambda: not workers_at(job.run_id))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", ["local", "ray"])
 def test_a_sweep_that_was_stopped_goes_on_with_the_other_executor(
     executor: RayExecutor, tmp_path: Path, whole: tuple[Job, Path], first: str
@@ -271,7 +279,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_other_executor(
         pass
 
     def stop(running: Sequence[Job]) -> None:
-        if (directory / "checkpoint" / "state.json").exists():
+        if has_done_an_epoch(directory):
             assert workers_at(job.run_id)
             raise CtrlC
 
@@ -524,7 +532,6 @@ def test_one_process_joins_one_cluster(cluster: Any, executor: RayExecutor) -> N
         RayExecutor(ExecutorOptions(cluster.address))
 
 
-@pytest.mark.slow
 def test_the_command_line_runs_on_a_cluster_and_goes_on_with_one_of_its_own(
     cluster: Any, tmp_path: Path, small_folder: Path
 ) -> None:
@@ -543,7 +550,7 @@ def test_the_command_line_runs_on_a_cluster_and_goes_on_with_one_of_its_own(
 
     process = start(RAY_ADDRESS=cluster.address)
     results = tmp_path / "results" / "one"
-    wait_for(lambda: list(results.glob("runs/*/checkpoint/state.json")))
+    wait_for(lambda: any(map(has_done_an_epoch, results.glob("runs/*"))))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130
