@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -70,6 +72,8 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._after: dict[str, Trial] = {}
+        self._making = threading.Lock()
         corpus = write_folder(folder / "corpus")
         content = {"set": {**SETTINGS, "dataset": str(corpus)}, "axes": {"cell": ["lstm", "gru"]}}
         (folder / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -77,15 +81,22 @@ class Site:
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
         """By run_id; and in passing, how long it took and how often each process wrote."""
-        trial = Trial(self, "undisturbed")
         began = time.monotonic()
-        counts = self.folder / "counts"
-        trial.start(FAULT_COUNT=str(counts)).wait()
+        trial = self.after("nobody")
         self.seconds = time.monotonic() - began
-        self.writes = {role: int(number) for role, number in map(str.split, counts.read_text().splitlines())}
+        counts = (self.folder / "counts after nobody").read_text()
+        self.writes = {role: int(number) for role, number in map(str.split, counts.splitlines())}
         outcomes = trial.outcomes()
         assert len(outcomes) == 2, trial.said()
         return outcomes
+
+    def after(self, fault: str) -> Trial:
+        """What a sweep with a fault of ``inject/sitecustomize.py`` left, which several trials go on from."""
+        with self._making:  # trials may be made side by side
+            if fault not in self._after:
+                self._after[fault] = trial = Trial(self, f"after {fault}")
+                trial.run(FAULT=fault, FAULT_COUNT=str(self.folder / f"counts after {fault}"))
+            return self._after[fault]
 
     def trial(self, befall: Befall) -> list[str]:
         """What was wrong after `befall` had happened to a sweep and it was started again; nothing, if all is well."""
@@ -251,7 +262,8 @@ def damaged(pattern: str, generator: random.Random, *, cut: bool) -> Befall:
     """A file cut short, or with one bit turned, of a sweep that is done; or a checkpoint's, of one that was killed."""
 
     def befall(trial: Trial) -> None:
-        trial.run(FAULT=f"worker kill {MID_WRITE}" if "checkpoint" in pattern else "nobody")
+        left = trial.site.after(f"worker kill {MID_WRITE}" if "checkpoint" in pattern else "nobody")
+        shutil.copytree(left.folder, trial.folder, dirs_exist_ok=True)
         path = generator.choice(sorted(path for path in trial.folder.glob(pattern) if path.is_file()))
         content = bytearray(path.read_bytes())
         place = generator.randrange(len(content))
