@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -126,8 +127,13 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         for row in frame[frame[name].isna()].itertuples():
             raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
     defaults = {name: None if info.is_required() else info.default for name, info in FIELDS.items()}
-    cells = frame.astype(object).where(frame.notna(), None)
-    return [defaults | {str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+    return [defaults | row for row in _cells(frame)]
+
+
+def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `frame`, an empty cell as None."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def load_epochs(path: Path | str) -> pd.DataFrame:
@@ -135,6 +141,22 @@ def load_epochs(path: Path | str) -> pd.DataFrame:
     types = get_type_hints(EpochResult)
     dtypes = {"run_id": "string", **{column: _dtype(types[name]) for column, name in ATTRIBUTES.items()}}
     return _load(path, "epochs.csv", dtypes, needed=("run_id",))
+
+
+def histories_of(frame: pd.DataFrame) -> dict[str, tuple[EpochResult, ...]]:
+    """The epochs of `load_epochs` by run_id, an empty cell as None.
+
+    Raises:
+        UserError: a column is missing that every version has written.
+    """
+    for field in fields(EpochResult):
+        if field.default is MISSING and field.name not in frame:
+            raise UserError(f"it has no column {field.name}")
+    histories: dict[str, list[EpochResult]] = {}
+    for row in _cells(frame):
+        values = {name: row[column] for column, name in ATTRIBUTES.items() if column in row}
+        histories.setdefault(str(row["run_id"]), []).append(EpochResult(**values))
+    return {run_id: tuple(history) for run_id, history in histories.items()}
 
 
 def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequence[str]) -> pd.DataFrame:

@@ -109,7 +109,7 @@ def compare(
     if not any(match.before and match.after for match in matches):
         fields = ", ".join(differing_fields(matches)) or "how their settings are combined"
         return not_compared(f"no configuration is in both; they differ in {fields}", limits)
-    points, overall = _judged([_meet(match, limits) for match in matches if match.before], limits)
+    points, overall = _judged([_pair_runs(match, limits) for match in matches if match.before], limits)
     new = tuple(match.label for match in matches if not match.before)
     verdict, reason = _verdict(points, overall, new, limits)
     return Comparison(verdict, reason, limits, points, new, overall, _doubts(matches))
@@ -132,52 +132,52 @@ def not_compared(reason: str, limits: Limits) -> Comparison:
 
 
 @dataclass
-class _Meeting:
-    """What became of a point's runs, before any arithmetic.
+class _PairedRuns:
+    """A point's runs paired by seed, and what can be said of them before any arithmetic.
 
     Attributes:
         match: the point.
         pairs: runs that ended well on both sides.
-        faults: regressions.
-        remarks: what is not a regression.
+        regressions: seeds that failed, are missing or diverged, in words.
+        remarks: what else there is to know, in words.
         settled: whether something was compared that needs no arithmetic: a divergence.
     """
 
     match: Match
     pairs: list[tuple[Row, Row]] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    regressions: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     settled: bool = False
 
 
-def _meet(match: Match, limits: Limits) -> _Meeting:
-    meeting = _Meeting(match)
+def _pair_runs(match: Match, limits: Limits) -> _PairedRuns:
+    runs = _PairedRuns(match)
     for seed, before in sorted(match.before.items()):
         after = match.after.get(seed)
         had, has = _outcome(before), _outcome(after) if after else "missing"
         if had not in ("ok", "diverged"):
-            meeting.remarks.append(f"seed {seed} {had} in the baseline")
+            runs.remarks.append(f"seed {seed} {had} in the baseline")
         elif after is None or has not in ("ok", "diverged") or (had, has) == ("ok", "diverged"):
             reason = f" ({after['reason']})" if after and after["reason"] else ""
-            meeting.faults.append(f"seed {seed} {has}{reason}")
+            runs.regressions.append(f"seed {seed} {has}{reason}")
         elif has == "diverged":
-            meeting.settled = True
-            meeting.remarks.append(f"seed {seed} diverged in both")
+            runs.settled = True
+            runs.remarks.append(f"seed {seed} diverged in both")
         elif had == "diverged":
-            meeting.settled = True
-            (meeting.faults if limits.two_sided else meeting.remarks).append(f"seed {seed} no longer diverged")
+            runs.settled = True
+            (runs.regressions if limits.two_sided else runs.remarks).append(f"seed {seed} no longer diverged")
         else:
-            meeting.pairs.append((before, after))
+            runs.pairs.append((before, after))
             sides = [side for side, row in (("baseline", before), ("candidate", after)) if learned_nothing(row)]
             if sides:
-                meeting.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
+                runs.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
     if added := sorted(match.after.keys() - match.before.keys()):
-        meeting.remarks.append(f"seed {', '.join(map(str, added))} not in the baseline")
+        runs.remarks.append(f"seed {', '.join(map(str, added))} not in the baseline")
     versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]
     if all(versions) and versions[0] != versions[1] and None not in versions[0] | versions[1]:
         old, new = (", ".join(sorted(sha1[:7] for sha1 in digests)) for digests in versions)
-        meeting.remarks.append(f"{match.settings['cell']}@{old} in the baseline, now @{new}")
-    return meeting
+        runs.remarks.append(f"{match.settings['cell']}@{old} in the baseline, now @{new}")
+    return runs
 
 
 def _outcome(row: Row) -> str:
@@ -189,13 +189,13 @@ def _outcome(row: Row) -> str:
     return "ok" if math.isfinite(row["valid_loss"]) else "diverged"
 
 
-def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
+def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
     """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
     sittings = (
-        sittings_of(row for meeting in meetings for row in meeting.match.before.values()),
-        sittings_of(row for meeting in meetings for row in meeting.match.after.values()),
+        sittings_of(row for runs in paired_runs for row in runs.match.before.values()),
+        sittings_of(row for runs in paired_runs for row in runs.match.after.values()),
     )
-    measured = [measure(meeting.pairs, sittings, repeated=len(meeting.match.before) > 1) for meeting in meetings]
+    measured = [measure(runs.pairs, sittings, repeated=len(runs.match.before) > 1) for runs in paired_runs]
     repeated = [m for of_point in measured for m in of_point if m.quantity != "tokens_per_second" and m.pairs > 1]
     # Nats are nats; only where all are read as such are they shown so, without a floor.
     kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
@@ -217,24 +217,24 @@ def _judged(meetings: Sequence[_Meeting], limits: Limits) -> tuple[tuple[Point, 
         return tuple(m.change(limits, findings.get(id(m))) for m in of_point)
 
     points = tuple(
-        _point(meeting, changes(of_point), limits) for meeting, of_point in zip(meetings, measured, strict=True)
+        _point(runs, changes(of_point), limits) for runs, of_point in zip(paired_runs, measured, strict=True)
     )
     return points, next(iter(changes(together)), None)
 
 
-def _point(meeting: _Meeting, changes: tuple[Change, ...], limits: Limits) -> Point:
-    faults = [*meeting.faults, *(in_words(change) for change in changes if change.verdict == "regressed")]
+def _point(runs: _PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Point:
+    regressions = [*runs.regressions, *(in_words(change) for change in changes if change.verdict == "regressed")]
     # Where speeds are all there is and decide nothing, it is enough that the runs ended well.
     deciding = [change for change in changes if limits.decides(change.quantity)] or changes
-    held = any(change.verdict != "not compared" for change in deciding) or (meeting.settled and not changes)
-    losses, accuracies = (_means(paired(meeting.pairs, column)) for column in ("test_loss", "test_accuracy"))
-    unmeasured = ["nothing was measured on both sides"] if meeting.pairs and not changes else []
+    held = any(change.verdict != "not compared" for change in deciding) or (runs.settled and not changes)
+    losses, accuracies = (_means(paired(runs.pairs, column)) for column in ("test_loss", "test_accuracy"))
+    unmeasured = ["nothing was measured on both sides"] if runs.pairs and not changes else []
     left_out = [in_words(change) for change in changes if change.verdict == "not compared"]
     return Point(
-        meeting.match.label,
-        meeting.match.settings,
-        "regressed" if faults else "held" if held else "not compared",
-        (*faults, *meeting.remarks, *unmeasured, *left_out),
+        runs.match.label,
+        runs.match.settings,
+        "regressed" if regressions else "held" if held else "not compared",
+        (*regressions, *runs.remarks, *unmeasured, *left_out),
         changes,
         (perplexity_of(losses[0]), perplexity_of(losses[1])) if losses else None,
         accuracies,

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.runs.epochs import ATTRIBUTES
 from gluon_rnn.runs.job import RUN_ID
 from gluon_rnn.runs.metrics import outcome
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import FIELDS, RunRecord, read_records, without_paths
-from gluon_rnn.runs.tables import load_epochs, load_results, table_rows
+from gluon_rnn.runs.tables import histories_of, load_epochs, load_results, table_rows
 
-#: Columns of every ``epochs.csv``, whichever version wrote it.
-_ALWAYS_MEASURED = [item.name for item in fields(EpochResult) if item.default is MISSING]
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
 _LOG_TAIL_BYTES = 16_384
@@ -111,22 +108,15 @@ def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
 
 
 def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult, ...]]:
-    """Epochs by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own; None for an empty cell."""
+    """Epochs by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own."""
     whole = directory / "epochs.csv"
-    epochs: dict[str, list[EpochResult]] = {}
+    histories: dict[str, tuple[EpochResult, ...]] = {}
     for path in [whole] if whole.exists() else sorted(directory.glob("runs/*/epochs.csv")):
         try:
-            frame = load_epochs(path)
-            for name in _ALWAYS_MEASURED:
-                if name not in frame:
-                    raise UserError(f"it has no column {name}")
+            histories |= histories_of(load_epochs(path))
         except UserError as error:
             notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(str(error))}")
-            continue
-        for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
-            values: Any = {name: row[column] for column, name in ATTRIBUTES.items() if column in row}
-            epochs.setdefault(str(row["run_id"]), []).append(EpochResult(**values))
-    return {run_id: tuple(history) for run_id, history in epochs.items()}
+    return histories
 
 
 def _log_tail(directory: Path, run_id: str) -> str:
