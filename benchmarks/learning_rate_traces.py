@@ -68,26 +68,19 @@ def show(directory: Path, rate: float) -> None:
     """
     records = [run.record for run in read_folders([directory]).runs]
     records.sort(key=lambda record: (record.config.learning_rate, record.config.seed))
-    by_cell = {cell: [record for record in records if record.config.cell == cell] for cell in _cells(records)}
+    # As they rank by their best.
+    cells = dict.fromkeys(record.config.cell for record in sorted(records, key=_valid))
+    by_cell = {cell: [record for record in records if record.config.cell == cell] for cell in cells}
     print("\n".join(markdown_table(perplexities(by_cell))), end="\n\n")
-    followed = [record for found in by_cell.values() for record in found if record.config.learning_rate == rate]
+    followed = [record for group in by_cell.values() for record in group if record.config.learning_rate == rate]
     worse = [
         record
-        for found in by_cell.values()
-        for record in found
+        for group in by_cell.values()
+        for record in group
         if record.status == "ok" and _valid(record) > (record.train_perplexity or math.inf)
     ]
     print("\n".join(markdown_table(traces(followed, directory))), end="\n\n")
     print("\n".join(markdown_table(sides(worse, directory))))
-
-
-def _cells(records: Sequence[RunRecord]) -> list[str]:
-    """As they rank by their best."""
-    best = {
-        record.config.cell: min(_valid(other) for other in records if other.config.cell == record.config.cell)
-        for record in records
-    }
-    return sorted(best, key=lambda cell: best[cell])
 
 
 def _valid(record: RunRecord) -> float:
@@ -96,16 +89,16 @@ def _valid(record: RunRecord) -> float:
 
 def perplexities(by_cell: dict[str, list[RunRecord]]) -> Table:
     """A row for each cell and rate: the runs' validation perplexities by seed, their mean, and which is the best."""
-    seeds = sorted({record.config.seed for found in by_cell.values() for record in found})
+    seeds = sorted({record.config.seed for group in by_cell.values() for record in group})
     rows = []
-    for cell, found in by_cell.items():
+    for cell, group in by_cell.items():
         means = {
-            rate: statistics.fmean(_valid(record) for record in found if record.config.learning_rate == rate)
-            for rate in dict.fromkeys(record.config.learning_rate for record in found)
+            rate: statistics.fmean(_valid(record) for record in group if record.config.learning_rate == rate)
+            for rate in dict.fromkeys(record.config.learning_rate for record in group)
         }
         best = min(means, key=lambda rate: means[rate])
         for rate, mean in means.items():
-            runs = [_figure(record) for record in found if record.config.learning_rate == rate]
+            runs = [_figure(record) for record in group if record.config.learning_rate == rate]
             rows.append([cell, f"{rate:g}" + " (best)" * (rate == best), *runs, written(mean, 2)])
     return _table(["cell", "learning rate", *(f"seed {seed}" for seed in seeds), "mean"], rows)
 
