@@ -1,7 +1,7 @@
-"""What decides the name of a run: its configuration and the contents that this points at, a user's own cell among them.
+"""What decides a run's name: its configuration, and the contents of the files that the configuration points at.
 
-A cell, ``module:Class``, is identified by the sources it is made of. They are found and read without importing any,
-which would import MXNet.
+A user's own cell, ``module:Class``, is identified by its sources. They are found and read without importing them, since
+that would import MXNet.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
         config: the configuration, its `device` no longer ``auto``.
         content: SHA-1s of what the configuration only points at: ``corpus``, and ``cell`` for a user's own class.
 
-    Fields at their defaults (a learning rate at 20) are left out, so that a knob added later changes no name. Paths,
-    devices' numbers and the log interval are left out because they decide nothing; `threads` counts where it was set.
+    Fields at their defaults (for the learning rate: 20) are left out, so that adding a setting changes no name. Paths,
+    device numbers and the log interval are left out because they do not affect the result; `threads` counts if it was
+    set.
     """
     fields = type(config).model_fields
     decisive = {
@@ -49,7 +50,7 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
 
 
 def is_own(cell: str) -> bool:
-    """Whether `cell`, a `RunConfig`'s, is a user's own."""
+    """Whether a `RunConfig`'s `cell` is the user's own class."""
     return ":" in cell
 
 
@@ -57,7 +58,7 @@ def source_file(cell: str) -> Path:
     """The file that defines `cell`.
 
     Raises:
-        UserError: there is none in this folder or on Python's path.
+        UserError: it is neither in the current folder nor on Python's path.
     """
     *_, spec = _specs(cell)
     if spec.origin is None:  # a folder without an __init__.py
@@ -66,15 +67,15 @@ def source_file(cell: str) -> Path:
 
 
 def source_files(cell: str) -> dict[str, bytes]:
-    """The sources that make up `cell`, by path relative to Python's, sorted: what identifies it, and what is shipped.
+    """The sources of `cell`, sorted by path relative to Python's path: they identify it, and clusters are sent them.
 
-    These are the module or the whole package that defines it and, in turn, each module or package that one of them
-    imports and that lies in the same folder. This package and Python's own modules are not among them, and in a folder
-    of installed packages nothing beside the cell's own is. Not seen are imports by a computed name, modules in other
-    folders of Python's path, compiled extensions of a package, and data files.
+    These are the module or package that defines it and, recursively, the modules and packages in the same folder that
+    those import. This package and the standard library are left out, and so is everything but the cell's own module or
+    package in a folder of installed packages. Not found: imports by a computed name, modules in other folders of
+    Python's path, a package's compiled extensions, and data files.
 
     Raises:
-        UserError: there is no such module in this folder or on Python's path, or a file cannot be read.
+        UserError: the module is neither in the current folder nor on Python's path, or a file cannot be read.
     """
     source_file(cell)
     first, *_ = _specs(cell)
@@ -97,7 +98,7 @@ def source_files(cell: str) -> dict[str, bytes]:
 
 
 def source_sha1(cell: str) -> str:
-    """The SHA-1 of all of a cell's `source_files`; of a lone one, whatever its name, that of its bytes.
+    """The SHA-1 of a cell's `source_files`; if there is only one, that of its bytes, whatever its name.
 
     Raises:
         UserError: see `source_files`.
@@ -113,7 +114,7 @@ def _sha1(content: bytes) -> str:
 
 
 def _specs(cell: str) -> list[ModuleSpec]:
-    """Those of ``a``, ``a.b`` and ``a.b.c``, of a cell in ``a.b.c``."""
+    """The specs of ``a``, ``a.b`` and ``a.b.c``, for a cell in ``a.b.c``."""
     parts = cell.partition(":")[0].split(".")
     if parts[0] in sys.stdlib_module_names:
         raise UserError(f"cell {cell}: Python's own module {parts[0]} comes before yours; rename yours")
@@ -134,18 +135,18 @@ def _missing(cell: str) -> UserError:
 
 
 def _folders(spec: ModuleSpec) -> list[str]:
-    """The folders in which a module or package lies; one without an __init__.py may lie in several."""
+    """The folders of a module or package; a package without __init__.py may have several."""
     places = list(spec.submodule_search_locations or [str(spec.origin)])
     return [str(Path(place).parent) for place in places]
 
 
 def _is_of_installed(spec: ModuleSpec) -> bool:
-    """Whether it lies among packages that pip has installed: of those a node has its own, and their libraries."""
+    """Whether it was installed by pip: then each node of a cluster has its own copy, with what that needs."""
     return any(any(Path(folder).glob("*.dist-info")) for folder in _folders(spec))
 
 
 def _files(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
-    """The file of a module, or each in its package that could be imported: no editor's copy, no link to nowhere."""
+    """The file of a module, or every importable file of a package (no backup copies, no dangling links)."""
     if not spec.submodule_search_locations:
         path = Path(str(spec.origin))
         yield path.name, path
@@ -158,7 +159,7 @@ def _files(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
 
 
 def _imported(source: bytes) -> set[str]:
-    """The first names of the modules that `source` imports, those of others; none where it is no Python."""
+    """The top-level names of the third-party modules that `source` imports; empty if it is not Python."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError, RecursionError):  # the run will say so

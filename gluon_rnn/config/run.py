@@ -1,6 +1,6 @@
-"""What to run: one validated, immutable configuration a run, and sweeps as lists of them.
+"""One run's configuration, validated and immutable.
 
-A default is stated here and nowhere else. The defaults are the recipe of GluonNLP's word language model with
+Defaults are stated here and nowhere else. They are the recipe of GluonNLP's word language model with
 ``standard_lstm_lm_200`` (scripts/language_model/word_language_model.py, GluonNLP 0.10): SGD at learning rate 20,
 gradients clipped to a global norm of 0.25, the rate multiplied by 0.25 whenever validation does not improve. Other
 cells and optimizers have default rates of their own (`default_learning_rate`).
@@ -133,14 +133,14 @@ OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeVa
 
 
 class RunConfig(BaseModel):
-    """Everything that decides one run; each field is a knob of ``--set`` and ``--axis``.
+    """Everything that decides one run; each field is a setting for ``--set`` and ``--axis``.
 
-    Constructing one checks every value and the combination; a preset in `model` fills in the fields it fixes,
-    `embed_size` becomes `hidden_size` unless given, and `learning_rate` the `default_learning_rate`.
+    Constructing one checks every value and their combination. A preset in `model` fills in the fields it fixes;
+    `embed_size` defaults to `hidden_size`, and `learning_rate` to `default_learning_rate`.
 
     Raises:
         pydantic.ValidationError: a value is of the wrong type or out of range, or two fields contradict each other.
-            `configure` says the same as a one-line `UserError`.
+            `configure` raises a one-line `UserError` instead.
     """
 
     model_config = ConfigDict(
@@ -306,7 +306,7 @@ class RunConfig(BaseModel):
         return self
 
     def _complete_network(self) -> None:
-        """Give the objective its network, and refuse what does not belong to it."""
+        """Choose the objective's network, and refuse settings that do not fit it."""
         default = next(model for model, objectives in MODELS.items() if self.objective in objectives)
         if "model" not in self.model_fields_set:
             object.__setattr__(self, "model", default)
@@ -340,7 +340,7 @@ class RunConfig(BaseModel):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Those that share the run: ``("gpu:0", "gpu:1")``, or one."""
+        """The devices that share the run: ``("gpu:0", "gpu:1")``, or one."""
         return tuple(self.device.split("+"))
 
     @property
@@ -350,10 +350,10 @@ class RunConfig(BaseModel):
 
 
 def default_learning_rate(config: RunConfig) -> float:
-    """The rate that ``auto`` stands for in `config`; see `_SGD_RATES` and `_OPTIMIZER_RATES`.
+    """The learning rate that ``auto`` stands for in `config`; see `_SGD_RATES` and `_OPTIMIZER_RATES`.
 
-    With momentum m a gradient moves the parameters by 1 / (1 - m) times as much in the end, so that the rate of SGD is
-    multiplied by 1 - m: 2 for an LSTM with a momentum of 0.9.
+    With momentum m a gradient eventually moves the parameters 1 / (1 - m) times as far, so SGD's rate is multiplied
+    by 1 - m: 2 for an LSTM with a momentum of 0.9.
     """
     if config.optimizer in _OPTIMIZER_RATES:
         return _OPTIMIZER_RATES[config.optimizer]
@@ -388,9 +388,9 @@ def _spelled(number: float) -> str:
 
 
 def parse_device(text: str) -> str:
-    """The one spelling of what a run can be given: ``gpu:01`` is ``gpu:1``.
+    """The canonical spelling of a device: ``gpu:1`` for ``gpu:01``.
 
-    That is ``auto``, ``cpu``, ``gpu``, ``cpu:N``, ``gpu:N``, or several numbered ones of a kind joined by ``+``.
+    A device is ``auto``, ``cpu``, ``gpu``, ``cpu:N``, ``gpu:N``, or several numbered ones of a kind joined by ``+``.
 
     Raises:
         ValueError: it is not one of these, in one line.
@@ -410,19 +410,19 @@ def parse_device(text: str) -> str:
 
 
 def unnumbered(device: str) -> str:
-    """What of a device decides a result, whichever of its kind it is: ``gpu`` of gpu:1, ``gpu+gpu`` of gpu:0+gpu:1."""
+    """A device without its number, which does not affect results: ``gpu`` for gpu:1, ``gpu+gpu`` for gpu:0+gpu:1."""
     return re.sub(r":\d+", "", device)
 
 
 def varying_fields(points: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The fields in which configurations, as mappings, differ; what a lone one is known by."""
+    """The fields in which configurations (as mappings) differ; for a single one, its cell, bptt and hidden size."""
     names = [name for name in points[0] if not _follows(name, points)]
     varying = tuple(name for name in names if len({str(point[name]) for point in points}) > 1)
     return varying or ("cell", "bptt", "hidden_size")
 
 
 def _follows(name: str, points: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the field `name` is as others of each point make it, and so tells nothing that they do not."""
+    """Whether other fields of each point determine the field `name`, so that it adds no information."""
     if name == "embed_size":
         # An embedding as wide as the layers, or as the vectors that were given.
         width = {point["embedding"]: point[name] for point in points}
@@ -437,7 +437,7 @@ def _follows(name: str, points: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def configure(settings: Mapping[str, Any]) -> RunConfig:
-    """The configuration of `settings`; what is wrong with them as a `UserError` of one line."""
+    """The configuration for `settings`; raises a one-line `UserError` if they are wrong."""
     for name in settings:
         check_name(name)
     try:
@@ -447,7 +447,7 @@ def configure(settings: Mapping[str, Any]) -> RunConfig:
 
 
 def coerce(name: str, value: Any) -> Any:
-    """One setting's value in its field's own type (``'35'`` becomes 35); a `UserError` where it has none."""
+    """A setting's value converted to its type (``'35'`` becomes 35); raises a `UserError` if it cannot be."""
     check_name(name)
     try:
         return _adapter(name).validate_python(value)
@@ -463,7 +463,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 
 def check_name(name: Any) -> None:
-    """Refuse, as a `UserError`, what is not the name of a setting."""
+    """Raise a `UserError` unless `name` is a setting."""
     if name not in RunConfig.model_fields:
         raise UserError(f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}")
 

@@ -1,4 +1,4 @@
-"""Sweeps: a list of run configurations, written as what differs, and the YAML file that holds one."""
+"""Sweeps: lists of run configurations, written as their differences, and the YAML files that hold them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_KEYS = 100
 
 @dataclass(frozen=True)
 class Override:
-    """Settings that hold only at the points where every field of `when` has the value given."""
+    """Settings for only those points where every field of `when` has the given value."""
 
     when: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -41,16 +41,16 @@ class Override:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A list of run configurations, written as what differs.
+    """A list of run configurations, written as their differences.
 
-    Later wins: the defaults, `settings`, `axes`, `overrides`, `pinned`.
+    Later ones win: the defaults, `settings`, `axes`, `overrides`, `pinned`.
 
     Attributes:
-        name: of the folder under results/.
-        settings: what differs from the defaults at every point.
-        axes: field to values; the points are their product, the first axis slowest.
+        name: of its folder in results/.
+        settings: of every point, where they differ from the defaults.
+        axes: values by field; the points are their product, the first axis varying slowest.
         overrides: applied in order to the points they match.
-        pinned: the command line's ``--set``.
+        pinned: settings of the command line's ``--set``.
     """
 
     name: str
@@ -96,10 +96,10 @@ class Sweep:
         )
 
     def points(self) -> list[RunConfig]:
-        """Every configuration of the sweep, in order, equal ones once.
+        """Every configuration of the sweep, in order, without duplicates.
 
         Raises:
-            UserError: a point's settings contradict each other, or the points are more than `MOST_POINTS`.
+            UserError: a point's settings contradict each other, or there are more than `MOST_POINTS` points.
         """
         if self._count() > MOST_POINTS:
             raise UserError(
@@ -115,7 +115,7 @@ class Sweep:
         return list(found)
 
     def unmatched(self) -> list[Override]:
-        """The overrides that fit no point; none of a sweep that has too many points to be looked at."""
+        """The overrides that match no point; empty for a sweep with too many points to check."""
         if not self.overrides or self._count() > MOST_POINTS:
             return []
         points = list(self._before_overrides())
@@ -131,7 +131,7 @@ class Sweep:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """The sweep of a YAML file: ``name`` (the file's own unless said), ``set``, ``axes``, ``overrides``.
+    """Load a sweep from a YAML file with ``name`` (default: the file's), ``set``, ``axes`` and ``overrides``.
 
     Raises:
         UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
@@ -195,7 +195,7 @@ _CORE_SCHEMA = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain data, never an object of Python's."""
+    """Loads plain data only, never Python objects."""
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         """A scalar with the characters that the file has."""
@@ -211,7 +211,7 @@ class _Loader(yaml.SafeLoader):
         return int(value) if value.lstrip("+-").isdigit() else super().construct_yaml_int(node)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping whose keys differ, as YAML 1.2 asks; PyYAML 6 would take the last of equal ones and say nothing."""
+        """A mapping with distinct keys, as YAML 1.2 requires; PyYAML 6 silently keeps the last of equal ones."""
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -224,7 +224,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what the merge keys of a mapping name in their place, unless they are a bomb."""
+        """Resolve a mapping's merge keys, unless they expand without bound."""
         super().flatten_mapping(node)
         if len(node.value) > _MOST_KEYS:
             raise yaml.YAMLError(f"a mapping has more than {_MOST_KEYS} keys")

@@ -1,1 +1,4 @@
-"""How a process must start, what this machine has, and which library multiplies fastest on it."""
+"""How a process must start, what this machine has, and which BLAS is fastest on it.
+
+Other rooms use `process_environment`, `describe_machine` and `blas`.
+"""

@@ -1,8 +1,8 @@
-"""How a process must start, and what machine this is.
+"""The environment in which a worker process must start.
 
-What decides the speed of MXNet on a CPU — its threads, its BLAS, its memory pages — is settled by the environment in
-which the process starts, which is why every run gets a process, and its environment from `process_environment`. Nothing
-here imports MXNet, GluonNLP or NumPy. `gluon_rnn.doctor` checks an installation with what is found here.
+MXNet's speed on a CPU depends on its threads, its BLAS and its memory pages, all of which are fixed when the process
+starts. That is why every run has its own process, with an environment from `process_environment`. Nothing here imports
+MXNet, GluonNLP or NumPy.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ _MALLOC_TUNABLES = {
 def process_environment(
     device: str, threads: int, *, precision: str = "float32", environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Build the whole environment in which a worker process must start.
+    """Build the complete environment for a worker process.
 
-    The first call on a machine measures which BLAS is fastest there, in under a second: see `gluon_rnn.machine.blas`.
+    The first call on a machine measures which BLAS is fastest, in under a second: see `gluon_rnn.machine.blas`.
 
     Args:
         device: ``cpu``, or ``gpu:`` followed by a GPU's UUID or by its index in PCI order, or by several of them,
@@ -85,8 +85,8 @@ def process_environment(
             device's variables and Python's hash seed. Settings that it holds already are kept beside the ones added.
 
     Raises:
-        ValueError: `device` is none of these, or `threads` is below 1.
-        UserError: ``GLUON_RNN_BLAS`` names no library that is here.
+        ValueError: `device` is not one of these, or `threads` is below 1.
+        UserError: ``GLUON_RNN_BLAS`` names a library that is not installed.
     """
     kind, _, gpus = device.partition(":")
     if (kind, bool(gpus)) not in (("cpu", False), ("gpu", True)) or threads < 1:
@@ -130,15 +130,15 @@ def process_environment(
 def measure_libraries(
     threads: int, *, environ: Mapping[str, str] = os.environ, anew: bool = False
 ) -> tuple[blas.Measured, ...]:
-    """What each BLAS does here with so many threads: see `gluon_rnn.machine.blas.measure`."""
+    """Measure each BLAS with this many threads: see `gluon_rnn.machine.blas.measure`."""
     return blas.measure(cpu_name(), _with_threads(threads, environ), anew=anew)
 
 
 def _with_threads(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` with the number of threads said to every library.
+    """`environ` with the number of threads set for every library.
 
-    MXNet takes half of an x86 machine's cores unless told: 0.74 s a step with one thread of two, 0.43 s with both. The
-    number also decides the bits of a matrix product, so it is always said.
+    MXNet uses half of an x86 machine's cores by default: 0.74 s per step with one thread of two, 0.43 s with both. The
+    number also affects the bits of a matrix product, so it is always set.
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**environ, **dict.fromkeys(names, str(threads))}
@@ -150,7 +150,7 @@ def tuning_wanted(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Pick the settings that can change speed or bits, libraries by file name and without their folders."""
+    """The variables that can change speed or bits; libraries as file names, without folders."""
     found = {name: environ[name] for name in RECORDED_VARIABLES if name in environ}
     for name in {blas.BLAS_VARIABLE, blas.FILE_VARIABLE} & {*found}:
         found[name] = Path(found[name]).name
@@ -160,18 +160,18 @@ def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, s
 
 
 def tells_want_of_memory(text: str) -> bool:
-    """Whether an error's text, or the end of a log, says that an allocation failed."""
+    """Whether an error's text or the end of a log reports a failed allocation."""
     return any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def cuda_library_folders(site_packages: Path | None = None) -> list[str]:
-    """List the folders of the CUDA libraries that came as wheels; `site_packages` is this interpreter's by default."""
+    """The folders of the CUDA libraries installed as wheels; `site_packages` defaults to this interpreter's."""
     site_packages = site_packages or Path(sysconfig.get_path("purelib"))
     return [str(folder) for folder in sorted(site_packages.glob("nvidia/*/lib"))]
 
 
 def huge_pages_available() -> bool:
-    """Whether the C library can ask for huge pages (glibc 2.35 or later) and the kernel would give them."""
+    """Whether the C library can request huge pages (glibc 2.35 or later) and the kernel grants them."""
     name, _, version = libc_version().partition(" ")
     if name != "glibc" or tuple(map(int, re.findall(r"\d+", version)[:2])) < (2, 35):
         return False
@@ -179,7 +179,7 @@ def huge_pages_available() -> bool:
 
 
 def _merge_tunables(given: str) -> str:
-    """Add to a GLIBC_TUNABLES what it does not set itself."""
+    """Add our tunables to a GLIBC_TUNABLES, except those it sets already."""
     own = [entry for entry in given.split(":") if entry]
     set_already = {entry.partition("=")[0] for entry in own}
     return ":".join([*own, *(f"{name}={value}" for name, value in _MALLOC_TUNABLES.items() if name not in set_already)])

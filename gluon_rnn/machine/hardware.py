@@ -1,4 +1,4 @@
-"""What this machine is: processor, memory, GPUs, and the versions of the libraries that decide results."""
+"""This machine's hardware, and the versions of the libraries that affect results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Gpu:
     """One NVIDIA GPU.
 
     Attributes:
-        index: its number in the order of PCI buses, as ``nvidia-smi`` shows it.
-        uuid: NVIDIA's name for this very board.
+        index: in PCI bus order, as ``nvidia-smi`` shows it.
+        uuid: NVIDIA's identifier of the board.
         name: of the model.
         compute_capability: major and minor.
         memory_mb: its memory in MiB.
@@ -39,17 +39,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run was measured on.
+    """The machine that a run was measured on.
 
     Attributes:
         host: network name.
         architecture: such as ``x86_64``.
         cpu_name: the processor's model.
-        cores: logical cores that this process may use, by affinity and by its control group's quota.
-        memory_mb: memory in MiB that it may use, by the machine and by its control group.
-        gpus: those that it may use, by ``CUDA_VISIBLE_DEVICES``.
-        machine_id: 12 hexadecimal digits that agree on machines on which speeds can be compared. They come from
-            architecture, processor, cores, memory in GiB and all of the machine's GPUs, not from its name.
+        cores: logical cores that this process may use, given its affinity and its control group's quota.
+        memory_mb: memory in MiB that it may use, given its control group's limit.
+        gpus: those that ``CUDA_VISIBLE_DEVICES`` leaves visible.
+        machine_id: 12 hexadecimal digits, equal on machines whose speeds can be compared: a hash of the architecture,
+            processor, cores, memory in GiB and all GPUs, but not of the name.
         libc: C library and its version.
         python: version of this interpreter.
     """
@@ -66,7 +66,7 @@ class Machine:
 
 
 def libc_version() -> str:
-    """Name the C library and its version, such as ``glibc 2.36``; ``unknown`` if it is not glibc."""
+    """The C library and its version, such as ``glibc 2.36``; ``unknown`` if it is not glibc."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or "unknown"
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def libc_version() -> str:
 
 
 def describe_machine(*, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Machine:
-    """Describe the machine and what of it this process may use; it never raises.
+    """Describe the machine and what this process may use of it; never raises.
 
     Args:
         environ: where ``CUDA_VISIBLE_DEVICES`` is read.
@@ -98,7 +98,7 @@ def describe_machine(*, environ: Mapping[str, str] = os.environ, nvml: Any = Non
 
 
 def list_gpus(nvml: Any = None) -> list[Gpu]:
-    """List the GPUs that the driver shows, in PCI order; none if there is no driver or it does not answer.
+    """The GPUs that the driver reports, in PCI order; empty without a working driver.
 
     Args:
         nvml: a module like ``pynvml``, which is the default.
@@ -117,7 +117,7 @@ def list_gpus(nvml: Any = None) -> list[Gpu]:
 
 
 def visible_gpus(gpus: Iterable[Gpu], visible: str | None) -> tuple[Gpu, ...]:
-    """Select as CUDA does with ``CUDA_VISIBLE_DEVICES``.
+    """Select GPUs as CUDA does with ``CUDA_VISIBLE_DEVICES``.
 
     Args:
         gpus: all of the machine's.
@@ -154,9 +154,9 @@ def default_threads(cores: int, jobs: int) -> int:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of ``mxnet`` (whichever of its distributions is there), ``gluonnlp`` and ``numpy``, unless missing.
+    """The installed versions of ``mxnet`` (in any of its distributions), ``gluonnlp`` and ``numpy``.
 
-    Nothing is imported.
+    Nothing is imported; what is not installed is left out.
     """
     versions = {name: version_of(name) for name in ("gluonnlp", "numpy")}
     versions["mxnet"] = version_of(mxnet_distribution() or "mxnet")
@@ -164,12 +164,12 @@ def library_versions() -> dict[str, str]:
 
 
 def mxnet_distribution() -> str | None:
-    """Which distribution provides MXNet: ``mxnet-cu112``, ``mxnet`` or none."""
+    """The distribution that provides MXNet: ``mxnet-cu112`` or ``mxnet``; None if neither is installed."""
     return next((name for name in ("mxnet-cu112", "mxnet") if version_of(name)), None)
 
 
 def version_of(distribution: str) -> str | None:
-    """The installed version of `distribution`; None if it is missing."""
+    """The installed version of `distribution`; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""How much memory a process and its GPUs use, as the system and the driver tell it; nothing here imports MXNet."""
+"""Memory in use by a process and its GPUs, as reported by the system and the driver, without importing MXNet."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gluon_rnn.machine.hardware import list_gpus, visible_gpus
 
 
 def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
-    """The largest resident memory of this process so far, in MiB.
+    """The peak resident memory of this process, in MiB.
 
-    Linux hands the figure of ``getrusage`` on from a process to the programs it starts: a worker of 252 MB was told
-    3,079 MB when its sweep's caller had used 3 GB. ``VmHWM`` begins anew with each program.
+    Linux passes the figure of ``getrusage`` on to the programs that a process starts: a worker of 252 MB reported
+    3,079 MB because the process that started its sweep had used 3 GB. ``VmHWM`` starts anew with each program.
 
     Args:
         status: where Linux describes the process; ``getrusage`` answers where there is no such file.

@@ -1,1 +1,4 @@
-"""Which points, in which order, on which devices."""
+"""Planning and running sweeps: which points, in which order, on which devices, and the upkeep of their folders.
+
+Other rooms use `plan_sweep`, `run_sweep`, `train` and `EXECUTORS`.
+"""

@@ -1,4 +1,4 @@
-"""What a planned sweep cannot do: a configuration, its corpus and its machine held against each other."""
+"""Checks of a planned sweep: whether a configuration, its corpus and the machine fit together."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gluon_rnn.runs.job import Job
 
 
 def check_data_dir(data_dir: Path | None) -> None:
-    """Refuse a folder of data that is not there: a corpus that is not looked for there would hide the slip."""
+    """Refuse a data folder that does not exist: otherwise a corpus found elsewhere would hide the mistake."""
     if data_dir is not None and not os.path.isdir(expand(data_dir)):
         raise UserError(f"--data-dir {data_dir} is not a folder: name the one that holds the data, or drop --data-dir")
 
 
 def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
-    """Refuse a precision that the device of a job has not, or in which a product is not faster there."""
+    """Refuse a precision that a job's device does not have, or that is not faster on it."""
     kinds = {(job.config.precision, job.config.device_kind) for job in jobs}
     if ("bfloat16", "gpu") in kinds:
         raise UserError(
@@ -40,7 +40,7 @@ def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
 
 
 def check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
-    """Refuse a text that does not fill one window; of labelled sequences there is one, and that will do."""
+    """Refuse a text that is too short for one window. Labelled data always have one sequence, which is enough."""
     if config.objective == "next_token":
         _check_windows(config, corpus)
     if config.objective != "language_model":
@@ -62,7 +62,7 @@ def check_fit(config: RunConfig, corpus: CorpusFiles) -> None:
 
 
 def fit_embedding(config: RunConfig, found: FoundVectors | None) -> RunConfig:
-    """`config` with an embedding as wide as the vectors that were found for it."""
+    """`config` with an embedding as wide as its word vectors."""
     if found is None:
         return config
     if config.embed_size not in (None, found.size):
@@ -93,7 +93,7 @@ def _check_windows(config: RunConfig, corpus: CorpusFiles) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Refuse a results folder that cannot be made or written, without making it."""
+    """Refuse a results folder that cannot be created or written, without creating it."""
     try:
         directory.stat()
     except (FileNotFoundError, NotADirectoryError):

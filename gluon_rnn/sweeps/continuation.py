@@ -1,4 +1,4 @@
-"""More epochs for a finished run: the longer one begins where the shorter one has ended."""
+"""More epochs for a finished run: the longer run starts from the shorter one's last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gluon_rnn.runs.records import RunRecord
 def take_over_checkpoints(
     jobs: Iterable[Job], records: Mapping[str, RunRecord], runs: Path
 ) -> Iterator[tuple[Job, RunRecord]]:
-    """Give jobs the last checkpoint of the longest finished run that differs from them by fewer epochs alone.
+    """Give each job the last checkpoint of the longest finished run that differs from it only by fewer epochs.
 
-    Nothing else of a run depends on how many epochs follow, so that a job comes to the bits of one that was never
-    shorter (same threads and BLAS). What the shorter run took counts for the longer one, too: it is its first session.
-    A job that has a checkpoint of its own keeps it.
+    Training does not depend on the number of epochs to come, so the result is bit-identical to that of a run that was
+    never shorter (with the same threads and BLAS). The shorter run's time counts as the job's first session. A job that
+    has its own checkpoint keeps it.
 
     Args:
-        jobs: about to start; no worker is at them.
+        jobs: about to start.
         records: of the sweep's folder, by run_id.
         runs: the folder of the runs.
 
     Yields:
-        Each job that goes on from a shorter run, and that run.
+        Each job that continues a shorter run, and that run.
 
     Raises:
         OSError: a checkpoint cannot be copied.
@@ -52,7 +52,7 @@ def _has_checkpoint(directory: Path) -> bool:
 
 
 def _copy_checkpoint(source: Path, to: Path) -> None:
-    """Whole, or not at all: a kill leaves a folder for `gluon_rnn.common.files.remove_leftovers`."""
+    """Copy it completely or not at all; `gluon_rnn.common.files.remove_leftovers` removes what a kill leaves."""
     to.mkdir(parents=True, exist_ok=True)
     replicate(source / BEST, to / BEST)
     unfinished = to / f".{CHECKPOINT}.tmp"

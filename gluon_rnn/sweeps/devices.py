@@ -1,6 +1,6 @@
-"""Which devices a sweep's workers get: what was asked for, held against what the machine has.
+"""Devices for a sweep's workers: what was requested, checked against what the machine has.
 
-A worker has its devices to itself: no device is in two slots.
+No device is in two slots, so every worker has its devices to itself.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MOST_JOBS = 1024
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one worker.
+    """A place for one worker.
 
     Attributes:
         device: ``cpu``, ``cpu:N``, ``gpu:N`` or several such as ``gpu:0+gpu:1``, as the record shows it.
-        device_name: of the processor or the GPUs.
-        visible: the device for `gluon_rnn.machine.environment.process_environment`.
+        device_name: the model of the processor or of the GPUs.
+        visible: the device as an argument of `gluon_rnn.machine.environment.process_environment`.
     """
 
     device: str
@@ -48,10 +48,10 @@ class Slot:
 
 
 def listed_devices(device: str) -> tuple[str, ...]:
-    """What each worker gets, of ``--device``: ``("auto",)``, or ``("gpu:0", "gpu:1")`` of ``gpu:0,gpu:1``.
+    """The entries of ``--device``, one for each worker: ``("gpu:0", "gpu:1")`` for ``gpu:0,gpu:1``.
 
     Raises:
-        UserError: one is unknown, or named twice, or they are not alike.
+        UserError: a device is unknown or named twice, or the entries differ in kind.
     """
     try:
         listed = tuple(parse_device(part.strip()) for part in device.split(","))
@@ -68,21 +68,21 @@ def listed_devices(device: str) -> tuple[str, ...]:
 
 
 def _shared(devices: Iterable[str]) -> list[str]:
-    """The single devices that several of `devices` name."""
+    """The single devices that occur in several of `devices`."""
     counts = Counter(single for device in devices for single in device.split("+"))
     return [single for single, count in counts.items() if count > 1]
 
 
 def resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
-    """`config` with a device that is there: numbered, or without numbers any of the slots of its kind.
+    """`config` with a device that exists: numbered, or unnumbered for any slot of its kind.
 
     Args:
-        config: says what it wants.
-        listed: by `listed_devices`; overrules that unless it is ``auto``.
-        machine: has the devices.
+        config: with the device that it requests.
+        listed: from `listed_devices`; overrides that unless it is ``auto``.
+        machine: with its devices.
 
     Raises:
-        UserError: the device is not there or cannot be used, or its parts cannot share the batch equally.
+        UserError: the device does not exist or cannot be used, or its parts cannot share the batch equally.
     """
     wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else unnumbered(listed[0])
     usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
@@ -127,16 +127,16 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
 def make_slots(
     configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine
 ) -> tuple[Slot, ...]:
-    """Room for the workers of `configs`, each of which fits into one of the slots.
+    """Slots for the workers of `configs`; each configuration fits into at least one.
 
     Args:
-        configs: by `resolve_device`.
-        listed: by `listed_devices`.
-        jobs: workers side by side; None: one for each entry of a list, else 1.
-        machine: has the devices.
+        configs: from `resolve_device`.
+        listed: from `listed_devices`.
+        jobs: workers at a time; None: one for each entry of a list, else 1.
+        machine: with its devices.
 
     Raises:
-        UserError: there is not room for so many, or two would share a device.
+        UserError: there is no room for that many, or two would share a device.
     """
     if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
         raise UserError(f"--jobs {quoted(jobs)} must be at least 1 and at most {_MOST_JOBS:,}")
@@ -171,9 +171,9 @@ def make_slots(
 
 
 def shares_cores(slots: Sequence[Slot], jobs: Sequence[Job], machine: Machine) -> str:
-    """A warning if the runs side by side have more threads than the machine has cores; else nothing.
+    """A warning if concurrent runs have more threads than the machine has cores; otherwise empty.
 
-    Runs on a GPU are not counted: theirs wait for it most of the time.
+    Runs on a GPU are not counted: their threads mostly wait for it.
     """
     places = min(sum(not slot.device.startswith("gpu") for slot in slots), len(jobs))
     threads = max((job.threads for job in jobs if job.config.device_kind == "cpu"), default=0)

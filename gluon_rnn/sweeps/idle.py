@@ -1,4 +1,4 @@
-"""Settings that change nothing: those that the objective, another setting or the corpus leaves without effect."""
+"""Settings without effect, because of the objective, another setting or the corpus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNRECORDED = {"log_interval": "it decides no result"}
 
 
 def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
-    """The settings whose value changes nothing for `config` on `corpus`, each with the reason."""
+    """The settings whose value has no effect for `config` on `corpus`, each with the reason."""
     idle: dict[str, str] = {}
     objective = f"objective={config.objective}"
     if config.objective in LABELLED:
@@ -53,14 +53,14 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
 
 
 def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> Iterator[str]:
-    """A line for each override that fits no point of `sweep`, and each setting of ``--set`` that changes nothing.
+    """One-line remarks: overrides that match no point of `sweep`, and settings of ``--set`` without effect.
 
     Args:
-        sweep: what was asked for.
-        points: each configuration that came of it, and its corpus.
+        sweep: what was requested.
+        points: each of its configurations and its corpus.
 
     Raises:
-        UserError: an axis changes nothing at any point, so that its values would stand for effects of chance.
+        UserError: an axis has no effect at any point, so differences along it would be due to chance.
     """
     everywhere = [idle_settings(config, corpus) for config, corpus in points]
     for name, values in sweep.axes.items():
@@ -81,5 +81,5 @@ def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> It
 
 
 def _shared_reason(name: str, everywhere: Sequence[dict[str, str]]) -> str | None:
-    """Why the setting `name` changes nothing at any point; None where it changes something."""
+    """Why the setting `name` has no effect at any point; None if it has one."""
     return everywhere[0].get(name) if all(name in idle for idle in everywhere) else None

@@ -1,4 +1,4 @@
-"""One sweep to a folder: the lock that a sweep and its workers hold."""
+"""The lock that a sweep and its workers hold on their folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _LOCK_PATIENCE_SECONDS = 2.0
 
 @contextmanager
 def locked_sweep(directory: Path, notice: Notice) -> Iterator[None]:
-    """Have `directory` to oneself, where its file system has locks.
+    """Lock `directory` against other sweeps, if its file system has locks.
 
-    Workers inherit the lock: however a sweep ends, the folder is free only when the last of them has gone, and what it
-    was writing is written.
+    Workers inherit the lock. However a sweep ends, the folder is free only when the last of them has ended.
     """
     with (directory / ".lock").open("a") as file:
         os.set_inheritable(file.fileno(), True)
@@ -41,7 +40,7 @@ def locked_sweep(directory: Path, notice: Notice) -> Iterator[None]:
 
 
 def is_locked(directory: Path) -> bool | None:
-    """Whether a sweep is running in `directory`; None where that cannot be told."""
+    """Whether a sweep is running in `directory`; None if that is unknown."""
     try:
         with (directory / ".lock").open("rb") as file:
             free = try_lock(file.fileno())

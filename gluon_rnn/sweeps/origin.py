@@ -14,9 +14,9 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
-    """The commit of the checkout this package runs from, and whether it has changes, results/ aside.
+    """The commit of the checkout that this package runs from, and whether it has changes outside results/.
 
-    (None, None) where `root` is not a checkout of this project, or there is no git.
+    (None, None) if `root` is not a checkout of this project or Git is not installed.
     """
     if not (root / ".git").exists() or not (root / "setup.py").exists():
         return None, None
@@ -38,7 +38,7 @@ def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
 
 
 def describe_origin(machine: Machine) -> Origin:
-    """What the records of runs on `machine` say of where they come from."""
+    """The origin that records of runs on `machine` state."""
     versions, (commit, dirty) = library_versions(), git_state()
     return Origin(
         device_name=machine.cpu_name,

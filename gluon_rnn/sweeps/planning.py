@@ -1,6 +1,6 @@
-"""Plan a sweep: every point of it, checked, and what of it is still to be run.
+"""Plans a sweep: checks every point and determines which are still to be run.
 
-Nothing here imports MXNet. Whatever a user can get wrong is found while planning, before anything is started or made.
+Nothing here imports MXNet. User errors are found while planning, before anything is started or created.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from gluon_rnn.sweeps.origin import describe_origin
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, checked and ready to run; making one has changed nothing.
+    """A checked sweep, ready to run; planning has no side effects.
 
     Attributes:
         name: of the sweep.
-        directory: where its results are, or will be.
+        directory: of its results.
         jobs: every point, in the sweep's order.
-        missing: the jobs that have no record yet, or a failed one that is to be made again.
+        missing: the jobs without a record, or with a failed one that is to be re-run.
         slots: where the workers will run.
-        again: the run_ids of finished points that are to be made again.
-        remarks: what whoever reads the results must know, such as a setting that changes nothing; a line each.
+        again: the run_ids of finished points to re-run.
+        remarks: one line each that readers of the results should know, such as a setting without effect.
     """
 
     name: str
@@ -55,9 +55,9 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
     def label(self, job: Job) -> str:
-        """What tells `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
+        """What distinguishes `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
 
-        Files of one name are told apart by their content, too: tables show no path.
+        Files with the same name are also distinguished by their content, since tables show no paths.
         """
         suffixes = {name: self._names.suffix(job.contents, name) for name in DIGESTS}
         return printable(
@@ -66,7 +66,7 @@ class Plan:
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
-        """The fields in which the points differ; what a lone point is known by."""
+        """The fields in which the points differ; for a single point, its cell, bptt and hidden size."""
         return varying_fields([job.config.model_dump() for job in self.jobs])
 
     @cached_property
@@ -87,22 +87,23 @@ def plan_sweep(
     machine: Machine | None = None,
     executor: Executor | None = None,
 ) -> Plan:
-    """Check everything and list what is to do.
+    """Check a sweep and determine what is to be run.
 
     Args:
-        results: the folder that holds the sweep's own.
-        data_dir: where corpora are looked for first, and files of vectors that are not here.
+        sweep: from `load_sweep`, for example.
+        results: the folder that contains the sweep's own folder.
+        data_dir: folder to search first for corpora and files of vectors.
         device: what each worker gets: ``auto``, ``cpu``, ``gpu``, or a list such as ``gpu:0,gpu:1`` or
-            ``gpu:0+gpu:1,gpu:2+gpu:3``; all but ``auto`` overrule the sweep's own.
-        jobs: workers side by side; None: one for each entry of `device`.
-        rerun_failed: whether failed, timed-out and out-of-memory points are missing again.
-        rerun: run_ids of points that are missing again although they have finished.
-        notice: receives lines for people.
-        machine: the executor's, or else this one, unless given.
-        executor: what will run the plan, which it then checks, too.
+            ``gpu:0+gpu:1,gpu:2+gpu:3``; anything but ``auto`` overrides the sweep's own setting.
+        jobs: workers at a time; None: one for each entry of `device`.
+        rerun_failed: whether to re-run points that failed, timed out or ran out of memory.
+        rerun: run_ids of finished points to re-run.
+        notice: called with one-line messages for the user.
+        machine: to plan for; default: the executor's, else this one.
+        executor: what will run the plan; it checks the plan, too.
 
     Raises:
-        UserError: see the module.
+        UserError: the sweep cannot be run as requested.
     """
     machine = machine or (executor.machine if executor else describe_machine())
     blas.asked_for()
@@ -143,7 +144,7 @@ def plan_sweep(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What configurations name, found: corpora by `_corpus_of`, vectors and the digests of own cells by name."""
+    """The inputs that configurations name: corpora by `_corpus_of`, vectors and digests of own cells by name."""
 
     corpora: Mapping[tuple[str, str, str], CorpusFiles]
     vectors: Mapping[str, FoundVectors | None]
@@ -154,7 +155,7 @@ class _Inputs:
 
 
 def _corpus_of(config: RunConfig) -> tuple[str, str, str]:
-    """What a corpus is found by."""
+    """The settings that determine a corpus."""
     return config.dataset, config.objective, config.level
 
 
@@ -171,7 +172,7 @@ def _find_inputs(configs: Sequence[RunConfig], data_dir: Path | None, notice: No
 
 
 def _make_jobs(configs: Sequence[RunConfig], inputs: _Inputs, machine: Machine, places: int) -> dict[str, Job]:
-    """A job for each configuration, by run_id; of two points that come out equal ("auto" and what it found), one."""
+    """A job for each configuration, by run_id; points that turn out equal ("auto" and what it found) share one."""
     origin = describe_origin(machine)
     planned: dict[str, Job] = {}
     for config in configs:
@@ -192,7 +193,7 @@ def _make_jobs(configs: Sequence[RunConfig], inputs: _Inputs, machine: Machine, 
 
 
 def _repeated(sweep: Sweep, planned: Mapping[str, Job]) -> Iterator[str]:
-    """A remark where points of `sweep` come out equal."""
+    """A remark if points of `sweep` turn out equal."""
     count = math.prod(map(len, sweep.axes.values()))
     if count > len(planned):
         runs = "one run" if len(planned) == 1 else f"{len(planned)} different runs"
@@ -208,7 +209,7 @@ def _missing(
     again: frozenset[str],
     notice: Notice,
 ) -> tuple[Job, ...]:
-    """The jobs that have no record in `directory`, or one that is to be made again."""
+    """The jobs that have no record in `directory`, or one that is to be re-run."""
     records, damaged = read_records(directory)
     for line in damaged.values():
         notice(f"{line}; its point will be re-run")

@@ -1,4 +1,4 @@
-"""What a sweep's folder holds beside its results, and how it is removed: `list_stale` and `remove_runs`."""
+"""Runs in a sweep's folder that are not, or no longer, results: listing, deleting and archiving them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gluon_rnn.sweeps.planning import Plan
 
 
 def list_stale(directory: Path) -> dict[str, str]:
-    """The runs of a sweep's `directory` that are none of its results, or no longer, each with the reason.
+    """The runs in a sweep's `directory` that are not results, or no longer, each with the reason.
 
-    They are runs that failed, ran out of memory or time; folders without a record, or with a damaged one; and finished
-    runs of a version of a user's cell, of word vectors or of a corpus that the sweep has since replaced: of the same
-    configuration another version is among the points that were planned last.
+    They are runs that failed, timed out or ran out of memory; folders without a record or with a damaged one; and
+    finished runs with a version of a user's cell, of word vectors or of a corpus that has since been replaced, that is,
+    another version with the same configuration is among the points planned last.
 
     Raises:
         UserError: it is not a sweep's folder, or a sweep is at work there.
@@ -48,7 +48,7 @@ def list_stale(directory: Path) -> dict[str, str]:
 
 
 def remove_runs(directory: Path, names: Iterable[str], notice: Notice) -> None:
-    """Delete runs of a sweep's `directory`, and take them out of its tables first.
+    """Delete runs from a sweep's `directory`, after removing them from its tables.
 
     Raises:
         UserError: a sweep is at work there.
@@ -63,7 +63,7 @@ def remove_runs(directory: Path, names: Iterable[str], notice: Notice) -> None:
 
 
 def _planned(directory: Path) -> set[str]:
-    """The run_ids that were planned last; none where that is not known, as in a clone."""
+    """The run_ids planned last; empty if unknown, as in a clone."""
     try:
         return {point["run_id"] for point in read_points(directory)}
     except UserError:
@@ -80,12 +80,12 @@ def _superseded(known: Mapping[str, RunRecord], planned: set[str]) -> dict[str, 
 
 
 def _configuration(record: RunRecord) -> tuple[object, ...]:
-    """The settings of a run, without what their names stand for: that is in the columns of `DIGESTS`."""
+    """The settings of a run; the contents behind names are in the columns of `DIGESTS`."""
     return tuple(str(value) for name, value in record.config if name not in ("device", "threads"))
 
 
 def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
-    """What tells a run from the others, and how it ended."""
+    """What distinguishes a run from the others, and how it ended."""
     names = Names(each.row for each in known.values())
     varying = varying_fields([dict(each.config) for each in known.values()])
     of_versions = [name for name in DIGESTS if names.suffix(record.row, name)]
@@ -98,13 +98,13 @@ SUPERSEDED = "runs.superseded"
 
 
 def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
-    """The runs in the plan's folder that it does not contain, such as those of an older version of a cell.
+    """The runs in the plan's folder that are not points of it, such as those with an older version of a cell.
 
     Args:
-        records: those of the folder.
+        records: of the folder.
 
     Returns:
-        What tells each from the plan's points, and how it ended, by run_id.
+        By run_id, what distinguishes each from the plan's points, and how it ended.
     """
     known = {record.run_id: record for record in records}
     names = Names([*(job.contents for job in plan.jobs), *(record.row for record in known.values())])
@@ -119,10 +119,10 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
 
 
 def move_out(plan: Plan, moving: Mapping[str, str], records: dict[str, RunRecord], notice: Notice) -> None:
-    """Take runs out of `records` and the tables, and keep them beside the others; nothing is deleted.
+    """Move runs from `records` and the tables to the folder `SUPERSEDED`; nothing is deleted.
 
     Args:
-        moving: why, by run_id.
+        moving: the reason, by run_id.
     """
     for name in moving:
         records.pop(name, None)

@@ -1,4 +1,4 @@
-"""Run what is missing of a planned sweep: start workers, watch them, collect their records."""
+"""Runs a planned sweep: starts workers, watches them and collects their records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOG_TAIL_LINES = 40
 
 
 class Display:
-    """What a sweep tells people while it runs; this one tells nothing."""
+    """Shows the progress of a sweep; this one shows nothing."""
 
     def started(self, plan: Plan) -> None:
         """The sweep begins."""
@@ -56,22 +56,22 @@ def run_sweep(
     display: Display | None = None,
     notice: Notice = print,
 ) -> list[RunRecord]:
-    """Run what is missing of `plan`; its tables are up to date after every run.
+    """Run the missing points of `plan`; the tables are up to date after every run.
 
     Args:
         executor: a `LocalExecutor` unless given.
         fail_fast: stop the sweep at the first run that fails.
-        prune: first move the `superseded` runs to the folder `SUPERSEDED`, and out of the tables.
-        display: tells people.
-        notice: receives lines about damaged files.
+        prune: first move the `superseded` runs from the tables to the folder `SUPERSEDED`.
+        display: shows the progress.
+        notice: called with one-line messages for the user.
 
     Returns:
-        The records of the plan's points, in its order. Points that were not reached are missing, or as they were.
+        The records of the plan's points, in its order. Points that were not reached are missing or as before.
 
     Raises:
-        UserError: another sweep is running in this folder, it cannot be written (any longer), or the operating system
-            refuses what a sweep needs. The workers are stopped, and everything finished is in the tables.
-        KeyboardInterrupt: as it came; likewise.
+        UserError: another sweep is running in this folder, it cannot be written, or the operating system refuses
+            something that a sweep needs. The workers are stopped, and all finished runs are in the tables.
+        KeyboardInterrupt: likewise.
     """
     executor = executor or LocalExecutor()
     slots, _ = executor.place(plan.jobs, plan.slots)
@@ -88,7 +88,7 @@ def run_sweep(
 
 
 def _what_stopped(error: OSError, directory: Path) -> str:
-    """What the operating system refused to a sweep that writes to `directory`."""
+    """The error that stopped a sweep in `directory`, in words."""
     if is_limit(error) or not isinstance(error.filename, str | bytes | os.PathLike):
         return refusal(error)
     folder, file = (Path(os.path.abspath(os.fsdecode(name))) for name in (directory, error.filename))
@@ -102,7 +102,7 @@ def _what_stopped(error: OSError, directory: Path) -> str:
 def _run_missing(
     plan: Plan, executor: Executor, *, fail_fast: bool, prune: bool, display: Display, notice: Notice
 ) -> dict[str, RunRecord]:
-    """Run what is missing of `plan`, whose folder is ours alone; all records of that folder."""
+    """Run the missing points of `plan`, whose folder is locked; returns all records in it."""
     runs = plan.directory / "runs"
     points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
     write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
@@ -135,7 +135,7 @@ def _run_missing(
 
 
 def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
-    """The records that are there, by run_id; what earlier sweeps left unfinished or damaged is put in order."""
+    """The existing records, by run_id, after cleaning up what earlier sweeps left unfinished or damaged."""
     records, damaged = read_records(plan.directory)
     wanted = {job.run_id for job in plan.missing}
     for path in damaged:
@@ -153,16 +153,16 @@ def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
 
 
 def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
-    """Train one configuration in a worker process of its own and return its record.
+    """Train one configuration in its own worker process and return its record.
 
     Args:
         config: what to run.
-        data_dir: where corpora are looked for first; None: ``GLUON_RNN_DATA``, the cache, a download.
-        directory: keeps the run as a sweep named ``train`` there, and resumes it; None: nothing is kept.
+        data_dir: folder to search first for corpora; None: ``GLUON_RNN_DATA``, the cache, a download.
+        directory: where to keep the run, as a sweep named ``train``, and to resume it; None: nothing is kept.
 
     Raises:
-        UserError: the corpus or the device is not there.
-        RuntimeError: the run failed; its text is the record's reason and the end of the log.
+        UserError: the corpus or the device is not available.
+        RuntimeError: the run failed; the message is the record's reason and the end of the log.
     """
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as temporary:
@@ -183,7 +183,7 @@ def _to_stderr(line: str) -> None:
 
 
 def _collect(ended: Ended, directory: Path) -> RunRecord:
-    """The worker's own record, or one made for it."""
+    """The worker's own record, or one made from what it left."""
     if ended.status is None:
         try:
             if record := read_record(directory):

@@ -1,4 +1,4 @@
-"""Where the workers of a sweep run: on this machine, or on a cluster's."""
+"""Executors run the workers of a sweep, on this machine or on a cluster."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""What runs the jobs of a sweep, whichever machines that is."""
+"""What every executor does: the `Executor` protocol, its options, and how a job ended."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ STALL_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class ExecutorOptions:
-    """What an executor is made with.
+    """Options of an executor.
 
     Attributes:
-        address: of a cluster; None: where there is one, or none is needed.
-        jobs: runs side by side; None: as many as there is room for.
-        timeout: seconds after which a run is stopped; None waits for ever.
-        stall_timeout: seconds without a sign of life (a line of the log, new progress) after which it is; None waits
-            for ever.
-        notice: receives lines for people.
+        address: of a cluster; None: the executor's default.
+        jobs: runs at a time; None: as many as there is room for.
+        timeout: seconds after which a run is stopped; None: never.
+        stall_timeout: seconds without a new line in the log or new progress after which a run is stopped; None: never.
+        notice: called with one-line messages for the user.
     """
 
     address: str | None = None
@@ -43,9 +42,9 @@ class Ended:
 
     Attributes:
         job: with the device it was given.
-        status: how it ended; None where the worker lived to write its own record.
-        reason: why, for people.
-        seconds: the worker's life.
+        status: how it ended; None if the worker wrote its own record.
+        reason: why, in words.
+        seconds: from the start of the worker to its end.
     """
 
     job: Job
@@ -55,22 +54,22 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Runs each job in a worker process of its own, and says when it has ended."""
+    """Runs each job in its own worker process and reports when it has ended."""
 
     @property
     def machine(self) -> Machine:
-        """What `gluon_rnn.plan_sweep` is to plan for."""
+        """The machine to plan for."""
         ...
 
     def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
-        """Where the workers of planned `jobs` will run, and remarks on that, a line each.
+        """Check that planned `jobs` can run; returns the slots for their workers, and one-line remarks.
 
         Args:
             jobs: all points of a sweep.
-            slots: room for them on `machine`.
+            slots: what `machine` has room for.
 
         Raises:
-            UserError: there is a job that cannot run.
+            UserError: a job cannot run.
         """
         ...
 
@@ -82,19 +81,19 @@ class Executor(Protocol):
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
     ) -> Iterator[Ended]:
-        """Start the jobs in order, as many at a time as there is room for.
+        """Run jobs in order, as many at a time as there is room for.
 
-        A job is asked for when there is room for it, so that which one comes next may depend on how others ended.
-        Closing the iterator stops what is running.
+        A job is pulled from `jobs` only when there is room for it, so the next one may depend on how others ended.
+        Closing the iterator stops the running workers.
 
         Args:
-            jobs: each to be run in ``runs_directory / job.run_id``.
+            jobs: each runs in ``runs_directory / job.run_id``.
             runs_directory: exists.
-            slots: by `place`.
-            watch: called several times a second with the jobs that are running.
+            slots: from `place`.
+            watch: called several times a second with the running jobs.
         """
         ...
 
     def close(self) -> None:
-        """Leave what the executor has joined or started."""
+        """Disconnect from a cluster, or end one that was started."""
         ...

@@ -41,7 +41,7 @@ class _Worker:
     stopped: tuple[Status, str] | None = None
 
     def listen(self) -> None:
-        """Note when the worker last wrote something: by the monotonic clock, since a file's time may jump."""
+        """Note when the worker last wrote something, by the monotonic clock, since file times may jump."""
         log, progress = (_stat(self.directory / name) for name in ("log.txt", "progress.json"))
         # progress.json is a new file each time.
         trace = (log.st_size if log else 0, progress.st_ino if progress else 0, progress.st_mtime_ns if progress else 0)
@@ -50,11 +50,11 @@ class _Worker:
 
     @property
     def log_growth_mb(self) -> float:
-        """What this worker has written into ``log.txt``, as far as was heard, in 2**20 bytes."""
+        """How much this worker has written to ``log.txt``, in MiB."""
         return (self.trace[0] - self.log_before) / (1 << 20)
 
     def stop(self) -> None:
-        """End the worker and whatever it has started."""
+        """Stop the worker and every process that it started."""
         for sign, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
             try:
                 # A stopped process sees no SIGTERM until it is continued.
@@ -70,7 +70,7 @@ class _Worker:
 
 
 class _Queue:
-    """Jobs as they are asked for, in order; one that waits for another slot is passed over until that is free."""
+    """Pulls jobs in order; a job that no free slot takes is skipped until one does."""
 
     def __init__(self, jobs: Iterable[Job], slots: Sequence[Slot]) -> None:
         self._jobs = iter(jobs)
@@ -78,7 +78,7 @@ class _Queue:
         self._passed_over: list[Job] = []
 
     def next_for(self, slot: Slot) -> Job | None:
-        """The next job that `slot` takes; None where there is none."""
+        """The next job that `slot` takes; None if there is none."""
         for job in self._passed_over:
             if slot.takes(job):
                 self._passed_over.remove(job)
@@ -93,7 +93,7 @@ class _Queue:
 
 
 class LocalExecutor:
-    """Runs jobs in processes on this machine, one to a slot; a job waits for a slot that takes it."""
+    """Runs jobs in processes on this machine, one to a slot."""
 
     def __init__(self, options: ExecutorOptions = ExecutorOptions()) -> None:  # noqa: B008, it is immutable
         self._timeout = options.timeout
@@ -101,7 +101,7 @@ class LocalExecutor:
         self.machine = describe_machine()
 
     def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
-        """See `Executor`; a remark says if there are too few cores for the threads of all runs.
+        """See `Executor`; remarks if all runs together have more threads than there are cores.
 
         Raises:
             ValueError: no slot takes a job.
@@ -122,9 +122,9 @@ class LocalExecutor:
         """See `Executor`.
 
         Raises:
-            UserError: the operating system starts no worker.
+            UserError: the operating system cannot start a worker.
             OSError: a run's directory cannot be written.
-            ValueError: no slot takes a job that is asked for.
+            ValueError: no slot takes a job.
         """
         queue, free = _Queue(jobs, slots), list(slots)
         workers: list[_Worker] = []
@@ -152,10 +152,10 @@ class LocalExecutor:
                 worker.stop()
 
     def close(self) -> None:
-        """See `Executor`; there is nothing to leave."""
+        """See `Executor`; does nothing."""
 
     def _overdue(self, worker: _Worker) -> tuple[Status, str] | None:
-        """Why the worker has to be stopped, if it has to."""
+        """Why the worker must be stopped; None if it may go on."""
         now = time.monotonic()
         if self._timeout is not None and now - worker.started > self._timeout:
             return "timeout", f"stopped after the timeout of {self._timeout:g} s"
@@ -184,7 +184,7 @@ def _ended(worker: _Worker) -> Ended:
 
 
 def _log_tail(worker: _Worker) -> list[str]:
-    """The last lines that this worker has written into its log."""
+    """The last lines that this worker wrote to its log."""
     with (worker.directory / "log.txt").open("rb") as log:
         log.seek(max(worker.log_before, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         lines = log.read().decode(errors="replace").splitlines()
@@ -193,7 +193,7 @@ def _log_tail(worker: _Worker) -> list[str]:
 
 
 def prepare(job: Job, directory: Path) -> None:
-    """Make `directory` ready for a worker that does `job`."""
+    """Prepare `directory` for a worker that runs `job`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
     # What an earlier attempt came to; its log is kept and goes on, and so does its checkpoint.
@@ -233,9 +233,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _kernel_memory_kills() -> int:
-    """How many processes Linux has killed for want of memory, in this control group or the whole machine, since
-    boot.
-    """
+    """How many processes the kernel has killed because memory ran out, since boot."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

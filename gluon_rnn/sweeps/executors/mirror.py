@@ -1,4 +1,4 @@
-"""A run's directory kept alike in two places: what has changed here, as a message that makes there the same of it."""
+"""Replicates a run's directory: a `Change` is what to apply on the other side."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PASSING = (CHECKPOINT, "progress.json")
 
 @dataclass(frozen=True)
 class Change:
-    """What has happened in a run's directory.
+    """Changes in a run's directory.
 
     Attributes:
-        log: what log.txt has grown by.
-        files: whole contents by path in the directory, in the order in which they must be written.
-        gone: paths that are there no more.
+        log: what was appended to log.txt.
+        files: complete contents by path, in the order in which they must be written.
+        gone: paths that were removed.
     """
 
     log: bytes = b""
@@ -35,7 +35,7 @@ class Change:
         return bool(self.log or self.files or self.gone)
 
     def apply(self, directory: Path) -> None:
-        """Make it happen in `directory`; a kill at any moment leaves a checkpoint that is whole."""
+        """Apply the changes to `directory`; a kill at any moment leaves a complete checkpoint."""
         if self.log:
             append(directory / "log.txt", self.log)
         for name, content in self.files.items():
@@ -55,7 +55,7 @@ class Change:
 
 
 class Mirror:
-    """Watches a run's directory.
+    """Watches a run's directory for changes.
 
     Args:
         directory: of the run; it exists.
@@ -67,10 +67,10 @@ class Mirror:
         self._log_read = 0
 
     def changes(self, *, ended: bool = False) -> Change:
-        """What has changed since the last call; at the first, everything.
+        """What has changed since the last call; everything on the first call.
 
         Args:
-            ended: the run has; its record is told now, and what is gone.
+            ended: whether the run has ended; only then its record and removed files are included.
         """
         files = self._checkpoint() if self._is_new(_STATE) else {}
         if (files or ended) and self._is_new(BEST):
@@ -83,12 +83,12 @@ class Mirror:
         return Change(self._new_log(), files, gone)
 
     def checkpoint(self) -> Change:
-        """What the run would go on from somewhere else."""
+        """What another machine needs to resume the run."""
         files = self._checkpoint()
         return Change(files=self._read(BEST) | files) if files else Change()
 
     def _checkpoint(self) -> dict[str, bytes]:
-        """The checkpoint, ``state.json`` last; nothing if there is none or the next one is just being written."""
+        """The checkpoint, ``state.json`` last; empty if there is none or the next one is being written."""
         files = {}
         with suppress(FileNotFoundError):
             stamp = self._stamp(_STATE)
@@ -115,7 +115,7 @@ class Mirror:
             return False
 
     def _stamp(self, name: str) -> tuple[int, int]:
-        """What a file has another of when it was replaced."""
+        """What differs once a file has been replaced."""
         status = (self._directory / name).stat()
         return status.st_ino, status.st_mtime_ns
 

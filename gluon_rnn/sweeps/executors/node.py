@@ -1,4 +1,4 @@
-"""One run on a machine of a cluster: what happens there, told to the sweep's process, which alone writes results."""
+"""One run on a node of a cluster, reported to the sweep's process, which alone writes results."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Update:
-    """News of a run.
+    """An update on a run.
 
     Attributes:
         job: as it runs on the node.
         change: in the run's directory.
-        ended: the last update holds it.
+        ended: how it ended, in the last update only.
     """
 
     job: Job
@@ -55,16 +55,16 @@ def run_here(
     timeout: float | None = None,
     stall_timeout: float | None = STALL_SECONDS,
 ) -> Iterator[Update]:
-    """Do `job` in a worker process on this machine; closing the iterator stops it.
+    """Run `job` in a worker process on this machine; closing the iterator stops it.
 
     Args:
-        job: its origin and where the corpus and the vectors are is told anew, as it is here.
-        start: the checkpoint to go on from, if there is one.
-        corpus: gives the bytes of each file, where the corpus is not here.
-        vectors: gives the bytes of the file of a given embedding, where that is not here.
-        modules: files that define a user's own cell, by path relative to Python's.
+        job: its origin and the paths of its corpus and vectors are replaced by this machine's.
+        start: the checkpoint to resume from, if there is one.
+        corpus: returns the corpus's files, if this machine does not have them.
+        vectors: returns the file of word vectors, if this machine does not have it.
+        modules: files that define a user's own cell, by path relative to Python's path.
         timeout: seconds after which the worker is stopped.
-        stall_timeout: seconds without a sign of life after which it is.
+        stall_timeout: seconds without new output after which it is stopped.
     """
     machine = describe_machine()
     slot = _slot(job, machine)
@@ -112,7 +112,7 @@ def _slot(job: Job, machine: Machine) -> Slot:
 
 
 def _at_home(job: Job, machine: Machine, corpus: CorpusFiles, vectors: FoundVectors | None) -> Job:
-    """`job` with the origin, the corpus's folder and the file of vectors that it has on this machine."""
+    """`job` with this machine's origin, corpus folder and file of vectors."""
     versions = library_versions()
     origin = {
         "machine_id": machine.machine_id,
@@ -125,7 +125,7 @@ def _at_home(job: Job, machine: Machine, corpus: CorpusFiles, vectors: FoundVect
 
 @contextmanager
 def _working_in(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
-    """Work in a new folder with `files`, where a worker finds a user's own cell, and nothing else."""
+    """Work in a new folder that contains only `files`, where a worker finds a user's own cell."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

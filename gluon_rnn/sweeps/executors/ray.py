@@ -1,7 +1,7 @@
-"""Worker processes on the machines of a Ray cluster: one task a run, its cores and GPU as Ray's resources.
+"""Worker processes on a Ray cluster: one task per run, with its cores and its GPU as Ray resources.
 
-Ray is imported when a `RayExecutor` is made. It ships this package's source to the nodes, so that they run this very
-code; what the package imports must be installed there, in the same versions.
+Ray is imported when a `RayExecutor` is created. It sends this package's source to the nodes, so they run exactly this
+code; the package's dependencies must be installed there in the same versions.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _PATIENCE_SECONDS, _LOOK_SECONDS = 60.0, 2.0
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster.
+    """A node of the cluster.
 
     Attributes:
-        machine: what it is.
-        cores: that Ray may give, which need not be all.
-        gpus: likewise.
+        machine: its description.
+        cores: that Ray may assign, perhaps not all.
+        gpus: that Ray may assign.
     """
 
     machine: Machine
@@ -66,14 +66,14 @@ class Node:
     gpus: int
 
     def places(self, threads: int, kind: str) -> int:
-        """How many runs of so many threads it holds side by side."""
+        """How many runs with this many threads fit on it at a time."""
         places = self.cores // threads
         return min(places, self.gpus) if kind == "gpu" else places
 
 
 @dataclass
 class _Task:
-    """A job's way through the cluster; `stream` is Ray's generator of its updates while it is there."""
+    """A job on its way through the cluster; `stream` is Ray's generator of updates while it is there."""
 
     job: Job
     stream: Any = None
@@ -83,19 +83,17 @@ class _Task:
 
 
 class RayExecutor:
-    """Runs jobs as tasks of a Ray cluster, whose records and logs this process writes.
+    """Runs jobs as tasks of a Ray cluster; this process writes their records and logs.
 
-    A run whose node is lost is started again where there is room, from the last checkpoint that came back; one that
-    fails on a node that lives has failed. Leave it with `close`.
+    A run whose node is lost is restarted elsewhere from the last checkpoint that came back. A run that fails on a node
+    that is still alive has failed.
 
     Args:
-        options: the address is that of the cluster's head, as ``host:port``, or ``auto``; without one it is the
-            variable RAY_ADDRESS, else a cluster on this machine that lives as long as the executor. Seconds are counted
-            on a run's node.
+        options: the address is that of the cluster's head, as ``host:port``, or ``auto``; the default is the variable
+            RAY_ADDRESS, else a cluster on this machine that ends with the executor. Timeouts are measured on the node.
 
     Raises:
-        UserError: Ray is not installed, no cluster answers, or its nodes are not equal to this machine in what they
-            have installed.
+        UserError: Ray is not installed, no cluster answers, or a node has other versions installed than this machine.
     """
 
     def __init__(self, options: ExecutorOptions = ExecutorOptions()) -> None:  # noqa: B008, it is immutable
@@ -110,21 +108,21 @@ class RayExecutor:
             raise
 
     def close(self) -> None:
-        """Leave the cluster, and end one that was started here."""
+        """Disconnect from the cluster, or end it if it was started here."""
         self._ray.shutdown()
 
     @property
     def machine(self) -> Machine:
-        """What `gluon_rnn.plan_sweep` is to plan for: the node with the fewest cores, with all nodes' GPUs."""
+        """The machine to plan for: the node with the fewest cores, with all nodes' GPUs."""
         smallest = min(self.nodes, key=lambda node: node.cores)
         gpus = tuple(gpu for node in self.nodes for gpu in node.machine.gpus[: node.gpus])
         return replace(smallest.machine, cores=smallest.cores, gpus=gpus)
 
     def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
-        """See `Executor`; there is room for as many as the cluster holds of runs like the first of `jobs`.
+        """See `Executor`; there is a slot for every run like the first of `jobs` that fits on the cluster.
 
         Raises:
-            UserError: a job names devices by their numbers or wants several, or fits on no node.
+            UserError: a job requests numbered or several devices, or does not fit on any node.
         """
         for job in jobs:
             self._check(job)
@@ -152,10 +150,10 @@ class RayExecutor:
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
     ) -> Iterator[Ended]:
-        """See `Executor`; the threads of a job are those of a node's share unless it sets them.
+        """See `Executor`; unless a job sets its threads, it gets its share of a node's cores.
 
-        Runs smaller than those that `slots` are counted by may fit in beside them, so one more waits in the cluster
-        for a place unless there are `jobs` at most.
+        Smaller runs may fit in addition to those that the number of `slots` is based on, so one extra task waits in the
+        cluster, unless the options limit `jobs`.
 
         Raises:
             UserError: see `place`.
@@ -200,13 +198,13 @@ class RayExecutor:
             self._cancel(tasks)
 
     def _has_room(self, tasks: Sequence[_Task], places: int) -> bool:
-        """Whether one more task can go to the cluster, which holds so many like the first."""
+        """Whether to submit one more task to a cluster that has `places` for runs like the first."""
         if self._jobs is not None:
             return len(tasks) < self._jobs
         return len(tasks) < places or all(task.started for task in tasks)
 
     def _threads(self, job: Job) -> int:
-        """The run's own threads, else its share of the smallest node's cores."""
+        """The job's own number of threads, else its share of the smallest node's cores."""
         if job.config.threads:
             return job.config.threads
         kind = job.config.device_kind
@@ -217,7 +215,7 @@ class RayExecutor:
         return min(default_threads(node.cores, most or 1) for node in nodes)
 
     def _submitter(self) -> Callable[[Job, Change], Any]:
-        """Gives a job and its checkpoint to the cluster; a corpus or vectors go into its object store once."""
+        """Returns a function that submits a job and its checkpoint; each corpus is put into the object store once."""
         ray = self._ray
         remote = ray.remote(_run_task)
         corpora: dict[str, Any] = {}
@@ -247,7 +245,7 @@ class RayExecutor:
         return submit
 
     def _receive(self, task: _Task, runs_directory: Path) -> Ended | None:
-        """Write down a task's next update; what it ended as, if it has. A lost one is left without its stream."""
+        """Store a task's next update; returns how it ended, if it has. A lost task is left without its stream."""
         errors = self._ray.exceptions
         try:
             update: Update = self._ray.get(next(task.stream))
@@ -279,7 +277,7 @@ class RayExecutor:
         return None
 
     def _stranded(self, tasks: Sequence[_Task]) -> list[_Task]:
-        """Tasks that have waited long for a node that could hold them, there being none any longer."""
+        """Tasks that have waited too long, since no node is left that could hold them."""
         nodes = [
             Node(self.machine, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
             for resources in _living_nodes(self._ray).values()
@@ -293,7 +291,7 @@ class RayExecutor:
         return [task for task in tasks if task.stranded and now - task.stranded > _PATIENCE_SECONDS]
 
     def _cancel(self, tasks: Sequence[_Task]) -> None:
-        """Let the nodes stop these tasks' workers in order, and end those that do not."""
+        """Let the nodes stop these tasks' workers in order, then kill those that remain."""
         ray, streams = self._ray, [task.stream for task in tasks]
         for force in (False, True):
             for stream in streams:
@@ -310,7 +308,7 @@ class RayExecutor:
 def _run_task(
     job: Job, start: Change, stored: Sequence[Any], modules: Mapping[str, bytes], timeouts: Mapping[str, float | None]
 ) -> Iterator[Update]:
-    """What Ray calls on a node; `stored` are its references to the corpus and to the vectors."""
+    """What Ray calls on a node; `stored` holds references to the corpus and the vectors."""
     ray = _import_ray()
     corpus, vectors = stored
     yield from run_here(
@@ -324,7 +322,7 @@ def _failed(task: _Task, reason: str) -> Ended:
 
 
 def _unassigned(job: Job) -> Job:
-    """`job` as it was before a node gave it one of its GPUs."""
+    """`job` as it was before a node assigned it a GPU."""
     return job.model_copy(update={"config": job.config.model_copy(update={"device": job.config.device_kind})})
 
 
@@ -400,8 +398,8 @@ def _in_the_root_folder() -> Iterator[None]:
 def _check_answers(address: str) -> None:
     """Refuse an address at which no Ray cluster answers.
 
-    ray.init of Ray 2.60 keeps trying for more than two minutes, in which it hears no Ctrl-C (seen with a closed port
-    and with one of a web server). So it is tried first in a process that can be ended.
+    ray.init of Ray 2.60 keeps trying for more than two minutes and ignores Ctrl-C meanwhile (seen with a closed port
+    and with a web server's). So it is tried first in a process that can be stopped.
     """
     if "://" in address:
         raise UserError(
@@ -429,17 +427,16 @@ def _check_answers(address: str) -> None:
 
 
 def _silence() -> None:
-    """Keep Ray 2.60 from printing what it hears of its nodes.
+    """Keep Ray 2.60 from printing messages about its nodes.
 
-    log_to_driver=False leaves the thread that prints the last 20 lines of a dead raylet's log among the sweep's own
-    lines (seen by killing one).
+    Despite log_to_driver=False, a thread prints the last 20 lines of a dead raylet's log (seen by killing one).
     """
     worker: Any = importlib.import_module("ray._private.worker")
     worker._worker_logs_enabled = False
 
 
 def _living_nodes(ray: Any) -> dict[str, dict[str, float]]:
-    """The resources of each node that can run something, by its identifier."""
+    """The resources of each usable node, by its identifier."""
     return {
         node["NodeID"]: node["Resources"]
         for node in ray.nodes()
@@ -448,10 +445,10 @@ def _living_nodes(ray: Any) -> dict[str, dict[str, float]]:
 
 
 def _describe_nodes(ray: Any) -> tuple[Node, ...]:
-    """Ask each node what it is.
+    """Describe each node.
 
     Raises:
-        UserError: none has a core to give, one does not answer, or it has other libraries than this machine.
+        UserError: no node has a free core, a node does not answer, or it has other libraries than this machine.
     """
     living = _living_nodes(ray)
     if not living:
@@ -480,7 +477,7 @@ def _describe_nodes(ray: Any) -> tuple[Node, ...]:
 
 
 def _describe() -> tuple[Machine, dict[str, str]]:
-    """What a node says of itself; a task that asks for no GPU may be shown none."""
+    """A node's own description; Ray may hide GPUs from a task that requests none."""
     return describe_machine(environ={}), library_versions()
 
 
