@@ -393,11 +393,12 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
 
     It is a warning if WikiText-2 is not among them.
     """
-    from gluon_rnn.data.corpora import DATA_VARIABLE, folder, known, published, wikitext2
+    from gluon_rnn.data.corpora import known, published, wikitext2
+    from gluon_rnn.data.places import DATA_VARIABLE, expand
 
     if data_dir is None and environ.get(DATA_VARIABLE):
         data_dir = Path(environ[DATA_VARIABLE])
-    if data_dir is not None and not os.path.isdir(data_dir := folder.expand(data_dir)):
+    if data_dir is not None and not os.path.isdir(data_dir := expand(data_dir)):
         return Check("problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}")
     here: dict[str, Path] = {}
     mends: dict[str, str] = {}

@@ -1,1 +1,4 @@
-"""Errors, files that are written whole, and what may be printed: what every room stands on."""
+"""What every room stands on: `errors.UserError`, `files` that are written whole, and the streams of a process.
+
+Also `plain_text` as everything that people hand in is read, and what is `printable` of it.
+"""

@@ -33,9 +33,9 @@ def is_limit(error: OSError) -> bool:
     return error.errno in _LIMITS
 
 
-def reason(error: OSError) -> str:
-    """What the operating system says, in one line."""
-    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+def reason(error: BaseException) -> str:
+    """What the operating system or else the exception says, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def mend(error: OSError, otherwise: str = "") -> str:

@@ -83,13 +83,14 @@ def read_whole(path: Path) -> bytes:
     """The content of `path`, which others may have put there.
 
     Raises:
-        OSError: it cannot be read, is longer than a GiB, or no file: a pipe would be waited for, a device has no end.
+        OSError: it cannot be read, is longer than a GiB, or is not a file: a pipe would be waited for, and a device has
+            no end.
     """
     # Else a pipe that nobody writes to would be waited for before it can be seen to be one.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "Is no file", str(path))
+            raise OSError(errno.EINVAL, "Is not a file", str(path))
         if state.st_size > _MOST_BYTES:
             raise OSError(errno.EFBIG, "Is longer than a GiB", str(path))
         return file.read()
@@ -104,19 +105,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; it names `path`, which is then as it was.
     """
-    with _naming(path):
-        handle, name = _open_beside(path)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                _flush_to_disk(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):  # why the file is not there says more
-                name.unlink()
-            raise
-    _flush_folder(path.parent)
+    with _replacing(path) as name, name.open("xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        _flush_to_disk(file.fileno())
 
 
 def replicate(source: Path, path: Path) -> None:
@@ -127,15 +119,25 @@ def replicate(source: Path, path: Path) -> None:
     Raises:
         OSError: see `write_atomically`.
     """
-    name = _name_beside(path)
     try:
-        os.link(source, name)
-        os.replace(name, path)
+        with _replacing(path) as name:
+            os.link(source, name)
     except OSError:
         write_atomically(path, source.read_bytes())
-    finally:
-        # Two names of one file stay two names: `replace` does nothing then.
-        name.unlink(missing_ok=True)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new name beside `path`, known to `remove_leftovers`: what is put there takes the place of `path` at the end."""
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with _naming(path):
+        try:
+            yield name
+            os.replace(name, path)
+        finally:
+            # It is still there after an error, which says more than one of this, and where both name the same file.
+            with suppress(OSError):
+                name.unlink()
     _flush_folder(path.parent)
 
 
@@ -158,19 +160,6 @@ def append(path: Path, content: bytes) -> None:
     """
     with _naming(path), path.open("ab") as file:
         file.write(content)
-
-
-def _name_beside(path: Path) -> Path:
-    """A new name beside `path`, which `remove_leftovers` knows."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _open_beside(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, and its name; the kernel applies the umask."""
-    while True:
-        name = _name_beside(path)
-        with suppress(FileExistsError):
-            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name
 
 
 def _flush_to_disk(handle: int) -> None:
@@ -207,15 +196,18 @@ def try_lock(handle: int) -> bool | None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of the file `path`, which is made unless it is there, once no other process or thread holds it.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, which is made unless it is there, once no other process or thread holds it.
 
-    Yields whether it is held: a file system without locks has none to give.
+    What a killed process left unfinished in it goes; on a file system without locks it may be another's, and stays.
     """
-    with path.open("a") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
         while (held := try_lock(file.fileno())) is False:
             time.sleep(0.05)
-        yield held is True
+        if held:
+            remove_leftovers(folder)
+        yield
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -243,6 +235,11 @@ def move_beside(path: Path, to: Path) -> Path:
 def sha256_of(content: bytes) -> str:
     """The SHA-256 of `content` in hexadecimal, which tells damage from what was written."""
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()
+
+
+def sha1_of(content: bytes) -> str:
+    """The SHA-1 of `content` in hexadecimal. It recognises files; it is no defence against forgery."""
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def sha1_of_file(path: Path) -> str:

@@ -16,7 +16,6 @@ _OTHER_MARKS = {
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
-_WORD = re.compile(r"[^ \t]+")
 #: Where earlier versions cut text as well: at all other characters that Python takes for line ends or white space.
 _FORMER_SEPARATOR = re.compile(
     r"[\x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
@@ -71,7 +70,7 @@ def between_line_ends(text: str) -> list[str]:
 
 def words(line: str) -> list[str]:
     """Return the words of ``line``, which spaces and tabs separate."""
-    return _WORD.findall(line)
+    return list(filter(None, line.replace("\t", " ").split(" ")))
 
 
 def was_read_otherwise(text: str) -> bool:

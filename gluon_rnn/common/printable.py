@@ -12,10 +12,10 @@ _COMMAND = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def printable(text: str) -> str:
-    """`text` with whatever is no printable character as its escape: it ends no line, moves no cursor, can be encoded.
+    """`text` with what cannot be printed as its escape: it ends no line, moves no cursor, can be encoded.
 
     Among those are a terminal's commands, marks that turn the direction of writing, and the surrogates by which Python
-    stands for the bytes of a file's name that are no UTF-8.
+    stands for the bytes of a file's name that are not UTF-8.
     """
     return "".join(character if character.isprintable() else _escape(character) for character in text)
 

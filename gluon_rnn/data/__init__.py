@@ -1,1 +1,4 @@
-"""Text to ids to batches: corpora, word vectors, and how their ids are laid out for training."""
+"""Text to ids to batches. Only `corpora.loading`, `vectors.loading` and `batches`, for training, import MXNet.
+
+Planning uses `corpora.find_corpus` and `vectors.find_vectors`; `copies` brings what they found to another machine.
+"""

@@ -9,7 +9,7 @@ from pathlib import Path
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.run import RunConfig, configure
 from gluon_rnn.data.corpora import CorpusFiles
-from gluon_rnn.data.corpora.folder import expand
+from gluon_rnn.data.places import expand
 from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.machine import blas
 from gluon_rnn.machine.environment import measure_libraries

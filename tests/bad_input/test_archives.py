@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.data.corpora import published, wikitext2
-from gluon_rnn.data.corpora.content import sha1_of
-from gluon_rnn.data.corpora.downloads import MOST_BYTES, Source, Timeouts
+from gluon_rnn.data.corpora.downloads import MOST_BYTES, Timeouts
+from gluon_rnn.data.corpora.facts import Source
 from tests.bad_input.harness import fresh_folder, snapshot
 
 CONTENTS = {"train": b" a b c \n" * 200, "valid": b"a b\n\n", "test": b"c d\n"}
@@ -91,7 +92,7 @@ def fetched(server: Server, body: bytes, *, path: str = "a.zip") -> str | None:
         source = Source(server.url + path)
         try:
             corpus = replace(wikitext2.CORPUS, sha1s=SHA1S, sources=(source,))
-            found = published.fetch(corpus, cache, timeouts=HASTY, notice=lambda line: None)
+            _, found = published.find(corpus, None, cache=cache, timeouts=HASTY, notice=lambda line: None)
         except published.Unavailable as error:
             found = None
             (reason,) = error.failed.values()

@@ -201,7 +201,7 @@ def test_a_corpus_in_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -
         write_folder(folder / os.fsdecode(b"\xff"))
         (folder / "link").symlink_to(os.fsdecode(b"\xff"))
         line = refused("sweep", "--set", "dataset=link", *(f"{key}={value}" for key, value in FITTING.items()))
-        assert r"/\udcff is no UTF-8; rename it" in (line or "")
+        assert r"/\udcff is not UTF-8; rename it" in (line or "")
 
 
 def test_a_name_that_the_terminals_encoding_lacks_is_written_by_its_number(

@@ -127,7 +127,7 @@ def test_labelled_lines_are_counted_as_they_are_loaded_or_refused_by_number(
         assert len(said.splitlines()) <= 1
         if said and not _is_no_text(whole):
             number = int(said.split()[1])
-            assert said.startswith(f"line {number} of {folder}/train.txt is no ")
+            assert said.startswith(f"line {number} of {folder}/train.txt is not ")
             assert _lines(whole)[number - 1].strip(" \t")
         assert said or not _is_no_text(whole)
         if said:
@@ -175,5 +175,5 @@ def test_a_split_that_is_no_file(tmp_path: Path, split: str, kind: str) -> None:
     else:
         path.unlink()
     (tmp_path / f"wiki.{split}.tokens").symlink_to("/dev/zero")
-    with pytest.raises(UserError, match=rf"wiki.{split}.tokens cannot be read \(Is no file\)"):
+    with pytest.raises(UserError, match=rf"wiki.{split}.tokens cannot be read \(Is not a file\)"):
         find_corpus("wikitext-2", data_dir=tmp_path)

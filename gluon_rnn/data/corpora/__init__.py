@@ -6,22 +6,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import Notice
 from gluon_rnn.config.run import LABELLED
 from gluon_rnn.data.corpora import folder, known, published, synthetic
-from gluon_rnn.data.corpora.content import CorpusFiles, check_place, describe
+from gluon_rnn.data.corpora.content import CorpusFiles, describe
 from gluon_rnn.data.corpora.downloads import Timeouts
-from gluon_rnn.data.corpora.labelled import describe_labelled
-from gluon_rnn.data.corpora.published import Published
+from gluon_rnn.data.corpora.facts import Published
+from gluon_rnn.data.places import check_name, expand, given_folder
 
 __all__ = ["CorpusFiles", "find_corpus"]
-
-DATA_VARIABLE = "GLUON_RNN_DATA"
-
-Notice = Callable[[str], None]
 
 
 def find_corpus(
@@ -50,23 +46,21 @@ def find_corpus(
     """
     _check_kind(dataset, objective, level)
     if dataset in known.PUBLISHED:
-        found = _published(known.PUBLISHED[dataset], objective, level, data_dir, notice)
-    elif dataset in known.BUILT_IN:
-        found = _measured(dataset, None, known.generate(dataset, objective), objective, level)
-    elif dataset == "auto":
+        return _published(known.PUBLISHED[dataset], objective, level, data_dir, notice)
+    if dataset == "auto":
         own = known.OWN[objective]
         try:
-            found = _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
+            return _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
         except published.Unavailable as error:
             why = ", ".join(dict.fromkeys(error.failed.values()))
             notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.mend}")
-            contents = synthetic.generate(objective)
-            found = _measured(synthetic.NAME, None, contents, objective, level)
-    else:
-        found = _measured(*folder.find(dataset, names=known.NAMES), objective, level)
-    if found.folder:
-        check_place(found.folder)
-    return found
+            dataset = synthetic.NAME
+    if dataset in known.BUILT_IN:
+        contents = known.BUILT_IN[dataset](objective)
+        return describe(dataset, None, contents, files={}, objective=objective, level=level)
+    name, place, contents = folder.find(dataset, names=known.NAMES)
+    check_name(place, "folder")
+    return describe(name, place, contents, files=folder.FILES, objective=objective, level=level)
 
 
 def _check_kind(dataset: str, objective: str, level: str) -> None:
@@ -90,37 +84,20 @@ def _published(
     notice: Notice,
     timeouts: Timeouts = published.PATIENT,
 ) -> CorpusFiles:
-    place, contents = published.find(corpus, _absolute(data_dir), timeouts=timeouts, notice=notice)
-    read = corpus.labelled
-    if read is None:
-        return describe(corpus.name, place, contents, files=corpus.files, objective=objective, level=level)
-    return CorpusFiles(
-        dataset=corpus.name,
-        folder=place,
-        sha1=read.sha1,
-        train_tokens=read.train_tokens,
-        valid_tokens=read.valid_tokens,
-        test_tokens=read.test_tokens,
-        files={name: corpus.sha1s[part] for part, name in corpus.files.items()},
-    )
+    place, contents = published.find(corpus, _data_folder(data_dir), timeouts=timeouts, notice=notice)
+    check_name(place, "folder")
+    if read := corpus.labelled:
+        return CorpusFiles(corpus.name, place, read.sha1, *read.tokens, corpus.pinned)
+    return describe(corpus.name, place, contents, files=corpus.files, objective=objective, level=level)
 
 
-def _measured(name: str, place: Path | None, contents: dict[str, bytes], objective: str, level: str) -> CorpusFiles:
-    files = folder.FILES if place else {}
-    if objective in LABELLED:
-        return describe_labelled(name, place, contents, files=files, objective=objective)
-    return describe(name, place, contents, files=files, objective=objective, level=level)
-
-
-def _absolute(data_dir: Path | None) -> Path | None:
-    """Return the folder that the caller or else the environment names; None if neither does."""
-    giver, given = "--data-dir", data_dir
-    if given is None and os.environ.get(DATA_VARIABLE):
-        giver, given = DATA_VARIABLE, Path(os.environ[DATA_VARIABLE])
+def _data_folder(data_dir: Path | None) -> Path | None:
+    """Return the absolute folder that the caller or else the environment names; None if neither does."""
+    giver, given = given_folder(data_dir)
     if given is None:
         return None
-    path = folder.expand(given)
+    path = expand(given)
     if not os.path.isdir(path):
-        problem = "is no folder" if os.path.exists(path) else "does not exist"
+        problem = "is not a folder" if os.path.exists(path) else "does not exist"
         raise UserError(f"{giver} {given} {problem}: name the folder that holds the data, or drop {giver}")
     return path

@@ -20,9 +20,8 @@ import csv
 import io
 from pathlib import Path
 
-from gluon_rnn.data.corpora.downloads import Source
+from gluon_rnn.data.corpora.facts import Labelled, Published, Source
 from gluon_rnn.data.corpora.labelled import Sequence, write
-from gluon_rnn.data.corpora.published import Labelled, Published
 
 NAME = "airline-tweets"
 FILES = {"tweets": "Tweets.csv"}
@@ -74,9 +73,7 @@ CORPUS = Published(
     labelled=Labelled(
         objective="classification",
         sha1="e6e4119c91df398c2608ac193ff18ad757e4383f",
-        train_tokens=92_943,
-        valid_tokens=39_506,
-        test_tokens=56_947,
+        tokens=(92_943, 39_506, 56_947),
         read=read,
     ),
 )

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gluon_rnn.data.corpora.downloads import Source
+from gluon_rnn.data.corpora.facts import Labelled, Published, Source
 from gluon_rnn.data.corpora.labelled import Sequence, write
-from gluon_rnn.data.corpora.published import Labelled, Published
 
 NAME = "conll-2000"
 FILES = {"train": "train.txt.gz", "test": "test.txt.gz"}
@@ -59,9 +58,7 @@ CORPUS = Published(
     labelled=Labelled(
         objective="tagging",
         sha1="c3b90289950f5b95fbf95f5baa2f9f2d2a729bc9",
-        train_tokens=206_590,
-        valid_tokens=23_009,
-        test_tokens=51_401,
+        tokens=(206_590, 23_009, 51_401),
         read=read,
     ),
 )

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gluon_rnn.data.corpora.content import sha1_of
+from gluon_rnn.common import errors
+from gluon_rnn.common.printable import Notice
+from gluon_rnn.data.corpora.facts import Published
+from gluon_rnn.data.places import gluon_repository
 
-Notice = Callable[[str], None]
 MOST_BYTES = 2**24  # of any file, fetched or unpacked: the largest of WikiText-2 has 10.8 MB
 CHUNK = 256  # bytes between two looks at the clock: small, as each may take a stalling server some seconds
-
-
-@dataclass(frozen=True)
-class Source:
-    """A place that serves a corpus's files."""
-
-    url: str
-    """Of a zip archive with the files in any of its folders; or, with ``files``, of their folder, slash included."""
-    files: Mapping[str, str] | None = None
-    """What each part's file is called there."""
 
 
 class Timeouts(NamedTuple):
@@ -36,30 +27,27 @@ class Timeouts(NamedTuple):
 
 
 def fetch_first(
-    sources: Iterable[Source],
-    *,
-    names: Mapping[str, str],
-    sha1s: Mapping[str, str],
-    restore: Callable[[bytes], bytes],
-    scratch: Path,
-    timeouts: Timeouts,
-    notice: Notice,
+    corpus: Published, *, timeouts: Timeouts, notice: Notice
 ) -> tuple[dict[str, bytes] | None, dict[str, str]]:
     """Return the bytes of each part from the first source whose files have the expected SHA-1s (None if there is no
     such source), and a short reason for the URL of each source that failed.
 
-    ``names`` are the files to take from archives. ``restore`` makes of a file that is served in another form what it
-    should be. ``scratch`` is a folder for unfinished files; it is left as it was found. Proxies are those of the
-    environment (``https_proxy`` and so on).
+    Proxies are those of the environment (``https_proxy`` and so on).
     """
     failed: dict[str, str] = {}
-    for source in sources:
-        notice(f"downloading {source.url}")
+    for source in corpus.sources:
+        url = source.url.replace("{repo}", gluon_repository())
+        notice(f"downloading {url}")
         try:
-            with TemporaryDirectory(dir=scratch) as folder:
-                return _fetch(source, names, sha1s, restore, Path(folder), timeouts), failed
+            contents = {}
+            served = _plain(url, source.files, timeouts) if source.files else _unpacked(url, corpus.files, timeouts)
+            for part, name, content in served:
+                contents[part] = corpus.restore(content)
+                for found in corpus.wrong({part: contents[part]}).values():
+                    raise ValueError(f"{name} has SHA-1 {found}, not {corpus.sha1s[part]}")
+            return contents, failed
         except Exception as error:  # whatever a server does wrong, the next one may do right
-            failed[source.url] = reason(error)
+            failed[url] = reason(error)
     return None, failed
 
 
@@ -70,76 +58,49 @@ def reason(error: BaseException) -> str:
         return f"HTTP {status}"
     while cause := error.__cause__ or error.__context__:
         error = cause
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())
+    return errors.reason(error)
 
 
-def _fetch(
-    source: Source,
-    names: Mapping[str, str],
-    sha1s: Mapping[str, str],
-    restore: Callable[[bytes], bytes],
-    folder: Path,
-    timeouts: Timeouts,
-) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    if source.files:
-        for part, name in source.files.items():
-            contents[part] = restore(_download(source.url + name, folder / name, timeouts))
-            _check(name, contents[part], sha1s[part])
-        return contents
-    _download(source.url, folder / "archive.zip", timeouts)
-    with zipfile.ZipFile(folder / "archive.zip") as archive:
+def _plain(url: str, files: Mapping[str, str], timeouts: Timeouts) -> Iterator[tuple[str, str, bytes]]:
+    """Each part, the name of its file and what that holds."""
+    for part, name in files.items():
+        yield part, name, _download(url + name, timeouts).getvalue()
+
+
+def _unpacked(url: str, names: Mapping[str, str], timeouts: Timeouts) -> Iterator[tuple[str, str, bytes]]:
+    """The same of an archive."""
+    with zipfile.ZipFile(_download(url, timeouts)) as archive:
         members = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
         for part, name in names.items():
             if name not in members:
                 raise ValueError(f"no {name} in the archive")
             with archive.open(members[name]) as member:
-                # Whatever the archive says of its size; and nothing of it is written under a name that it chose.
-                contents[part] = restore(member.read(MOST_BYTES))
-            _check(name, contents[part], sha1s[part])
-    return contents
+                # Whatever the archive says of its size.
+                yield part, name, member.read(MOST_BYTES)
 
 
-def _check(name: str, content: bytes, expected: str) -> None:
-    if (found := sha1_of(content)) != expected:
-        raise ValueError(f"{name} has SHA-1 {found}, not {expected}")
-
-
-def _download(url: str, path: Path, timeouts: Timeouts) -> bytes:
+def _download(url: str, timeouts: Timeouts) -> io.BytesIO:
     import pooch
 
-    download = pooch.HTTPDownloader(
-        progressbar=_Limits(timeouts.whole),
-        chunk_size=CHUNK,
-        timeout=(timeouts.connect, timeouts.read),
-    )
-    download(url, str(path), None)
-    return path.read_bytes()
+    content = _Limited(timeouts.whole)
+    pooch.HTTPDownloader(chunk_size=CHUNK, timeout=(timeouts.connect, timeouts.read))(url, content, None)
+    return content
 
 
-class _Limits:
-    """A progress bar to pooch, which tells it of each chunk; it ends a transfer that goes on and on.
+class _Limited(io.BytesIO):
+    """Takes a file in chunks, and ends a transfer that goes on and on.
 
     ``timeouts.read`` alone would not: it starts anew with each byte.
     """
 
-    total = 0  # bytes; pooch sets it
-
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._seconds = seconds
         self._end = monotonic() + seconds
-        self._left = MOST_BYTES
 
-    def update(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+    def write(self, chunk: Any, /) -> int:
+        if self.tell() + len(chunk) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         if monotonic() > self._end:
             raise TimeoutError(f"not done within {self._seconds:g} s")
-
-    def reset(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+        return super().write(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import gluonnlp
 import numpy as np
 
-from gluon_rnn.common.files import cache_directory, locked, remove_leftovers, write_atomically
+from gluon_rnn.common.files import cache_directory, locked, sha256_of, write_atomically
 from gluon_rnn.data.corpora.content import SPLITS, CorpusFiles
 
 # A file of another format has another name, and is not read. This one is a SHA-256 and the NumPy archive it is of.
@@ -110,10 +109,7 @@ def keep(files: CorpusFiles, reading: Reading, corpus: Corpus) -> None:
         members |= _members_of(split, getattr(corpus, split))
     np.savez(archive, **members)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.parent / ".lock") as alone:
-            if alone:
-                remove_leftovers(path.parent)
+        with locked(path.parent):
             write_atomically(path, _digest(archive.getvalue()) + archive.getvalue())
     except OSError as error:
         print(f"the encoded corpus cannot be kept for the next run: {error}", flush=True)
@@ -135,7 +131,7 @@ def _split_of(members: Mapping[str, Ids], name: str) -> Any:
 
 
 def _digest(archive: bytes) -> bytes:
-    return hashlib.sha256(archive, usedforsecurity=False).digest()
+    return bytes.fromhex(sha256_of(archive))
 
 
 def _path(files: CorpusFiles, reading: Reading) -> Path | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import gluonnlp
@@ -14,9 +12,9 @@ import numpy as np
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.config.run import LABELLED
 from gluon_rnn.data.corpora import encoded, folder, known
-from gluon_rnn.data.corpora.content import EOS, SPLITS, TEXT, UNKNOWN, CorpusFiles, cut, sha1_of, text_sha1, tokenize
+from gluon_rnn.data.corpora.content import EOS, SPLITS, TEXT, UNKNOWN, CorpusFiles, cut, identity, tokenize
 from gluon_rnn.data.corpora.encoded import Corpus, Ids, Reading, Sequences, shortened
-from gluon_rnn.data.corpora.labelled import labelled_sha1, parse
+from gluon_rnn.data.corpora.labelled import parse
 
 PADDING = "<pad>"  # as GluonNLP has it
 
@@ -65,47 +63,44 @@ def load_corpus(
 
 
 def _read_text(files: CorpusFiles, reading: Reading) -> Corpus:
-    parts = {part: _tokens(content, part, reading) for part, content in _contents(files, reading).items()}
+    parts = {part: _tokens(text, reading) for part, text in _texts(files, reading).items()}
     splits = _cut(parts[TEXT], reading.objective) if TEXT in parts else parts
     alphabet = reading.level == "character" and files.dataset in known.ALPHABETS
-    vocab = gluonnlp.Vocab(
-        gluonnlp.data.Counter(parts.get(TEXT, splits["train"]) if alphabet else splits["train"]),
-        min_freq=reading.min_freq,
+    vocab = _vocab(
+        parts.get(TEXT, splits["train"]) if alphabet else splits["train"],
+        reading.min_freq,
         # Of an alphabet whose every letter counts none is unknown.
-        unknown_token=None if alphabet and reading.min_freq == 1 else UNKNOWN,
-        padding_token=PADDING if reading.padding or (alphabet and files.dataset in known.PADDED) else None,
-        bos_token=None,
-        eos_token=EOS if reading.level == "word" else None,
+        unknown=None if alphabet and reading.min_freq == 1 else UNKNOWN,
+        padding=reading.padding or (alphabet and files.dataset in known.PADDED),
+        eos=EOS if reading.level == "word" else None,
     )
     ids: dict[str, Any] = {split: _ids(vocab, tokens) for split, tokens in splits.items()}
     return Corpus(vocab, ids["train"], ids.get("valid"), ids.get("test"))
 
 
-def _contents(files: CorpusFiles, reading: Reading) -> dict[str, bytes]:
+def _texts(files: CorpusFiles, reading: Reading) -> dict[str, str]:
     """The parts of a text, or the splits as `gluon_rnn.data.corpora.labelled` has them; verified."""
-    contents = _content_of_files(files, reading.objective)
-    labelled = reading.objective in LABELLED
-    found = labelled_sha1(contents, reading.objective) if labelled else text_sha1(contents, reading.level)
+    texts = {part: decode(content, part) for part, content in _contents(files, reading.objective).items()}
+    found = identity(texts, reading.objective, reading.level)
     if found != files.sha1:
         raise RuntimeError(
             f"{files.dataset} as it is read here is not the one that was found: its SHA-1 is {found}, not "
             f"{files.sha1}; install the same version, and the libraries that requirements/ names"
         )
-    return contents
+    return texts
 
 
-def _content_of_files(files: CorpusFiles, objective: str) -> dict[str, bytes]:
+def _contents(files: CorpusFiles, objective: str) -> dict[str, bytes]:
     if files.folder is None:
-        return known.generate(files.dataset, objective)
+        return known.BUILT_IN[files.dataset](objective)
     corpus = known.PUBLISHED.get(files.dataset)
-    if corpus is None:
-        there = _verified(files.folder, files.files)
-        return {split: there[name] for split, name in folder.FILES.items()}
     # GluonNLP downloads over a file of CoNLL-2000 that is not as it was published, whatever was found.
-    there = _verified(files.folder, {name: corpus.sha1s[part] for part, name in corpus.files.items()})
-    if corpus.labelled:
+    (replace(files, files=corpus.pinned) if corpus else files).verified()
+    if corpus and corpus.labelled:
         return corpus.labelled.read(files.folder)
-    return {part: there[name] for part, name in corpus.files.items()}
+    return {
+        part: (files.folder / name).read_bytes() for part, name in (corpus.files if corpus else folder.FILES).items()
+    }
 
 
 def _cut(tokens: list[str], objective: str) -> dict[str, list[str]]:
@@ -114,34 +109,21 @@ def _cut(tokens: list[str], objective: str) -> dict[str, list[str]]:
     return {split: list(islice(rest, size)) for split, size in sizes if size}
 
 
-def _tokens(content: bytes, part: str, reading: Reading) -> list[str]:
-    tokens = tokenize(decode(content, part), reading.level)
+def _tokens(text: str, reading: Reading) -> list[str]:
+    tokens = tokenize(text, reading.level)
     # One by one: some capitals have two small letters, and the tokens have been counted.
     return [token.lower() for token in tokens] if reading.lower else tokens
 
 
 def _read_labelled(files: CorpusFiles, reading: Reading) -> Corpus:
-    splits = {split: parse(content, reading.objective, split) for split, content in _contents(files, reading).items()}
+    splits = {split: parse(text, reading.objective, split) for split, text in _texts(files, reading).items()}
     words = {split: [word for sequence in part for word in sequence.words] for split, part in splits.items()}
     if reading.lower:
         words = {split: [word.lower() for word in part] for split, part in words.items()}
     labels = {split: [label for sequence in part for label in sequence.labels] for split, part in splits.items()}
+    vocab = _vocab(words["train"], reading.min_freq, padding=reading.padding)
     tagging = reading.objective == "tagging"
-    vocab = gluonnlp.Vocab(
-        gluonnlp.data.Counter(words["train"]),
-        min_freq=reading.min_freq,
-        padding_token=PADDING if reading.padding else None,
-        bos_token=None,
-        eos_token=None,
-    )
-    label_vocab = gluonnlp.Vocab(
-        gluonnlp.data.Counter(labels["train"]),
-        min_freq=reading.min_freq if tagging else 1,
-        unknown_token=UNKNOWN if tagging else None,
-        padding_token=None,
-        bos_token=None,
-        eos_token=None,
-    )
+    label_vocab = _vocab(labels["train"], reading.min_freq if tagging else 1, unknown=UNKNOWN if tagging else None)
 
     def encode(split: str) -> Sequences:
         lengths = np.array([len(sequence.words) for sequence in splits[split]], dtype=np.int32)
@@ -150,17 +132,23 @@ def _read_labelled(files: CorpusFiles, reading: Reading) -> Corpus:
     return Corpus(vocab, encode("train"), encode("valid"), encode("test"), label_vocab)
 
 
+def _vocab(
+    tokens: list[str],
+    min_freq: int,
+    *,
+    unknown: str | None = UNKNOWN,
+    padding: bool = False,
+    eos: str | None = None,
+) -> gluonnlp.Vocab:
+    return gluonnlp.Vocab(
+        gluonnlp.data.Counter(tokens),
+        min_freq=min_freq,
+        unknown_token=unknown,
+        padding_token=PADDING if padding else None,
+        bos_token=None,
+        eos_token=eos,
+    )
+
+
 def _ids(vocab: gluonnlp.Vocab, tokens: list[str]) -> Ids:
     return np.array(vocab[tokens], dtype=np.int32)
-
-
-def _verified(root: Path, sha1s: Mapping[str, str]) -> dict[str, bytes]:
-    """The content of each file, by its name; refused where it is not there as it was found."""
-    try:
-        contents = {name: (root / name).read_bytes() for name in sha1s}
-    except OSError as error:
-        raise RuntimeError(f"{error.filename} was found earlier and cannot be read now: {error.strerror}") from error
-    found = {name: sha1_of(content) for name, content in contents.items()}
-    if wrong := [f"{name} has SHA-1 {sha1}, not {sha1s[name]}" for name, sha1 in found.items() if sha1 != sha1s[name]]:
-        raise RuntimeError(f"the text in {root} is not the one that was found: {', '.join(wrong)}")
-    return contents

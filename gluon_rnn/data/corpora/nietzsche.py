@@ -8,8 +8,7 @@ bytes (lower case, other line ends, parts), so there is no second source.
 from __future__ import annotations
 
 from gluon_rnn.data.corpora.content import TEXT
-from gluon_rnn.data.corpora.downloads import Source
-from gluon_rnn.data.corpora.published import Published
+from gluon_rnn.data.corpora.facts import Published, Source
 
 NAME = "nietzsche"
 FILES = {TEXT: "nietzsche.txt"}

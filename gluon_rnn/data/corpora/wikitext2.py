@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gluon_rnn.data.corpora import folder
-from gluon_rnn.data.corpora.downloads import Source
-from gluon_rnn.data.corpora.published import Published
+from gluon_rnn.data.corpora.facts import Published, Source
 
 NAME = "wikitext-2"
 # What the original archive, and so GluonNLP, calls the files.
@@ -18,8 +17,8 @@ SHA1S = {
 
 # In the order in which they are tried. The address that the corpus was published at answers 403 since 2024.
 SOURCES = (
-    # Where GluonNLP 0.10 looks. {repo} is the variable MXNET_GLUON_REPO, by default GLUON_REPO.
-    Source("{repo}gluon/dataset/wikitext-2/wikitext-2-v1.zip"),
+    # Where GluonNLP 0.10 looks.
+    Source("{repo}/gluon/dataset/wikitext-2/wikitext-2-v1.zip"),
     # A copy kept by one of the corpus's authors, Stephen Merity.
     Source("https://wikitext.smerity.com/wikitext-2-v1.zip"),
     # The data of PyTorch's word_language_model example: the same bytes under other names.

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gluon_rnn.common.errors import UserError, did_you_mean
-from gluon_rnn.common.printable import quoted
-from gluon_rnn.data.corpora import DATA_VARIABLE
-from gluon_rnn.data.corpora.folder import expand
+from gluon_rnn.common.files import sha1_of_file
+from gluon_rnn.common.printable import Notice, quoted
+from gluon_rnn.data.places import check_name, expand, given_folder
 
 __all__ = ["MADE_HERE", "FoundVectors", "find_vectors"]
 
@@ -34,10 +33,24 @@ class FoundVectors:
     size: int
     """Numbers of each vector."""
 
+    def verified(self) -> list[Path]:
+        """The file. Raises `RuntimeError` if it has changed or gone since it was found."""
+        try:
+            sha1 = sha1_of_file(self.path)
+        except OSError as error:
+            raise RuntimeError(f"{self.path} was found earlier and cannot be read now: {error.strerror}") from error
+        if sha1 != self.sha1:
+            raise RuntimeError(
+                f"the vectors in {self.path} are not those that were found: SHA-1 {sha1}, not {self.sha1}"
+            )
+        return [self.path]
 
-def find_vectors(
-    embedding: str, *, data_dir: Path | None = None, notice: Callable[[str], None] = print
-) -> FoundVectors | None:
+    def at(self, folder: Path) -> FoundVectors:
+        """The same file in another folder."""
+        return replace(self, path=folder / self.path.name)
+
+
+def find_vectors(embedding: str, *, data_dir: Path | None = None, notice: Notice = print) -> FoundVectors | None:
     """Find, if need be download, verify and measure the vectors of an embedding; None if it is of `MADE_HERE`.
 
     Any other ``embedding`` is the path of a file in GloVe's or word2vec's text format, looked for in ``data_dir``
@@ -62,26 +75,23 @@ def find_vectors(
         path = published.fetch(known[name], notice=notice)
         return FoundVectors(name, path, known[name].sha1, published.measure(path))
     raise UserError(
-        f"embedding {quoted(embedding)} is no file and no name{did_you_mean(embedding, [*MADE_HERE, *known])}; there "
-        f"are {', '.join(MADE_HERE)}, the path of a file in GloVe's or word2vec's text format, and GluonNLP's names "
-        "such as glove:glove.6B.300d"
+        f"embedding {quoted(embedding)} is neither a file nor a name{did_you_mean(embedding, [*MADE_HERE, *known])}; "
+        f"there are {', '.join(MADE_HERE)}, the path of a file in GloVe's or word2vec's text format, and GluonNLP's "
+        "names such as glove:glove.6B.300d"
     )
 
 
 def _existing(embedding: str, data_dir: Path | None) -> Path | None:
-    data_dir = data_dir or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    _, folder = given_folder(data_dir)
     # A path that is absolute stays itself when it is joined to a folder.
-    for path in (expand(embedding), *([expand(expand(data_dir) / embedding)] if data_dir else [])):
-        if not os.path.exists(path):
-            continue
-        if not path.is_file():
-            raise UserError(f"embedding {quoted(embedding)} is no file; name one of vectors, as text")
-        if path.suffix == ".npz":
-            # GluonNLP's own hold a pickle, and only those whose SHA-1 it pins are to be trusted.
-            raise UserError(f"embedding {quoted(embedding)} is an archive; name a file of vectors as text")
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the name of the file {quoted(str(path))} is no UTF-8; rename it") from None
-        return path
-    return None
+    places = [expand(embedding), *([expand(expand(folder) / embedding)] if folder else [])]
+    path = next(filter(os.path.exists, places), None)
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UserError(f"embedding {quoted(embedding)} is not a file; name one of vectors, as text")
+    if path.suffix == ".npz":
+        # GluonNLP's own hold a pickle, and only those whose SHA-1 it pins are to be trusted.
+        raise UserError(f"embedding {quoted(embedding)} is an archive; name a file of vectors as text")
+    check_name(path, "file")
+    return path

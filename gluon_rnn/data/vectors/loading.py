@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gluon_rnn.common.files import sha1_of_file
 from gluon_rnn.data.vectors import FoundVectors, published, text
 
 if TYPE_CHECKING:
@@ -26,14 +25,9 @@ def load_vectors(found: FoundVectors, vocab: gluonnlp.Vocab, *, seed: int) -> tu
 
     Raises:
         RuntimeError: the file has changed or gone since it was found, or has none of the words.
-        ValueError: a number in it is none.
+        ValueError: a number in it cannot be read.
     """
-    try:
-        sha1 = sha1_of_file(found.path)
-    except OSError as error:
-        raise RuntimeError(f"{found.path} was found earlier and cannot be read now: {error.strerror}") from error
-    if sha1 != found.sha1:
-        raise RuntimeError(f"the vectors in {found.path} are not those that were found: SHA-1 {sha1}, not {found.sha1}")
+    found.verified()
     wanted = [word for word in vocab.idx_to_token if word != vocab.padding_token]
     read = (
         published.rows(found.path, wanted) if found.path.suffix == ".npz" else text.rows(found.path, found.size, wanted)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ast
 import codecs
-import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,8 +21,9 @@ import numpy as np
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import locked, sha1_of_file
+from gluon_rnn.common.printable import Notice
 from gluon_rnn.data.corpora.downloads import reason
-from gluon_rnn.data.corpora.published import GLUON_REPO, mxnet_home
+from gluon_rnn.data.places import gluon_repository, mxnet_home
 from gluon_rnn.data.vectors.text import Vector
 
 #: What `gluonnlp.embedding.create` calls the kinds, and the tables of their sources in gluonnlp/_constants.py.
@@ -49,8 +49,7 @@ class Source:
     @property
     def url(self) -> str:
         """Where GluonNLP 0.10 fetches it."""
-        repository = os.environ.get("MXNET_GLUON_REPO") or GLUON_REPO
-        return f"{repository.rstrip('/')}/gluon/embeddings/{self.kind}/{self.file}"
+        return f"{gluon_repository()}/gluon/embeddings/{self.kind}/{self.file}"
 
 
 def sources() -> dict[str, Source]:
@@ -75,7 +74,7 @@ def sources() -> dict[str, Source]:
     }
 
 
-def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
+def fetch(source: Source, *, notice: Notice = print) -> Path:
     """The absolute path of a source's verified file in GluonNLP's cache, downloaded if it is not there.
 
     Of several processes that want it at once, one downloads and the others wait for its lock.
@@ -101,8 +100,7 @@ def fetch(source: Source, *, notice: Callable[[str], None] = print) -> Path:
         # Without the lock, since the cache may be one that cannot be written.
         if path.exists() and sha1_of_file(path) == source.sha1:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock"):
+        with locked(folder):
             pooch.retrieve(source.url, f"sha1:{source.sha1}", fname=source.file, path=folder, downloader=download)
         return path
     except Exception as error:  # whatever a server or a file system does wrong
@@ -159,12 +157,10 @@ class _Words(Unpickler):
             raise ValueError(f"words that ask for {module}.{name}") from None
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: IO[bytes]) -> Any:
     """Shape, whether it lies by columns, and kind of the array that follows in `file`."""
     np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-    found: tuple[tuple[int, ...], bool, np.dtype[Any]]
-    found = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-    return found
+    return np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ word2vec's has a line before them with the number of vectors and their size; fas
 from __future__ import annotations
 
 import codecs
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.common.files import sha1_of_file
 from gluon_rnn.common.plain_text import marked_encoding
 from gluon_rnn.common.printable import quoted
 
@@ -41,9 +41,10 @@ def measure(path: Path) -> tuple[int, str]:
             passes what `rows` refuses (``1-2``): reading them all would take ten times as long.
     """
     promised, size, vectors = None, 0, 0
+    digest = hashlib.sha1(usedforsecurity=False)
     try:
-        sha1 = sha1_of_file(path)
         for number, line in _lines(path):
+            digest.update(line)
             try:
                 line = _checked(line)
                 if number == 1 and (header := _HEADER.fullmatch(line)):
@@ -65,7 +66,7 @@ def measure(path: Path) -> tuple[int, str]:
         raise UserError(f"{path} holds no vectors: {_WANTED}")
     if promised not in (None, vectors):
         raise UserError(f"{path} holds {vectors:,} vectors, and its first line says {promised:,}: {_WRONG_HEADER}")
-    return size, sha1
+    return size, digest.hexdigest()
 
 
 def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
@@ -74,10 +75,10 @@ def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
     GluonNLP 0.10's ``TokenEmbedding.from_file`` reads these formats, too, with equal results. It is not used since it
     keeps every number of the file as an object (32 bytes: 3.8 GB for 400,000 words of 300), refuses a word with blanks
     (GloVe 840B has some), takes nan for a number, spreads a lone number over all of ``<unk>``, and passes over lines
-    that are no UTF-8: read in its ``_load_embedding_txt``, and seen.
+    that are not UTF-8: read in its ``_load_embedding_txt``, and seen.
 
     Raises:
-        ValueError: what is in a number's place is none; in one line, which names the file's.
+        ValueError: what should be a number is not one; the message names the line of the file.
     """
     missing = {word.encode(): word for word in words}
     found: dict[str, Vector] = {}
@@ -96,12 +97,12 @@ def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    r"""The lines of a file, ended by ``\n``, and their numbers from 1; of one that has no end, its beginning.
+    """The lines of a file with their ends, and their numbers from 1; of one that is too long, its beginning.
 
     A UTF-8 byte-order mark is left out.
     """
     # As Latin-1, any bytes are text, whose lines Python ends where `gluon_rnn.common.plain_text.lines` does.
-    with path.open(encoding="latin-1") as file:
+    with path.open(encoding="latin-1", newline="") as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), start=1):
             content = line.encode("latin-1")
             yield number, content.removeprefix(codecs.BOM_UTF8) if number == 1 else content
@@ -117,7 +118,7 @@ def _checked(line: bytes) -> bytes:
         if encoding := marked_encoding(line):
             mend = f"convert the file, for instance with iconv -f {encoding} -t UTF-8"
             raise ValueError(f"its byte-order mark is that of {encoding}: {mend}") from None
-        raise ValueError("it is no UTF-8 text: unpack or convert the file") from None
+        raise ValueError("it is not UTF-8 text: unpack or convert the file") from None
     if b"\0" in line:
         raise ValueError("it has a NUL character, as UTF-16 and binary files do: unpack or convert the file")
     return line.rstrip()
@@ -140,7 +141,7 @@ def _numbers(fields: Sequence[bytes]) -> Vector:
         vector = np.array([_number(field) for field in fields], dtype=np.float32)
     finite = np.isfinite(vector)
     if not finite.all():
-        raise ValueError(f"{quoted(fields[int(finite.argmin())].decode())} is no number that can be computed with")
+        raise ValueError(f"{quoted(fields[int(finite.argmin())].decode())} is not a number that can be computed with")
     return vector
 
 

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluon_rnn.data.copies import bring
 from gluon_rnn.data.corpora import CorpusFiles
-from gluon_rnn.data.corpora.copies import bring
 from gluon_rnn.data.vectors import FoundVectors
-from gluon_rnn.data.vectors.copies import bring_file
 from gluon_rnn.machine.hardware import Machine, describe_machine, library_versions
 from gluon_rnn.runs.job import Job
 from gluon_rnn.sweeps.devices import Slot
@@ -50,7 +49,7 @@ def run_here(
     start: Change,
     *,
     corpus: Callable[[], Mapping[str, bytes]],
-    vectors: Callable[[], bytes],
+    vectors: Callable[[], Mapping[str, bytes]],
     modules: Mapping[str, bytes],
     timeout: float | None = None,
     stall_timeout: float | None = STALL_SECONDS,
@@ -61,7 +60,7 @@ def run_here(
         job: its origin and the paths of its corpus and vectors are replaced by this machine's.
         start: the checkpoint to resume from, if there is one.
         corpus: returns the corpus's files, if this machine does not have them.
-        vectors: returns the file of word vectors, if this machine does not have it.
+        vectors: returns the file of word vectors, likewise.
         modules: files that define a user's own cell, by path relative to Python's path.
         timeout: seconds after which the worker is stopped.
         stall_timeout: seconds without new output after which it is stopped.
@@ -70,7 +69,7 @@ def run_here(
     slot = _slot(job, machine)
     with tempfile.TemporaryDirectory(prefix=f"gluon-rnn-{job.run_id}-") as folder:
         corpus_here = bring(job.corpus, Path(folder, "corpus"), corpus)
-        vectors_here = bring_file(job.vectors, Path(folder, "vectors"), vectors)
+        vectors_here = bring(job.vectors, Path(folder, "vectors"), vectors) if job.vectors else None
         job = slot.assign(_at_home(job, machine, corpus_here, vectors_here))
         directory = Path(folder, "runs", job.run_id)
         directory.mkdir(parents=True)

@@ -25,9 +25,8 @@ from typing import Any
 from gluon_rnn.common import processes
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.identity import is_own, source_files
-from gluon_rnn.data.corpora.copies import read_files
+from gluon_rnn.data.copies import read_files
 from gluon_rnn.data.vectors import FoundVectors
-from gluon_rnn.data.vectors.copies import read_file
 from gluon_rnn.machine.blas import FILE_VARIABLE
 from gluon_rnn.machine.environment import RECORDED_VARIABLES
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine, library_versions
@@ -238,7 +237,7 @@ class RayExecutor:
             if job.corpus.sha1 not in corpora:
                 corpora[job.corpus.sha1] = ray.put(read_files(job.corpus))
             if job.vectors not in vectors:
-                vectors[job.vectors] = ray.put(read_file(job.vectors))
+                vectors[job.vectors] = ray.put(read_files(job.vectors) if job.vectors else {})
             data = [corpora[job.corpus.sha1], vectors[job.vectors]]
             return task.remote(job, start, data, modules(job.config.cell), self._timeouts)
 

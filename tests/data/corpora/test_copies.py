@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import sha1_of
+from gluon_rnn.data.copies import bring, read_files
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus, wikitext2
-from gluon_rnn.data.corpora.content import SPLITS, content_sha1, sha1_of
-from gluon_rnn.data.corpora.copies import bring, read_files
+from gluon_rnn.data.corpora.content import SPLITS, identity
 from gluon_rnn.data.corpora.loading import load_corpus
 from tests.conftest import write_folder
 
@@ -45,7 +46,10 @@ def test_another_text_in_a_folder_of_that_name_is_not_taken_for_it(found: Corpus
     assert found.folder
     (found.folder / "valid.txt").write_text("something else\n")
     assert bring(found, tmp_path / "place", lambda: contents).folder == tmp_path / "place"
-    with pytest.raises(UserError, match=r"the text in .*mine is not the one that was found there"):
+    with pytest.raises(
+        UserError,
+        match=r"mine is not the one that was found: valid.txt has SHA-1 \w{40}, not \w{40}; start the sweep again$",
+    ):
         read_files(found)
 
 
@@ -57,7 +61,7 @@ def test_the_built_in_corpus_needs_nothing(tmp_path: Path) -> None:
 
 def test_wikitext2_gets_the_names_by_which_gluonnlp_knows_it(tmp_path: Path) -> None:
     contents = {split: f"{split} text\n".encode() for split in SPLITS}
-    sha1 = content_sha1(sha1_of(content) for content in contents.values())
+    sha1 = identity({split: content.decode() for split, content in contents.items()}, "language_model", "word")
     files = {name: sha1_of(contents[split]) for split, name in wikitext2.FILES.items()}
     found = CorpusFiles(wikitext2.NAME, tmp_path / "nowhere", sha1, 3, 3, 3, files)
     served = {wikitext2.FILES[split]: content for split, content in contents.items()}

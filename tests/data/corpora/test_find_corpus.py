@@ -81,7 +81,7 @@ class TestWikiText2:
         with pytest.raises(UserError, match=r"^--data-dir .*/nowhere does not exist"):
             find_corpus(dataset, data_dir=tmp_path / "nowhere")
         monkeypatch.setenv("GLUON_RNN_DATA", str(tmp_path / "file"))
-        with pytest.raises(UserError, match=r"^GLUON_RNN_DATA .*/file is no folder"):
+        with pytest.raises(UserError, match=r"^GLUON_RNN_DATA .*/file is not a folder"):
             find_corpus(dataset)
 
     @pytest.mark.parametrize("dataset", ["auto", "wikitext-2"])

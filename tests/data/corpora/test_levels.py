@@ -13,7 +13,7 @@ from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.data.corpora.content import cut, describe
 from gluon_rnn.data.corpora.encoded import Corpus, Reading, restore
 from gluon_rnn.data.corpora.loading import load_corpus
-from gluon_rnn.sweeps.planning import _check_fit
+from gluon_rnn.sweeps.checks import check_fit
 
 
 def folder(place: Path, train: str, valid: str = "a\n", test: str = "b\n") -> str:
@@ -188,10 +188,10 @@ class TestFit:
         files = CorpusFiles("x", None, "0" * 40, *sizes)
         if message:
             with pytest.raises(UserError, match=message):
-                _check_fit(config, files)
+                check_fit(config, files)
         else:
-            _check_fit(config, files)
+            check_fit(config, files)
 
     @pytest.mark.parametrize("objective", ["classification", "tagging"])
     def test_one_sequence_will_do(self, objective: str) -> None:
-        _check_fit(configure({"objective": objective}), CorpusFiles("x", None, "0" * 40, 1, 1, 1))
+        check_fit(configure({"objective": objective}), CorpusFiles("x", None, "0" * 40, 1, 1, 1))

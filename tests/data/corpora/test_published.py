@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.data.corpora import airline_tweets, conll2000, find_corpus, known, nietzsche, published
-from gluon_rnn.data.corpora.content import sha1_of
-from gluon_rnn.data.corpora.downloads import Source
-from gluon_rnn.data.corpora.labelled import labelled_sha1, parse
-from gluon_rnn.data.corpora.published import Published
+from gluon_rnn.data.corpora.content import identity
+from gluon_rnn.data.corpora.facts import Published, Source
+from gluon_rnn.data.corpora.labelled import parse
 
 if TYPE_CHECKING:
     from tests.data.corpora.conftest import Site
@@ -82,10 +82,11 @@ def test_what_is_missing_is_told_in_a_line(refused: str, data: Path, cache: Path
 def test_the_published_form_is_taken_from_each_place(content: bytes, site: Site, data: Path, cache: Path) -> None:
     site.serve("Tweets.csv", content)
     served = tweets(Source(site.url, airline_tweets.FILES))
-    assert published.fetch(served, cache / "fetched", notice=lambda _: None) == {"tweets": KEPT}
+    fetched = cache / "fetched"
+    assert published.find(served, None, cache=fetched, notice=lambda _: None) == (fetched, {"tweets": KEPT})
     by_hand = put(cache / "by hand" / "Tweets.csv", content)
-    assert published.fetch(tweets(), by_hand.parent) == {"tweets": KEPT}
-    assert by_hand.read_bytes() == (cache / "fetched" / "Tweets.csv").read_bytes() == KEPT
+    assert published.find(tweets(), None, cache=by_hand.parent) == (by_hand.parent, {"tweets": KEPT})
+    assert by_hand.read_bytes() == (fetched / "Tweets.csv").read_bytes() == KEPT
 
     mine = put(data / "Tweets.csv", content)
     place = data if content == KEPT else cache / "copied"
@@ -135,7 +136,7 @@ def test_tweets_are_tokens_in_lower_case_without_stop_words(tmp_path: Path) -> N
     rows = [f'{mood},"@United WHY is the {mood} bag\n(no. {place}) LATE?? :("\n' for place, mood in enumerate(moods)]
     (tmp_path / "Tweets.csv").write_text("airline_sentiment,text\n" + "".join(rows))
     contents = airline_tweets.read(tmp_path)
-    splits = {split: parse(content, "classification", split) for split, content in contents.items()}
+    splits = {split: parse(content.decode(), "classification", split) for split, content in contents.items()}
     # Of each class 3 of 10, then 3 (2.1, rounded up) of 7.
     assert {split: len(sequences) for split, sequences in splits.items()} == {"train": 8, "valid": 6, "test": 6}
     assert all(
@@ -153,10 +154,11 @@ def test_real_files_are_read_as_they_are_known(corpus: Published, real_data: Pat
     assert corpus.labelled
     found = find_corpus(corpus.name, objective=corpus.labelled.objective, data_dir=real_data)
     contents = corpus.labelled.read(published.find(corpus, real_data)[0])
-    assert labelled_sha1(contents, corpus.labelled.objective) == found.sha1
+    texts = {split: content.decode() for split, content in contents.items()}
+    assert identity(texts, corpus.labelled.objective, "word") == found.sha1
     assert [
-        sum(len(sequence.words) for sequence in parse(content, corpus.labelled.objective, split))
-        for split, content in contents.items()
+        sum(len(sequence.words) for sequence in parse(text, corpus.labelled.objective, split))
+        for split, text in texts.items()
     ] == [found.train_tokens, found.valid_tokens, found.test_tokens]
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.data.corpora import published, wikitext2
-from gluon_rnn.data.corpora.content import sha1_of
-from gluon_rnn.data.corpora.downloads import Source, Timeouts
-from gluon_rnn.data.corpora.published import Published
+from gluon_rnn.data.corpora.downloads import MOST_BYTES, Timeouts
+from gluon_rnn.data.corpora.facts import Published, Source
 from tests.common.test_files import refuse
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ HASTY = Timeouts(connect=1, read=0.3, whole=5)
 def of(*sources: Source) -> Published:
     """Small files in the place of the corpus's own, served by ``sources``."""
     return replace(wikitext2.CORPUS, sha1s=SHA1S, sources=sources)
+
+
+def fetch(corpus: Published, cache: Path, **options: Any) -> dict[str, bytes]:
+    place, contents = published.find(corpus, None, cache=cache, **options)
+    assert place == cache
+    return contents
 
 
 def archive(contents: dict[str, bytes] = CONTENTS, *, folder: str = "wikitext-2/") -> bytes:
@@ -62,7 +68,7 @@ def visible(folder: Path) -> set[str]:
 class TestFetch:
     def test_takes_the_three_files_out_of_an_archive(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         source = Source(site.serve("a.zip", archive()))
-        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
         assert (tmp_path / "wiki.train.tokens").read_bytes() == CONTENTS["train"]
         assert notices == [f"downloading {site.url}a.zip"]
@@ -71,12 +77,12 @@ class TestFetch:
         for split, content in CONTENTS.items():
             site.serve(f"plain/{split}.txt", content)
         source = Source(f"{site.url}plain/", TEXT_FILES)
-        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_asks_nobody_for_what_is_there(self, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path, wikitext2.FILES)
-        assert published.fetch(of(), tmp_path, notice=notices.append) == CONTENTS
+        assert fetch(of(), tmp_path, notice=notices.append) == CONTENTS
         assert notices == []
         # nor is there a lock: the folder may be one that cannot be written
         assert {path.name for path in tmp_path.iterdir()} == set(wikitext2.FILES.values())
@@ -103,22 +109,20 @@ class TestFetch:
         first = Source(site.serve("bad.zip", **{"body": archive(), **fault}))
         second = Source(site.serve("good.zip", archive(folder="")))
 
-        def fetch(*sources: Source) -> dict[str, bytes]:
-            return published.fetch(of(*sources), tmp_path, timeouts=HASTY, notice=notices.append)
-
+        options: dict[str, Any] = {"timeouts": HASTY, "notice": notices.append}
         with pytest.raises(published.Unavailable) as caught:
-            fetch(first)
+            fetch(of(first), tmp_path, **options)
         assert expected in caught.value.failed[first.url]
         assert visible(tmp_path) == set()
-        assert fetch(first, second) == CONTENTS
+        assert fetch(of(first, second), tmp_path, **options) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
         assert site.asked == ["/bad.zip", "/bad.zip", "/good.zip"]
 
     def test_goes_on_when_refused(self, refused: str, site: Site, tmp_path: Path, notices: list[str]) -> None:
         sources = [Source(f"{refused}a.zip"), Source(site.serve("a.zip", archive()))]
-        published.fetch(of(*sources), tmp_path, notice=notices.append)
+        fetch(of(*sources), tmp_path, notice=notices.append)
         with pytest.raises(published.Unavailable) as caught:
-            published.fetch(of(sources[0]), tmp_path / "b", notice=notices.append)
+            fetch(of(sources[0]), tmp_path / "b", notice=notices.append)
         assert caught.value.failed == {f"{refused}a.zip": "Connection refused"}
 
     def test_a_corrupt_plain_file_ends_that_source_at_once(
@@ -126,7 +130,7 @@ class TestFetch:
     ) -> None:
         site.serve("train.txt", CONTENTS["train"].replace(b"a", b"A"))
         with pytest.raises(published.Unavailable, match=r"train.txt has SHA-1 \w{40}, not \w{40}"):
-            published.fetch(of(Source(site.url, TEXT_FILES)), tmp_path, notice=notices.append)
+            fetch(of(Source(site.url, TEXT_FILES)), tmp_path, notice=notices.append)
         assert site.asked == ["/train.txt"]
         assert visible(tmp_path) == set()
 
@@ -134,43 +138,58 @@ class TestFetch:
         url = site.serve("slow.zip", bytes(25_600), pause=0.1)  # ten seconds in all, never silent for long
         started = monotonic()
         with pytest.raises(published.Unavailable, match=r"not done within 0.3 s"):
-            published.fetch(of(Source(url)), tmp_path, timeouts=Timeouts(1, 1, 0.3), notice=notices.append)
+            fetch(of(Source(url)), tmp_path, timeouts=Timeouts(1, 1, 0.3), notice=notices.append)
         assert monotonic() - started < 3
 
     @pytest.mark.parametrize("damage", [b"", CONTENTS["train"][:-1], CONTENTS["train"] + b"\0"])
     def test_mends_a_damaged_cache(self, damage: bytes, site: Site, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path, wikitext2.FILES, train=damage)
         source = Source(site.serve("a.zip", archive()))
-        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert (tmp_path / "wiki.train.tokens").read_bytes() == CONTENTS["train"]
         assert notices[0] == f"{tmp_path}/wiki.train.tokens is damaged: downloading it again"
 
     def test_completes_a_cache_that_lacks_a_file(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         (lay(tmp_path, wikitext2.FILES) / "wiki.test.tokens").unlink()
         source = Source(site.serve("a.zip", archive()))
-        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_clears_away_what_a_killed_process_left(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
-        lay(tmp_path / ".incomplete", wikitext2.FILES, train=b"half")
+        (tmp_path / ".wiki.train.tokens.0123abcd.tmp").write_bytes(b"half")
         source = Source(site.serve("a.zip", archive()))
-        published.fetch(of(source), tmp_path, notice=notices.append)
+        fetch(of(source), tmp_path, notice=notices.append)
         assert visible(tmp_path) == set(wikitext2.FILES.values())
 
     def test_a_cache_without_locks_is_filled_beside_what_another_process_has_there(
         self, site: Site, tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(fcntl, "flock", refuse(errno.ENOLCK))
-        lay(tmp_path / ".incomplete", wikitext2.FILES, train=b"half")
+        others = tmp_path / ".wiki.train.tokens.0123abcd.tmp"
+        others.write_bytes(b"half")
         source = Source(site.serve("a.zip", archive()))
-        assert published.fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
-        assert sorted(path.name for path in tmp_path.glob(".incomplete*")) == [".incomplete"]
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert visible(tmp_path) == {*wikitext2.FILES.values(), others.name}
+
+    def test_a_file_that_is_right_is_not_written_again(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
+        right = lay(tmp_path, wikitext2.FILES, test=b"damaged") / "wiki.train.tokens"
+        before = right.stat()
+        source = Source(site.serve("a.zip", archive()))
+        assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS
+        assert (right.stat().st_ino, right.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    def test_a_file_may_be_as_long_as_is_allowed(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
+        long = bytes(MOST_BYTES)
+        for split in CONTENTS:
+            site.serve(f"{split}.txt", long if split == "train" else CONTENTS[split])
+        corpus = replace(of(Source(site.url, TEXT_FILES)), sha1s={**SHA1S, "train": sha1_of(long)})
+        assert fetch(corpus, tmp_path, notice=notices.append)["train"] == long
 
     def test_several_threads_download_once(self, site: Site, tmp_path: Path, notices: list[str]) -> None:
         source = Source(site.serve("a.zip", archive(), wait=0.2))
         with ThreadPoolExecutor(4) as pool:
             fetched = pool.map(
-                lambda _: published.fetch(of(source), tmp_path, notice=notices.append),
+                lambda _: fetch(of(source), tmp_path, notice=notices.append),
                 range(4),
             )
             assert list(fetched) == [CONTENTS] * 4
@@ -180,9 +199,9 @@ class TestFetch:
         url = site.serve("a.zip", archive(), wait=0.5)
         program = (
             "from dataclasses import replace; from pathlib import Path;"
-            "from gluon_rnn.data.corpora import downloads, published, wikitext2;"
-            f"corpus = replace(wikitext2.CORPUS, sources=[downloads.Source({url!r})], sha1s={SHA1S!r});"
-            f"published.fetch(corpus, Path({str(tmp_path)!r}))"
+            "from gluon_rnn.data.corpora import facts, published, wikitext2;"
+            f"corpus = replace(wikitext2.CORPUS, sources=[facts.Source({url!r})], sha1s={SHA1S!r});"
+            f"published.find(corpus, None, cache=Path({str(tmp_path)!r}))"
         )
         processes = [subprocess.Popen([sys.executable, "-I", "-c", program]) for _ in "ab"]
         assert [process.wait(30) for process in processes] == [0, 0]
@@ -194,7 +213,7 @@ class TestFetch:
         cache = tmp_path / "file" / "cache"
         source = Source(site.serve("a.zip", archive()))
         with pytest.raises(published.Unavailable) as caught:
-            published.fetch(of(source), cache, notice=notices.append)
+            fetch(of(source), cache, notice=notices.append)
         assert caught.value.failed == {str(cache): "Not a directory"}
 
     def test_asks_gluons_own_repository_first(
@@ -202,7 +221,7 @@ class TestFetch:
     ) -> None:
         monkeypatch.setenv("MXNET_GLUON_REPO", f"{site.url}mirror")
         site.serve("mirror/gluon/dataset/wikitext-2/wikitext-2-v1.zip", archive())
-        published.fetch(of(*wikitext2.SOURCES), tmp_path, notice=notices.append)
+        fetch(of(*wikitext2.CORPUS.sources), tmp_path, notice=notices.append)
         assert site.asked == ["/mirror/gluon/dataset/wikitext-2/wikitext-2-v1.zip"]
 
     def test_tells_in_one_line_what_was_tried_and_what_to_do(

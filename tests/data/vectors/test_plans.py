@@ -12,9 +12,9 @@ import pytest
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.identity import run_id
 from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.data.copies import bring, read_files
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.vectors import FoundVectors, find_vectors
-from gluon_rnn.data.vectors.copies import bring_file, read_file
 from tests.conftest import small_config
 from tests.runs.test_records import make_done
 from tests.sweeps.test_sweep import plan, refused
@@ -110,22 +110,25 @@ def test_a_record_shows_the_bare_name(sweep: Make, file: Path, tmp_path: Path) -
 # On another machine.
 
 
-def never() -> bytes:
+def never() -> dict[str, bytes]:
     raise AssertionError("the file is here")
 
 
 def test_a_file_that_is_shared_is_used_as_it_is(found: FoundVectors, tmp_path: Path) -> None:
-    assert bring_file(found, tmp_path / "place", never) is found
-    assert bring_file(None, tmp_path / "place", never) is None
-    assert read_file(None) == b""
+    assert bring(found, tmp_path / "place", never) is found
     assert not (tmp_path / "place").exists()
 
 
 def test_a_file_that_is_not_here_is_written(found: FoundVectors, tmp_path: Path) -> None:
-    content = read_file(found)
+    content = read_files(found)
     found.path.write_text("another 1 2 3\n")
-    here = bring_file(found, tmp_path / "place", lambda: content)
+    here = bring(found, tmp_path / "place", lambda: content)
     assert here == replace(found, path=tmp_path / "place" / "tiny.3d.txt")
-    assert read_file(here) == content
-    with pytest.raises(UserError, match=r"tiny.3d.txt is not the file that was found there; start the sweep again"):
-        read_file(found)
+    assert read_files(here) == content
+    with pytest.raises(
+        UserError, match=r"tiny.3d.txt are not those that were found: SHA-1 \w{40}, not \w{40}; start the sweep again$"
+    ):
+        read_files(found)
+    found.path.unlink()
+    with pytest.raises(UserError, match=r"tiny.3d.txt was found earlier and cannot be read now: No such .*; start"):
+        read_files(found)

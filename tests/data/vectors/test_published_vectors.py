@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.data.corpora.content import sha1_of
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.data.vectors import FoundVectors, find_vectors, published
 from gluon_rnn.data.vectors.published import Source, fetch, sources
 from tests.data.corpora.conftest import notices, refused, site, surroundings  # noqa: F401 (fixtures)

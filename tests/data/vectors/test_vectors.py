@@ -123,16 +123,16 @@ def test_words_may_hold_blanks_but_no_number_at_their_end(tmp_path: Path) -> Non
         ("\n \n", " holds no vectors"),
         ("2 3\n", " holds no vectors"),
         ("word\n", ", line 1: it has 0 numbers where some are needed; a file of vectors has"),
-        ("once upon a time\n", ", line 1: 'upon' is no number"),
+        ("once upon a time\n", ", line 1: 'upon' is not a number"),
         ("a 1 2\nb 3\n", ", line 2: it has 1 numbers where 2 are needed"),
         ("a 1 2\nb 3 4 5\n", ", line 2: it has 3 numbers where 2 are needed"),
         ("2 3\na 1 2\nb 1 2\n", ", line 2: it has 2 numbers where 3 are needed"),
         ("a 1 2\nb  3 4\n", ", line 2: it has 3 numbers where 2 are needed"),
         ("a\t1\t2\n", ", line 1: it has 0 numbers"),
-        ("a 1 nan\n", ", line 1: 'nan' is no number that can be computed with"),
-        ("a 1 2\nb -inf 2\n", ", line 2: '-inf' is no number"),
-        ("a 1 2\nb 1 x\x1b[1m\n", r", line 2: 'x\x1b[1m' is no number"),
-        ("a 1e39 2\n", ", line 1: '1e39' is no number"),
+        ("a 1 nan\n", ", line 1: 'nan' is not a number that can be computed with"),
+        ("a 1 2\nb -inf 2\n", ", line 2: '-inf' is not a number"),
+        ("a 1 2\nb 1 x\x1b[1m\n", r", line 2: 'x\x1b[1m' is not a number"),
+        ("a 1e39 2\n", ", line 1: '1e39' is not a number"),
         ("3 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 3: {HEADER}"),
         ("1 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 1: {HEADER}"),
         ("\ufeff0 2\na 1 2\nb 3 4\n", f" holds 2 vectors, and its first line says 0: {HEADER}"),
@@ -147,8 +147,8 @@ def test_words_may_hold_blanks_but_no_number_at_their_end(tmp_path: Path) -> Non
         ("a 1 2\rb 3 4\r\n\0", ", line 3: it has a NUL character"),
         ("a 1 2\n".encode("utf-16"), ", line 1: its byte-order mark is that of UTF-16: convert the file, for instance"),
         ("a 1 2\n".encode("utf-32"), ", line 1: its byte-order mark is that of UTF-32: convert the file, for instance"),
-        (b"a 1 2\n\xe9 1 2\n", ", line 2: it is no UTF-8 text: unpack or convert the file"),
-        (b"2 2\na \x00\x00\x80\x3f\x00\x00\x80\xff\n", ", line 2: it is no UTF-8 text"),
+        (b"a 1 2\n\xe9 1 2\n", ", line 2: it is not UTF-8 text: unpack or convert the file"),
+        (b"2 2\na \x00\x00\x80\x3f\x00\x00\x80\xff\n", ", line 2: it is not UTF-8 text"),
         (b"a 1 2\n" + b"b" * 2**20, ", line 2: it is longer than 1,048,576 bytes"),
         (b"a" * 2**20 + b" 1 2\n", ", line 1: it is longer than 1,048,576 bytes"),
     ],
@@ -172,7 +172,7 @@ def test_a_file_is_right_once_a_wrong_header_is_removed(header: str, tmp_path: P
 def test_a_number_that_only_looks_like_one_is_refused_where_its_word_is_wanted(tmp_path: Path) -> None:
     path = write(tmp_path, "a 1 2\nb 1-2 3\n")
     assert rows(path, "a") == {"a": [1, 2]}
-    with pytest.raises(ValueError, match=r"^vectors.txt, line 2: '1-2' is no number that can be computed with$"):
+    with pytest.raises(ValueError, match=r"^vectors.txt, line 2: '1-2' is not a number that can be computed with$"):
         rows(path, "a", "b")
 
 
@@ -186,7 +186,7 @@ def test_a_file_is_found_from_here_from_home_and_in_the_data(tmp_path: Path, mon
     assert find("~/a.txt").path == find("../home/a.txt").path == mine
     assert find("vectors/b.txt", data_dir=tmp_path / "data").path == data
     assert find("vectors/b.txt", data_dir=Path("../data")).path == data
-    with pytest.raises(UserError, match=r"embedding 'vectors/b.txt' is no file and no name"):
+    with pytest.raises(UserError, match=r"embedding 'vectors/b.txt' is neither a file nor a name"):
         find("vectors/b.txt", data_dir=tmp_path / "other")
     monkeypatch.setenv("GLUON_RNN_DATA", str(tmp_path / "data"))
     assert find("vectors/b.txt").path == data
@@ -200,11 +200,11 @@ def test_what_leads_to_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     Path("folder").mkdir()
     os.mkfifo("pipe")
     for name in ("folder", "pipe"):
-        with pytest.raises(UserError, match=f"{name}' is no file; name one of vectors, as text"):
+        with pytest.raises(UserError, match=f"{name}' is not a file; name one of vectors, as text"):
             find(name)
     with pytest.raises(UserError, match=r"a.npz' is an archive; name a file of vectors as text"):
         find(write(tmp_path, GLOVE, "a.npz").name)
-    with pytest.raises(UserError, match=r"no UTF-8; rename it"):
+    with pytest.raises(UserError, match=r"is not UTF-8; rename it"):
         find(write(tmp_path, GLOVE, os.fsdecode(b"\xff.txt")))
 
 
@@ -223,7 +223,7 @@ def test_a_misspelt_name_is_told_which_is_near(embedding: str, meant: str | None
     with pytest.raises(UserError) as raised:
         find(embedding)
     message = str(raised.value)
-    assert message.startswith(f"embedding {embedding!r} is no file and no name; ")
+    assert message.startswith(f"embedding {embedding!r} is neither a file nor a name; ")
     assert ("did you mean" in message) == bool(meant)
     assert f"did you mean '{meant}'?; there are random, one_hot, the path" in message or not meant
     assert "\n" not in message

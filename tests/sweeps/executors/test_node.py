@@ -152,7 +152,7 @@ def test_the_vectors_are_brought_where_they_are_not(
     worker('cat "$(sed -n \'s/.*"path": "\\(.*\\)".*/\\1/p\' "$3/config.json")"')
     found = FoundVectors("some.txt", tmp_path / "nowhere" / "some.txt", "0" * 40, 2)
     job = make_job(small_corpus).model_copy(update={"vectors": found})
-    _, log = log_of(updates(job, vectors=lambda: b"the 1 2\n"))
+    _, log = log_of(updates(job, vectors=lambda: {"some.txt": b"the 1 2\n"}))
     assert log == "the 1 2\n"
 
 
