@@ -1,1 +1,4 @@
-"""The networks: recurrent layers, regularization, and models built from a configuration."""
+"""Networks: recurrent layers, regularization, and models built from a configuration.
+
+Other rooms use `build_model` and `build_network`, `SequenceModel`, and the layers that users' own cells extend.
+"""
