@@ -28,6 +28,7 @@ from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, fit, train_epoch
 from gluon_rnn.training.step import backpropagate, clip_and_update
 from tests.conftest import small_config
+from tests.training.test_step import Penalised
 
 pytestmark = [pytest.mark.numerical, pytest.mark.several_contexts]
 
@@ -192,6 +193,32 @@ def test_the_norm_is_clipped_over_the_sum_of_the_gradients(small: Corpus, optimi
     moved = [p.list_data()[0].asnumpy() - old for p, old in zip(model.collect_params().values(), before, strict=True)]
     assert np.sqrt(sum((step**2).sum() for step in moved)) == pytest.approx(2 * 0.01, rel=1e-3)
     assert replicas_differ(model) == 0
+
+
+def test_the_penalties_of_the_devices_are_averaged(small: Corpus) -> None:
+    """Of activations that every device squares and averages over its own columns."""
+    moved = []
+    for contexts in (cpus(0), cpus(0, 1)):
+        model = build_model(small_config(dropout=0), len(small.vocab), *contexts)
+        model.backbone.__class__ = Penalised
+        before = model.encoder.collect_params(".*l?h2h_weight").values()
+        values = [parameter.list_data()[0].asnumpy() for parameter in before]
+        trainer = gluon.Trainer(
+            model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore="device", update_on_kvstore=False
+        )
+        train_epoch(
+            model,
+            training_windows(small.train, bptt=5, batch_size=8, contexts=contexts)[:1],
+            trainer,
+            clip=None,
+            carries_state=True,
+            synchronise_at=lambda step: True,
+            on_losses=lambda values, batches: None,
+        )
+        moved.append([p.list_data()[0].asnumpy() - old for p, old in zip(before, values, strict=True)])
+    for one, two in zip(*moved, strict=True):
+        assert np.abs(one).max() > 1e-4
+        np.testing.assert_allclose(two, one, atol=1e-7)
 
 
 @pytest.mark.slow
