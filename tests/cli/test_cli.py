@@ -78,15 +78,18 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def workers_of(directory: Path) -> list[int]:
-    """The processes that work in `directory`."""
+    """The processes that work in `directory`, whose command line may name it from their current folder."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = path.read_bytes().split(b"\0")
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            here = os.readlink(process / "cwd")
         except OSError:
             continue
-        if b"gluon_rnn.training.worker" in words and any(word.startswith(bytes(directory)) for word in words):
-            found.append(int(path.parent.name))
+        if b"gluon_rnn.training.worker" in words:
+            named = os.fsdecode(words[words.index(b"gluon_rnn.training.worker") + 1])
+            if Path(here, named).is_relative_to(directory):
+                found.append(int(process.name))
     return found
 
 

@@ -88,7 +88,7 @@ def _watch(role: str, fault: str, folder: str) -> None:
             path = arguments[0]
         else:
             return
-        if not os.fspath(path).startswith(folder) if isinstance(path, str | os.PathLike) else True:
+        if not os.path.abspath(path).startswith(folder) if isinstance(path, str | os.PathLike) else True:
             return
         writes += 1
         if befall and (writes == int(number) or (writes > int(number) and befall in _LASTING)):
