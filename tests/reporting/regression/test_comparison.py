@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -542,17 +541,8 @@ def worse(frame: pd.DataFrame, chosen: object, change: float | None) -> pd.DataF
     return frame
 
 
-@pytest.fixture(scope="module")
-def _little_garbage() -> Iterator[None]:
-    """statsmodels collects garbage at every call; let it look at what these tests make only."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module", params=[3, 5])
-def gates(request: pytest.FixtureRequest, _little_garbage: None) -> list[tuple[bool, bool, bool]]:
+def gates(request: pytest.FixtureRequest) -> list[tuple[bool, bool, bool]]:
     """Gate runs with so many seeds: whether one closed by chance, found one point worse, and all of them.
 
     Each claims, from runs that differ by their seeds alone, what it could find; other runs are then worse by that.
