@@ -64,7 +64,7 @@ $(DEV): $(INSTALLED) requirements/dev.txt
 # Laid out as in the checkout, so that a link leads to the same place in either.
 docs: $(DOCS)
 	@rm -rf .venv/pages && mkdir .venv/pages
-	@for name in README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs results; do ln -s ../../$$name .venv/pages; done
+	@for name in README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples results; do ln -s ../../$$name .venv/pages; done
 	@NO_MKDOCS_2_WARNING=1 PYTHONPATH= $(BIN)/mkdocs build
 	@echo 'Built: open site/index.html'
 

@@ -10,6 +10,7 @@ import argparse
 import csv
 import importlib
 import re
+import shutil
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def settings_page() -> str:
         "",
         "- `--set name=value` pins it at every point of a sweep;",
         "- `--axis name=value,value` varies it;",
-        "- `set`, `axes` and `overrides` of a [sweep file](../README.md#sweeps) do the same;",
+        "- `set`, `axes` and `overrides` of a [sweep file](sweep-files.md) do the same;",
         "- `gluon_rnn.RunConfig(name=value)` takes it in Python.",
         "",
         "List only what differs from the defaults. The defaults are those of GluonNLP's `standard_lstm_lm_200`.",
@@ -145,9 +146,9 @@ def commands_page() -> str:
     )
     lines += [
         "",
-        "Exit status 0 means success, 1 that something that was run failed, and 2 that nothing was started because",
+        "Exit status 0 means success. Status 1 means that a run failed or a gate found a regression. Status 2 means",
+        "that nothing was started; one line says why. Ctrl-C ends with 130.",
     ]
-    lines += ["of an error in one line. Ctrl-C ends with 130."]
     for name in COMMANDS:
         parser = argparse.ArgumentParser(prog=f"gluon-rnn {name}")
         importlib.import_module(f"gluon_rnn.cli.{name.replace('-', '_')}").add_arguments(parser)
@@ -305,6 +306,22 @@ def systems_table() -> list[str]:
     return table(["system", "the notebook", "this suite"], rows, left=3)
 
 
+def rules_table() -> list[str]:
+    """One model by the rules of several implementations."""
+    rows = _committed("comparability/rules.csv")
+    cells = []
+    for row in rows:
+        figures = []
+        for split in ("valid", "test"):
+            ours, theirs = (float(found[f"{split}_perplexity"]) for found in (rows[0], row))
+            figures += [f"{int(row[f'{split}_targets']):,}", f"{theirs:.2f}", f"{theirs / ours - 1:+.2%}"]
+        cells.append(
+            [f"`{row['rule'][:5]}`{row['rule'][5:]}" if row["rule"].startswith("<") else row["rule"], *figures]
+        )
+    head = ["rule", "validation targets", "perplexity", "change", "test targets", "perplexity", "change"]
+    return table(head, cells)
+
+
 def _markdown_table(path: Path, number: int) -> list[dict[str, str]]:
     """The rows of table `number` of a page, counted from 0."""
     blocks = re.findall(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -319,6 +336,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "spelling": spelling_table,
     "vectors": vectors_table,
     "systems": systems_table,
+    "rules": rules_table,
 }
 
 
@@ -337,8 +355,26 @@ def pages() -> dict[Path, str]:
     return made
 
 
+def take_picture(path: Path) -> None:
+    """A picture of the first sections of a committed report; it needs a Chromium on this machine."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1060, "height": 900})
+        page.goto((RESULTS / "seeds-cpu" / "report.html").as_uri())
+        end = page.get_by_role("heading", name="Learning curves").last.bounding_box()
+        assert end is not None
+        page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1060, "height": end["y"] - 10})
+        browser.close()
+
+
 def main() -> None:
     """Renew them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--picture", action="store_true", help="renew the picture of a report in assets/, too")
+    if parser.parse_args().picture:
+        take_picture(CHECKOUT / "docs" / "assets" / "report.png")
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
 

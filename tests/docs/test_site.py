@@ -27,7 +27,7 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
     shutil.copy(CHECKOUT / "mkdocs.yml", folder)
     pages = folder / ".venv" / "pages"
     pages.mkdir(parents=True)
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "docs", "results"):
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "docs", "results", "examples"):
         (pages / name).symlink_to(CHECKOUT / name)
     (folder / "docs").symlink_to(CHECKOUT / "docs")
     return subprocess.run(
@@ -78,3 +78,7 @@ def test_what_code_makes_of_the_pages_is_up_to_date(make_pages) -> None:
 def test_every_setting_is_in_one_group(make_pages) -> None:
     names = " ".join(make_pages["GROUPS"].values()).split()
     assert sorted(names) == sorted(RunConfig.model_fields)
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
