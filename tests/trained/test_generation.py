@@ -562,9 +562,9 @@ def test_the_command_passes_on_what_the_other_process_says(
     answering('{"error": "a run is no run"}\n')
     assert refusal(capsys, *words) == "error: a run is no run"
     answering("", -11)
-    assert "ended with SIGSEGV over a run" in refusal(capsys, *words)
+    assert "ended with SIGSEGV for a run" in refusal(capsys, *words)
     answering("Traceback\n", 1)
-    assert "ended with status 1 over a run" in refusal(capsys, *words)
+    assert "ended with status 1 for a run" in refusal(capsys, *words)
 
 
 def test_the_other_process_answers_in_a_line(
