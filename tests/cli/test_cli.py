@@ -41,9 +41,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_WAIT_POLICY": "passive", **more}
 
 
-def stopping_midway(folder: Path) -> dict[str, str]:
-    """Of a shell whose sweeps below `folder` have workers that stop, as by kill -STOP, when they have done an epoch."""
-    return environment(PYTHONPATH=str(INJECT), FAULT_FOLDER=str(folder), FAULT=f"worker stop {MID_WRITE}")
+def stopping_midway(folder: Path, write: int = MID_WRITE) -> dict[str, str]:
+    """Of a shell whose sweeps below `folder` have workers that stop at a write of theirs, as by kill -STOP."""
+    return environment(PYTHONPATH=str(INJECT), FAULT_FOLDER=str(folder), FAULT=f"worker stop {write}")
 
 
 def run(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:

@@ -47,6 +47,7 @@ from tests.cli.test_cli import (
     write_sweep,
 )
 from tests.conftest import small_config
+from tests.faults.trials import MID_WRITE
 from tests.reporting.test_terminal import make_plan
 from tests.runs.test_records import AWKWARD, epoch, make_done, make_job
 from tests.sweeps.test_sweep import FakeExecutor
@@ -825,7 +826,7 @@ def test_a_killed_sweep_that_goes_on_is_tracked_as_one(tmp_path: Path, small_fol
     process = subprocess.Popen(
         [*RUN_SWEEP, *map(str, command)],
         cwd=tmp_path,
-        env=stopping_midway(tmp_path),
+        env=stopping_midway(tmp_path, 2 * MID_WRITE),  # when progress.json has told of an epoch
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
