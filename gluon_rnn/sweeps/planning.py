@@ -111,8 +111,9 @@ def plan_sweep(
     listed = listed_devices(device)
     configs = [resolve_device(config, listed, machine) for config in sweep.points()]
     slots = make_slots(configs, listed, jobs, machine)
-    inputs = _find_inputs(configs, data_dir, notice)
-    configs = [fit_embedding(config, inputs.vectors[config.embedding]) for config in configs]
+    vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
+    configs = [fit_embedding(config, vectors[config.embedding]) for config in configs]
+    inputs = _Inputs(_find_corpora(configs, data_dir, notice), vectors, _hash_cells(configs))
     said = list(remarks(sweep, [(config, inputs.corpus(config)) for config in configs]))
     planned = _make_jobs(configs, inputs, machine, len(slots))
     said += _repeated(sweep, planned)
@@ -159,16 +160,19 @@ def _corpus_of(config: RunConfig) -> tuple[str, str, str]:
     return config.dataset, config.objective, config.level
 
 
-def _find_inputs(configs: Sequence[RunConfig], data_dir: Path | None, notice: Notice) -> _Inputs:
-    vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
-    corpora = {
+def _find_corpora(
+    configs: Sequence[RunConfig], data_dir: Path | None, notice: Notice
+) -> dict[tuple[str, str, str], CorpusFiles]:
+    return {
         (dataset, objective, level): find_corpus(
             dataset, objective=objective, level=level, data_dir=data_dir, notice=notice
         )
         for dataset, objective, level in dict.fromkeys(map(_corpus_of, configs))
     }
-    cells = {cell: source_sha1(cell) for cell in {config.cell for config in configs} if is_own(cell)}
-    return _Inputs(corpora, vectors, cells)
+
+
+def _hash_cells(configs: Sequence[RunConfig]) -> dict[str, str]:
+    return {cell: source_sha1(cell) for cell in {config.cell for config in configs} if is_own(cell)}
 
 
 def _make_jobs(configs: Sequence[RunConfig], inputs: _Inputs, machine: Machine, places: int) -> dict[str, Job]:

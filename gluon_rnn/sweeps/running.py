@@ -141,7 +141,7 @@ def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
     for path in damaged:
         # Any other is not ours to make again.
         if path.parent.name in wanted:
-            notice(f"{path} is damaged; it is kept as {set_aside(path).name}, and its point is re-run")
+            notice(f"{path} is kept as {set_aside(path).name}, and its point is re-run")
     for path in set_aside_damaged_tables(plan.directory, records):
         notice(f"{path.with_suffix('')} did not agree with the runs' records; it is kept as {path.name} and rebuilt")
     known = {record.run_id: record for record in records}

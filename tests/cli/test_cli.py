@@ -479,6 +479,7 @@ def test_a_sweep_whose_output_is_not_read_goes_on_to_its_end(tmp_path: Path, sma
         assert "points" not in log
 
 
+@pytest.mark.slow
 def test_a_sweep_on_closed_streams_is_as_any_other(tmp_path: Path, small_folder: Path) -> None:
     """No file of its own gets the number of one of them."""
     pairs = [f"{name}={value}" for name, value in {**SETTINGS, "dataset": small_folder}.items()]

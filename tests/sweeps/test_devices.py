@@ -217,8 +217,8 @@ def test_the_penalties_of_the_devices_are_averaged(small: Corpus) -> None:
         )
         moved.append([p.list_data()[0].asnumpy() - old for p, old in zip(before, values, strict=True)])
     for one, two in zip(*moved, strict=True):
-        assert np.abs(one).max() > 1e-4
-        np.testing.assert_allclose(two, one, atol=1e-7)
+        assert np.abs(one).max() > 1e-6
+        np.testing.assert_allclose(two, one, atol=1e-3 * np.abs(one).max())
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["language_model", "tagging"])
 @pytest.mark.parametrize("context", [None, mx.cpu(1)], ids=["default", "given"])
 def test_a_loaded_run_scores_as_it_did_in_training(
