@@ -33,8 +33,8 @@ help:
 	@echo 'make doctor    install, then say what works here and what would have to be mended'
 	@echo 'make dev       install what developers need, too'
 	@echo 'make test      dev, then run the tests, on several cores; ARGS="-k name", and -n 0 for one process'
-	@echo 'make test-quick  the same without the tests marked slow: those that start processes which train, take sweeps'
-	@echo '               down, need Ray or a browser, or train until something is learnt'
+	@echo 'make test-quick  the same in under a minute: without tests/bad_input, tests/regression and the tests marked slow, which'
+	@echo '               run sweeps, need Ray or a browser, or train until something is learnt'
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
 	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
@@ -88,7 +88,7 @@ test: $(DEV)
 	@$(PYTEST) $(ARGS)
 
 test-quick: $(DEV)
-	@$(PYTEST) -m 'not slow' $(ARGS)
+	@$(PYTEST) -m 'not slow' --ignore tests/bad_input --ignore tests/regression $(ARGS)
 
 test-kernels: $(DEV)
 	@$(RUN) tests.kernels $(ARGS)
