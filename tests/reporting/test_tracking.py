@@ -721,6 +721,7 @@ def test_an_interrupted_display_leaves_no_tracker_waiting(tmp_path: Path, job: J
     assert told == (both[:2] if order == 1 else both)
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_costs_one_line(
     tmp_path: Path, plan: Plan, job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_loaded_run_scores_as_it_did_in_training(
     assert found.loss.mean == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_without_parameters_or_with_damaged_ones_are_named(trained: dict[str, Path], tmp_path: Path) -> None:
     for name in ("config.json", "vocabulary.json"):
         (tmp_path / name).write_bytes((trained["tagging"] / name).read_bytes())

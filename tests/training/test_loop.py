@@ -298,6 +298,7 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     assert evaluate(model, windows).loss.mean == pytest.approx(best.test_loss, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state.json", "epoch-2.params", "epoch-2.states"])
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-2], lambda content: content[:50] + b"7" + content[51:], None]
@@ -329,6 +330,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside_and_training_starts_over(
     assert (tmp_path / "checkpoint" / "epoch-3.params").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,6 +265,7 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
         np.testing.assert_array_equal(clean, dirty)
 
 
+@pytest.mark.slow
 @pytest.mark.several_contexts
 @pytest.mark.parametrize("objective", ["next_token", "classification", "tagging"])
 def test_several_devices_have_the_losses_of_one(objective: str) -> None:

@@ -195,6 +195,7 @@ def test_a_built_in_corpus_of_another_version() -> None:
 
 
 class TestWikiText2:
+    @pytest.mark.slow
     def test_numbers(self, real_data: Path) -> None:
         files = find_corpus("wikitext-2", data_dir=real_data)
         corpus = load_corpus(files, max_train_tokens=1000)

@@ -147,6 +147,7 @@ def test_tweets_are_tokens_in_lower_case_without_stop_words(tmp_path: Path) -> N
     assert contents == airline_tweets.read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corpus", [airline_tweets.CORPUS, conll2000.CORPUS], ids=lambda corpus: corpus.name)
 def test_real_files_are_read_as_they_are_known(corpus: Published, real_data: Path) -> None:
     if not any((real_data / name).exists() for name in ("Tweets.csv", "conll2000")):

@@ -195,6 +195,7 @@ class TestFetch:
             assert list(fetched) == [CONTENTS] * 4
         assert site.asked == ["/a.zip"]
 
+    @pytest.mark.slow
     def test_several_processes_download_once(self, site: Site, tmp_path: Path) -> None:
         url = site.serve("a.zip", archive(), wait=0.5)
         program = (
