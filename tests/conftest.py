@@ -47,9 +47,9 @@ settings.load_profile("short")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Of ``-n auto``: processes that run tests; none beside pytest's own where there is one core."""
+    """The processes of ``-n auto``: one more than cores, since some tests wait; on a single core, pytest's own."""
     cores = describe_machine().cores
-    return min(cores, _MOST_PROCESSES) if cores > 1 else 0
+    return min(cores + 1, _MOST_PROCESSES) if cores > 1 else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
