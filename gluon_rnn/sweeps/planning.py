@@ -115,32 +115,23 @@ def plan_sweep(
     configs = [fit_embedding(config, vectors[config.embedding]) for config in configs]
     inputs = _Inputs(_find_corpora(configs, data_dir, notice), vectors, _hash_cells(configs))
     said = list(remarks(sweep, [(config, inputs.corpus(config)) for config in configs]))
-    planned = _make_jobs(configs, inputs, machine, len(slots))
-    said += _repeated(sweep, planned)
+    jobs_by_id = _make_jobs(configs, inputs, machine, len(slots))
+    said += _repeated(sweep, jobs_by_id)
     for line in said:
         notice(line)
-    if any(config.dataset == "auto" and inputs.corpus(config).dataset == SYNTHETIC for config in configs):
-        # `find_corpus` has told why.
-        said.append(f"the corpus is {SYNTHETIC}, which is built in, because no published corpus was found")
+    said += _built_in(configs, inputs)
     directory = expand(results) / sweep.name
     check_writable(directory)
     again = frozenset(rerun)
-    missing = _missing(planned, directory, machine, rerun_failed=rerun_failed, again=again, notice=notice)
+    missing = _missing(jobs_by_id, directory, machine, rerun_failed=rerun_failed, again=again, notice=notice)
     check_precisions(missing, machine)
+    planned = tuple(jobs_by_id.values())
     if executor:
-        slots, crowded = executor.place(tuple(planned.values()), slots)
+        slots, crowded = executor.place(planned, slots)
         for line in crowded:
             notice(line)
         said += crowded
-    return Plan(
-        name=sweep.name,
-        directory=directory,
-        jobs=tuple(planned.values()),
-        missing=missing,
-        slots=slots,
-        again=again,
-        remarks=tuple(said),
-    )
+    return Plan(sweep.name, directory, planned, missing, slots, again, tuple(said))
 
 
 @dataclass(frozen=True)
@@ -194,6 +185,12 @@ def _make_jobs(configs: Sequence[RunConfig], inputs: _Inputs, machine: Machine, 
         job = job.model_copy(update={"run_id": run_id(config, content=job.content)})
         planned.setdefault(job.run_id, job)
     return planned
+
+
+def _built_in(configs: Sequence[RunConfig], inputs: _Inputs) -> Iterator[str]:
+    """A remark if the corpus is not a published one; `find_corpus` has said why."""
+    if any(config.dataset == "auto" and inputs.corpus(config).dataset == SYNTHETIC for config in configs):
+        yield f"the corpus is {SYNTHETIC}, which is built in, because no published corpus was found"
 
 
 def _repeated(sweep: Sweep, planned: Mapping[str, Job]) -> Iterator[str]:
