@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gluon_rnn.runs.epochs import EPOCH_COLUMNS, describe_epoch
+from gluon_rnn.runs.evaluations import EVALUATION_FIELDS, describe_evaluation
 from gluon_rnn.runs.records import COLUMNS, describe
 
 _INTRODUCTION = """\
@@ -29,6 +30,8 @@ def columns_file() -> str:
             *_table(COLUMNS, describe),
             "\n## Columns of `epochs.csv`\n",
             *_table(EPOCH_COLUMNS, describe_epoch),
+            "\n## Columns of `evaluations.csv`\n",
+            *_table(EVALUATION_FIELDS, describe_evaluation),
             "",
         ]
     )

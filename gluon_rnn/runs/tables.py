@@ -19,6 +19,7 @@ from gluon_rnn.common.errors import UserError, is_limit
 from gluon_rnn.common.files import read_whole, set_aside, write_atomically
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.runs.epochs import ATTRIBUTES, EPOCH_COLUMNS, csv_text, epoch_rows
+from gluon_rnn.runs.evaluations import EVALUATION_FIELDS, EVALUATIONS
 from gluon_rnn.runs.job import FINISHED, RUN_ID
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import COLUMNS, FIELDS, RunRecord
@@ -141,6 +142,17 @@ def load_epochs(path: Path | str) -> pd.DataFrame:
     types = get_type_hints(EpochResult)
     dtypes = {"run_id": "string", **{column: _dtype(types[name]) for column, name in ATTRIBUTES.items()}}
     return _load(path, "epochs.csv", dtypes, needed=("run_id",))
+
+
+def load_evaluations(path: Path | str) -> pd.DataFrame:
+    """A sweep's ``evaluations.csv``, as `load_results`."""
+    dtypes = {column: _dtype(info.annotation) for column, info in EVALUATION_FIELDS.items()}
+    return _load(path, EVALUATIONS, dtypes, needed=("run_id", "split", "method"))
+
+
+def evaluation_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `load_evaluations`, an empty cell as None, as is what an older table has no column for."""
+    return [dict.fromkeys(EVALUATION_FIELDS) | row for row in _cells(frame)]
 
 
 def histories_of(frame: pd.DataFrame) -> dict[str, tuple[EpochResult, ...]]:
