@@ -14,13 +14,14 @@ from gluon_rnn.machine.blas import load_chosen
 from gluon_rnn.reporting.regression.verdicts import assert_no_regression
 from gluon_rnn.reporting.report import write_report
 from gluon_rnn.runs.records import RunRecord
-from gluon_rnn.runs.tables import load_epochs, load_results
+from gluon_rnn.runs.tables import load_epochs, load_evaluations, load_results
 from gluon_rnn.sweeps.planning import plan_sweep
 from gluon_rnn.sweeps.running import run_sweep, train
 
 load_chosen()
 
 if TYPE_CHECKING:
+    from gluon_rnn.trained.evaluation import evaluate_run
     from gluon_rnn.trained.generation import generate, get_next
     from gluon_rnn.trained.run import load_run
 
@@ -32,9 +33,11 @@ __all__ = [
     "Sweep",
     "UserError",
     "assert_no_regression",
+    "evaluate_run",
     "generate",
     "get_next",
     "load_epochs",
+    "load_evaluations",
     "load_results",
     "load_run",
     "load_sweep",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 _WITH_MXNET = {
+    "evaluate_run": "gluon_rnn.trained.evaluation",
     "generate": "gluon_rnn.trained.generation",
     "get_next": "gluon_rnn.trained.generation",
     "load_run": "gluon_rnn.trained.run",
@@ -52,7 +56,7 @@ _WITH_MXNET = {
 
 
 def __getattr__(name: str) -> Any:
-    """`generate`, `get_next` and `load_run`, which need MXNet, once they are asked for."""
+    """The names of `_WITH_MXNET`, once they are asked for."""
     if name not in _WITH_MXNET:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WITH_MXNET[name]), name)

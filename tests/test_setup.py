@@ -350,7 +350,7 @@ COMMANDS = {
     "check_regression": "check-regression",
     "promote_baseline": "promote",
     "run_sweep": "sweep",
-    **{name: name for name in ("doctor", "generate", "prune", "report", "status")},
+    **{name: name for name in ("doctor", "evaluate", "generate", "prune", "report", "status")},
 }
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "check-regression": "compare results with a baseline",
     "promote": "make a sweep's results the baseline",
     "report": "write report.html and report.md",
+    "evaluate": "score a run's model, plainly, with a neural cache or by dynamic evaluation",
     "generate": "generate text with a run's model",
     "doctor": "check whether this machine will work",
 }

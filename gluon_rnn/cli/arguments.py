@@ -76,13 +76,17 @@ def parse_floor(text: str) -> float:
     return value
 
 
-def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """The KEY=VALUE items `given` to an option, by key."""
+def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file") -> dict[str, str]:
+    """The KEY=VALUE items `given` to an option, by key.
+
+    Args:
+        first: what the command takes before its options, for the message.
+    """
     values: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals:
-            raise UserError(f"{option} takes KEY=VALUE, not {item!r}; a sweep file goes before the options")
+            raise UserError(f"{option} takes KEY=VALUE, not {item!r}; {first} goes before the options")
         if key in values:
             raise UserError(f"{option} gives {key} twice; keep one of them")
         values[key] = value

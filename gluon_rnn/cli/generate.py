@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import signal
-import subprocess
 import sys
 
 from gluon_rnn.cli.arguments import parse_path, parse_words
+from gluon_rnn.cli.mxnet_process import ask
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
-from gluon_rnn.common import processes
-from gluon_rnn.common.errors import UserError, starting
+from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import for_terminal
-from gluon_rnn.machine.environment import process_environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,29 +60,9 @@ def run(options: argparse.Namespace) -> int:
     idle = [f"--{name.replace('_', '-')}" for name in ("temperature", "top_k", "seed") if name in request]
     if idle and "greedy" in request:
         raise UserError(f"--greedy always takes the most likely token; drop it or {' and '.join(idle)}")
-    with starting("MXNet's process"):
-        done = subprocess.run(
-            processes.command("gluon_rnn.trained.generation"),
-            input=json.dumps({"run": str(options.directory), **request}),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            # One thread: how many there are decides the last bits of the logits, and so now and then a word.
-            env=process_environment("cpu", 1),
-            # Ctrl-C reaches this process alone, which then ends that one.
-            start_new_session=True,
-            check=False,
-        )
-    try:
-        # Before it a user's own cell may have said something.
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
-        said = "".join(f" ({line.strip()})" for line in (done.stderr or "").splitlines()[-1:])
-        raise UserError(f"MXNet ended with {ended}{said} for {options.directory}; see gluon-rnn doctor") from None
-    sys.stderr.write(done.stderr or "")
-    if "error" in answer:
-        raise UserError(answer["error"])
+    # One thread: how many there are decides the last bits of the logits, and so now and then a word.
+    request = {"run": str(options.directory), **request}
+    answer = ask("gluon_rnn.trained.generation", request, directory=options.directory, threads=1)
     _print_text(answer["text"])
     return status_of_output()
 

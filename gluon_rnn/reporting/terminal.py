@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from gluon_rnn.common.printable import printable
-from gluon_rnn.runs.contents import Names
+from gluon_rnn.runs.contents import Names, label
+from gluon_rnn.runs.evaluations import settings_of
 from gluon_rnn.runs.job import FINISHED, Job
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress
 from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, STEP, measures_of, outcome, rank, scored_on, written
@@ -218,6 +220,32 @@ def _results_table(records: Sequence[RunRecord], columns: Sequence[str], names: 
             *(printable(str(names.shown(row, name))) for name in columns),
             *("" if value is None else written(measure.figure(value), measure.digits) for measure, value in values),
             outcome(record) if not record.reason else printable(f"{record.status}: {record.reason[:60]}"),
+        )
+    return table
+
+
+def evaluations_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """What ``evaluate`` prints of the rows of evaluations, by column of ``evaluations.csv``."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("split", "method", "settings"):
+        table.add_column(title, overflow="fold")
+    for title in ("tokens", "loss", "ppl", "plain ppl", "acc. %", "seconds", "peak MB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        figures = [
+            (row["tokens_scored"], 0),
+            (row["loss"], 4),
+            (row["perplexity"], 2),
+            (row["plain_perplexity"], 2),
+            (None if row["accuracy"] is None else 100 * row["accuracy"], 2),
+            (row["seconds"], 0),
+            (row["peak_rss_mb"], 0),
+        ]
+        table.add_row(
+            row["split"],
+            f"{row['method']}, searched" if row["searched"] else row["method"],
+            label(settings_of(row)),
+            *("" if value is None else written(value, digits) for value, digits in figures),
         )
     return table
 

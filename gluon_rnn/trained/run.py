@@ -58,14 +58,19 @@ def load_run(directory: Path | str, *, context: mx.Context | None = None) -> Run
 
 
 def read_config(directory: Path) -> RunConfig:
-    """The configuration of the run in `directory`.
+    """The configuration of the run in `directory`; see `read_job`, also for errors."""
+    return read_job(directory).config
+
+
+def read_job(directory: Path) -> Job:
+    """What the run in `directory` was given.
 
     Raises:
         UserError: `directory` is not a run's, or its ``config.json`` cannot be read.
     """
     path = directory / "config.json"
     try:
-        return Job.model_validate_json(read_whole(path)).config
+        return Job.model_validate_json(read_whole(path))
     except FileNotFoundError:
         raise UserError(_no_run(directory)) from None
     except (OSError, ValueError) as error:

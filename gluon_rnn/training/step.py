@@ -28,6 +28,7 @@ def backpropagate(
     shards: int = 1,
     precision: Precision = PRECISIONS["float32"],
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
+    training: bool = True,
 ) -> tuple[mx.nd.NDArray, States]:
     """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `shard`.
 
@@ -41,7 +42,7 @@ def backpropagate(
     engine what it reads, so that reading the weights behind a queued update of the weights waits for ever.
 
     Args:
-        model: its dropouts are on. To a tied weight's gradient the embedding's share is added, after the decoder's has
+        model: the network. To a tied weight's gradient the embedding's share is added, after the decoder's has
             been written.
         shard: this device's of the batch.
         state: before its first step; gradients stop there.
@@ -51,6 +52,7 @@ def backpropagate(
             that, so that those of all devices add up to those of the penalties' mean.
         precision: of the decoder's three products; all else, and what they add up to, is float32.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
+        training: whether dropouts are on, and the network's penalties count.
 
     Returns:
         This device's part of the mean loss, in nats a target and without penalties, of shape (1,), and the state after
@@ -60,14 +62,14 @@ def backpropagate(
     if model.ties_weights:
         # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
-    with autograd.record():
+    with autograd.record(train_mode=training):
         units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
     loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block)
     heads, head_gradients = [units], [gradient]
-    if penalty is not None:
+    if penalty is not None and training:
         heads.append(penalty)
         head_gradients.append(mx.nd.ones_like(penalty) / shards)
-    autograd.backward(heads, head_gradients)
+    autograd.backward(heads, head_gradients, train_mode=training)
     if model.ties_weights:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):

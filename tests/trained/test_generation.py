@@ -20,7 +20,7 @@ import pytest
 
 import gluon_rnn
 from gluon_rnn import cli
-from gluon_rnn.cli import generate as generate_command
+from gluon_rnn.cli import mxnet_process
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.common.printable import quoted
@@ -506,7 +506,7 @@ class Terminal(io.TextIOWrapper):
 def test_the_command_escapes_on_a_terminal_what_that_would_obey(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     answer = json.dumps({"text": f"{STRANGE}\udcff"})
     monkeypatch.setattr(
-        generate_command.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, f"{answer}\n")
+        mxnet_process.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, f"{answer}\n")
     )
     for stream, expected in (
         (
@@ -539,7 +539,7 @@ def test_the_command_passes_on_what_the_other_process_says(
             asked.append(json.loads(input))
             return subprocess.CompletedProcess(command, code, stdout)
 
-        monkeypatch.setattr(generate_command.subprocess, "run", run)
+        monkeypatch.setattr(mxnet_process.subprocess, "run", run)
 
     words = [
         "generate",

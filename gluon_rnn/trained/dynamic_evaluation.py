@@ -1,0 +1,138 @@
+"""Dynamic evaluation (Krause and others, arXiv 1709.07432): a model that goes on learning as it reads.
+
+A text is cut into segments. Each is scored, and only then are the parameters moved by its gradient g, so that every
+token is scored before it is learned from:
+
+    rms:  w <- w + lambda D (w_0 - w) - eta g / (MS + epsilon)
+    sgd:  w <- w + lambda (w_0 - w) - eta g
+
+w_0 are the trained parameters. MS is the root mean square, over the batches of training, of each parameter's gradient,
+and D is MS divided by the mean over the parameter arrays of their mean MS, at most 1 / lambda. That is the rule of the
+authors' ``dynamiceval.py``, as are the batches of training (100 columns, dropout off) and the grid of the search.
+Gradients are of the mean loss of a segment or batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import mxnet as mx
+
+from gluon_rnn.common.printable import Notice
+from gluon_rnn.data.batches import Batch
+from gluon_rnn.networks.layers import States
+from gluon_rnn.networks.models import SequenceModel, trained_parameters
+from gluon_rnn.runs.evaluations import DynamicSettings
+from gluon_rnn.runs.progress import LossTotal
+from gluon_rnn.training.scoring import initial_state
+from gluon_rnn.training.step import backpropagate
+
+#: Columns of the batches that the statistics come from.
+STATISTICS_BATCH_SIZE = 100
+#: What a search tries, as multiples of the defaults: for the rms rule at a bptt of 5, {3, 4, 5, 6, 7, 10}e-5 and
+#: {1, 2, 3, 5}e-3.
+_ETAS = (0.6, 0.8, 1.0, 1.2, 1.4, 2.0)
+_LAMBDAS = (0.5, 1.0, 1.5, 2.5)
+#: Batches or segments between two lines about how far it is.
+_REPORTED = 1000
+
+
+def root_mean_squares(model: SequenceModel, batches: Sequence[Batch], *, notice: Notice) -> list[mx.nd.NDArray]:
+    """MS: the root mean square, over `batches`, of the gradient of each of `model`'s trained parameters.
+
+    Args:
+        model: with its trained parameters; its dropouts are off.
+        batches: of training, in order, each on one device; the state is carried.
+        notice: receives a line now and then.
+    """
+    parameters = trained_parameters(model)
+    sums = [mx.nd.zeros_like(parameter.data()) for parameter in parameters]
+    for number, _ in enumerate(_gradients(model, batches), start=1):
+        for total, parameter in zip(sums, parameters, strict=True):
+            total += parameter.grad().square()
+        if number % _REPORTED == 0:
+            notice(f"gradients of {number:,} of {len(batches):,} training batches")
+    return [(total / len(batches)).sqrt() for total in sums]
+
+
+def score_dynamically(
+    model: SequenceModel,
+    batches: Sequence[Batch],
+    settings: DynamicSettings,
+    statistics: Sequence[mx.nd.NDArray] | None,
+    *,
+    notice: Notice,
+) -> LossTotal:
+    """Score every target of `batches` once, learning from each batch after it was scored.
+
+    Args:
+        model: with its trained parameters, which it has again at the end.
+        batches: of one text in one column, each a segment; the state is carried.
+        settings: the rule and its constants.
+        statistics: `root_mean_squares`; None for the sgd rule, which needs none.
+        notice: receives a line now and then.
+    """
+    arrays = [parameter.data() for parameter in trained_parameters(model)]
+    gradients = [parameter.grad() for parameter in trained_parameters(model)]
+    pulls, rates = _pulls_and_rates(settings, statistics, arrays)
+    total = LossTotal()
+    with _restored(arrays) as trained:
+        # w + pull (w_0 - w) is (1 - pull) w + pull w_0: in place, and nothing as large as the parameters is allocated.
+        kept = [1 - pull for pull in pulls]
+        pulled = [pull * array for pull, array in zip(pulls, trained, strict=True)]
+        for number, (batch, loss) in enumerate(zip(batches, _gradients(model, batches), strict=True), start=1):
+            # Waits for the device, too: Python would run ahead of it without bound.
+            total.add(float(loss.asscalar()) * batch.targets, batch.targets)
+            for array, gradient, keep, pull, rate in zip(arrays, gradients, kept, pulled, rates, strict=True):
+                array *= keep
+                array += pull
+                gradient *= rate
+                array -= gradient
+            if number % _REPORTED == 0:
+                notice(f"{number:,} of {len(batches):,} segments")
+    return total
+
+
+def search_grid(settings: DynamicSettings) -> list[DynamicSettings]:
+    """What a search tries: multiples of the eta and of the lambda of `settings`, unless these were given."""
+    given = settings.model_fields_set
+    return [
+        settings.model_copy(update={"eta": settings.eta * eta, "lambda_": min(settings.lambda_ * decay, 1.0)})
+        for eta in ((1.0,) if "eta" in given else _ETAS)
+        for decay in ((1.0,) if "lambda_" in given else _LAMBDAS)
+    ]
+
+
+def _gradients(model: SequenceModel, batches: Sequence[Batch]) -> Iterator[mx.nd.NDArray]:
+    """The mean loss of each batch, whose gradients are in the parameters until the next."""
+    state: States = []
+    for batch in batches:
+        (shard,) = batch.shards
+        state = state or initial_state(model, shard)
+        loss, state = backpropagate(model, shard, state, targets=batch.targets, training=False)
+        yield loss
+
+
+def _pulls_and_rates(
+    settings: DynamicSettings, statistics: Sequence[mx.nd.NDArray] | None, arrays: Sequence[mx.nd.NDArray]
+) -> tuple[list[mx.nd.NDArray | float], list[mx.nd.NDArray | float]]:
+    """What each update multiplies w_0 - w and the gradients by, for each parameter."""
+    if settings.rule == "sgd":
+        return [settings.lambda_] * len(arrays), [settings.eta] * len(arrays)
+    assert statistics is not None
+    mean = mx.nd.concat(*(each.mean() for each in statistics), dim=0).mean()
+    # lambda D with D at most 1 / lambda is at most 1.
+    pulls = [mx.nd.minimum(settings.lambda_ * each / mean, 1) for each in statistics]
+    return pulls, [settings.eta / (each + settings.epsilon) for each in statistics]
+
+
+@contextmanager
+def _restored(arrays: Sequence[mx.nd.NDArray]) -> Iterator[list[mx.nd.NDArray]]:
+    """Copies of `arrays`, which are put back at the end."""
+    before = [array.copy() for array in arrays]
+    try:
+        yield before
+    finally:
+        for array, copy in zip(arrays, before, strict=True):
+            array[:] = copy

@@ -1,0 +1,347 @@
+"""Scoring a finished run on validation and test: plainly, with a neural cache, or by dynamic evaluation.
+
+As a program, this module answers one request, which `gluon_rnn.cli` sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+
+from gluon_rnn.common.errors import UserError, refusal
+from gluon_rnn.common.files import sha1_of_file
+from gluon_rnn.common.printable import Notice, printable
+from gluon_rnn.config.identity import source_sha1
+from gluon_rnn.config.run import RunConfig
+from gluon_rnn.data.batches import Batch, columns
+from gluon_rnn.data.corpora import find_corpus
+from gluon_rnn.data.corpora.content import CorpusFiles
+from gluon_rnn.data.corpora.encoded import Corpus, Ids
+from gluon_rnn.data.corpora.known import NAMES
+from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.machine.blas import blas_in_use
+from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.machine.memory import peak_rss_mb
+from gluon_rnn.networks.models import SequenceModel
+from gluon_rnn.runs.evaluations import (
+    EVALUATIONS,
+    CacheSettings,
+    DynamicSettings,
+    Evaluation,
+    Method,
+    Split,
+    append_evaluations,
+    check_evaluations,
+    read_settings,
+)
+from gluon_rnn.runs.job import BEST, Job
+from gluon_rnn.runs.progress import LossTotal
+from gluon_rnn.sweeps.origin import describe_origin
+from gluon_rnn.trained.cache import LAMBDAS, THETAS, score_with_caches
+from gluon_rnn.trained.dynamic_evaluation import (
+    STATISTICS_BATCH_SIZE,
+    root_mean_squares,
+    score_dynamically,
+    search_grid,
+)
+from gluon_rnn.trained.run import load_run, read_job
+from gluon_rnn.training.objectives import build_objective
+from gluon_rnn.training.scoring import SoftmaxScorer, evaluate
+
+#: Each choice of splits, in the order of scoring.
+SPLITS: dict[str, tuple[Split, ...]] = {"valid": ("valid",), "test": ("test",), "both": ("valid", "test")}
+#: Of validation, its beginning, on which a search of dynamic evaluation compares settings, as Krause's ``--gridfast``.
+_SEARCHED_TOKENS = 30_000
+#: Targets in a window of a pass with a cache; how many changes no result.
+_TARGETS_IN_A_WINDOW = 2000
+
+_CPU = mx.cpu()
+
+
+def _to_stderr(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def evaluate_run(
+    run: Path | str,
+    *,
+    split: str = "both",
+    batch_size: int | None = None,
+    cache: Mapping[str, Any] | bool = False,
+    dynamic: Mapping[str, Any] | bool = False,
+    search: bool = False,
+    data_dir: Path | str | None = None,
+    notice: Notice = _to_stderr,
+) -> list[Evaluation]:
+    """Score the best parameters of a run, on the CPU of this process.
+
+    Every target is scored once, with the state carried along the text; perplexity is exp(total nats / targets). The
+    results are added to the ``evaluations.csv`` of the run's sweep one by one, as they come.
+
+    Args:
+        run: the run's directory. While it trains, the parameters of its best epoch so far are used.
+        split: ``valid``, ``test`` or ``both``.
+        batch_size: columns that a split is cut into; None: as many as in training, but one with `cache` or `dynamic`.
+        cache: score with a neural cache, with the settings of `CacheSettings` that are given here; True: the defaults.
+        dynamic: score by dynamic evaluation, likewise with those of `DynamicSettings`. With neither: score plainly.
+        search: choose theta and lambda of the cache, or eta and lambda of dynamic evaluation, by the perplexity of
+            validation, unless they are given; test is scored once, with what was chosen.
+        data_dir: where the corpus is looked for first; None: as for a sweep.
+        notice: receives lines about what is being done; None of them is a result.
+
+    Returns:
+        An evaluation for each method and split.
+
+    Raises:
+        UserError: a value is none of these, the run has no parameters, or its corpus is not there or has changed.
+    """
+    directory = Path(run)
+    ways: dict[Method, CacheSettings | DynamicSettings | None] = {}
+    if cache is not False:
+        ways["cache"] = read_settings(CacheSettings, {} if cache is True else cache, of="--cache")
+    if dynamic is not False:
+        ways["dynamic"] = read_settings(DynamicSettings, {} if dynamic is True else dynamic, of="--dynamic")
+    _check(ways, split, batch_size, search)
+    job = read_job(directory)
+    if ways and job.config.objective != "language_model":
+        raise UserError(
+            f"{directory} is a run of {job.config.objective}; a cache and dynamic evaluation need "
+            "objective=language_model, which reads one text from its beginning to its end"
+        )
+    sweep = directory.resolve().parents[1] if directory.resolve().parent.name == "runs" else None
+    if sweep:
+        check_evaluations(sweep)
+    else:
+        notice(f"{directory} is not in a sweep's folder, so that the results are not kept in {EVALUATIONS}")
+    scored = _Scored(job, directory, data_dir=Path(data_dir) if data_dir else None, notice=notice)
+    scored.check_splits(SPLITS[split])
+    origin, sha1 = describe_origin(describe_machine()), sha1_of_file(directory / BEST)
+    evaluations = []
+    for method, settings in (ways or {"plain": None}).items():
+        began = time.monotonic()
+        for part, found in scored.by(settings, SPLITS[split], batch_size, search):
+            evaluation = Evaluation(
+                run_id=job.run_id,
+                split=part,
+                method=method,
+                searched=search,
+                batch_size=batch_size or (1 if ways else job.config.eval_batch_size),
+                tokens_scored=found.loss.tokens,
+                loss=found.loss.mean,
+                perplexity=found.loss.perplexity,
+                accuracy=found.accuracy,
+                plain_perplexity=found.plain and found.plain.perplexity,
+                cache=found.settings if isinstance(found.settings, CacheSettings) else None,
+                dynamic=found.settings if isinstance(found.settings, DynamicSettings) else None,
+                seconds=time.monotonic() - began,
+                peak_rss_mb=peak_rss_mb(),
+                parameters_sha1=sha1,
+                dataset_sha1=job.corpus.sha1,
+                threads=int(os.environ["OMP_NUM_THREADS"]) if "OMP_NUM_THREADS" in os.environ else None,
+                blas=blas_in_use(),
+                evaluated_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                origin=origin,
+            )
+            if sweep:
+                append_evaluations(sweep, [evaluation])
+            evaluations.append(evaluation)
+            began = time.monotonic()
+    return evaluations
+
+
+def _check(ways: Mapping[Method, Any], split: str, batch_size: int | None, search: bool) -> None:
+    """Refuse what no run can be asked for."""
+    if split not in SPLITS:
+        raise UserError(f"split={split!r} is not one of {', '.join(SPLITS)}")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size={batch_size} leaves nothing to score; give 1 or more")
+    if batch_size not in (None, 1) and "dynamic" in ways:
+        raise UserError(
+            f"batch_size={batch_size} would learn from one part of the text what another is scored on; leave it out "
+            "with --dynamic"
+        )
+    if search and not ways:
+        raise UserError("--search chooses the settings of a cache or of dynamic evaluation; add --cache or --dynamic")
+
+
+def _open_corpus(job: Job, directory: Path, data_dir: Path | None, notice: Notice) -> tuple[CorpusFiles, Corpus]:
+    """The corpus that the run of `job` was trained on, found again and read as then."""
+    config, name = job.config, job.corpus.dataset
+    found = find_corpus(
+        name if name in NAMES else str(job.corpus.folder),
+        objective=config.objective,
+        level=config.level,
+        data_dir=data_dir,
+        notice=notice,
+    )
+    if found.sha1 != job.corpus.sha1:
+        raise UserError(
+            f"the {name} in {found.folder} is not the corpus of {directory}: its SHA-1 is {found.sha1[:12]}, not "
+            f"{job.corpus.sha1[:12]}; name the folder of the run's data with --data-dir"
+        )
+    return found, load_corpus(
+        found,
+        objective=config.objective,
+        level=config.level,
+        lower=config.lower,
+        min_freq=config.min_freq,
+        padding=config.last_batch == "keep",
+        max_train_tokens=config.max_train_tokens,
+        max_eval_tokens=config.max_eval_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a split came to.
+
+    Attributes:
+        loss: of all targets.
+        settings: of the method.
+        accuracy: where it was measured.
+        plain: the loss without the cache.
+    """
+
+    loss: LossTotal
+    settings: CacheSettings | DynamicSettings | None = None
+    accuracy: float | None = None
+    plain: LossTotal | None = None
+
+
+_Results = Iterator[tuple[Split, _Found]]
+
+
+class _Scored:
+    """A run's model and its corpus.
+
+    Args:
+        job: what the run was given.
+        directory: of the run.
+        data_dir: see `evaluate_run`.
+        notice: see `evaluate_run`.
+    """
+
+    def __init__(self, job: Job, directory: Path, *, data_dir: Path | None, notice: Notice) -> None:
+        self._config: RunConfig = job.config
+        self._directory = directory
+        self._notice = notice
+        self._model: SequenceModel = load_run(directory, context=_CPU).model
+        # As in training on a CPU: see `build_model`.
+        self._model.hybridize()
+        if not job.config.train_embedding:
+            self._model.embedding.collect_params().setattr("grad_req", "null")
+        if job.cell_sha1 and source_sha1(job.config.cell) != job.cell_sha1:
+            raise UserError(f"cell {job.config.cell} has changed since {directory} was trained; train it again")
+        self._files, self._corpus = _open_corpus(job, directory, data_dir, notice)
+
+    def check_splits(self, splits: Sequence[Split]) -> None:
+        """Refuse a split that the corpus does not have; where one text is all training, a part is held out of it."""
+        if "test" in splits and self._corpus.test is None:
+            raise UserError(
+                f"the corpus {self._files.dataset} of {self._directory} has no test split; use --split valid"
+            )
+
+    def by(
+        self,
+        settings: CacheSettings | DynamicSettings | None,
+        splits: Sequence[Split],
+        batch_size: int | None,
+        search: bool,
+    ) -> _Results:
+        """What each split comes to by the method of `settings`."""
+        if isinstance(settings, CacheSettings):
+            return self._with_cache(settings, splits, batch_size or 1, search)
+        if isinstance(settings, DynamicSettings):
+            return self._dynamically(settings, splits, search)
+        return self._plainly(splits, batch_size or self._config.eval_batch_size)
+
+    def _plainly(self, splits: Sequence[Split], batch_size: int) -> _Results:
+        config = self._config.model_copy(update={"eval_batch_size": batch_size})
+        objective = build_objective(config, self._corpus, [_CPU])
+        for split in splits:
+            self._notice(f"scoring {split}")
+            score = evaluate(
+                self._model,
+                objective.valid if split == "valid" else objective.test,
+                carries_state=objective.carries_state,
+                scorer=SoftmaxScorer(self._model, predicts=objective.measures_accuracy),
+            )
+            yield split, _Found(score.loss, accuracy=score.accuracy)
+
+    def _with_cache(self, settings: CacheSettings, splits: Sequence[Split], batch_size: int, search: bool) -> _Results:
+        def best(split: Split, thetas: Sequence[float], lambdas: Sequence[float]) -> tuple[CacheSettings, _Found]:
+            batches = self._columns(self._ids(split), math.ceil(_TARGETS_IN_A_WINDOW / batch_size), batch_size)
+            scores = score_with_caches(self._model, batches, window=settings.window, thetas=thetas, lambdas=lambdas)
+            theta, share = divmod(int(np.argmin(np.nan_to_num(scores.nats, nan=np.inf))), len(lambdas))
+            chosen = settings.model_copy(update={"theta": thetas[theta], "lambda_": lambdas[share]})
+            loss = LossTotal(float(scores.nats[theta, share]), scores.plain.tokens)
+            return chosen, _Found(loss, chosen, plain=scores.plain)
+
+        found: dict[Split, _Found] = {}
+        if search:
+            thetas = [settings.theta] if "theta" in settings.model_fields_set else THETAS
+            lambdas = [settings.lambda_] if "lambda_" in settings.model_fields_set else LAMBDAS
+            self._notice(f"scoring valid with {len(thetas)} values of theta and {len(lambdas)} of lambda")
+            settings, found["valid"] = best("valid", thetas, lambdas)
+        for split in splits:
+            if split not in found:
+                self._notice(f"scoring {split} with a cache of {settings.window:,} tokens")
+                _, found[split] = best(split, [settings.theta], [settings.lambda_])
+            yield split, found[split]
+
+    def _dynamically(self, settings: DynamicSettings, splits: Sequence[Split], search: bool) -> _Results:
+        statistics = None
+        if settings.rule == "rms":
+            training = self._columns(self._corpus.train, settings.bptt, STATISTICS_BATCH_SIZE)[: settings.batches]
+            self._notice(f"collecting the gradients of {len(training):,} training batches")
+            statistics = root_mean_squares(self._model, training, notice=self._notice)
+
+        def score(ids: Ids, settings: DynamicSettings) -> LossTotal:
+            segments = self._columns(ids, settings.bptt, 1)
+            return score_dynamically(self._model, segments, settings, statistics, notice=self._notice)
+
+        if search:
+            losses = {}
+            for tried in search_grid(settings):
+                loss = score(self._ids("valid")[: _SEARCHED_TOKENS + 1], tried)
+                losses[tried] = loss.mean if math.isfinite(loss.mean) else math.inf
+                self._notice(f"eta={tried.eta:g} lambda={tried.lambda_:g}: validation perplexity {loss.perplexity:.2f}")
+            settings = min(losses, key=losses.__getitem__)
+        for split in splits:
+            self._notice(f"scoring {split} by dynamic evaluation")
+            yield split, _Found(score(self._ids(split), settings), settings)
+
+    def _ids(self, split: Split) -> Ids:
+        ids = self._corpus.valid if split == "valid" else self._corpus.test
+        assert isinstance(ids, np.ndarray)
+        return ids
+
+    def _columns(self, ids: Any, bptt: int, batch_size: int) -> list[Batch]:
+        return columns(ids, bptt=bptt, batch_size=batch_size, contexts=[_CPU])
+
+
+def main() -> int:
+    """Answer the request on standard input, the arguments of `evaluate_run` as JSON, by a line of JSON."""
+    try:
+        answer: dict[str, Any] = {"evaluations": [each.row for each in evaluate_run(**json.loads(sys.stdin.read()))]}
+    except UserError as error:
+        answer = {"error": str(error)}
+    except OSError as error:
+        answer = {"error": refusal(error)}
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
