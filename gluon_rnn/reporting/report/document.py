@@ -9,6 +9,7 @@ from typing import Any
 from gluon_rnn.reporting.report.charts import against_throughput, curves, maps
 from gluon_rnn.reporting.report.choices import choice
 from gluon_rnn.reporting.report.content import Column, Document, Section, Table
+from gluon_rnn.reporting.report.evaluations import evaluations
 from gluon_rnn.reporting.report.group import Group, counted, listed, meaning
 from gluon_rnn.reporting.report.points import Place, places_of
 from gluon_rnn.reporting.report.rankings import beside_published, over_seeds, ranking
@@ -48,6 +49,8 @@ def compose(findings: Findings) -> Document:
             f"The runs come from {len(places)} places: a machine, device or number of threads each, lettered "
             f"{places[0].letter} to {places[-1].letter} and described at the end. Speed and memory compare within one."
         )
+    if scored_again := evaluations(findings.runs, findings.evaluations, names):
+        sections.append(scored_again)
     sections.append(_machines(findings.runs, places))
     if notes:
         sections.insert(0, Section("Before you compare", level=2, notes=notes))

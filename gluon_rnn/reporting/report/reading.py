@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.runs.evaluations import EVALUATIONS
 from gluon_rnn.runs.job import RUN_ID
 from gluon_rnn.runs.metrics import outcome
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import FIELDS, RunRecord, read_records, without_paths
-from gluon_rnn.runs.tables import histories_of, load_epochs, load_results, table_rows
+from gluon_rnn.runs.tables import (
+    evaluation_rows,
+    histories_of,
+    load_epochs,
+    load_evaluations,
+    load_results,
+    table_rows,
+)
 
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
@@ -41,11 +49,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Findings:
-    """All runs of some folders, and what is to be said of reading them."""
+    """All runs of some folders, the rows of their ``evaluations.csv``, and what is to be said of reading them."""
 
     folders: tuple[str, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
+    evaluations: tuple[dict[str, Any], ...] = field(default=())
 
 
 def read_folders(directories: Sequence[Path]) -> Findings:
@@ -62,10 +71,12 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     runs: list[Run] = []
     notes: list[str] = []
     seen: set[tuple[Any, ...]] = set()
+    evaluations: list[dict[str, Any]] = []
     twice = 0
     for directory, name in zip(directories, names, strict=True):
         records, damaged = _records(directory, notes)
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
+        evaluations += _evaluations(directory, notes)
         for record in sorted(records, key=lambda record: record.run_id):
             identity = (record.run_id, record.origin.machine_id, record.started_at, record.wall_seconds)
             twice += identity in seen
@@ -75,7 +86,7 @@ def read_folders(directories: Sequence[Path]) -> Findings:
                 runs.append(Run(name, record, log))
     if twice:
         notes.append(f"{twice} of the runs stand in several of the folders and count once.")
-    return Findings(tuple(names), tuple(runs), tuple(notes))
+    return Findings(tuple(names), tuple(runs), tuple(notes), tuple(evaluations))
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
@@ -117,6 +128,16 @@ def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult
         except UserError as error:
             notes.append(f"no learning curves of {path.relative_to(directory)}: {without_paths(str(error))}")
     return histories
+
+
+def _evaluations(directory: Path, notes: list[str]) -> list[dict[str, Any]]:
+    if not (directory / EVALUATIONS).exists():
+        return []
+    try:
+        return evaluation_rows(load_evaluations(directory))
+    except UserError as error:
+        notes.append(f"no evaluations: {without_paths(str(error))}")
+        return []
 
 
 def _log_tail(directory: Path, run_id: str) -> str:
