@@ -27,7 +27,8 @@ _MADE = "<!-- Made by `make pages` from the code; do not edit it here. -->"
 #: Every setting, in the order of the page.
 GROUPS = {
     "Task and data": "objective dataset level lower min_freq last_batch stride max_train_tokens max_eval_tokens",
-    "Network": "model cell hidden_size num_layers bidirectional dropout tie_weights initializer",
+    "Network": "model cell hidden_size num_layers bidirectional tie_weights initializer",
+    "Dropout": "dropout dropout_input dropout_hidden dropout_embedding weight_drop",
     "Embedding": "embedding embed_size train_embedding embedding_initializer",
     "Batches": "bptt batch_size eval_bptt eval_batch_size",
     "Optimization": "optimizer learning_rate lr_decay lr_patience lr_steps clip momentum weight_decay",

@@ -38,17 +38,22 @@ Objective = Literal["language_model", "next_token", "classification", "tagging"]
 #: The objectives whose targets are labels beside the text, not its own tokens.
 LABELLED = ("classification", "tagging")
 
-#: GluonNLP 0.10's model zoo, ``gluonnlp.model.language_model.standard_lstm_lm_hparams``.
+#: The settings that a preset fixes, in the order of the numbers below.
+_FIXED = (
+    *("cell", "hidden_size", "embed_size", "num_layers", "tie_weights"),
+    *("dropout", "dropout_input", "dropout_hidden", "dropout_embedding", "weight_drop"),
+)
+#: GluonNLP 0.10's model zoo: ``standard_lstm_lm_hparams`` and ``awd_lstm_lm_hparams`` of
+#: ``gluonnlp.model.language_model``.
 PRESETS: dict[str, dict[str, Any]] = {
-    f"standard_lstm_lm_{size}": {
-        "cell": "lstm",
-        "hidden_size": size,
-        "embed_size": size,
-        "num_layers": 2,
-        "tie_weights": True,
-        "dropout": dropout,
-    }
-    for size, dropout in ((200, 0.2), (650, 0.5), (1500, 0.65))
+    name: dict(zip(_FIXED, ("lstm", *values), strict=True))
+    for name, values in {
+        "standard_lstm_lm_200": (200, 200, 2, True, 0.2, None, None, 0.0, 0.0),
+        "standard_lstm_lm_650": (650, 650, 2, True, 0.5, None, None, 0.0, 0.0),
+        "standard_lstm_lm_1500": (1500, 1500, 2, True, 0.65, None, None, 0.0, 0.0),
+        "awd_lstm_lm_600": (600, 200, 3, True, 0.2, 0.3, 0.1, 0.05, 0.2),
+        "awd_lstm_lm_1150": (1150, 400, 3, True, 0.4, 0.65, 0.2, 0.1, 0.5),
+    }.items()
 }
 _OF_TEXT: tuple[Objective, ...] = ("language_model", "next_token")
 #: The objectives of each model; an objective's first model is its default. `networks.models.BUILDERS` builds them.
@@ -129,6 +134,8 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1, le=_MOST)]
 CountOrZero = Annotated[Whole, Field(ge=0, le=_MOST)]
+Rate = Annotated[Real, Field(ge=0, lt=1)]
+OptionalRate = Annotated[Annotated[float, Field(ge=0, lt=1)] | None, BeforeValidator(_number)]
 OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
 
 
@@ -171,7 +178,7 @@ class RunConfig(BaseModel):
     bptt: Count = 35
     """window length in steps for truncated backpropagation through time"""
     hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST)] = 200
-    """units in each recurrent layer"""
+    """units in each recurrent layer; with tie_weights the last layer is as wide as the embedding"""
     embed_size: Annotated[Annotated[int, Field(ge=1, le=_WIDEST)] | None, BeforeValidator(_number)] = None
     """units in the embedding; none: as wide as the given vectors, else hidden_size"""
     embedding: Annotated[str, Field(min_length=1, max_length=4096)] = "random"
@@ -183,8 +190,19 @@ class RunConfig(BaseModel):
     """read sequences in both directions, for classification and tagging"""
     num_layers: Annotated[Whole, Field(ge=1, le=_DEEPEST)] = 2
     """recurrent layers"""
-    dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.2
-    """dropout rate after the embedding, between layers and before the decoder"""
+    dropout: Rate = 0.2
+    """dropout rate before the decoder, and after the embedding and between layers unless the next two settings are
+    given"""
+    dropout_input: OptionalRate = None
+    """dropout rate after the embedding, with one mask for all steps of a window; none: dropout, with a mask for each
+    step"""
+    dropout_hidden: OptionalRate = None
+    """dropout rate between layers, with one mask for all steps of a window; none: dropout, with a mask for each step"""
+    dropout_embedding: Rate = 0.0
+    """share of the vocabulary whose rows of the embedding are dropped, drawn for each window; a tied decoder keeps
+    them"""
+    weight_drop: Rate = 0.0
+    """dropout rate of the recurrent weights (h2h_weight), with one mask for each window"""
     tie_weights: bool = True
     """share weights between the embedding and the decoder"""
     batch_size: Count = 20
@@ -280,8 +298,9 @@ class RunConfig(BaseModel):
         for name, value in PRESETS.get(self.model, {}).items():
             given = getattr(self, name)
             if name in self.model_fields_set and given is not None and given != value:
+                fixed = "none" if value is None else value
                 raise ValueError(
-                    f"{name}={given} contradicts model={self.model}, which fixes {name}={value}; use model=rnn_lm"
+                    f"{name}={given} contradicts model={self.model}, which fixes {name}={fixed}; use model=rnn_lm"
                 )
             object.__setattr__(self, name, value)
         if self.embed_size is None and self.embedding == "random":
@@ -292,9 +311,9 @@ class RunConfig(BaseModel):
             raise ValueError("tie_weights=true has nothing to tie with embedding=one_hot; set tie_weights=false")
         if self.tie_weights and not self.train_embedding:
             raise ValueError("tie_weights=true would leave the decoder untrained with train_embedding=false; untie it")
-        if self.tie_weights and self.embed_size not in (None, self.hidden_size):
+        if self.tie_weights and self.num_layers == 1 and self.embed_size not in (None, self.hidden_size):
             raise ValueError(
-                f"tie_weights=true needs embed_size equal to hidden_size, not "
+                f"tie_weights=true with num_layers=1 needs embed_size equal to hidden_size, not "
                 f"{self.embed_size} and {self.hidden_size}; set tie_weights=false or leave embed_size out"
             )
         if self.momentum and self.optimizer not in _WITH_MOMENTUM:

@@ -20,6 +20,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from mxnet.gluon.rnn import HybridRecurrentCell
 
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
+from gluon_rnn.networks.regularization import drop
 
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
 Tensors = list[Any]
@@ -80,6 +81,8 @@ class RecurrentLayer(VariadicBlock):
 
     gates: ClassVar[int]
     state_count: ClassVar[int] = 1
+    #: Rate of the dropout of `h2h_weight`, with one mask for a call.
+    weight_drop: float = 0.0
 
     def __init__(self, hidden_size: int, input_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -103,7 +106,8 @@ class FusedLayer(RecurrentLayer):
     cut to length; cuDNN has the same equations, but was not tried).
 
     The operator takes its parameters as one vector. Unless that is given, it is put together of the four at each call,
-    and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give.
+    and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give. Where
+    weights are dropped there is none, since the operator then reads others than the parameters.
     """
 
     mode: ClassVar[str]
@@ -122,6 +126,8 @@ class FusedLayer(RecurrentLayer):
         They stay what they are for everybody else: their names, values, files and trainers. Optimizers, KVStore and
         ``set_data`` of MXNet 1.9.1 write in place.
         """
+        if self.weight_drop:
+            return
         parameters = self._in_order()
         self._vectors = []
         views: list[list[tuple[mx.nd.NDArray, mx.nd.NDArray]]] = [[] for _ in parameters]
@@ -168,6 +174,7 @@ class FusedLayer(RecurrentLayer):
     ) -> tuple[Any, Tensors]:
         """See `RecurrentLayer`. `vector`: the four parameters as `packed` gives them; without lengths only."""
         first_hidden = states[0]
+        h2h_weight = drop(F, h2h_weight, self.weight_drop)
         if lengths is not None:
             inputs = _without_padding(F, inputs, lengths)
             if self.padding_weights:
@@ -250,6 +257,7 @@ class CustomCell(RecurrentLayer):
         if lengths is not None:
             inputs = _without_padding(F, inputs, lengths)
         rows = self.gates * self.hidden_size
+        h2h_weight = drop(F, h2h_weight, self.weight_drop)
         projected = F.FullyConnected(inputs, i2h_weight, i2h_bias, num_hidden=rows, flatten=False)
 
         def body(projected: Any, states: Tensors) -> tuple[Any, Tensors]:
@@ -354,6 +362,7 @@ class CharLoopConcatCell(RecurrentLayer):
         if lengths is not None:
             inputs = _without_padding(F, inputs, lengths)
         units = self.hidden_size
+        h2h_weight = drop(F, h2h_weight, self.weight_drop)
         of_hidden = F.slice_axis(i2h_weight, axis=1, begin=0, end=units)
         of_input = F.slice_axis(i2h_weight, axis=1, begin=units, end=None)
         projected = F.FullyConnected(inputs, of_input, i2h_bias, num_hidden=units, flatten=False)
@@ -373,6 +382,9 @@ class ScannedCell(VariadicBlock):
         cell: each of its states must be of shape (batch, H).
     """
 
+    #: See `RecurrentLayer`; needs a cell that has an `h2h_weight`.
+    weight_drop: float = 0.0
+
     def __init__(self, cell: HybridRecurrentCell, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cell = cell
@@ -384,7 +396,15 @@ class ScannedCell(VariadicBlock):
             inputs = _without_padding(F, inputs, lengths)
         # A Gluon cell counts its calls to name its operators; the count is not part of the graph.
         self.cell.reset()
-        return _scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states, lengths)
+        if not self.weight_drop:
+            return _scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states, lengths)
+        # What ``HybridBlock.forward`` gives the cell's equations, but for the weights with their one mask.
+        parameters = {
+            name: each.var() if F is mx.sym else each.data(inputs.context)
+            for name, each in self.cell._reg_params.items()
+        }
+        parameters["h2h_weight"] = drop(F, parameters["h2h_weight"], self.weight_drop)
+        return _scan(F, lambda *step: self.cell.hybrid_forward(F, *step, **parameters), inputs, states, lengths)
 
 
 def _scan(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
@@ -427,18 +447,37 @@ _LAYERS: dict[str, type[RecurrentLayer]] = {
 assert set(FUSED_CELLS + CUSTOM_CELLS) == set(_LAYERS)
 
 
-def build_layer(cell: str, *, hidden_size: int, input_size: int) -> HybridBlock:
+def build_layer(
+    cell: str, *, hidden_size: int, input_size: int, weight_drop: float = 0.0, prefix: str | None = None
+) -> HybridBlock:
     """The layer of a configuration's `cell`.
 
     ``package.module:CellClass`` names a subclass of `CustomCell`, or of ``mxnet.gluon.rnn.HybridRecurrentCell``; either
     is made as ``CellClass(hidden_size, input_size=input_size)``.
 
+    Args:
+        cell: as in a configuration.
+        hidden_size: H, units.
+        input_size: I, features of an input.
+        weight_drop: rate of the dropout of its `h2h_weight`.
+        prefix: of its parameters' names, unless the cell is a user's own.
+
     Raises:
         ImportError, AttributeError: there is no such class.
         TypeError: the class is neither.
+        ValueError: its weights are to be dropped, and it has no `h2h_weight`.
     """
     if cell in _LAYERS:
-        return _LAYERS[cell](hidden_size, input_size)
+        layer: HybridBlock = _LAYERS[cell](hidden_size, input_size, prefix=prefix)
+    else:
+        layer = _build_own(cell, hidden_size, input_size)
+    if weight_drop and isinstance(layer, ScannedCell) and "h2h_weight" not in layer.cell._reg_params:
+        raise ValueError(f"weight_drop={weight_drop} needs a cell with an h2h_weight, which {cell} does not have")
+    layer.weight_drop = weight_drop
+    return layer
+
+
+def _build_own(cell: str, hidden_size: int, input_size: int) -> HybridBlock:
     module, _, name = cell.partition(":")
     cell_class = getattr(importlib.import_module(module), name)
     if not isinstance(cell_class, type) or not issubclass(cell_class, RecurrentLayer | HybridRecurrentCell):

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import FusedLayer, States, Tensors, VariadicBlock, build_layer
-from gluon_rnn.networks.regularization import Dropout
+from gluon_rnn.networks.regularization import NO_AWD, AWDDropouts, Dropout, Embedding
 
 _INITIALIZERS = {
     "xavier": mx.init.Xavier,
@@ -37,7 +37,11 @@ class RecurrentStack(VariadicBlock):
         input_size: features of an input.
         layer_sizes: units of each layer and direction.
         dropouts: rates between each two layers, one fewer.
+        axes: see `gluon_rnn.networks.regularization.drop`; of these dropouts.
+        weight_drop: rate of the dropout of the recurrent weights; see `gluon_rnn.networks.layers.build_layer`.
         bidirectional: each layer is two, of which the second reads from the end to the beginning.
+        apart: parameter files name each layer as a block of its own, as those of GluonNLP's ``AWDRNN`` do, not as one
+            of a block of many.
     """
 
     def __init__(
@@ -47,26 +51,37 @@ class RecurrentStack(VariadicBlock):
         input_size: int,
         layer_sizes: Sequence[int],
         dropouts: Sequence[float],
+        axes: tuple[int, ...] = (),
+        weight_drop: float = 0.0,
         bidirectional: bool = False,
+        apart: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         assert len(dropouts) == len(layer_sizes) - 1
         #: 1 or 2.
         self.directions = 2 if bidirectional else 1
-        # GluonNLP's and Gluon's parameter files call the layers of a fused encoder so.
-        names = ("_unfused.{}.l_cell", "_unfused.{}.r_cell") if bidirectional else ("_unfused.{}",)
+        # GluonNLP's and Gluon's parameter files call the layers so, by their blocks or, the older ones, by prefixes.
+        block, prefix = ("{0}._unfused.0", "{1}{0}_{2}0_") if apart else ("_unfused.{0}", "{1}0_{2}{0}_")
+        kind = cell.removeprefix("custom_").partition("_")[0]
+        sides = {"l": ".l_cell", "r": ".r_cell"} if bidirectional else {"l": ""}
         self._layers: list[HybridBlock] = []
         self._dropouts: list[Dropout] = []
         features = input_size
         with self.name_scope():
             for number, rate in enumerate(dropouts):
-                self._dropouts.append(Dropout(rate))
+                self._dropouts.append(Dropout(rate, axes))
                 self.register_child(self._dropouts[-1], f"_dropout.{number}")
             for number, size in enumerate(layer_sizes):
-                for name in names:
-                    layer = build_layer(cell, hidden_size=size, input_size=features)
-                    self.register_child(layer, name.format(number))
+                for side, name in sides.items():
+                    layer = build_layer(
+                        cell,
+                        hidden_size=size,
+                        input_size=features,
+                        weight_drop=weight_drop,
+                        prefix=prefix.format(number, kind, side),
+                    )
+                    self.register_child(layer, block.format(number) + name)
                     self._layers.append(layer)
                 features = size * self.directions
         self._layer_sizes = layer_sizes
@@ -234,22 +249,26 @@ class SequenceModel(VariadicBlock):
 
 
 class RNNLanguageModel(SequenceModel):
-    """What GluonNLP 0.10's ``StandardRNN`` computes, hybridizable, and with the dropout between layers on every device.
+    """What GluonNLP 0.10's ``StandardRNN`` and ``AWDRNN`` compute, hybridizable, with every dropout on every device.
 
     Embedding (initialised by Uniform(0.1), as theirs, unless said), dropout, recurrent layers with dropout between
     them, dropout with one mask for all steps of a window, and a dense decoder. Parameter files are interchangeable with
-    GluonNLP's models (``save_parameters`` and ``load_parameters``), because the blocks are named as theirs.
+    GluonNLP's models, because blocks and parameters are named as theirs: ``load_parameters`` reads what their
+    ``save_parameters`` writes and what their script writes of averaged parameters, which go by older names.
+    ``collect_params().save(path, model.prefix)`` writes the latter. The names are those of ``StandardRNN`` unless the
+    model has what only ``AWDRNN`` has.
 
     Args:
         cell: see `gluon_rnn.networks.layers.build_layer`.
         vocab_size: tokens.
         embed_size: units of the embedding; None: it is one-hot.
-        hidden_size: units of each recurrent layer.
+        hidden_size: units of each recurrent layer; of the last `embed_size` where weights are tied.
         num_layers: recurrent layers.
-        dropout: rate of all three dropouts.
-        tie_weights: the decoder's weights are the embedding's; needs ``embed_size == hidden_size``.
+        dropout: rate of all three dropouts, of those that `awd` does not give a rate.
+        tie_weights: the decoder's weights are the embedding's.
         last_only: predict the token after the last step alone, not those after every step.
         embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
+        awd: further dropouts.
     """
 
     def __init__(
@@ -264,16 +283,21 @@ class RNNLanguageModel(SequenceModel):
         tie_weights: bool,
         last_only: bool = False,
         embedding_initializer: str = "uniform",
+        awd: AWDDropouts = NO_AWD,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        last_size = embed_size if tie_weights and embed_size else hidden_size
+        is_awd = awd != NO_AWD or last_size != hidden_size
         with self.name_scope():
-            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer, awd)
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
-                layer_sizes=[hidden_size] * num_layers,
-                dropouts=[dropout] * (num_layers - 1),
+                layer_sizes=[*[hidden_size] * (num_layers - 1), last_size],
+                apart=is_awd,
+                prefix="hybridsequential1_" if is_awd else "",
+                **_between_layers(num_layers, dropout, awd),
             )
             backbone = Backbone(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
             # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
@@ -281,10 +305,10 @@ class RNNLanguageModel(SequenceModel):
             self.register_child(backbone, "")
             self._backbone = (backbone,)
             self.ties_weights = tie_weights
-            self.decoder = nn.HybridSequential()
+            self.decoder = nn.HybridSequential(prefix="hybridsequential2_" if is_awd else "hybridsequential1_")
             with self.decoder.name_scope():
                 shared = embedding[0].params if tie_weights else None
-                self.decoder.add(nn.Dense(vocab_size, in_units=hidden_size, flatten=False, params=shared))
+                self.decoder.add(nn.Dense(vocab_size, in_units=last_size, flatten=False, params=shared))
 
 
 class RNNLabeller(SequenceModel):
@@ -301,10 +325,11 @@ class RNNLabeller(SequenceModel):
         embed_size: units of the embedding; None: it is one-hot.
         hidden_size: units of each recurrent layer and direction.
         num_layers: recurrent layers.
-        dropout: rate of all three dropouts.
+        dropout: rate of all three dropouts, of those that `awd` does not give a rate.
         bidirectional: read in both directions.
         each_token: a label for each token, not for the sequence.
         embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
+        awd: further dropouts.
     """
 
     def __init__(
@@ -320,17 +345,18 @@ class RNNLabeller(SequenceModel):
         bidirectional: bool,
         each_token: bool,
         embedding_initializer: str = "uniform",
+        awd: AWDDropouts = NO_AWD,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
-            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer)
+            embedding = _build_embedding(vocab_size, embed_size, dropout, embedding_initializer, awd)
             encoder = RecurrentStack(
                 cell,
                 input_size=embed_size or vocab_size,
                 layer_sizes=[hidden_size] * num_layers,
-                dropouts=[dropout] * (num_layers - 1),
                 bidirectional=bidirectional,
+                **_between_layers(num_layers, dropout, awd),
             )
             backbone = Backbone(embedding, encoder, Dropout(dropout), "outputs" if each_token else "states")
             self.register_child(backbone, "")
@@ -341,16 +367,26 @@ class RNNLabeller(SequenceModel):
                 self.decoder.add(nn.Dense(classes, in_units=units, flatten=False))
 
 
-def _build_embedding(vocab_size: int, embed_size: int | None, dropout: float, initializer: str) -> nn.HybridSequential:
+def _build_embedding(
+    vocab_size: int, embed_size: int | None, dropout: float, initializer: str, awd: AWDDropouts
+) -> nn.HybridSequential:
     embedding = nn.HybridSequential()
     with embedding.name_scope():
         embedding.add(
             OneHot(vocab_size)
             if embed_size is None
-            else nn.Embedding(vocab_size, embed_size, weight_initializer=_EMBEDDING_INITIALIZERS[initializer]),
-            Dropout(dropout),
+            else Embedding(
+                vocab_size, embed_size, awd.embedding, weight_initializer=_EMBEDDING_INITIALIZERS[initializer]
+            ),
+            Dropout(dropout) if awd.input is None else Dropout(awd.input, axes=(0,)),
         )
     return embedding
+
+
+def _between_layers(num_layers: int, dropout: float, awd: AWDDropouts) -> dict[str, Any]:
+    """What drops in a `RecurrentStack`."""
+    rate, axes = (dropout, ()) if awd.hidden is None else (awd.hidden, (0,))
+    return {"dropouts": [rate] * (num_layers - 1), "axes": axes, "weight_drop": awd.weight}
 
 
 def _sizes(config: RunConfig) -> dict[str, Any]:
@@ -361,6 +397,12 @@ def _sizes(config: RunConfig) -> dict[str, Any]:
         "num_layers": config.num_layers,
         "dropout": config.dropout,
         "embedding_initializer": config.embedding_initializer,
+        "awd": AWDDropouts(
+            input=config.dropout_input,
+            hidden=config.dropout_hidden,
+            embedding=config.dropout_embedding,
+            weight=config.weight_drop,
+        ),
     }
 
 

@@ -70,11 +70,6 @@ def fit_embedding(config: RunConfig, found: FoundVectors | None) -> RunConfig:
             f"embed_size={config.embed_size}, but the vectors of {found.name} have {found.size} numbers each; leave it "
             "out, with model=rnn_lm where the model has fixed it"
         )
-    if config.tie_weights and config.hidden_size != found.size:
-        raise UserError(
-            f"tie_weights=true needs hidden_size={found.size}, the size of the vectors of {found.name}, not "
-            f"{config.hidden_size}; set tie_weights=false"
-        )
     return configure({**config.model_dump(exclude_unset=True), "embed_size": found.size})
 
 

@@ -45,6 +45,9 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
         idle["embedding_initializer"] = "the embedding is given"
     if config.embedding == "one_hot":
         idle["train_embedding"] = "embedding=one_hot has nothing to train"
+        idle["dropout_embedding"] = "embedding=one_hot has no rows to drop"
+    if config.num_layers == 1:
+        idle["dropout_hidden"] = "num_layers=1 has nothing between layers"
     if (config.max_train_tokens or 0) >= corpus.train_tokens:
         idle["max_train_tokens"] = f"{corpus.dataset} has {corpus.train_tokens:,} tokens to train on"
     if (config.max_eval_tokens or 0) >= max(corpus.valid_tokens, corpus.test_tokens, 1):

@@ -49,7 +49,18 @@ def test_defaults_are_system_a() -> None:
             "hidden_size=200 contradicts model=standard_lstm_lm_650",
         ),
         ({"model": "standard_lstm_lm_200", "cell": "gru"}, "cell=gru contradicts"),
-        ({"embed_size": 100}, "tie_weights=true needs embed_size equal to hidden_size"),
+        (
+            {"embed_size": 100, "num_layers": 1},
+            "tie_weights=true with num_layers=1 needs embed_size equal to hidden_size, not 100 and 200",
+        ),
+        (
+            {"model": "standard_lstm_lm_650", "dropout_input": 0.1},
+            "dropout_input=0.1 contradicts model=standard_lstm_lm_650, which fixes dropout_input=none; use model=rnn",
+        ),
+        ({"model": "awd_lstm_lm_600", "weight_drop": 0.5}, "weight_drop=0.5 contradicts model=awd_lstm_lm_600, which"),
+        ({"weight_drop": 1}, "weight_drop=1: input should be less than 1"),
+        ({"dropout_embedding": None}, "dropout_embedding=None"),
+        ({"dropout_hidden": -0.1}, "dropout_hidden=-0.1: input should be greater than or equal to 0"),
         ({"learning_rate": "nan"}, "finite"),
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"learning_rate": "often"}, "learning_rate='often'"),
@@ -91,13 +102,15 @@ def test_command_line_words_take_their_fields_type() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_equal_gluonnlps_zoo(name: str) -> None:
-    from gluonnlp.model.language_model import standard_lstm_lm_hparams
+    from gluonnlp.model.language_model import awd_lstm_lm_hparams, standard_lstm_lm_hparams
 
-    theirs = dict(standard_lstm_lm_hparams[name])
-    theirs["cell"] = theirs.pop("mode")
-    assert PRESETS[name] == theirs
+    theirs = {**standard_lstm_lm_hparams, **awd_lstm_lm_hparams}[name]
+    ours = {"mode": "cell", "drop_i": "dropout_input", "drop_h": "dropout_hidden", "drop_e": "dropout_embedding"}
+    expected = {ours.get(field, field): value for field, value in theirs.items()}
+    off = {"dropout_input": None, "dropout_hidden": None, "dropout_embedding": 0, "weight_drop": 0}
+    assert PRESETS[name] == off | expected
     config = RunConfig(model=name)
-    assert {field: getattr(config, field) for field in theirs} == theirs
+    assert {field: getattr(config, field) for field in PRESETS[name]} == PRESETS[name]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, RunConfig
+from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard, columns
 from gluon_rnn.networks.models import (
     BUILDERS,
@@ -24,7 +24,7 @@ from gluon_rnn.networks.models import (
     build_network,
     count_parameters,
 )
-from gluon_rnn.networks.regularization import Dropout
+from gluon_rnn.networks.regularization import AWDDropouts, Dropout
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate
 
@@ -66,9 +66,8 @@ def test_logits_and_states_equal_gluonnlps_model(cell: str, tie: bool, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [200, 650, 1500])
-def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size: int, tmp_path: Path) -> None:
-    name = f"standard_lstm_lm_{size}"
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(name: str, tmp_path: Path) -> None:
     counter = gluonnlp.data.Counter([f"w{n}" for n in range(VOCABULARY - 2)])
     vocab = gluonnlp.Vocab(counter, padding_token=None, bos_token=None)
     ours = build_model(RunConfig(model=name), len(vocab), CPU)
@@ -83,6 +82,104 @@ def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(size
     again.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
     for parameter, other in zip(again.collect_params().values(), ours.collect_params().values(), strict=True):
         np.testing.assert_array_equal(parameter.data().asnumpy(), other.data().asnumpy())
+
+
+def awd_pair(cell: str, *, tie: bool, dropout: float = 0.0) -> tuple[RNNLanguageModel, Any]:
+    """Ours, and GluonNLP's model for training."""
+    awd = AWDDropouts(input=dropout, hidden=dropout, embedding=dropout, weight=dropout)
+    sizes = {"embed_size": 10, "hidden_size": 14, "num_layers": 3, "dropout": dropout, "tie_weights": tie}
+    ours = RNNLanguageModel(cell, VOCABULARY, awd=awd, **sizes)
+    theirs = gluonnlp.model.train.AWDRNN(cell, VOCABULARY, 10, 14, 3, tie, dropout, dropout, dropout, dropout, dropout)
+    theirs.initialize(mx.init.Uniform(0.4))
+    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros))
+    for parameter in theirs.collect_params(".*bias").values():
+        parameter.set_data(mx.nd.random.uniform(-0.4, 0.4, parameter.shape))
+    return ours, theirs
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("cell", FUSED_CELLS)
+def test_logits_states_and_gradients_equal_gluonnlps_awd_model(cell: str, tie: bool, tmp_path: Path) -> None:
+    ours, theirs = awd_pair(cell, tie=tie)
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    ours.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    ours.encoder.pack()
+    ours.hybridize()
+    state, our_state = theirs.begin_state(batch_size=3, func=mx.nd.zeros), ours.begin_state(3, CPU)
+    for steps in (5, 5, 8):
+        inputs, targets = words(steps, steps), words(steps, steps + 1)
+        logits, _ = ours(inputs, our_state)
+        with autograd.record():
+            expected, state, _, _ = theirs(inputs, [[part.detach() for part in layer] for layer in state])
+            losses = mx.gluon.loss.SoftmaxCrossEntropyLoss()(expected.reshape((-3, -1)), targets.reshape((-1,)))
+        losses.mean().backward()
+        np.testing.assert_allclose(logits.asnumpy(), expected.asnumpy(), atol=1e-6)
+        _, our_state = backpropagate(ours, Shard(inputs, targets), our_state, targets=inputs.size)
+        for layer, other in zip(our_state, state, strict=True):
+            for mine, part in zip(layer, other, strict=True):
+                np.testing.assert_allclose(mine.asnumpy(), part.asnumpy(), atol=1e-6)
+        gradients = ours._collect_params_with_prefix()
+        assert gradients.keys() == theirs._collect_params_with_prefix().keys()
+        for name, parameter in theirs._collect_params_with_prefix().items():
+            assert np.abs(parameter.grad().asnumpy()).max() > 1e-4, name
+            np.testing.assert_allclose(gradients[name].grad().asnumpy(), parameter.grad().asnumpy(), atol=1e-6)
+
+
+def zoo_pair(name: str, cell: str, tie: bool) -> tuple[RNNLanguageModel, Any]:
+    if name == "awd":
+        return awd_pair(cell, tie=tie, dropout=0.2)
+    theirs = gluonnlp.model.train.StandardRNN(cell, VOCABULARY, 10, 10, 3, 0.2, tie)
+    theirs.initialize(mx.init.Uniform(0.4))
+    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros))
+    return model_of(cell, tie=tie, layers=3), theirs
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("cell", FUSED_CELLS)
+@pytest.mark.parametrize("name", ["standard", "awd"])
+def test_parameter_files_go_by_either_of_gluonnlps_names(name: str, cell: str, tie: bool, tmp_path: Path) -> None:
+    """Those of ``save_parameters``, and those that GluonNLP's script gives the averages of NT-ASGD."""
+    ours, theirs = zoo_pair(name, cell, tie)
+    expected = {key: p.data().asnumpy() for key, p in theirs._collect_params_with_prefix().items()}
+    theirs.save_parameters(str(tmp_path / "theirs"))
+    averages = {key.split(theirs._prefix)[1]: p.data() for key, p in theirs.collect_params().items()}
+    mx.nd.save(str(tmp_path / "averages"), averages)
+    ours.load_parameters(str(tmp_path / "theirs"), ctx=CPU)
+    ours.save_parameters(str(tmp_path / "ours"))
+    ours.collect_params().save(str(tmp_path / "our averages"), ours.prefix)
+    assert mx.nd.load(str(tmp_path / "our averages")).keys() == averages.keys()
+    for file in ("theirs", "averages", "ours", "our averages"):
+        for model in (ours, theirs):
+            for parameter in model.collect_params().values():
+                parameter.set_data(mx.nd.zeros(parameter.shape))
+            model.load_parameters(str(tmp_path / file), ctx=CPU)
+            found = model._collect_params_with_prefix()
+            assert found.keys() == expected.keys()
+            for key, array in expected.items():
+                np.testing.assert_array_equal(found[key].data().asnumpy(), array, err_msg=f"{file}: {key}")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("standard_lstm_lm_200", 7_332_078),
+        ("standard_lstm_lm_650", 28_434_378),
+        ("standard_lstm_lm_1500", 85_974_278),
+        ("awd_lstm_lm_600", 12_140_078),
+        ("awd_lstm_lm_1150", 33_556_078),
+    ],
+)
+def test_presets_have_as_many_parameters_as_gluonnlps_on_wikitext_2(name: str, parameters: int) -> None:
+    assert count_parameters(build_network(RunConfig(model=name), 33_278)) == parameters
+
+
+def test_the_last_layer_of_a_tied_model_is_as_wide_as_its_embedding() -> None:
+    for tie, last in ((True, 6), (False, 9)):
+        config = RunConfig(embed_size=6, hidden_size=9, tie_weights=tie)
+        model = build_model(config, VOCABULARY, CPU)
+        assert [layer[0].shape[2] for layer in model.begin_state(1, CPU)] == [9, last]
+        assert model.decoder[0].weight.shape == (VOCABULARY, last)
+        assert (model.decoder[0].weight is model.embedding[0].weight) == tie
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -57,14 +57,17 @@ def test_an_embedding_is_as_wide_as_its_vectors(sweep: Make, file: Path, tmp_pat
     assert said.run_id == job.run_id
     (tied,) = plan(sweep(embedding=str(file), hidden_size=3, tie_weights=True), tmp_path).jobs
     assert tied.config.embed_size == 3
+    (narrowed,) = plan(sweep(embedding=str(file), hidden_size=8, tie_weights=True), tmp_path).jobs
+    assert (narrowed.config.embed_size, narrowed.config.hidden_size) == (3, 8)
 
 
 def test_a_size_that_does_not_fit_is_refused(sweep: Make, file: Path, tmp_path: Path) -> None:
     assert refused(sweep(embedding=str(file), embed_size=4), tmp_path).startswith(
         "embed_size=4, but the vectors of tiny.3d.txt have 3 numbers each; leave it out"
     )
-    assert refused(sweep(embedding=str(file), tie_weights=True), tmp_path) == (
-        "tie_weights=true needs hidden_size=3, the size of the vectors of tiny.3d.txt, not 8; set tie_weights=false"
+    assert refused(sweep(embedding=str(file), tie_weights=True, num_layers=1), tmp_path) == (
+        "tie_weights=true with num_layers=1 needs embed_size equal to hidden_size, not 3 and 8; set tie_weights=false "
+        "or leave embed_size out"
     )
     wide = Sweep("one", settings={"model": "standard_lstm_lm_200", "embedding": str(file)})
     assert refused(wide, tmp_path).startswith("embed_size=200, but the vectors of tiny.3d.txt have 3")
