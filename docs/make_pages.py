@@ -30,8 +30,9 @@ GROUPS = {
     "Network": "model cell hidden_size num_layers bidirectional tie_weights initializer",
     "Dropout": "dropout dropout_input dropout_hidden dropout_embedding weight_drop",
     "Embedding": "embedding embed_size train_embedding embedding_initializer",
-    "Batches": "bptt batch_size eval_bptt eval_batch_size",
-    "Optimization": "optimizer learning_rate lr_decay lr_patience lr_steps clip momentum weight_decay",
+    "Batches": "bptt random_bptt batch_size eval_bptt eval_batch_size",
+    "Optimization": "optimizer learning_rate lr_schedule lr_decay lr_patience lr_steps averaging clip momentum "
+    "weight_decay alpha beta",
     "Length of a run": "epochs early_stopping max_steps warmup_steps",
     "Machine and repeats": "seed device threads precision log_interval",
 }

@@ -68,8 +68,12 @@ Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "ada
 Precision = Literal["float32", "tf32", "bfloat16"]
 Level = Literal["word", "character"]
 LastBatch = Literal["discard", "keep"]
+Schedule = Literal["plateau", "linear", "cosine", "one_cycle"]
 Initializer = Literal["xavier", "uniform", "normal", "orthogonal"]
 EmbeddingInitializer = Literal["uniform", "normal"]
+#: Epochs of the non-monotone criterion of averaging=ntasgd (Merity et al., 2017), and the first with which averaging
+#: can begin by it.
+NON_MONOTONE, EARLIEST_NTASGD = 5, 8
 _WITH_MOMENTUM = ("sgd", "nag")
 
 #: What stands for `default_learning_rate`. Validation replaces it, so that a configuration's rate is a number.
@@ -130,6 +134,17 @@ def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return AUTO if isinstance(value, str) and value.strip().lower() == AUTO else validate(value)
 
 
+def _averaging(value: Any) -> str:
+    """The one spelling of ``none``, ``ntasgd`` or the number of an epoch."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text in ("none", "ntasgd"):
+        return str(text)
+    epoch = int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else text
+    if isinstance(epoch, int) and not isinstance(epoch, bool) and 1 <= epoch <= _MOST:
+        return str(epoch)
+    raise ValueError("choose none, ntasgd or the number of an epoch, from 1 on")
+
+
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1, le=_MOST)]
@@ -177,6 +192,9 @@ class RunConfig(BaseModel):
     ] = "lstm"
     bptt: Count = 35
     """window length in steps for truncated backpropagation through time"""
+    random_bptt: bool = False
+    """draw each training window's length, as AWD-LSTM does: around bptt, or half of it for one window in twenty, and at
+    least 5 steps; the learning rate of a step is multiplied by its window's length / bptt"""
     hidden_size: Annotated[Whole, Field(ge=1, le=_WIDEST)] = 200
     """units in each recurrent layer; with tie_weights the last layer is as wide as the embedding"""
     embed_size: Annotated[Annotated[int, Field(ge=1, le=_WIDEST)] | None, BeforeValidator(_number)] = None
@@ -225,6 +243,14 @@ class RunConfig(BaseModel):
     """epochs without a new best validation loss to tolerate before the learning rate decays"""
     lr_steps: Annotated[str, Field(max_length=1000)] = ""
     """learning rates that take effect at given epochs, such as '2:0.001 5:0.0001'; empty: only lr_decay changes it"""
+    lr_schedule: Schedule = "plateau"
+    """learning rate over the run: plateau (lr_decay when validation stops improving, and lr_steps), linear (falls to 0
+    at the end), cosine (likewise, along half a cosine) or one_cycle (rises from a 25th of learning_rate to all of it
+    over the first 30 % of the steps, then falls to almost 0, both along half a cosine)"""
+    averaging: Annotated[str, BeforeValidator(_averaging)] = "none"
+    """evaluate and keep the mean of the parameters of all updates since: none (evaluate the parameters themselves), the
+    number of the epoch with which it begins, or ntasgd (it begins when validation is worse than the best of all epochs
+    but the last 5 before it)"""
     early_stopping: OptionalCount = None
     """stop after this many epochs without a new best validation loss; none: never"""
     clip: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = 0.25
@@ -233,6 +259,12 @@ class RunConfig(BaseModel):
     """momentum, with sgd and nag"""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     """weight decay (L2 penalty)"""
+    alpha: Annotated[Real, Field(ge=0)] = 0.0
+    """activation regularization, of language models: this times the mean square of the last layer's outputs after
+    dropout is added to the loss that is trained on, not to the one that is reported"""
+    beta: Annotated[Real, Field(ge=0)] = 0.0
+    """temporal activation regularization: likewise, of the change of the last layer's outputs, before dropout, from one
+    step to the next"""
     initializer: Annotated[
         Initializer, Field(description=f"initial weights, except the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"
@@ -320,6 +352,8 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"momentum={self.momentum} needs optimizer={' or '.join(_WITH_MOMENTUM)}, not {self.optimizer}"
             )
+        if self.lr_steps and self.lr_schedule != "plateau":
+            raise ValueError(f"lr_steps needs lr_schedule=plateau, not {self.lr_schedule}")
         if self.learning_rate == AUTO:
             object.__setattr__(self, "learning_rate", default_learning_rate(self))
         return self
@@ -343,6 +377,11 @@ class RunConfig(BaseModel):
                 raise ValueError(
                     f"last_batch=keep needs a language model; objective={self.objective} keeps everything anyway"
                 )
+            for name in ("alpha", "beta", "random_bptt"):
+                if value := getattr(self, name):
+                    raise ValueError(f"{name}={value} needs objective=language_model, not {self.objective}".lower())
+        if self.random_bptt and self.last_batch == "keep":
+            raise ValueError("random_bptt=true leaves nothing to keep; leave last_batch out")
         if self.bidirectional and self.objective not in LABELLED:
             raise ValueError(
                 f"bidirectional=true is not allowed with objective={self.objective}: the backward direction would see "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,9 @@ import numpy as np
 from gluonnlp.data.batchify import CorpusBPTTBatchify
 
 from gluon_rnn.data.corpora.encoded import Ids, Sequences
+
+#: See `random_windows`: the share of windows of the whole length, the deviation, and the fewest steps.
+_WHOLE, _DEVIATION, _SHORTEST = 0.95, 5, 5
 
 
 class _Encoded:
@@ -78,6 +81,42 @@ def training_windows(
     resident = [mx.nd.array(shard, ctx=context, dtype="int32") for shard, context in zip(shards, contexts, strict=True)]
     count = bptt * batch_size
     return [Batch([Shard(*shard) for shard in window], count, count) for window in zip(*resident, strict=True)]
+
+
+def random_windows(
+    ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: Sequence[mx.Context]
+) -> Callable[[], list[Batch]]:
+    """As `training_windows`, but of random lengths, as AWD-LSTM's: at each call others are drawn from ``np.random``.
+
+    A length is the whole part of a draw from a normal distribution, whose deviation is 5 and whose mean is `bptt`, or
+    half of that for one window in twenty; it is at least `_SHORTEST`. What would be left for a shorter window belongs
+    to the last. (GluonNLP 0.10's script lets that be as short as two steps, and leaves out a lone one.)
+
+    Raises:
+        ValueError: see `training_windows`.
+    """
+    _check_divisible(batch_size, contexts)
+    steps = len(ids) // batch_size - 1
+    if steps < 1:
+        raise ValueError(f"{len(ids)} tokens do not fill one window of a step x {batch_size} sequences")
+    # (steps + 1, batch): each column is read from its beginning to its end.
+    text = np.asarray(ids, dtype=np.int32)[: (steps + 1) * batch_size].reshape(batch_size, steps + 1).T
+    shards = np.split(text, len(contexts), axis=1)
+    resident = [mx.nd.array(shard, ctx=context, dtype="int32") for shard, context in zip(shards, contexts, strict=True)]
+
+    def draw() -> list[Batch]:
+        batches, first = [], 0
+        while first < steps:
+            mean = bptt if np.random.random() < _WHOLE else bptt / 2
+            last = first + max(_SHORTEST, int(np.random.normal(mean, _DEVIATION)))
+            last = steps if steps - last < _SHORTEST else last
+            count = (last - first) * batch_size
+            window = [Shard(part[first:last], part[first + 1 : last + 1]) for part in resident]
+            batches.append(Batch(window, count, count))
+            first = last
+        return batches
+
+    return draw
 
 
 def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: Sequence[mx.Context]) -> list[Batch]:

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import FusedLayer, States, Tensors, VariadicBlock, build_layer
-from gluon_rnn.networks.regularization import NO_AWD, AWDDropouts, Dropout, Embedding
+from gluon_rnn.networks.regularization import NO_AWD, AWDDropouts, Dropout, Embedding, activation_penalties
 
 _INITIALIZERS = {
     "xavier": mx.init.Xavier,
@@ -161,6 +161,7 @@ class Backbone(VariadicBlock):
         output_dropout: of what is read.
         reads: ``outputs`` of every step, ``last`` those of the last step, or ``states``: the top layer's after the last
             step, of each direction, next to each other.
+        alpha, beta: see `gluon_rnn.networks.regularization.activation_penalties`; where ``outputs`` are read.
     """
 
     def __init__(
@@ -169,6 +170,9 @@ class Backbone(VariadicBlock):
         encoder: RecurrentStack,
         output_dropout: Dropout,
         reads: str,
+        *,
+        alpha: float = 0.0,
+        beta: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -176,13 +180,14 @@ class Backbone(VariadicBlock):
         self.encoder = encoder
         self.output_dropout = output_dropout
         self._reads = reads
+        self._factors = {"alpha": alpha, "beta": beta}
 
     def hybrid_forward(
         self, F: Any, inputs: Any, states: States, lengths: Any = None, vectors: Tensors | None = None
     ) -> tuple[Any, Tensors, States]:
         """Ids (steps, batch), states and perhaps lengths (batch,) or the encoder's vectors to what is read, (steps,
         batch, units) or (1, batch, units), penalties of shape (1,) on what is trained, and the states after the last
-        step. There are no penalties here; a network that has some extends this method.
+        step.
         """
         outputs, states = self.encoder(self.embedding(inputs), states, lengths, vectors)
         if self._reads == "last":
@@ -191,7 +196,8 @@ class Backbone(VariadicBlock):
             # h of each direction, then c of each: (1, batch, state_count x directions x units)
             top = states[-self.encoder.directions :]
             outputs = F.concat(*(state for kind in zip(*top, strict=True) for state in kind), dim=2)
-        return self.output_dropout(outputs), [], states
+        dropped = self.output_dropout(outputs)
+        return dropped, activation_penalties(F, outputs, dropped, **self._factors), states
 
 
 class SequenceModel(VariadicBlock):
@@ -269,6 +275,7 @@ class RNNLanguageModel(SequenceModel):
         last_only: predict the token after the last step alone, not those after every step.
         embedding_initializer: ``uniform`` from -0.1 to 0.1, or ``normal`` of deviation 1.
         awd: further dropouts.
+        alpha, beta: see `Backbone`.
     """
 
     def __init__(
@@ -284,6 +291,8 @@ class RNNLanguageModel(SequenceModel):
         last_only: bool = False,
         embedding_initializer: str = "uniform",
         awd: AWDDropouts = NO_AWD,
+        alpha: float = 0.0,
+        beta: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -299,7 +308,8 @@ class RNNLanguageModel(SequenceModel):
                 prefix="hybridsequential1_" if is_awd else "",
                 **_between_layers(num_layers, dropout, awd),
             )
-            backbone = Backbone(embedding, encoder, Dropout(dropout, axes=(0,)), "last" if last_only else "outputs")
+            reads = "last" if last_only else "outputs"
+            backbone = Backbone(embedding, encoder, Dropout(dropout, axes=(0,)), reads, alpha=alpha, beta=beta)
             # Under no name, so that its parameters are embedding.0.weight and so on in files, as GluonNLP's are. In a
             # tuple, since an attribute that is a block would be registered under the attribute's name.
             self.register_child(backbone, "")
@@ -409,7 +419,13 @@ def _sizes(config: RunConfig) -> dict[str, Any]:
 def _language_model(config: RunConfig, vocab_size: int, classes: int | None) -> SequenceModel:
     last_only = config.objective == "next_token"
     return RNNLanguageModel(
-        config.cell, vocab_size, tie_weights=config.tie_weights, last_only=last_only, **_sizes(config)
+        config.cell,
+        vocab_size,
+        tie_weights=config.tie_weights,
+        last_only=last_only,
+        alpha=config.alpha,
+        beta=config.beta,
+        **_sizes(config),
     )
 
 

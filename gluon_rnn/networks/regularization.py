@@ -58,6 +58,32 @@ class Dropout(HybridBlock):
         return drop(F, inputs, self._rate, self._axes)
 
 
+def activation_penalties(F: Any, raw: Any, dropped: Any, *, alpha: float, beta: float) -> list[Any]:
+    """AR and TAR (Merity et al., 2017) of a window, each of shape (1,), those whose factors are not 0.
+
+    They are what GluonNLP 0.10's ``ActivationRegularizationLoss`` and ``TemporalActivationRegularizationLoss`` compute.
+
+    Args:
+        F: ``mx.nd`` or ``mx.sym``.
+        raw: outputs of the last layer, (steps, batch, units).
+        dropped: the same after dropout.
+        alpha: factor of the mean square of `dropped`.
+        beta: factor of the mean square of the change of `raw` from step to step; of a single step that is 0.
+    """
+    penalties = []
+    if alpha:
+        penalties.append(alpha * F.mean(F.square(dropped)))
+    if beta:
+        # A window's length is not known to a graph, and no array may be empty: the first step is compared with itself,
+        # and left out of the mean.
+        first = F.slice_axis(raw, axis=0, begin=0, end=1)
+        before = F.slice_axis(F.concat(first, raw, dim=0), axis=0, begin=0, end=-1)
+        one = F.slice_axis(F.slice_axis(raw, axis=1, begin=0, end=1), axis=2, begin=0, end=1)
+        steps = F.BlockGrad(F.sum(F.ones_like(one)))
+        penalties.append(beta * F.mean(F.square(raw - before)) * steps / F.maximum(steps - 1, 1))
+    return penalties
+
+
 class Embedding(nn.Embedding):
     """``gluon.nn.Embedding`` whose rows are dropped in training, with one mask for a call.
 

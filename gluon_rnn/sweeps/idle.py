@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import printable
-from gluon_rnn.config.run import LABELLED, RunConfig, parse_steps
+from gluon_rnn.config.run import EARLIEST_NTASGD, LABELLED, RunConfig, parse_steps
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.data.corpora import CorpusFiles
 
@@ -38,9 +38,15 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
             idle["early_stopping"] = f"epochs={config.epochs} ends the run first"
         if config.lr_decay == 1:
             idle["lr_patience"] = "lr_decay=1 keeps the learning rate"
+    if config.lr_schedule != "plateau":
+        idle |= dict.fromkeys(("lr_decay", "lr_patience"), f"lr_schedule={config.lr_schedule} goes by the step")
     if config.optimizer == "adadelta":
         reason = "optimizer=adadelta has no learning rate"
-        idle |= dict.fromkeys(("learning_rate", "lr_decay", "lr_patience", "lr_steps"), reason)
+        idle |= dict.fromkeys(("learning_rate", "lr_schedule", "lr_decay", "lr_patience", "lr_steps"), reason)
+    if config.averaging != "none":
+        epochs = 1 if config.max_steps else config.epochs
+        if epochs < (EARLIEST_NTASGD if config.averaging == "ntasgd" else int(config.averaging)):
+            idle["averaging"] = f"epochs={epochs} ends the run before it can begin"
     if config.embedding != "random":
         idle["embedding_initializer"] = "the embedding is given"
     if config.embedding == "one_hot":

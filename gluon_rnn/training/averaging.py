@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import mxnet as mx
 
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
+from gluon_rnn.training.step import add_scaled
 
 _UPDATES = "updates"
 
@@ -26,8 +27,9 @@ class Average:
         values = _values(model)
         if self.updates == 1:
             self._means = [mx.nd.zeros_like(value) for value in values]
+        one = mx.nd.ones((1,), ctx=values[0].context)
         for mean, value in zip(self._means, values, strict=True):
-            mean += (value - mean) / self.updates
+            add_scaled(value, one, mean, alpha=1 / self.updates, beta=1 - 1 / self.updates)
 
     @contextmanager
     def applied(self, model: SequenceModel) -> Iterator[None]:
@@ -45,9 +47,9 @@ class Average:
         means = {str(number): mean for number, mean in enumerate(self._means)}
         return {**means, _UPDATES: mx.nd.array([self.updates], dtype="int64")}
 
-    def restore(self, arrays: dict[str, mx.nd.NDArray]) -> None:
-        """Go on from another average's `arrays`, of a model of the same kind."""
-        self._means = [arrays[str(number)].copy() for number in range(len(arrays) - 1)]
+    def restore(self, arrays: dict[str, mx.nd.NDArray], model: SequenceModel) -> None:
+        """Go on from another average's `arrays`, of a model of the kind of `model`."""
+        self._means = [arrays[str(number)].copyto(value.context) for number, value in enumerate(_values(model))]
         self.updates = int(arrays[_UPDATES].asscalar())
 
 

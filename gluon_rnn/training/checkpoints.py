@@ -11,9 +11,10 @@ import mxnet as mx
 from mxnet import gluon
 
 from gluon_rnn.common.files import replicate, seal, set_aside, sha256_of, unseal, write_atomically
-from gluon_rnn.networks.models import trained_parameters
+from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.runs.job import BEST, CHECKPOINT
 from gluon_rnn.runs.progress import PROGRESS, Progress
+from gluon_rnn.training.averaging import Average
 
 
 class CheckpointDirectory:
@@ -31,8 +32,16 @@ class CheckpointDirectory:
         self._state = self._directory / "state.json"
         self._best = run_directory / BEST
 
-    def save(self, model: gluon.HybridBlock, trainer: gluon.Trainer, progress: Progress) -> None:
+    def save(
+        self, model: SequenceModel, trainer: gluon.Trainer, progress: Progress, average: Average | None = None
+    ) -> None:
         """Keep the end of an epoch; the checkpoint before it goes.
+
+        Args:
+            model: with the parameters that training goes on from.
+            trainer: of the model.
+            progress: which ends with that epoch.
+            average: of the parameters, which are the best ones where there is one; None: averaging has not begun.
 
         Raises:
             OSError: it cannot be written; the one before is still there.
@@ -42,28 +51,33 @@ class CheckpointDirectory:
         parameters = _serialised(_parameters(model))
         checksums = {f"{stem}.params": sha256_of(parameters)}
         write_atomically(self._directory / f"{stem}.params", parameters)
+        del parameters  # hundreds of megabytes
         if progress.best is progress.history[-1]:
             # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
-            replicate(self._directory / f"{stem}.params", self._best)
-        del parameters  # hundreds of megabytes
+            if average:
+                with average.applied(model):
+                    write_atomically(self._best, _serialised(_parameters(model)))
+            else:
+                replicate(self._directory / f"{stem}.params", self._best)
         arrays, counts = _optimizer_state(trainer)
-        if arrays:
-            states = _serialised(arrays)
-            checksums[f"{stem}.states"] = sha256_of(states)
-            write_atomically(self._directory / f"{stem}.states", states)
-        content = {
+        for suffix, kept in (("states", arrays), ("average", average.arrays if average else {})):
+            if kept:
+                content = _serialised(kept)
+                checksums[f"{stem}.{suffix}"] = sha256_of(content)
+                write_atomically(self._directory / f"{stem}.{suffix}", content)
+        state = {
             "stem": stem,
             "checksums": checksums,
             "update_counts": counts,
             "progress": PROGRESS.dump_python(progress, mode="json"),
         }
-        write_atomically(self._state, seal(content))
+        write_atomically(self._state, seal(state))
         for path in self._directory.iterdir():
             if path != self._state and path.stem != stem:
                 path.unlink()
 
-    def restore(self, model: gluon.HybridBlock, trainer: gluon.Trainer) -> Progress | None:
-        """Put `model` and `trainer` where the last `save` found them, on every device.
+    def restore(self, model: SequenceModel, trainer: gluon.Trainer, average: Average | None = None) -> Progress | None:
+        """Put `model`, `trainer` and, if one was saved, `average` where the last `save` found them, on every device.
 
         None where there was none, or one that is damaged: that is set aside, with a line for the log.
         """
@@ -78,10 +92,17 @@ class CheckpointDirectory:
         model.load_parameters(
             str(self._directory / f"{content['stem']}.params"), ctx=trained_parameters(model)[0].list_ctx()
         )
-        states = self._directory / f"{content['stem']}.states"
-        arrays = mx.nd.load(str(states)) if states.name in content["checksums"] else {}
-        _restore_optimizer_state(trainer, arrays, content["update_counts"])
+        states, means = (self._arrays(content, suffix) for suffix in ("states", "average"))
+        _restore_optimizer_state(trainer, states, content["update_counts"])
+        if average and means:
+            average.restore(means, model)
         return PROGRESS.validate_python(content["progress"])
+
+    def _arrays(self, content: dict[str, Any], suffix: str) -> dict[str, mx.nd.NDArray]:
+        """Those in the checkpoint's file of that kind; none where it has none."""
+        path = self._directory / f"{content['stem']}.{suffix}"
+        arrays: dict[str, mx.nd.NDArray] = mx.nd.load(str(path)) if path.name in content["checksums"] else {}
+        return arrays
 
     def _verified_state(self) -> dict[str, Any]:
         content = unseal(self._state.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -19,10 +20,11 @@ from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, build_model, count_parameters, trained_parameters
 from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Session, Stopwatch, tokens_per_second
+from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
-from gluon_rnn.training.schedules import is_finished, learning_rate_after
+from gluon_rnn.training.schedules import averages_from, is_finished, learning_rate_after, schedule_factor
 from gluon_rnn.training.scoring import Score, SoftmaxScorer, confusion, evaluate, initial_state, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate, clip_and_update
 
@@ -38,6 +40,8 @@ def train_epoch(
     *,
     clip: float | None,
     carries_state: bool,
+    rate: Callable[[int, Batch], float] | None = None,
+    average: Average | None = None,
     precision: Precision = PRECISIONS["float32"],
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
@@ -52,6 +56,8 @@ def train_epoch(
         clip: global norm; None leaves the gradients alone.
         carries_state: whether a batch begins in the state that the one before it ended in (truncated backpropagation
             through time: gradients stop at its edge), not in zeros.
+        rate: the learning rate of a step, counted from 1, and its batch; None: that of `trainer`.
+        average: is given the parameters after each step.
         precision: of the decoder's matrix products.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
@@ -70,16 +76,15 @@ def train_epoch(
             states = [initial_state(model, shard) for shard in batch.shards]
         for device, shard in enumerate(batch.shards):
             loss, states[device] = backpropagate(
-                model,
-                shard,
-                states[device],
-                targets=batch.targets,
-                shards=len(batch.shards),
-                precision=precision,
+                model, shard, states[device], targets=batch.targets, shards=len(batch.shards), precision=precision
             )
             losses.append(loss)
         trainer.allreduce_grads()
+        if rate:
+            trainer.set_learning_rate(rate(step, batch))
         clip_and_update(trainer, parameters, clip)
+        if average:
+            average.update(model)
         seen.append(batch)
         if synchronise_at(step):
             on_losses(_finite(losses, step, len(seen)), seen)
@@ -218,13 +223,14 @@ def fit(
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
     trainer = _build_trainer(config, model)
     _describe(progress, objective, model)
-    loop = _Loop(config, objective, model, trainer, progress, on_interval, clock)
+    average = Average()
+    loop = _Loop(config, objective, model, trainer, average, progress, on_interval, clock)
     warmup_steps = config.warmup_steps
     if config.max_steps is not None:
         loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
         return
 
-    if checkpoint and (restored := checkpoint.restore(model, trainer)):
+    if checkpoint and (restored := checkpoint.restore(model, trainer, average)):
         progress.resume(restored)
     if progress.unigram_loss is None:
         progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
@@ -234,7 +240,7 @@ def fit(
         progress.history.append(result)
         before_checkpoint()
         if checkpoint:
-            checkpoint.save(model, trainer, progress)
+            checkpoint.save(model, trainer, progress, average if average.updates else None)
         on_epoch(result)
 
 
@@ -266,6 +272,7 @@ class _Loop:
     objective: Objective
     model: SequenceModel
     trainer: gluon.Trainer
+    average: Average
     progress: Progress
     on_interval: Callable[[Interval], None]
     clock: Callable[[], float]
@@ -276,10 +283,14 @@ class _Loop:
         Raises:
             Diverged: a training loss was not finite, or the validation perplexity.
         """
-        objective, progress = self.objective, self.progress
-        self.trainer.set_learning_rate(learning_rate_after(progress.history, self.config))
-        before = progress.train_seconds
+        before = self.progress.train_seconds
         self.train(epoch, warmup_steps=warmup_steps)
+        with self.average.applied(self.model) if self.average.updates else nullcontext():
+            return self._scored(epoch, before)
+
+    def _scored(self, epoch: int, before: float) -> EpochResult:
+        """The result of `epoch`, before which training had taken the seconds `before`."""
+        objective, progress = self.objective, self.progress
         valid = self.score(objective.valid)
         if not math.isfinite(valid.loss.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
@@ -294,7 +305,7 @@ class _Loop:
             progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
         return EpochResult(
             epoch=epoch,
-            learning_rate=self.trainer.learning_rate,
+            learning_rate=self._rate(epoch)(0.0),
             train_loss=progress.last_epoch.mean,
             valid_loss=valid.loss.mean,
             valid_perplexity=valid.loss.perplexity,
@@ -319,6 +330,16 @@ class _Loop:
         seed_epoch(config.seed, epoch)
         batches = self.objective.training()
         steps = steps or len(batches)
+        rate_at, begins = self._rate(epoch), averages_from(progress.history, config)
+        averaging = begins is not None and epoch >= begins
+        if averaging and not self.average.updates:
+            # GluonNLP's mean, too, is of these parameters and those after each step.
+            self.average.update(self.model)
+
+        def rate(step: int, batch: Batch) -> float:
+            window = len(batch.shards[0].inputs) / config.bptt if config.random_bptt else 1
+            return rate_at((step - 1) / steps) * window
+
         stopwatch = Stopwatch(mx.nd.waitall, self.clock)
         meter = _Meter(progress, stopwatch, epoch, steps, config.log_interval, warmup_steps, self.on_interval)
         meter.start()
@@ -329,6 +350,8 @@ class _Loop:
                 self.trainer,
                 clip=config.clip,
                 carries_state=self.objective.carries_state,
+                rate=rate,
+                average=self.average if averaging else None,
                 precision=PRECISIONS[config.precision],
                 synchronise_at=meter.due,
                 on_losses=meter.count,
@@ -338,6 +361,12 @@ class _Loop:
             raise Diverged(f"{error} of epoch {epoch}") from None
         finally:
             progress.train_seconds += self.clock() - started - stopwatch.paused_seconds
+
+    def _rate(self, epoch: int) -> Callable[[float], float]:
+        """The learning rate of `epoch` by the share of it that is done, before the factor of a window's length."""
+        config = self.config
+        rate = learning_rate_after(self.progress.history[: epoch - 1], config)
+        return lambda done: rate * schedule_factor(config, (epoch - 1 + done) / config.epochs)
 
     def score(self, batches: Sequence[Batch]) -> Score:
         """`evaluate`, timed."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from gluonnlp.data import FixedBucketSampler
 
 from gluon_rnn.config.run import LABELLED, RunConfig
-from gluon_rnn.data.batches import Batch, columns, sequence_batches, token_windows, training_windows
+from gluon_rnn.data.batches import Batch, columns, random_windows, sequence_batches, token_windows, training_windows
 from gluon_rnn.data.corpora.encoded import Corpus, Ids, Sequences
 
 #: Of the windows of a corpus without splits, held out at random, as in fast.ai's lesson on characters (2018, lesson 6).
@@ -75,14 +77,23 @@ def build_objective(
 
 def _language_model(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context], scored: bool) -> Objective:
     train, valid, test = (_text(split) for split in (corpus.train, corpus.valid, corpus.test))
-    lay = training_windows if config.last_batch == "discard" else columns
-    windows = lay(train, bptt=config.bptt, batch_size=config.batch_size, contexts=contexts)
+    sizes: Any = {"bptt": config.bptt, "batch_size": config.batch_size, "contexts": contexts}
+    if config.random_bptt:
+        training = random_windows(train, **sizes)
+        # Of windows around bptt, whichever an epoch draws.
+        per_column = len(train) // config.batch_size - 1
+        tokens, windows = per_column * config.batch_size, math.ceil(per_column / config.bptt)
+    else:
+        lay = training_windows if config.last_batch == "discard" else columns
+        laid = lay(train, **sizes)
+        training = laid.copy
+        tokens, windows = sum(window.tokens for window in laid), len(laid)
 
     def score(ids: Ids, batch_size: int) -> Sequence[Batch]:
         return columns(ids, bptt=config.eval_bptt, batch_size=batch_size, contexts=contexts[:1]) if scored else ()
 
     return Objective(
-        training=lambda: windows,
+        training=training,
         valid=score(valid, config.eval_batch_size),
         test=score(test, config.eval_batch_size),
         examples=score(test[:_EXAMPLE_TOKENS], 1),
@@ -91,8 +102,8 @@ def _language_model(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Con
         labelled=False,
         carries_state=True,
         measures_accuracy=config.level == "character",
-        train_tokens=sum(window.tokens for window in windows),
-        train_sequences=len(windows) * config.batch_size,
+        train_tokens=tokens,
+        train_sequences=windows * config.batch_size,
     )
 
 

@@ -1,22 +1,28 @@
-"""The learning rate of each epoch and the last epoch, as functions of what came before."""
+"""The learning rate, the beginning of averaging and the last epoch, as functions of what came before."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from gluon_rnn.config.run import RunConfig, parse_steps
+from gluon_rnn.config.run import NON_MONOTONE, RunConfig, parse_steps
 from gluon_rnn.runs.progress import EpochResult
+
+#: Of one_cycle, as of PyTorch's ``OneCycleLR``: the share of the steps in which the rate rises, the first rate and, in
+#: shares of that, the last.
+_RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
 
 
 def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
-    """The rate of the epoch that follows `history`.
+    """The rate of the epoch that follows `history`, before `schedule_factor`.
 
-    Multiplied by `lr_decay` whenever more than `lr_patience` epochs in a row brought no new best validation loss, and
-    set to what `lr_steps` says of an epoch.
+    Of the schedule plateau it is multiplied by `lr_decay` whenever more than `lr_patience` epochs in a row brought no
+    new best validation loss, and set to what `lr_steps` says of an epoch.
     """
-    steps = dict(parse_steps(config.lr_steps))
     rate, best, stale = config.learning_rate, math.inf, 0
+    if config.lr_schedule != "plateau":
+        return rate
+    steps = dict(parse_steps(config.lr_steps))
     for following, epoch in enumerate(history, 2):
         if epoch.valid_loss < best:
             best, stale = epoch.valid_loss, 0
@@ -26,6 +32,40 @@ def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> fl
             rate, stale = rate * config.lr_decay, 0
         rate = steps.get(following, rate)
     return rate
+
+
+def schedule_factor(config: RunConfig, done: float) -> float:
+    """What the rate is multiplied by in the step before which the share `done` of the run, from 0 to 1, was done."""
+    if config.lr_schedule == "linear":
+        return 1 - done
+    if config.lr_schedule == "cosine":
+        return _along_cosine(1, 0, done)
+    if config.lr_schedule == "one_cycle":
+        if done < _RISE:
+            return _along_cosine(_FIRST, 1, done / _RISE)
+        return _along_cosine(1, _FIRST * _LAST, (done - _RISE) / (1 - _RISE))
+    return 1.0
+
+
+def _along_cosine(first: float, last: float, done: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
+
+
+def averages_from(history: Sequence[EpochResult], config: RunConfig) -> int | None:
+    """The epoch with which averaging begins, once `history` tells; None: it has not begun yet.
+
+    Of ntasgd that is the epoch after the first whose validation loss is worse than the best of all epochs but the last
+    5 before it, as GluonNLP 0.10's and AWD-LSTM's own scripts have it.
+    """
+    if config.averaging == "none":
+        return None
+    if config.averaging != "ntasgd":
+        return int(config.averaging)
+    losses = [epoch.valid_loss for epoch in history]
+    for place in range(NON_MONOTONE + 1, len(losses)):
+        if losses[place] > min(losses[: place - NON_MONOTONE]):
+            return place + 2
+    return None
 
 
 def is_finished(history: Sequence[EpochResult], config: RunConfig) -> bool:

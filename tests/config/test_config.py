@@ -58,6 +58,19 @@ def test_defaults_are_system_a() -> None:
             "dropout_input=0.1 contradicts model=standard_lstm_lm_650, which fixes dropout_input=none; use model=rnn",
         ),
         ({"model": "awd_lstm_lm_600", "weight_drop": 0.5}, "weight_drop=0.5 contradicts model=awd_lstm_lm_600, which"),
+        ({"averaging": "always"}, "averaging='always': choose none, ntasgd or the number of an epoch, from 1 on"),
+        ({"averaging": 0}, "averaging=0: choose none, ntasgd"),
+        ({"averaging": True}, "averaging=True: choose none, ntasgd"),
+        ({"averaging": None}, "averaging=None: choose none, ntasgd"),
+        ({"lr_schedule": "linea"}, "lr_schedule='linea'"),
+        ({"lr_schedule": "linear", "lr_steps": "2:0.1"}, "lr_steps needs lr_schedule=plateau, not linear"),
+        ({"objective": "tagging", "alpha": 2}, "alpha=2.0 needs objective=language_model, not tagging"),
+        (
+            {"objective": "next_token", "random_bptt": True},
+            "random_bptt=true needs objective=language_model, not next_token",
+        ),
+        ({"beta": -1}, "beta=-1: input should be greater than or equal to 0"),
+        ({"random_bptt": True, "last_batch": "keep"}, "random_bptt=true leaves nothing to keep"),
         ({"weight_drop": 1}, "weight_drop=1: input should be less than 1"),
         ({"dropout_embedding": None}, "dropout_embedding=None"),
         ({"dropout_hidden": -0.1}, "dropout_hidden=-0.1: input should be greater than or equal to 0"),
@@ -553,3 +566,8 @@ def test_what_follows_from_other_settings_tells_no_points_apart() -> None:
     assert varying(untied, {**untied, "embed_size": 8}) == ("embed_size",)
     assert varying(untied, {**vectors, "embed_size": 50}) == ("embedding",)
     assert varying(untied, {**vectors, "embed_size": 50}, {**vectors, "embed_size": 60}) == ("embed_size", "embedding")
+
+
+def test_the_beginning_of_averaging_has_one_spelling() -> None:
+    spelled = {value: configure({"averaging": value}).averaging for value in ("none", "NTASGD", 3, "03", " 12 ")}
+    assert spelled == {"none": "none", "NTASGD": "ntasgd", 3: "3", "03": "3", " 12 ": "12"}

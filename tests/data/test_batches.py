@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn.data.batches import columns, training_windows
+from gluon_rnn.data.batches import Batch, columns, random_windows, training_windows
 
 CPU = mx.cpu()
 
@@ -103,3 +103,56 @@ def test_columns_run_on_from_window_to_window() -> None:
 def test_a_split_without_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two tokens"):
         columns([1], bptt=5, batch_size=1, contexts=[CPU])
+
+
+def lengths_of(windows: list[Batch]) -> list[int]:
+    return [len(window.shards[0].inputs) for window in windows]
+
+
+@pytest.mark.parametrize(("tokens", "bptt", "batch_size"), [(1001, 20, 3), (8, 20, 2), (30, 1, 2), (24, 5, 4)])
+def test_random_windows_rejoin_to_the_text(tokens: int, bptt: int, batch_size: int) -> None:
+    draw = random_windows(list(range(tokens)), bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    length = tokens // batch_size
+    np.random.seed(3)
+    for _ in range(5):
+        windows = draw()
+        for column in range(batch_size):
+            text = list(range(column * length, (column + 1) * length))
+            inputs = np.concatenate([window.shards[0].inputs.asnumpy()[:, column] for window in windows])
+            targets = np.concatenate([window.shards[0].targets.asnumpy()[:, column] for window in windows])
+            assert (inputs.tolist(), targets.tolist()) == (text[:-1], text[1:])
+        steps = lengths_of(windows)
+        assert min(steps) >= min(5, length - 1)
+        assert [window.tokens for window in windows] == [n * batch_size for n in steps]
+
+
+def test_random_windows_are_around_bptt_and_one_in_twenty_around_half_of_it() -> None:
+    draw = random_windows(np.arange(280_000), bptt=70, batch_size=1, contexts=[CPU])
+    np.random.seed(1)
+    steps = np.array(lengths_of(draw())[:-1])
+    short = steps < 52
+    assert short.mean() == pytest.approx(0.05, abs=0.011)  # of 4,000: three deviations
+    for found, mean in ((steps[~short], 69.5), (steps[short], 34.5)):  # the whole part of a draw
+        assert found.mean() == pytest.approx(mean, abs=1.2)
+        assert found.std() == pytest.approx(5, abs=0.9)
+
+
+def test_random_windows_follow_the_seed_and_are_the_same_on_every_device() -> None:
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    draw = random_windows(list(range(900)), bptt=9, batch_size=4, contexts=contexts)
+    alone = random_windows(list(range(900)), bptt=9, batch_size=4, contexts=[CPU])
+    drawn = []
+    for seed, source in ((5, draw), (5, alone), (6, draw)):
+        np.random.seed(seed)
+        drawn.append(source())
+    assert lengths_of(drawn[0]) == lengths_of(drawn[1]) != lengths_of(drawn[2])
+    for shared, whole in zip(drawn[0], drawn[1], strict=True):
+        assert [shard.inputs.context for shard in shared.shards] == contexts
+        for name in ("inputs", "targets"):
+            parts = [getattr(shard, name).asnumpy() for shard in shared.shards]
+            np.testing.assert_array_equal(np.concatenate(parts, axis=1), getattr(whole.shards[0], name).asnumpy())
+
+
+def test_a_text_too_short_for_random_windows_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 tokens do not fill one window of a step x 2 sequences"):
+        random_windows([1, 2, 3], bptt=5, batch_size=2, contexts=[CPU])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gluonnlp
 import mxnet as mx
 import numpy as np
 import pytest
@@ -215,6 +216,31 @@ def test_every_device_draws_its_own_masks_and_the_seed_draws_them_again() -> Non
     assert all(0.3 < mask.mean() < 0.7 for mask in masks)
     assert (masks[0] != masks[1]).any()
     np.testing.assert_array_equal(draws[0], draws[1])
+
+
+@pytest.mark.parametrize("hybridize", [True, False], ids=["hybridized", "plain"])
+def test_penalties_are_gluonnlps_of_the_last_layer_and_a_window_of_one_step_has_no_change(hybridize: bool) -> None:
+    model = build_model(RunConfig(hidden_size=8, dropout=0.5, alpha=2, beta=3), VOCABULARY, CPU)
+    model.hybridize(hybridize)
+    for parameter in model.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
+    inputs = words(6)
+    mx.random.seed(4)
+    with autograd.train_mode():
+        dropped, penalty, _ = model.read(Shard(inputs, inputs), model.begin_state(8, CPU))
+    mx.random.seed(4)
+    with autograd.train_mode():
+        raw, _ = model.encoder(model.embedding(inputs), model.begin_state(8, CPU))
+    assert np.abs((raw - dropped).asnumpy()).max() > 0.1
+    expected = gluonnlp.loss.ActivationRegularizationLoss(2)(dropped) + (
+        gluonnlp.loss.TemporalActivationRegularizationLoss(3)(raw)
+    )
+    assert penalty is not None
+    assert penalty.asscalar() == pytest.approx(expected.asscalar(), rel=1e-5)
+    shard = Shard(inputs[:1], inputs[:1])
+    units, penalty, _ = model.read(shard, model.begin_state(8, CPU))
+    assert penalty is not None
+    assert penalty.asscalar() == pytest.approx(2 * (units**2).mean().asscalar(), rel=1e-5)
 
 
 def test_a_cell_without_recurrent_weights_has_none_to_drop() -> None:

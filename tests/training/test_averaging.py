@@ -78,7 +78,7 @@ def test_it_goes_on_from_its_arrays_to_the_same_bits(model: SequenceModel, tmp_p
         whole.update(model)
         stopped.update(model)
     mx.nd.save(str(tmp_path / "average"), stopped.arrays)
-    resumed.restore(mx.nd.load(str(tmp_path / "average")))
+    resumed.restore(mx.nd.load(str(tmp_path / "average")), model)
     move(model)
     whole.update(model)
     resumed.update(model)

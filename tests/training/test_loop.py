@@ -26,13 +26,16 @@ from gluon_rnn.data.batches import Batch, columns, training_windows
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
-from gluon_rnn.networks.models import build_model
+from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
 from gluon_rnn.runs.records import make_record
+from gluon_rnn.training import loop
+from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
-from gluon_rnn.training.schedules import learning_rate_after
+from gluon_rnn.training.schedules import averages_from, learning_rate_after, schedule_factor
 from gluon_rnn.training.scoring import evaluate
+from gluon_rnn.training.step import backpropagate, clip_and_update
 from tests.conftest import small_config
 from tests.runs.test_records import make_job
 
@@ -131,6 +134,58 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.numerical
+def test_losses_equal_the_plain_loop_on_gluonnlps_awd_model(synthetic: Corpus, tmp_path: Path) -> None:
+    """Its model and its losses for training, written down from their description."""
+    vocab, steps = synthetic.vocab, 30
+    config = RunConfig(
+        **{
+            "embed_size": 20,
+            "hidden_size": 30,
+            "num_layers": 3,
+            "dropout": 0,
+            "dropout_input": 0,
+            "alpha": 2,
+            "beta": 1,
+        },
+        **{"learning_rate": 1.0, "max_steps": steps, "warmup_steps": 0, "log_interval": 1},
+    )
+    build_model(config, len(vocab), CPU).save_parameters(str(tmp_path / "initial"))
+    model = gluonnlp.model.train.AWDRNN("lstm", len(vocab), 20, 30, 3, True, 0, 0, 0, 0, 0)
+    model.load_parameters(str(tmp_path / "initial"))
+    trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0})
+    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+    regularization = gluonnlp.loss.ActivationRegularizationLoss(2)
+    temporal = gluonnlp.loss.TemporalActivationRegularizationLoss(1)
+    windows = CorpusBPTTBatchify(vocab, 35, 20, last_batch="discard")(vocab.to_tokens(synthetic.train.tolist()))
+    state, expected, penalties = model.begin_state(batch_size=20, func=mx.nd.zeros), [], []
+    for inputs, targets in list(windows)[:steps]:
+        state = [[part.detach() for part in layer] for layer in state]
+        with autograd.record():
+            output, state, raw, dropped = model(inputs, state)
+            loss = cross_entropy(output.reshape(-3, -1), targets.reshape(-1))
+            penalty = regularization(*dropped) + temporal(*raw)
+            total = (loss + penalty).mean()
+        total.backward()
+        gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], 0.25)
+        trainer.step(1)
+        expected.append(float(loss.mean().asscalar()))
+        penalties.append(float(penalty.asscalar()))
+    found, without = [], []
+    for settings, into in (({}, found), ({"alpha": 0.0, "beta": 0.0}, without)):
+        fit(
+            config.model_copy(update=settings),
+            synthetic,
+            contexts=[CPU],
+            progress=Progress(),
+            on_interval=lambda interval, into=into: into.append(interval.loss),
+        )
+    assert len(found) == steps
+    assert max(penalties) > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.abs(np.subtract(without, expected)).max() > 5e-5
+
+
 #: Columns that the clock decides.
 TIMED = {
     *("tokens_per_second", "sequences_per_second", "step_ms_p50", "step_ms_p95"),
@@ -227,6 +282,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
         {"optimizer": "adadelta", "learning_rate": 1},
         {"optimizer": "rmsprop", "learning_rate": 0.01},
         {"cell": "custom_gru", "dropout": 0.2},
+        {"random_bptt": True, "dropout_embedding": 0.2, "weight_drop": 0.3, "beta": 1},
+        {"lr_schedule": "one_cycle", "random_bptt": True},
+        {"averaging": "2", "optimizer": "adam", "learning_rate": 0.02},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
@@ -375,6 +433,108 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
     model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
     windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
     assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
+
+
+def parameters_of(config: RunConfig, corpus: Corpus, path: Path) -> list[np.ndarray[Any, Any]]:
+    model = build_model(config, len(corpus.vocab), CPU)
+    model.load_parameters(str(path), ctx=CPU)
+    return [parameter.data().asnumpy() for parameter in model.collect_params().values()]
+
+
+@pytest.mark.numerical
+def test_averages_are_what_is_scored_and_kept_and_training_goes_on_from_the_parameters(
+    small: Corpus, tmp_path: Path
+) -> None:
+    """Beside the same run without averaging, with the parameters of its every step."""
+    config = small_config(epochs=3, averaging="2", learning_rate=20.0, lr_decay=1.0)
+    plain = config.model_copy(update={"averaging": "none"})
+    seen: list[list[np.ndarray[Any, Any]]] = []
+
+    class Keeping(Average):
+        def update(self, model: SequenceModel) -> None:
+            seen.append([parameter.data().asnumpy() for parameter in model.collect_params().values()])
+            super().update(model)
+
+    for name in ("plain", "averaged", "kept"):
+        (tmp_path / name).mkdir()
+    whole, averaged = run(plain, small, tmp_path / "plain"), run(config, small, tmp_path / "averaged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Average", Keeping)
+        run(config, small, tmp_path / "kept")
+    steps = whole.steps // 3
+    assert len(seen) == 2 * steps + 1
+    # The first are those that averaging begins with; none is twice.
+    for mine, other in zip(
+        seen[-1], parameters_of(plain, small, tmp_path / "plain/checkpoint/epoch-3.params"), strict=True
+    ):
+        np.testing.assert_array_equal(mine, other)
+    assert [e.train_loss for e in averaged.history] == [e.train_loss for e in whole.history]
+    assert averaged.history[0].valid_loss == whole.history[0].valid_loss
+    best = averaged.best
+    assert best is not None
+    assert best.epoch > 1
+    expected = [np.mean(each, axis=0) for each in zip(*seen[: 1 + (best.epoch - 1) * steps], strict=True)]
+    found = parameters_of(config, small, tmp_path / "averaged/best.params")
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-6)
+    model = build_model(config, len(small.vocab), CPU)
+    model.load_parameters(str(tmp_path / "averaged/best.params"), ctx=CPU)
+    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
+    raw = parameters_of(config, small, tmp_path / "averaged/checkpoint/epoch-3.params")
+    for mine, other in zip(raw, seen[-1], strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.numerical
+def test_ntasgd_begins_when_validation_stalls_and_resumes_in_each_phase(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(epochs=10, averaging="ntasgd", learning_rate=100.0, lr_decay=1.0, clip=5.0)
+    whole = run(config, small)
+    begins = averages_from(whole.history, config)
+    assert begins is not None
+    assert 8 <= begins <= 9
+    plain = run(config.model_copy(update={"averaging": "none"}), small)
+    differs = [a.valid_loss != b.valid_loss for a, b in zip(whole.history, plain.history, strict=True)]
+    assert differs == [epoch >= begins for epoch in range(1, 11)]
+    for stop in (begins - 2, begins - 1, begins):
+        directory = tmp_path / str(stop)
+        directory.mkdir()
+        run(config, small, directory, stop_after=stop)
+        assert (directory / f"checkpoint/epoch-{stop}.average").exists() == (stop >= begins)
+        assert losses(run(config, small, directory)) == losses(whole)
+
+
+def rates_of(config: RunConfig, corpus: Corpus) -> list[tuple[int, float]]:
+    """The length of each step's window, and the step's rate."""
+    taken: list[tuple[int, float]] = []
+    shards: list[int] = []
+
+    def read(model: Any, shard: Any, *arguments: Any, **options: Any) -> Any:
+        shards.append(len(shard.inputs))
+        return backpropagate(model, shard, *arguments, **options)
+
+    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+        taken.append((shards[-1], trainer.learning_rate))
+        clip_and_update(trainer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "backpropagate", read)
+        patch.setattr(loop, "clip_and_update", update)
+        progress = run(config, corpus)
+    assert progress.history[1].learning_rate == pytest.approx(
+        config.learning_rate * schedule_factor(config, 0.5), rel=1e-12
+    )
+    return taken
+
+
+@pytest.mark.numerical
+def test_the_rate_of_a_step_follows_the_schedule_and_its_windows_length(small: Corpus) -> None:
+    taken = rates_of(small_config(lr_schedule="linear"), small)
+    expected = [1 - n / len(taken) for n in range(len(taken))]
+    assert [rate for _, rate in taken] == pytest.approx(expected)
+    taken = rates_of(small_config(random_bptt=True, bptt=8, learning_rate=2.0), small)
+    assert len({steps for steps, _ in taken}) > 3
+    assert [rate for _, rate in taken] == pytest.approx([2 * steps / 8 for steps, _ in taken])
 
 
 @pytest.mark.numerical

@@ -1,14 +1,15 @@
-"""The learning rate of each epoch and the last epoch, from the history alone."""
+"""The learning rate, the beginning of averaging and the last epoch, worked out by hand."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from gluon_rnn.config.run import RunConfig
+from gluon_rnn.config.run import EARLIEST_NTASGD, RunConfig
 from gluon_rnn.runs.progress import EpochResult
-from gluon_rnn.training.schedules import is_finished, learning_rate_after
+from gluon_rnn.training.schedules import averages_from, is_finished, learning_rate_after, schedule_factor
 
 
 def history(*valid: float) -> list[EpochResult]:
@@ -57,3 +58,49 @@ def test_early_stopping() -> None:
 )
 def test_the_rate_follows_its_steps(steps: str, valid: list[float], expected: float) -> None:
     assert learning_rate_after(history(*valid), RunConfig(lr_steps=steps)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("plateau", {0: 1, 0.5: 1, 1: 1}),
+        ("linear", {0: 1, 0.25: 0.75, 1: 0}),
+        ("cosine", {0: 1, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1: 0}),
+        # Down from the top at 0.3: half of the way at 0.65.
+        ("one_cycle", {0: 0.04, 0.15: 0.52, 0.3: 1, 0.65: 0.500002, 1: 0.000004}),
+    ],
+)
+def test_a_schedule_goes_by_the_share_of_the_run(schedule: Any, factors: dict[float, float]) -> None:
+    config = RunConfig(lr_schedule=schedule)
+    assert {done: schedule_factor(config, done) for done in factors} == pytest.approx(factors)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle"])
+def test_validation_has_no_say_in_a_schedule(schedule: Any) -> None:
+    assert learning_rate_after(history(3.0, 4.0, 5.0), RunConfig(lr_schedule=schedule)) == 20
+
+
+@pytest.mark.parametrize(
+    ("averaging", "valid", "begins"),
+    [
+        ("none", [1.0] + [2.0] * 20, None),
+        ("3", [], 3),
+        ("3", [2.0] * 5, 3),
+        # Worse than the best of all but the five before it; earlier there is nothing to compare with.
+        ("ntasgd", [1.0, 2.0, 2.0, 2.0, 2.0, 2.0], None),
+        ("ntasgd", [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], 8),
+        ("ntasgd", [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0], None),  # as good is not worse
+        ("ntasgd", [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 6.5], None),  # better than the first
+        ("ntasgd", [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 6.5, 6.1], 9),  # worse than the second
+        ("ntasgd", [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 7.1, 1.0, 9.0], 8),  # once for all
+    ],
+)
+def test_averaging_begins_with_an_epoch(averaging: str, valid: list[float], begins: int | None) -> None:
+    assert averages_from(history(*valid), RunConfig(averaging=averaging)) == begins
+
+
+def test_a_run_is_told_when_it_is_too_short_for_ntasgd() -> None:
+    config = RunConfig(averaging="ntasgd")
+    worst = [1.0] + [2.0] * 20
+    first = next(n for n in range(20) if averages_from(history(*worst[:n]), config))
+    assert averages_from(history(*worst), config) == EARLIEST_NTASGD == first + 1
