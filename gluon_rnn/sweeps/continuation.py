@@ -18,8 +18,9 @@ def take_over_checkpoints(
     """Give each job the last checkpoint of the longest finished run that differs from it only by fewer epochs.
 
     Training does not depend on the number of epochs to come, so the result is bit-identical to that of a run that was
-    never shorter (with the same threads and BLAS). The shorter run's time counts as the job's first session. A job that
-    has its own checkpoint keeps it.
+    never shorter (with the same threads and BLAS). With a schedule other than plateau it does depend on it: such a job
+    starts from the beginning. The shorter run's time counts as the job's first session. A job that has its own
+    checkpoint keeps it.
 
     Args:
         jobs: about to start.
@@ -34,7 +35,8 @@ def take_over_checkpoints(
     """
     ended = sorted({record.config.epochs for record in records.values() if record.status == "ok"}, reverse=True)
     for job in jobs:
-        if job.config.max_steps or (runs / job.run_id / CHECKPOINT).exists():
+        can_continue = job.config.lr_schedule == "plateau" and not job.config.max_steps
+        if not can_continue or (runs / job.run_id / CHECKPOINT).exists():
             continue
         shorter = (
             run_id(job.config.model_copy(update={"epochs": epochs}), content=job.content)
