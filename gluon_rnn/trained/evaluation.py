@@ -84,7 +84,7 @@ def evaluate_run(
     data_dir: Path | str | None = None,
     notice: Notice = _to_stderr,
 ) -> list[Evaluation]:
-    """Score the best parameters of a run, on the CPU of this process.
+    """Score the best parameters of a run on the CPU; returns an evaluation for each method and split.
 
     Every target is scored once, with the state carried along the text; perplexity is exp(total nats / targets). The
     results are added to the ``evaluations.csv`` of the run's sweep one by one, as they come.
@@ -93,71 +93,102 @@ def evaluate_run(
         run: the run's directory. While it trains, the parameters of its best epoch so far are used.
         split: ``valid``, ``test`` or ``both``.
         batch_size: columns that a split is cut into; None: as many as in training, but one with `cache` or `dynamic`.
-        cache: score with a neural cache, with the settings of `CacheSettings` that are given here; True: the defaults.
-        dynamic: score by dynamic evaluation, likewise with those of `DynamicSettings`. With neither: score plainly.
+        cache: score with a neural cache, with the given settings of `CacheSettings`; True: the defaults.
+        dynamic: score by dynamic evaluation, likewise. With neither: score plainly.
         search: choose theta and lambda of the cache, or eta and lambda of dynamic evaluation, by the perplexity of
             validation, unless they are given; test is scored once, with what was chosen.
         data_dir: where the corpus is looked for first; None: as for a sweep.
-        notice: receives lines about what is being done; None of them is a result.
-
-    Returns:
-        An evaluation for each method and split.
+        notice: called with one-line messages about the progress.
 
     Raises:
-        UserError: a value is none of these, the run has no parameters, or its corpus is not there or has changed.
+        UserError: a value is not one of these, the run has no parameters, or its corpus is missing or has changed.
     """
     directory = Path(run)
-    ways: dict[Method, CacheSettings | DynamicSettings | None] = {}
-    if cache is not False:
-        ways["cache"] = read_settings(CacheSettings, {} if cache is True else cache, of="--cache")
-    if dynamic is not False:
-        ways["dynamic"] = read_settings(DynamicSettings, {} if dynamic is True else dynamic, of="--dynamic")
+    ways = _read_ways(cache, dynamic)
     _check(ways, split, batch_size, search)
     job = read_job(directory)
-    if ways and job.config.objective != "language_model":
-        raise UserError(
-            f"{directory} is a run of {job.config.objective}; a cache and dynamic evaluation need "
-            "objective=language_model, which reads one text from its beginning to its end"
-        )
-    sweep = directory.resolve().parents[1] if directory.resolve().parent.name == "runs" else None
-    if sweep:
-        check_evaluations(sweep)
-    else:
-        notice(f"{directory} is not in a sweep's folder, so that the results are not kept in {EVALUATIONS}")
+    if ways:
+        _check_objective(job, directory)
+    sweep = _sweep_of(directory, notice)
     scored = _Scored(job, directory, data_dir=Path(data_dir) if data_dir else None, notice=notice)
     scored.check_splits(SPLITS[split])
-    origin, sha1 = describe_origin(describe_machine()), sha1_of_file(directory / BEST)
+    identity = _identity(job, directory)
     evaluations = []
     for method, settings in (ways or {"plain": None}).items():
         began = time.monotonic()
         for part, found in scored.by(settings, SPLITS[split], batch_size, search):
             evaluation = Evaluation(
-                run_id=job.run_id,
                 split=part,
                 method=method,
                 searched=search,
                 batch_size=batch_size or (1 if ways else job.config.eval_batch_size),
-                tokens_scored=found.loss.tokens,
-                loss=found.loss.mean,
-                perplexity=found.loss.perplexity,
-                accuracy=found.accuracy,
-                plain_perplexity=found.plain and found.plain.perplexity,
-                cache=found.settings if isinstance(found.settings, CacheSettings) else None,
-                dynamic=found.settings if isinstance(found.settings, DynamicSettings) else None,
                 seconds=time.monotonic() - began,
-                peak_rss_mb=peak_rss_mb(),
-                parameters_sha1=sha1,
-                dataset_sha1=job.corpus.sha1,
-                threads=int(os.environ["OMP_NUM_THREADS"]) if "OMP_NUM_THREADS" in os.environ else None,
-                blas=blas_in_use(),
-                evaluated_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                origin=origin,
+                **identity,
+                **_figures(found),
             )
-            if sweep:
-                append_evaluations(sweep, [evaluation])
             evaluations.append(evaluation)
+            if sweep:
+                append_evaluations(sweep, evaluations[-1:])
             began = time.monotonic()
     return evaluations
+
+
+def _check_objective(job: Job, directory: Path) -> None:
+    if job.config.objective != "language_model":
+        raise UserError(
+            f"{directory} is a run of {job.config.objective}; a cache and dynamic evaluation need "
+            "objective=language_model, which reads one text from its beginning to its end"
+        )
+
+
+def _sweep_of(directory: Path, notice: Notice) -> Path | None:
+    """The sweep's folder that a run's `directory` is in, where results can be kept; None if it is not in one."""
+    if directory.resolve().parent.name != "runs":
+        notice(f"{directory} is not in a sweep's folder, so that the results are not kept in {EVALUATIONS}")
+        return None
+    sweep = directory.resolve().parents[1]
+    check_evaluations(sweep)
+    return sweep
+
+
+def _read_ways(
+    cache: Mapping[str, Any] | bool, dynamic: Mapping[str, Any] | bool
+) -> dict[Method, CacheSettings | DynamicSettings | None]:
+    """The settings of each method that was asked for."""
+    ways: dict[Method, CacheSettings | DynamicSettings | None] = {}
+    if cache is not False:
+        ways["cache"] = read_settings(CacheSettings, {} if cache is True else cache, of="--cache")
+    if dynamic is not False:
+        ways["dynamic"] = read_settings(DynamicSettings, {} if dynamic is True else dynamic, of="--dynamic")
+    return ways
+
+
+def _identity(job: Job, directory: Path) -> dict[str, Any]:
+    """What is scored, and where."""
+    return {
+        "run_id": job.run_id,
+        "parameters_sha1": sha1_of_file(directory / BEST),
+        "dataset_sha1": job.corpus.sha1,
+        "origin": describe_origin(describe_machine()),
+    }
+
+
+def _figures(found: _Found) -> dict[str, Any]:
+    """What was found, and what of this process and moment is recorded with it."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {
+        "tokens_scored": found.loss.tokens,
+        "loss": found.loss.mean,
+        "perplexity": found.loss.perplexity,
+        "accuracy": found.accuracy,
+        "plain_perplexity": found.plain and found.plain.perplexity,
+        "cache": found.settings if isinstance(found.settings, CacheSettings) else None,
+        "dynamic": found.settings if isinstance(found.settings, DynamicSettings) else None,
+        "peak_rss_mb": peak_rss_mb(),
+        "threads": int(threads) if threads else None,
+        "blas": blas_in_use(),
+        "evaluated_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def _check(ways: Mapping[Method, Any], split: str, batch_size: int | None, search: bool) -> None:
