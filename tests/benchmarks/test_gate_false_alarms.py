@@ -54,6 +54,7 @@ def test_the_simulation_is_of_the_gates_own_verdicts() -> None:
     assert alarms(before, after, change) == sum(closed) / 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sittings", [2, 3, 5])
 def test_what_sittings_claim_to_find_is_found_by_other_sittings(sittings: int) -> None:
     claims, others = (draw(Machine(0.05, 0.03), Design(sittings, 1, 1), tries=400, seed=seed) for seed in (1, 2))

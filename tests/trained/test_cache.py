@@ -57,6 +57,7 @@ def brute_force(model: SequenceModel, ids: np.ndarray[Any, Any], window: int, th
     return nats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "custom_gru"])
 @pytest.mark.parametrize("window", [1, 5, 100, 1000])
 @pytest.mark.parametrize("bptt", [7, 1000])

@@ -94,6 +94,7 @@ def test_statistics_are_the_root_mean_square_over_batches(network: dict[str, obj
         np.testing.assert_allclose(ours.asnumpy(), np.sqrt(total / len(batches)), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network["cell"])
 @pytest.mark.parametrize(
     "settings",

@@ -213,6 +213,7 @@ def test_a_seed_is_a_text(keep: Keep) -> None:
     assert generate(run, "one", tokens=60, seed=1).startswith(texts[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "weights"),
     [

@@ -15,7 +15,7 @@ from gluon_rnn.data.corpora.loading import load_corpus
 from gluon_rnn.training.objectives import build_objective
 from gluon_rnn.training.scoring import evaluate
 
-pytestmark = pytest.mark.numerical
+pytestmark = [pytest.mark.numerical, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

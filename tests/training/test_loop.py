@@ -134,6 +134,7 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 def test_losses_equal_the_plain_loop_on_gluonnlps_awd_model(synthetic: Corpus, tmp_path: Path) -> None:
     """Its model and its losses for training, written down from their description."""
@@ -193,6 +194,7 @@ TIMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     "settings",
@@ -304,6 +306,7 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
         assert resumed.steps == whole.steps
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     ("optimizer", "rate"), [("adamax", 0.05), ("ftml", 0.01), ("ftrl", 0.5), ("signum", 0.01), ("lamb", 0.05)]
@@ -441,6 +444,7 @@ def parameters_of(config: RunConfig, corpus: Corpus, path: Path) -> list[np.ndar
     return [parameter.data().asnumpy() for parameter in model.collect_params().values()]
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 def test_averages_are_what_is_scored_and_kept_and_training_goes_on_from_the_parameters(
     small: Corpus, tmp_path: Path
@@ -486,6 +490,7 @@ def test_averages_are_what_is_scored_and_kept_and_training_goes_on_from_the_para
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 def test_ntasgd_begins_when_validation_stalls_and_resumes_in_each_phase(small: Corpus, tmp_path: Path) -> None:
     config = small_config(epochs=14, averaging="ntasgd", learning_rate=100.0, lr_decay=1.0, clip=5.0)

@@ -280,6 +280,7 @@ def test_several_devices_have_the_losses_of_one(objective: str) -> None:
     assert losses[1] == pytest.approx(losses[0], abs=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["classification", "tagging"])
 def test_labels_are_learned_and_what_is_said_of_them_is_true(objective: str) -> None:
     corpus = labelled_corpus(tags=objective == "tagging")

@@ -605,6 +605,7 @@ def test_what_is_the_same_holds(points: list[tuple[list[float], list[float]]], p
     assert compare(baseline, baseline.copy(), perplexity=perplexity, floor=0, two_sided=True).verdict == "held"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(points=_tables)
 def test_there_and_back_are_the_same_change(points: list[tuple[list[float], list[float]]]) -> None:

@@ -44,6 +44,7 @@ def test_a_sitting_counts_with_its_median() -> None:
     assert by_sitting(rows, [1.0, 9.0, 2.0, 5.0], {"a": 0, "b": 0, "c": 0, "d": 1}) == (2.0, 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations((0, 1, 2), 2)))
 @pytest.mark.parametrize("throughput", [None, 0.1])
 def test_committed_repeats_raise_no_alarm_against_each_other(before: int, after: int, throughput: float | None) -> None:

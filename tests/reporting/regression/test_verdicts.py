@@ -292,6 +292,7 @@ def test_a_slip_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
+@pytest.mark.slow
 def test_the_script_is_the_command(tmp_path: Path) -> None:
     baseline, candidate = save(tmp_path / "a.csv", *SAME), save(tmp_path / "b.csv", *OTHER)
     command = [sys.executable, str(CHECKOUT / "scripts" / "check_regression.py"), str(baseline), str(candidate)]
