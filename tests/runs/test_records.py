@@ -712,7 +712,8 @@ def test_committed_results_are_written_again_to_the_byte(tmp_path: Path) -> None
         for name in ("runs.csv", "epochs.csv"):
             before, again = (list(csv.DictReader(io.StringIO((f / name).read_text()))) for f in (folder, tmp_path))
             assert pruned(again, before) == before
-    assert len(folders) == 13
+    # A checkout may hold sweeps of its own, too.
+    assert len(folders) >= 13
 
 
 def test_a_record_has_the_unigram_models_loss(tmp_path: Path, small_corpus: CorpusFiles) -> None:
