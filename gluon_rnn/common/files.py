@@ -196,15 +196,25 @@ def try_lock(handle: int) -> bool | None:
 
 
 @contextmanager
+def locked_file(path: Path) -> Iterator[bool]:
+    """Hold the lock of the file `path`, which is made unless it is there, once no other process or thread holds it.
+
+    Yields whether it is held: a file system without locks has none to give.
+    """
+    with path.open("a") as file:
+        while (held := try_lock(file.fileno())) is False:
+            time.sleep(0.05)
+        yield held is True
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made unless it is there, once no other process or thread holds it.
+    """Hold the lock of `folder`, which is made unless it is there: see `locked_file`.
 
     What a killed process left unfinished in it goes; on a file system without locks it may be another's, and stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
-        while (held := try_lock(file.fileno())) is False:
-            time.sleep(0.05)
+    with locked_file(folder / ".lock") as held:
         if held:
             remove_leftovers(folder)
         yield

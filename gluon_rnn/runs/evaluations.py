@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from gluon_rnn.common.errors import UserError, did_you_mean, reason
-from gluon_rnn.common.files import append, locked, read_whole
+from gluon_rnn.common.files import append, locked_file, read_whole
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.runs.epochs import csv_text
 from gluon_rnn.runs.job import Origin
@@ -227,7 +227,7 @@ def append_evaluations(directory: Path, evaluations: Iterable[Evaluation]) -> No
         OSError: the disk is full or the folder cannot be written; the file is then as it was.
     """
     path = directory / EVALUATIONS
-    with locked(directory / f".{EVALUATIONS}.lock"):
+    with locked_file(directory / f".{EVALUATIONS}.lock"):
         size = path.stat().st_size if path.exists() else 0
         rows = [evaluation.row.values() for evaluation in evaluations]
         text = csv_text([*([] if size else [EVALUATION_FIELDS]), *rows])

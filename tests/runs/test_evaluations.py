@@ -87,6 +87,13 @@ def test_rows_of_several_at_once_are_all_there(tmp_path: Path) -> None:
     assert sorted(load_evaluations(tmp_path)["run_id"]) == sorted(f"{p}-{n}" for p in range(4) for n in range(10))
 
 
+def test_nothing_is_left_beside_the_table_but_an_empty_file(tmp_path: Path) -> None:
+    """It is the lock."""
+    append_evaluations(tmp_path, [make_evaluation()])
+    (lock,) = set(tmp_path.iterdir()) - {tmp_path / "evaluations.csv"}
+    assert lock.read_bytes() == b""
+
+
 def test_a_full_disk_leaves_the_table_as_it_was(tmp_path: Path) -> None:
     append_evaluations(tmp_path, [make_evaluation()])
     before = (tmp_path / "evaluations.csv").read_bytes()
