@@ -28,7 +28,7 @@ import numpy as np
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.data.corpora import find_corpus
-from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.data.corpora.loading import load_corpus_for
 from gluon_rnn.machine.environment import process_environment
 from gluon_rnn.machine.hardware import describe_machine
 from gluon_rnn.reporting.report.content import Column, Table
@@ -162,7 +162,7 @@ def scored(record: RunRecord, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """The last layer's outputs on validation, (steps, columns, units), and each target's nats, (steps, columns)."""
     config = record.config
     files = find_corpus(config.dataset, objective=config.objective, level=config.level)
-    objective = build_objective(config, load_corpus(files, max_eval_tokens=config.max_eval_tokens), [mx.cpu()])
+    objective = build_objective(config, load_corpus_for(config, files), [mx.cpu()])
     model = load_run(directory / "runs" / record.run_id).model
     weight, bias = (parameter.data() for parameter in (model.decoder[0].weight, model.decoder[0].bias))
     state = model.begin_state(config.eval_batch_size, mx.cpu())

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gluon_rnn import __version__
-from gluon_rnn.cli.output import status_of_output, warn
+from gluon_rnn.cli.output import status_of_output
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, shortage
+from gluon_rnn.common.printable import warn
 
 #: Every command, with its line in ``gluon-rnn --help``.
 COMMANDS = {

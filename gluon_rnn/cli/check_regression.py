@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from gluon_rnn.cli.arguments import parse_floor, parse_path, parse_tolerance
-from gluon_rnn.cli.output import status_of_output, warn
+from gluon_rnn.cli.output import status_of_output
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_named
+from gluon_rnn.common.printable import warn
 from gluon_rnn.reporting.regression import verdicts
 from gluon_rnn.reporting.regression.changes import Limits
 from gluon_rnn.reporting.regression.comparison import Comparison, compare, not_compared

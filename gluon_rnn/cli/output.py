@@ -19,11 +19,6 @@ def say(line: str) -> None:
     print(printable(line))
 
 
-def warn(line: str) -> None:
-    """Print a line to standard error."""
-    print(printable(line), file=sys.stderr)
-
-
 def status_of_output(status: int = 0) -> int:
     """The exit status of a command that leaves nothing but its output: `status`, or 1 where the reader has gone.
 

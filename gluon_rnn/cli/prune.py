@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from gluon_rnn.cli.arguments import parse_path
-from gluon_rnn.cli.output import say, status_of_output, warn
+from gluon_rnn.cli.output import say, status_of_output
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import warn
 from gluon_rnn.sweeps.pruning import list_stale, remove_runs
 
 

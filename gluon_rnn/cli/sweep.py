@@ -11,9 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path, parse_seconds
-from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals, warn
+from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
+from gluon_rnn.common.printable import warn
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import load_sweep
 from gluon_rnn.reporting.report import write_report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import sys
 from collections.abc import Callable
 
 _LONGEST = 80
@@ -23,6 +24,11 @@ def printable(text: str) -> str:
 def for_terminal(text: str) -> str:
     """`text` as it is, lines, tabs and unusual blanks included, but with a terminal's commands as their escapes."""
     return _COMMAND.sub(lambda command: _escape(command[0]), text)
+
+
+def warn(line: str) -> None:
+    """Print a line to standard error, at once."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def quoted(value: object) -> str:

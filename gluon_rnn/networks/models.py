@@ -450,12 +450,17 @@ assert set(BUILDERS) == set(MODELS)
 def build_network(config: RunConfig, vocab_size: int, *, classes: int | None = None) -> SequenceModel:
     """The model of `config`, whose parameters have no values until they are initialised or loaded.
 
+    What is not trained (`train_embedding`) has no gradient.
+
     Args:
         config: of the run.
         vocab_size: tokens.
         classes: labels; None: what is predicted are tokens.
     """
-    return BUILDERS[config.model](config, vocab_size, classes)
+    model = BUILDERS[config.model](config, vocab_size, classes)
+    if not config.train_embedding:
+        model.embedding.collect_params().setattr("grad_req", "null")
+    return model
 
 
 def build_model(
@@ -483,8 +488,6 @@ def build_model(
     model.initialize(_INITIALIZERS[config.initializer](), ctx=list(contexts))
     if vectors is not None:
         model.embedding[0].weight.set_data(mx.nd.array(vectors))
-    if not config.train_embedding:
-        model.embedding.collect_params().setattr("grad_req", "null")
     model.encoder.pack()
     # On a CPU `static_alloc` gains no time, and keeps what oneDNN remembers of a layer's forward pass (123 MB of each
     # LSTM of 650 units) until the next window's. On a GPU it was not compared.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from gluon_rnn.common.errors import UserError, is_limit, mend, reason, refusal
 from gluon_rnn.common.files import remove_leftovers, set_aside, write_atomically
-from gluon_rnn.common.printable import Notice
+from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.runs.epochs import write_epochs
@@ -73,9 +72,10 @@ def run_sweep(
             something that a sweep needs. The workers are stopped, and all finished runs are in the tables.
         KeyboardInterrupt: likewise.
     """
+    if executor:
+        slots, _ = executor.place(plan.jobs, plan.slots)
+        plan = replace(plan, slots=slots)
     executor = executor or LocalExecutor()
-    slots, _ = executor.place(plan.jobs, plan.slots)
-    plan = replace(plan, slots=slots)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
         with locked_sweep(plan.directory, notice):
@@ -169,17 +169,13 @@ def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | 
             return train(config, data_dir=data_dir, directory=Path(temporary))
     settings = config.model_dump(exclude_unset=True)
     plan = plan_sweep(
-        Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=_to_stderr
+        Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=warn
     )
-    (record,) = run_sweep(plan, notice=_to_stderr)
+    (record,) = run_sweep(plan, notice=warn)
     if record.status not in FINISHED:
         log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
         raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-_LOG_TAIL_LINES:]]))
     return record
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _collect(ended: Ended, directory: Path) -> RunRecord:

@@ -22,7 +22,7 @@ from gluon_rnn.data.batches import Batch
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel
 from gluon_rnn.runs.progress import LossTotal
-from gluon_rnn.training.scoring import SoftmaxScorer, evaluate
+from gluon_rnn.training.scoring import SoftmaxScorer, evaluate, target_mask
 
 Array = np.ndarray[Any, Any]
 
@@ -35,11 +35,11 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class CacheScores:
-    """Of one pass with several caches.
+    """The result of one pass with several caches.
 
     Attributes:
         plain: without any.
-        nats: of each theta and lambda in total, float64, (thetas, lambdas).
+        nats: total for each theta and lambda, float64, (thetas, lambdas).
     """
 
     plain: LossTotal
@@ -62,13 +62,7 @@ def score_with_caches(
     """
     scorer = _Scorer(model, window, np.asarray(thetas, dtype=np.float32))
     plain = evaluate(model, batches, scorer=scorer).loss
-    counted = np.concatenate(
-        [
-            np.full(shard.targets.size, True) if shard.weights is None else shard.weights.asnumpy().ravel() > 0
-            for batch in batches
-            for shard in batch.shards
-        ]
-    )
+    counted = np.concatenate([target_mask(shard).ravel() for batch in batches for shard in batch.shards])
     of_model, of_caches = (np.concatenate(parts, axis=-1)[..., counted] for parts in (scorer.model, scorer.caches))
     nats = np.empty((len(thetas), len(lambdas)))
     # A cache alone gives what it has not seen no probability: infinitely many nats.

@@ -21,7 +21,7 @@ import numpy as np
 
 from gluon_rnn.common.errors import UserError, refusal
 from gluon_rnn.common.files import sha1_of_file
-from gluon_rnn.common.printable import Notice, printable
+from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.batches import Batch, columns
@@ -29,7 +29,7 @@ from gluon_rnn.data.corpora import find_corpus
 from gluon_rnn.data.corpora.content import CorpusFiles
 from gluon_rnn.data.corpora.encoded import Corpus, Ids
 from gluon_rnn.data.corpora.known import NAMES
-from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.data.corpora.loading import load_corpus_for
 from gluon_rnn.machine.blas import blas_in_use
 from gluon_rnn.machine.hardware import describe_machine
 from gluon_rnn.machine.memory import peak_rss_mb
@@ -69,10 +69,6 @@ _TARGETS_IN_A_WINDOW = 2000
 _CPU = mx.cpu()
 
 
-def _to_stderr(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
-
-
 def evaluate_run(
     run: Path | str,
     *,
@@ -82,7 +78,7 @@ def evaluate_run(
     dynamic: Mapping[str, Any] | bool = False,
     search: bool = False,
     data_dir: Path | str | None = None,
-    notice: Notice = _to_stderr,
+    notice: Notice = warn,
 ) -> list[Evaluation]:
     """Score the best parameters of a run on the CPU; returns an evaluation for each method and split.
 
@@ -221,16 +217,7 @@ def _open_corpus(job: Job, directory: Path, data_dir: Path | None, notice: Notic
             f"the {name} in {found.folder} is not the corpus of {directory}: its SHA-1 is {found.sha1[:12]}, not "
             f"{job.corpus.sha1[:12]}; name the folder of the run's data with --data-dir"
         )
-    return found, load_corpus(
-        found,
-        objective=config.objective,
-        level=config.level,
-        lower=config.lower,
-        min_freq=config.min_freq,
-        padding=config.last_batch == "keep",
-        max_train_tokens=config.max_train_tokens,
-        max_eval_tokens=config.max_eval_tokens,
-    )
+    return found, load_corpus_for(config, found)
 
 
 @dataclass(frozen=True)
@@ -267,13 +254,11 @@ class _Scored:
         self._config: RunConfig = job.config
         self._directory = directory
         self._notice = notice
+        if job.cell_sha1 and source_sha1(job.config.cell) != job.cell_sha1:
+            raise UserError(f"cell {job.config.cell} has changed since {directory} was trained; train it again")
         self._model: SequenceModel = load_run(directory, context=_CPU).model
         # As in training on a CPU: see `build_model`.
         self._model.hybridize()
-        if not job.config.train_embedding:
-            self._model.embedding.collect_params().setattr("grad_req", "null")
-        if job.cell_sha1 and source_sha1(job.config.cell) != job.cell_sha1:
-            raise UserError(f"cell {job.config.cell} has changed since {directory} was trained; train it again")
         self._files, self._corpus = _open_corpus(job, directory, data_dir, notice)
 
     def check_splits(self, splits: Sequence[Split]) -> None:

@@ -86,7 +86,7 @@ def _no_run(directory: Path) -> str:
     try:
         points = read_points(directory)
     except UserError:
-        return f"{directory} is no run's folder; name one such as results/quick/runs/RUN_ID"
+        return f"{directory} is not a run's folder; name one such as results/quick/runs/RUN_ID"
     runs = [point for point in points if (directory / "runs" / point["run_id"] / BEST).exists()]
     if not runs:
         return f"{directory} is a sweep's folder, and none of its runs has parameters yet"

@@ -119,7 +119,7 @@ def evaluate(
     total = LossTotal(nats, sum(batch.targets for batch in batches))
     if any(predictions is None for _, predictions in scored):
         return Score(total)
-    counted = np.concatenate([_target_mask(shard).ravel() for batch in batches for shard in batch.shards])
+    counted = np.concatenate([target_mask(shard).ravel() for batch in batches for shard in batch.shards])
     labels = np.concatenate([shard.targets.asnumpy().ravel() for batch in batches for shard in batch.shards])
     found = mx.nd.concat(*(predictions for _, predictions in scored), dim=0).asnumpy().astype(np.int32)
     return Score(total, labels[counted], found[counted])
@@ -139,7 +139,7 @@ def _scored(
         yield (nats if shard.weights is None else nats * shard.weights.reshape((-1,))), predictions
 
 
-def _target_mask(shard: Shard) -> np.ndarray[Any, Any]:
+def target_mask(shard: Shard) -> np.ndarray[Any, Any]:
     """Which targets count, as `Shard.targets` is laid out."""
     if shard.weights is None:
         return np.ones(shard.targets.shape, dtype=bool)
@@ -161,7 +161,7 @@ def unigram_loss(training: Sequence[Batch], scored: Sequence[Batch], classes: in
 def _target_counts(batches: Sequence[Batch], classes: int) -> np.ndarray[Any, Any]:
     """How often each of the `classes` is a target that counts, (classes,)."""
     shards = [shard for batch in batches for shard in batch.shards]
-    targets = [shard.targets.asnumpy()[_target_mask(shard)] for shard in shards]
+    targets = [shard.targets.asnumpy()[target_mask(shard)] for shard in shards]
     return np.bincount(np.concatenate(targets), minlength=classes)
 
 
@@ -179,7 +179,7 @@ def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tu
         (shard,) = batch.shards
         assert predictions is not None
         columns = columns or [([], [], []) for _ in range(shard.inputs.shape[1])]
-        inputs, targets, counted = shard.inputs.asnumpy(), shard.targets.asnumpy(), _target_mask(shard)
+        inputs, targets, counted = shard.inputs.asnumpy(), shard.targets.asnumpy(), target_mask(shard)
         found = predictions.asnumpy().astype(int).reshape(targets.shape)
         read = _input_mask(shard)
         for place, (text, labels, predicted) in enumerate(columns):
@@ -199,7 +199,7 @@ def _input_mask(shard: Shard) -> np.ndarray[Any, Any]:
         mask: np.ndarray[Any, Any] = np.arange(len(shard.inputs))[:, None] < shard.lengths.asnumpy()
         return mask
     if shard.weights is not None:
-        return _target_mask(shard)
+        return target_mask(shard)
     return np.ones(shard.inputs.shape, dtype=bool)
 
 

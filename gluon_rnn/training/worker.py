@@ -132,7 +132,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
     import mxnet as mx
 
     _take_faults_back()
-    from gluon_rnn.data.corpora.loading import load_corpus
+    from gluon_rnn.data.corpora.loading import load_corpus_for
     from gluon_rnn.data.vectors.loading import load_vectors
     from gluon_rnn.training.checkpoints import CheckpointDirectory
     from gluon_rnn.training.loop import Diverged, fit
@@ -145,16 +145,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
         mx.gpu(place) if config.device_kind == "gpu" else mx.cpu(int(device.partition(":")[2] or 0))
         for place, device in enumerate(config.devices)
     ]
-    corpus = load_corpus(
-        job.corpus,
-        objective=config.objective,
-        level=config.level,
-        lower=config.lower,
-        min_freq=config.min_freq,
-        padding=config.last_batch == "keep",
-        max_train_tokens=config.max_train_tokens,
-        max_eval_tokens=config.max_eval_tokens,
-    )
+    corpus = load_corpus_for(config, job.corpus)
     _say(
         f"{job.run_id}: {config.cell}, hidden {config.hidden_size}, {config.objective} of {job.corpus.dataset} "
         f"({len(corpus.vocab):,} {config.level}s) on {job.origin.device_name}, {job.threads} threads, "

@@ -283,7 +283,7 @@ def cell_state_left_out_of_the_last_states(patch: pytest.MonkeyPatch) -> None:
 
 
 def accuracy_counted_over_padding(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scoring, "_target_mask", lambda shard: np.ones(shard.targets.shape, dtype=bool))
+    patch.setattr(scoring, "target_mask", lambda shard: np.ones(shard.targets.shape, dtype=bool))
 
 
 def sequences_not_shuffled(patch: pytest.MonkeyPatch) -> None:

@@ -386,7 +386,7 @@ def as_committed(run: Path) -> None:
     ("damage", "message"),
     [
         (shutil.rmtree, "there is no folder {run}; name a run's, such as"),
-        (lambda run: (run / "config.json").unlink(), "{run} is no run's folder; name one such as"),
+        (lambda run: (run / "config.json").unlink(), "{run} is not a run's folder; name one such as"),
         (as_committed, "{run} holds the run's record alone, as a clone does: no parameters are committed; train the"),
         (
             lambda run: (run / "config.json").write_text("{"),

@@ -10,7 +10,7 @@ import gluonnlp
 import numpy as np
 
 from gluon_rnn.common.plain_text import decode
-from gluon_rnn.config.run import LABELLED
+from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.corpora import encoded, folder, known
 from gluon_rnn.data.corpora.content import EOS, SPLITS, TEXT, UNKNOWN, CorpusFiles, cut, identity, tokenize
 from gluon_rnn.data.corpora.encoded import Corpus, Ids, Reading, Sequences, shortened
@@ -59,6 +59,20 @@ def load_corpus(
         train=shortened(corpus.train, max_train_tokens),
         valid=shortened(corpus.valid, max_eval_tokens),
         test=shortened(corpus.test, max_eval_tokens),
+    )
+
+
+def load_corpus_for(config: RunConfig, files: CorpusFiles) -> Corpus:
+    """`load_corpus`, as a run of `config` reads it."""
+    return load_corpus(
+        files,
+        objective=config.objective,
+        level=config.level,
+        lower=config.lower,
+        min_freq=config.min_freq,
+        padding=config.last_batch == "keep",
+        max_train_tokens=config.max_train_tokens,
+        max_eval_tokens=config.max_eval_tokens,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_rnn.common.printable import Notice
+from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.reporting.tracking.base import Sent, Tracker, epoch_metrics, final_metrics, interval_metrics, one_line
 from gluon_rnn.runs.epochs import read_epochs
 from gluon_rnn.runs.job import Job
@@ -65,12 +64,12 @@ class Tracking(Display):
         self,
         tracker: Tracker,
         *,
-        warn: Notice | None = None,
+        warn: Notice = warn,
         patience: float = 10.0,
         pauses: Sequence[float] = _PAUSES,
     ) -> None:
         self._tracker = tracker
-        self._warn = warn or _to_stderr
+        self._warn = warn
         self._patience = patience
         self._pauses = pauses
         self._off = threading.Event()
@@ -221,7 +220,3 @@ class Tracking(Display):
     def _label(self, job: Job) -> str:
         """What tells `job` from the others, as `Plan.label`, but no file by its path: others can read a tracker."""
         return self._plan.label(job.model_copy(update={"config": job.named_config}))
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)

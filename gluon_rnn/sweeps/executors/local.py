@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gluon_rnn.common import processes
 from gluon_rnn.common.errors import starting
 from gluon_rnn.common.files import write_atomically
 from gluon_rnn.machine.environment import process_environment, tells_want_of_memory
-from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.machine.hardware import Machine, describe_machine
 from gluon_rnn.runs.job import Job, Status
 from gluon_rnn.sweeps.devices import Slot, shares_cores
 from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions
@@ -98,7 +99,11 @@ class LocalExecutor:
     def __init__(self, options: ExecutorOptions = ExecutorOptions()) -> None:  # noqa: B008, it is immutable
         self._timeout = options.timeout
         self._stall_timeout = options.stall_timeout
-        self.machine = describe_machine()
+
+    @cached_property
+    def machine(self) -> Machine:
+        """See `Executor`."""
+        return describe_machine()
 
     def place(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> tuple[tuple[Slot, ...], list[str]]:
         """See `Executor`; remarks if all runs together have more threads than there are cores.
