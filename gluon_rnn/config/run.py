@@ -118,6 +118,8 @@ _MOST = 2**31 - 1
 _WIDEST = 2**14
 #: Nobody has trained as many recurrent layers, each of which is a block of its own to build.
 _DEEPEST = 128
+#: Epochs of a run that a time budget ends.
+_UNBOUNDED_EPOCHS = 10_000
 #: The mend for what YAML does not read as text.
 QUOTE_HINT = "put it in quotes if it is text"
 
@@ -273,7 +275,10 @@ class RunConfig(BaseModel):
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """random seed for the initial parameters and dropout"""
     epochs: Count = 3
-    """passes over the training text"""
+    """passes over the training text; with time_budget at most so many, 10,000 unless given"""
+    time_budget: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = None
+    """seconds of training and scoring: the run ends with the last epoch that fits, and lr_schedule spans the epochs
+    that are expected to fit; none: all epochs"""
     max_steps: OptionalCount = None
     """measure speed only: this many steps after the warm-up, without evaluation; none: train whole epochs"""
     warmup_steps: CountOrZero = 10
@@ -354,6 +359,8 @@ class RunConfig(BaseModel):
             )
         if self.lr_steps and self.lr_schedule != "plateau":
             raise ValueError(f"lr_steps needs lr_schedule=plateau, not {self.lr_schedule}")
+        if self.time_budget and "epochs" not in self.model_fields_set:
+            object.__setattr__(self, "epochs", _UNBOUNDED_EPOCHS)
         if self.learning_rate == AUTO:
             object.__setattr__(self, "learning_rate", default_learning_rate(self))
         return self

@@ -160,3 +160,32 @@ def rank(outcomes: Collection[str], loss: float | None, speed: float | None) -> 
 def scored_on(record: RunRecord) -> tuple[Any, ...]:
     """What the losses of `record` are of; they compare with those of records that agree in it."""
     return tuple(record.row[name] for name in SCORED_ON)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When a run first came down to a perplexity.
+
+    Attributes:
+        epoch: the first whose validation perplexity is at or below it.
+        seconds: of training and scoring up to and including that epoch, over all sessions of the run.
+        tokens: read in training up to then.
+    """
+
+    epoch: int
+    seconds: float
+    tokens: int
+
+
+def time_to_perplexity(record: RunRecord, perplexity: float) -> Reached | None:
+    """When validation of a run first was at or below `perplexity`; None if it never was.
+
+    Records of earlier versions do not say how long each epoch was scored: there it is the run's mean.
+    """
+    mean = (record.evaluation_seconds or 0) / (len(record.history) or 1)
+    seconds = 0.0
+    for epoch in record.history:
+        seconds += epoch.seconds + (mean if epoch.evaluation_seconds is None else epoch.evaluation_seconds)
+        if epoch.valid_perplexity <= perplexity:
+            return Reached(epoch.epoch, seconds, epoch.epoch * (record.train_tokens or 0))
+    return None

@@ -186,6 +186,15 @@ class EpochResult:
     threads: Annotated[int | None, Field(description="CPU threads of that process; empty where they are not known")] = (
         None
     )
+    evaluation_seconds: Annotated[
+        float | None,
+        Field(description="seconds of scoring validation and test after the epoch; empty in rows of earlier versions"),
+    ] = None
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of training and scoring."""
+        return self.seconds + (self.evaluation_seconds or 0)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,13 @@ from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import PRECISIONS, Precision
-from gluon_rnn.training.schedules import averages_from, is_finished, learning_rate_after, schedule_factor
+from gluon_rnn.training.schedules import (
+    averages_from,
+    epochs_expected,
+    is_finished,
+    learning_rate_after,
+    schedule_factor,
+)
 from gluon_rnn.training.scoring import Score, SoftmaxScorer, confusion, evaluate, initial_state, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate, clip_and_update
 
@@ -234,7 +240,7 @@ def fit(
         progress.resume(restored)
     if progress.unigram_loss is None:
         progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
-    while not is_finished(progress.history, config):
+    while not is_finished(progress, config):
         result = loop.epoch(len(progress.history) + 1, warmup_steps=warmup_steps)
         warmup_steps = 0
         progress.history.append(result)
@@ -283,14 +289,15 @@ class _Loop:
         Raises:
             Diverged: a training loss was not finite, or the validation perplexity.
         """
-        before = self.progress.train_seconds
+        learning_rate, before = self._rate(epoch)(0.0), self.progress.train_seconds
         self.train(epoch, warmup_steps=warmup_steps)
         with self.average.applied(self.model) if self.average.updates else nullcontext():
-            return self._scored(epoch, before)
+            return self._scored(epoch, learning_rate, self.progress.train_seconds - before)
 
-    def _scored(self, epoch: int, before: float) -> EpochResult:
-        """The result of `epoch`, before which training had taken the seconds `before`."""
+    def _scored(self, epoch: int, learning_rate: float, seconds: float) -> EpochResult:
+        """The result of `epoch`, which began with this `learning_rate` and whose training took so many `seconds`."""
         objective, progress = self.objective, self.progress
+        scored_before = progress.evaluation_seconds
         valid = self.score(objective.valid)
         if not math.isfinite(valid.loss.perplexity):
             # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
@@ -305,18 +312,19 @@ class _Loop:
             progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
         return EpochResult(
             epoch=epoch,
-            learning_rate=self._rate(epoch)(0.0),
+            learning_rate=learning_rate,
             train_loss=progress.last_epoch.mean,
             valid_loss=valid.loss.mean,
             valid_perplexity=valid.loss.perplexity,
             test_loss=test.loss.mean if test else None,
             test_perplexity=test.loss.perplexity if test else None,
             tokens_per_second=tokens_per_second(progress.laps[progress.first_lap :]),
-            seconds=progress.train_seconds - before,
+            seconds=seconds,
             valid_accuracy=valid.accuracy,
             test_accuracy=test.accuracy if test else None,
             session=len(progress.sessions),
             threads=progress.sessions[-1].threads,
+            evaluation_seconds=progress.evaluation_seconds - scored_before,
         )
 
     def train(self, epoch: int, *, steps: int | None = None, warmup_steps: int) -> None:
@@ -364,9 +372,9 @@ class _Loop:
 
     def _rate(self, epoch: int) -> Callable[[float], float]:
         """The learning rate of `epoch` by the share of it that is done, before the factor of a window's length."""
-        config = self.config
-        rate = learning_rate_after(self.progress.history[: epoch - 1], config)
-        return lambda done: rate * schedule_factor(config, (epoch - 1 + done) / config.epochs)
+        config, progress = self.config, self.progress
+        rate = learning_rate_after(progress.history, config)
+        return lambda done: rate * schedule_factor(config, (epoch - 1 + done) / epochs_expected(progress, config))
 
     def score(self, batches: Sequence[Batch]) -> Score:
         """`evaluate`, timed."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gluon_rnn.config.run import NON_MONOTONE, RunConfig, parse_steps
-from gluon_rnn.runs.progress import EpochResult
+from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
 
 #: Of one_cycle, as of PyTorch's ``OneCycleLR``: the share of the steps in which the rate rises, the first rate and, in
 #: shares of that, the last.
@@ -68,8 +68,29 @@ def averages_from(history: Sequence[EpochResult], config: RunConfig) -> int | No
     return None
 
 
-def is_finished(history: Sequence[EpochResult], config: RunConfig) -> bool:
+def is_finished(progress: Progress, config: RunConfig) -> bool:
     """Whether all epochs are done, or `early_stopping` of them in a row brought no new best validation loss."""
-    best = min(history, key=lambda epoch: epoch.valid_loss, default=None)
-    stale = len(history) - best.epoch if best else 0
-    return len(history) >= config.epochs or (config.early_stopping is not None and stale >= config.early_stopping)
+    done = len(progress.history)
+    stale = done - progress.best.epoch if progress.best else 0
+    return bool(done and done >= epochs_expected(progress, config)) or (
+        config.early_stopping is not None and stale >= config.early_stopping
+    )
+
+
+def epochs_expected(progress: Progress, config: RunConfig) -> int:
+    """How many epochs the whole run will have, as far as `progress` tells.
+
+    That is `epochs`, or fewer with a `time_budget`: each epoch to come is expected to take as long as the longest so
+    far, scoring included. During the first epoch, training is expected to go on at the speed so far. The first epoch
+    always counts.
+    """
+    if config.time_budget is None:
+        return config.epochs
+    left, longest = config.time_budget, 0.0
+    if progress.history:
+        times = [epoch.total_seconds for epoch in progress.history]
+        left, longest = left - sum(times), max(times)
+    elif (speed := tokens_per_second(progress.laps)) and progress.train_tokens:
+        longest = progress.train_tokens / speed
+    fitting = len(progress.history) + math.floor(left / longest) if longest else config.epochs
+    return max(1, len(progress.history), min(fitting, config.epochs))

@@ -31,6 +31,7 @@ from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, outcome, written
 from gluon_rnn.runs.progress import EpochResult, Progress, Session, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.runs.records import make_record, tidy, write_record
+from gluon_rnn.training.schedules import epochs_expected
 
 if TYPE_CHECKING:
     from gluon_rnn.training.loop import Interval
@@ -239,7 +240,8 @@ class _Log:
 
     @property
     def _epochs(self) -> int:
-        return 1 if self._job.config.max_steps else self._job.config.epochs
+        config = self._job.config
+        return 1 if config.max_steps else epochs_expected(self._progress, config)
 
     def _speed(self, tokens_per_second: float | None) -> str:
         sequences = sequences_per_second(self._progress, tokens_per_second)

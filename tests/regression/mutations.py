@@ -301,7 +301,7 @@ def windows_not_shuffled(patch: pytest.MonkeyPatch) -> None:
 
 
 def early_stopping_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "is_finished", lambda history, config: len(history) >= config.epochs)
+    patch.setattr(training, "is_finished", lambda progress, config: len(progress.history) >= config.epochs)
 
 
 def learning_rates_steps_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,39 @@ from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.runs.metrics import (
     SCORED_ON,
+    Reached,
     learned_nothing,
     loss_to_beat,
     measures_of,
     outcome,
     rank,
     scored_on,
+    time_to_perplexity,
     written,
 )
+from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import COLUMNS, RunRecord
 from tests.runs.test_records import make_done, make_job
+
+
+def test_time_to_a_perplexity_counts_training_and_scoring(small_corpus: CorpusFiles) -> None:
+    def ended(*epochs: tuple[float, float, float | None]) -> RunRecord:
+        history = tuple(
+            EpochResult(n, 1.0, 5.0, math.log(valid), valid, None, None, None, seconds, evaluation_seconds=scoring)
+            for n, (valid, seconds, scoring) in enumerate(epochs, 1)
+        )
+        return make_done(make_job(small_corpus)).model_copy(
+            update={"history": history, "train_tokens": 100, "evaluation_seconds": 9.0}
+        )
+
+    record = ended((200.0, 10.0, 2.0), (120.0, 8.0, 1.0), (130.0, 8.0, 0.5), (90.0, 8.0, 1.0))
+    assert time_to_perplexity(record, 250) == Reached(1, 12.0, 100)
+    assert time_to_perplexity(record, 120) == Reached(2, 21.0, 200)
+    assert time_to_perplexity(record, 119.9) == Reached(4, 38.5, 400)
+    assert time_to_perplexity(record, 89) is None
+    # Three epochs that say nothing of scoring share the run's nine seconds.
+    older = ended((200.0, 10.0, None), (120.0, 8.0, None), (90.0, 8.0, None))
+    assert time_to_perplexity(older, 120) == Reached(2, 24.0, 200)
 
 
 def test_one_accuracy_decides_and_none_of_a_share_is_one() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -231,7 +232,13 @@ class Stopped(Exception):
     """Thrown into a run to stop it, as a kill would."""
 
 
-def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_after: int | None = None) -> Progress:
+def run(
+    config: RunConfig,
+    corpus: Corpus,
+    directory: Path | None = None,
+    stop_after: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Progress:
     progress = Progress()
 
     def on_epoch(result: EpochResult) -> None:
@@ -240,7 +247,7 @@ def run(config: RunConfig, corpus: Corpus, directory: Path | None = None, stop_a
 
     checkpoint = CheckpointDirectory(directory) if directory else None
     with contextlib.suppress(Stopped):
-        fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch)
+        fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch, clock=clock)
     return progress
 
 
@@ -542,6 +549,24 @@ def test_the_rate_of_a_step_follows_the_schedule_and_its_windows_length(small: C
     taken = rates_of(small_config(random_bptt=True, bptt=8, learning_rate=2.0), small)
     assert len({steps for steps, _ in taken}) > 3
     assert [rate for _, rate in taken] == pytest.approx([2 * steps / 8 for steps, _ in taken])
+
+
+def test_a_time_budget_ends_the_run_and_its_schedule_and_a_resumed_run_has_the_same_bits(
+    small: Corpus, tmp_path: Path
+) -> None:
+    def trained(config: RunConfig, directory: Path | None = None, stop_after: int | None = None) -> Progress:
+        return run(config, small, directory, stop_after, clock=CountingClock())
+
+    settings = {"lr_schedule": "linear", "learning_rate": 2.0, "warmup_steps": 0}
+    # Each reading of the clock takes a second: all epochs take the same time, but for the test of the best ones.
+    (first, *_) = trained(small_config(epochs=1, **settings)).history
+    config = small_config(epochs=10_000, time_budget=4.1 * first.total_seconds, **settings)
+    whole = trained(config)
+    assert [epoch.learning_rate for epoch in whole.history] == pytest.approx([2.0, 1.5, 1.0, 0.5])
+    assert sum(epoch.total_seconds for epoch in whole.history) == whole.train_seconds + whole.evaluation_seconds
+    assert whole.evaluation_seconds > 0
+    trained(config, tmp_path, stop_after=2)
+    assert losses(trained(config, tmp_path)) == losses(whole)
 
 
 @pytest.mark.numerical

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gluon_rnn.config.run import EARLIEST_NTASGD, RunConfig
-from gluon_rnn.runs.progress import EpochResult
-from gluon_rnn.training.schedules import averages_from, is_finished, learning_rate_after, schedule_factor
+from gluon_rnn.runs.progress import EpochResult, Lap, Progress
+from gluon_rnn.training.schedules import (
+    averages_from,
+    epochs_expected,
+    is_finished,
+    learning_rate_after,
+    schedule_factor,
+)
 
 
 def history(*valid: float) -> list[EpochResult]:
@@ -37,11 +44,54 @@ def test_the_rate_decays_when_there_is_no_new_best(valid: list[float], patience:
 
 def test_early_stopping() -> None:
     config = RunConfig(epochs=9, early_stopping=2)
-    assert not is_finished([], config)
-    assert not is_finished(history(5.0, 4.0, 4.1), config)
-    assert is_finished(history(5.0, 4.0, 4.1, 4.0), config)
-    assert is_finished(history(*[1.0 / n for n in range(1, 10)]), config)
-    assert not is_finished(history(1.0, *[2.0] * 7), RunConfig(epochs=9))
+    assert not is_finished(Progress(), config)
+    assert not is_finished(Progress(history(5.0, 4.0, 4.1)), config)
+    assert is_finished(Progress(history(5.0, 4.0, 4.1, 4.0)), config)
+    assert is_finished(Progress(history(*[1.0 / n for n in range(1, 10)])), config)
+    assert not is_finished(Progress(history(1.0, *[2.0] * 7)), RunConfig(epochs=9))
+
+
+def timed(*seconds: tuple[float, float]) -> Progress:
+    """A run whose epochs took so many seconds to train and to score."""
+    return Progress(
+        [
+            replace(epoch, seconds=training, evaluation_seconds=scoring)
+            for epoch, (training, scoring) in zip(history(*[5.0] * len(seconds)), seconds, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([(8, 2)], 10),
+        ([(8, 2), (8, 3)], 9),  # 79 s are left for epochs of 11 s
+        ([(8, 2), (4, 1)], 10),  # the longest so far counts
+        ([(8, 2)] * 9 + [(8, 1)], 10),
+        ([(8, 2)] * 9 + [(9, 1.5)], 10),  # too late by half a second
+        ([(150, 0)], 1),
+    ],
+)
+def test_a_time_budget_ends_a_run_with_the_last_epoch_that_fits(
+    seconds: list[tuple[float, float]], expected: int
+) -> None:
+    config = RunConfig(time_budget=100)
+    assert epochs_expected(timed(*seconds), config) == expected
+    assert is_finished(timed(*seconds), config) == (len(seconds) >= expected)
+    # Without it, or with fewer epochs, these decide.
+    assert epochs_expected(timed(*seconds), RunConfig(epochs=7)) == 7
+    assert epochs_expected(timed(*seconds), RunConfig(time_budget=100, epochs=3)) == max(min(3, expected), len(seconds))
+
+
+def test_the_first_epoch_is_expected_to_go_on_at_its_speed() -> None:
+    config, progress = RunConfig(time_budget=100), Progress(train_tokens=1000)
+    assert epochs_expected(progress, config) == config.epochs == 10_000
+    progress.laps.append(Lap(steps=1, tokens=100, seconds=2.0))
+    assert epochs_expected(progress, config) == 5
+    progress.laps.append(Lap(steps=1, tokens=300, seconds=2.0))
+    assert epochs_expected(progress, config) == 10
+    progress.laps.append(Lap(steps=1, tokens=1, seconds=1000.0))
+    assert epochs_expected(progress, config) == 1
 
 
 @pytest.mark.parametrize(
