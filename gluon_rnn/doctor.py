@@ -25,10 +25,10 @@ from typing import Any, Literal
 from gluon_rnn.common import processes
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import printable
-from gluon_rnn.machine import blas, hardware
+from gluon_rnn.machine import blas, hardware, libmxnet
 from gluon_rnn.machine import environment as runtime
 
-#: What MXNet's CUDA build is linked against, and which distribution carries each library; the driver brings its own.
+#: What `mxnet-cu112` is linked to, and which distribution provides each library; the driver brings its own.
 CUDA_LIBRARIES = {
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
     "libcublas.so.11": "nvidia-cublas-cu11",
@@ -81,7 +81,7 @@ class Worker:
         features: build features of MXNet that are on, such as ``CUDA`` and ``MKLDNN`` (oneDNN's older name).
         blas: as `gluon_rnn.machine.blas.blas_in_use` names it.
         gflops: 10^9 floating-point operations a second in float32 matrix products of 1024 by 1024.
-        missing_libraries: those of `CUDA_LIBRARIES` that the dynamic linker did not find; empty without the CUDA build.
+        missing_libraries: what MXNet is linked to and the dynamic linker did not find, where the import failed.
         error: why an import failed, in one line.
     """
 
@@ -117,6 +117,8 @@ def diagnose(
     driver: Driver | None = None,
     measured: Sequence[blas.Measured] | None = None,
     version_of: Callable[[str], str | None] = hardware.version_of,
+    distributions: Sequence[str] | None = None,
+    library: libmxnet.Library | None = None,
     path: Sequence[str] | None = None,
 ) -> dict[str, Check]:
     """Check all that a run needs, by the names that people see.
@@ -132,6 +134,8 @@ def diagnose(
         driver: default: what NVML says.
         measured: what each BLAS does. Default: they are timed now, and the verdict is kept for all runs to come.
         version_of: gives the installed version of a distribution, None if it is missing.
+        distributions: that provide MXNet. Default: those that are installed.
+        library: MXNet's. Default: the one that a worker would load.
         path: the folders in which a worker looks for modules. Default: this process's, the current folder last.
     """
     machine = machine or hardware.describe_machine(environ=environ)
@@ -140,23 +144,23 @@ def diagnose(
     worker = worker or ask_worker(runtime.process_environment("cpu", machine.cores, environ=environ))
     driver = driver or find_driver()
     modules = check_modules(worker, environ, processes.python_path() if path is None else path)
-    distributions = [name for name in ("mxnet", "mxnet-cu112") if version_of(name)]
+    library = library or libmxnet.installed(environ=environ)
     installed = {
         "NumPy": check_numpy(version_of("numpy")),
-        "MXNet": check_mxnet(worker, distributions),
+        "MXNet": check_mxnet(worker, libmxnet.distributions() if distributions is None else distributions, library),
         "GluonNLP": check_gluonnlp(worker),
     }
     if modules.mend:  # what comes from elsewhere is not mended by an installation
         installed = {n: replace(c, mend=modules.mend) if c.level == "problem" else c for n, c in installed.items()}
-    has_cuda_build = "mxnet-cu112" in distributions
     compiler = shutil.which("cc") or shutil.which("gcc")
     return {
         "Python": check_python(sys.version_info[:2]),
         "modules": modules,
         "C compiler": check_compiler(worker, compiler, Path(sysconfig.get_path("include"))),
         **installed,
-        **({"CUDA libraries": check_cuda_libraries(worker)} if has_cuda_build else {}),
-        **check_gpus(machine, driver, has_cuda_build),
+        **check_own_library(environ),
+        **({"CUDA libraries": check_cuda_libraries(worker, library)} if library and library.code else {}),
+        **check_gpus(machine, driver, library),
         "BLAS": check_blas(worker, machine, environ, measured),
         "bfloat16": check_bfloat16(measured),
         "threads": check_threads(machine),
@@ -251,17 +255,32 @@ def check_numpy(version: str | None) -> Check:
     return Check("problem", f"{version or 'missing'}; MXNet 1.9.1 needs 1.23", "make install")
 
 
-def check_mxnet(worker: Worker, distributions: list[str]) -> Check:
-    """One of MXNet's two distributions is there and can be imported."""
-    if len(distributions) != 1:
-        found = "both mxnet and mxnet-cu112 are installed and overwrite each other" if distributions else "missing"
-        return Check("problem", found, "make clean install" if distributions else "make install")
+def check_mxnet(worker: Worker, distributions: Sequence[str], library: libmxnet.Library | None) -> Check:
+    """MXNet is there, from one distribution at most (a build may lie on Python's path), and can be imported."""
+    if len(distributions) > 1:
+        found = f"{' and '.join(distributions)} are all installed and overwrite each other's files"
+        return Check("problem", found, "make clean install")
+    name = distributions[0] if distributions else "mxnet"
+    if worker.mxnet is None and not distributions and library is None:
+        return Check("problem", "missing", "make install")
     if worker.mxnet is None:
-        return Check("problem", f"{distributions[0]}: {worker.error}", _mend_import(worker.error))
+        return Check("problem", f"{name}: {worker.error}", _mend_import(worker.error))
     features = (
         f"CUDA {'on' if 'CUDA' in worker.features else 'off'}, oneDNN {'on' if 'MKLDNN' in worker.features else 'off'}"
     )
-    return Check("ok", f"{distributions[0]} {worker.mxnet} ({features})")
+    code = f"; code for {library.code}" if library and library.code else ""
+    return Check("ok", f"{name} {worker.mxnet} ({features}{code})")
+
+
+def check_own_library(environ: Mapping[str, str]) -> dict[str, Check]:
+    """A library that ``MXNET_LIBRARY_PATH`` names in place of the installed one; nothing where it is unset."""
+    wanted = environ.get(libmxnet.LIBRARY_VARIABLE)
+    if not wanted:
+        return {}
+    if libmxnet.own_build(environ) is None:
+        text = f"{libmxnet.LIBRARY_VARIABLE}={wanted} is not the absolute path of a file, so MXNet ignores it"
+        return {"own build": Check("warning", text, f"correct or unset {libmxnet.LIBRARY_VARIABLE}")}
+    return {"own build": Check("ok", f"{wanted} ({libmxnet.LIBRARY_VARIABLE})")}
 
 
 def _mend_import(error: str) -> str:
@@ -288,11 +307,13 @@ def check_gluonnlp(worker: Worker) -> Check:
     return Check("problem", worker.error, "make install")
 
 
-def check_cuda_libraries(worker: Worker) -> Check:
-    """The dynamic linker finds what MXNet's CUDA build is linked against, in an environment like a worker's."""
+def check_cuda_libraries(worker: Worker, library: libmxnet.Library) -> Check:
+    """The dynamic linker finds what MXNet's library is linked to, in an environment like a worker's."""
     if not worker.missing_libraries:
-        return Check("ok", f"all {len(CUDA_LIBRARIES)} found")
-    text = ", ".join(f"{name} ({CUDA_LIBRARIES[name]})" for name in worker.missing_libraries)
+        return Check("ok", f"all {len(library.needed)} found")
+    text = ", ".join(
+        f"{name} ({CUDA_LIBRARIES[name]})" if name in CUDA_LIBRARIES else name for name in worker.missing_libraries
+    )
     return Check(
         "problem",
         f"missing: {text}",
@@ -300,7 +321,7 @@ def check_cuda_libraries(worker: Worker) -> Check:
     )
 
 
-def check_gpus(machine: hardware.Machine, driver: Driver | None, has_cuda_build: bool) -> dict[str, Check]:
+def check_gpus(machine: hardware.Machine, driver: Driver | None, library: libmxnet.Library | None) -> dict[str, Check]:
     """Every visible GPU, the driver, and whether the installed MXNet can use them; a machine without a GPU is fine."""
     if not machine.gpus:
         why = "no driver" if driver is None else f"driver {driver.version} shows none"
@@ -315,17 +336,19 @@ def check_gpus(machine: hardware.Machine, driver: Driver | None, has_cuda_build:
             # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
             mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
             checks["driver"] = Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend)
-    for gpu in machine.gpus:
-        capability = ".".join(map(str, gpu.compute_capability))
-        text = f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {capability}"
-        check = Check("ok", text)
-        if not hardware.supports_gpu(gpu):
-            mend = "use the CPU (make install EXTRA=cpu), or a GPU from Maxwell to Ada"
-            check = Check("warning", f"{text}; MXNet 1.9.1 has code for 5.0 to 8.9 only", mend)
-        elif not has_cuda_build:
-            check = Check("warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
-        checks[f"GPU {gpu.index}"] = check
-    return checks
+    return checks | {f"GPU {gpu.index}": _check_gpu(gpu, library) for gpu in machine.gpus}
+
+
+def _check_gpu(gpu: hardware.Gpu, library: libmxnet.Library | None) -> Check:
+    text = f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {libmxnet.written(gpu.compute_capability)}"
+    if library and library.code.serves(gpu.compute_capability):
+        return Check("ok", text)
+    mend = "use the CPU, or a build of MXNet that has code for this GPU: see docs/gpus.md"
+    if library and library.code:
+        return Check("warning", f"{text}; the installed MXNet has code for {library.code} only", mend)
+    if libmxnet.CU112.serves(gpu.compute_capability):
+        return Check("warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
+    return Check("warning", f"{text}; MXNet's CUDA builds on PyPI have code for {libmxnet.CU112} only", mend)
 
 
 def check_blas(
@@ -460,8 +483,6 @@ def examine() -> None:
     import ctypes
 
     found: dict[str, Any] = {}
-    if hardware.mxnet_distribution() == "mxnet-cu112":
-        found["missing_libraries"] = [name for name in CUDA_LIBRARIES if not _loads(ctypes.CDLL, name)]
     try:
         import mxnet
 
@@ -476,6 +497,13 @@ def examine() -> None:
         found["gluonnlp"] = gluonnlp.__version__
     except Exception as error:  # whatever an old library raises on import is what is to be reported
         found["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if "mxnet" not in found and (library := libmxnet.installed()):
+            found["missing_libraries"] = [
+                # MXNet's own libraries lie beside it, where its run path finds them.
+                name
+                for name in library.needed
+                if not (library.path.parent / name).exists() and not _loads(ctypes.CDLL, name)
+            ]
     print(json.dumps(found))
 
 

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from gluon_rnn.common.errors import UserError, starting
 from gluon_rnn.common.files import cache_directory, expand, read_whole, seal, unseal, write_atomically
 from gluon_rnn.common.printable import quoted
+from gluon_rnn.machine import libmxnet
 from gluon_rnn.machine.hardware import read_text
 
 #: Names the library: mkl, openblas, mxnet or a path. Unset: the fastest by measurement.
@@ -189,7 +190,7 @@ def _scipy_openblas() -> Library | None:
 
 
 def _mxnet_own() -> Library:
-    for distribution in ("mxnet-cu112", "mxnet"):
+    for distribution in libmxnet.distributions():
         if library := _packaged("mxnet", distribution, r"libopenblas\.so(\.\d+)*", _OPENBLAS_SETTINGS):
             return library
     return Library("mxnet", None, settings=_OPENBLAS_SETTINGS)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gluon_rnn.common import processes
-from gluon_rnn.machine import blas
+from gluon_rnn.machine import blas, libmxnet
 from gluon_rnn.machine.hardware import cpu_name, libc_version, read_text
 
 #: Set to ``off``, this variable leaves a worker's environment alone but for its threads and its device.
@@ -34,6 +34,7 @@ RECORDED_VARIABLES = (
     "MKL_NUM_THREADS",
     "MKL_THREADING_LAYER",
     "MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_BWD",
+    libmxnet.LIBRARY_VARIABLE,
     "MXNET_OPTIMIZER_AGGREGATION_SIZE",
     "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
@@ -152,7 +153,7 @@ def tuning_wanted(environ: Mapping[str, str] = os.environ) -> bool:
 def recorded_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables that can change speed or bits; libraries as file names, without folders."""
     found = {name: environ[name] for name in RECORDED_VARIABLES if name in environ}
-    for name in {blas.BLAS_VARIABLE, blas.FILE_VARIABLE} & {*found}:
+    for name in {blas.BLAS_VARIABLE, blas.FILE_VARIABLE, libmxnet.LIBRARY_VARIABLE} & {*found}:
         found[name] = Path(found[name]).name
     if preloaded := found.get("LD_PRELOAD"):
         found["LD_PRELOAD"] = " ".join(Path(entry).name for entry in re.split(r"[ :]+", preloaded) if entry)

@@ -14,8 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: Oldest and newest compute capability that MXNet 1.9.1's CUDA 11.2 wheel runs on.
-SUPPORTED_COMPUTE_CAPABILITIES = ((5, 0), (8, 9))
+from gluon_rnn.machine import libmxnet
 
 
 @dataclass(frozen=True)
@@ -138,16 +137,6 @@ def visible_gpus(gpus: Iterable[Gpu], visible: str | None) -> tuple[Gpu, ...]:
     return tuple(chosen)
 
 
-def supports_gpu(gpu: Gpu) -> bool:
-    """Whether MXNet 1.9.1 can run on `gpu`: compute capability 5.0 to 8.9.
-
-    The wheel for CUDA 11.2 carries machine code for 5.0, 6.0, 7.0, 8.0 and 8.6, which later minor versions run as well,
-    and no PTX from which a driver could make code for Hopper and newer (9.0 and up).
-    """
-    oldest, newest = SUPPORTED_COMPUTE_CAPABILITIES
-    return oldest <= gpu.compute_capability <= newest
-
-
 def default_threads(cores: int, jobs: int) -> int:
     """Share `cores` among `jobs` runs side by side, at least one thread each."""
     return max(1, cores // max(1, jobs))
@@ -159,13 +148,8 @@ def library_versions() -> dict[str, str]:
     Nothing is imported; what is not installed is left out.
     """
     versions = {name: version_of(name) for name in ("gluonnlp", "numpy")}
-    versions["mxnet"] = version_of(mxnet_distribution() or "mxnet")
+    versions["mxnet"] = next(map(version_of, libmxnet.distributions()), None)
     return {name: version for name, version in sorted(versions.items()) if version is not None}
-
-
-def mxnet_distribution() -> str | None:
-    """The distribution that provides MXNet: ``mxnet-cu112`` or ``mxnet``; None if neither is installed."""
-    return next((name for name in ("mxnet-cu112", "mxnet") if version_of(name)), None)
 
 
 def version_of(distribution: str) -> str | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.config.run import RunConfig, parse_device, unnumbered
-from gluon_rnn.machine.hardware import Machine, mxnet_distribution, supports_gpu
+from gluon_rnn.machine import libmxnet
+from gluon_rnn.machine.hardware import Machine
 from gluon_rnn.runs.job import Job
 
 #: More workers than a machine has use for; each is a slot in memory from the start.
@@ -73,24 +74,26 @@ def _shared(devices: Iterable[str]) -> list[str]:
     return [single for single, count in counts.items() if count > 1]
 
 
-def resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -> RunConfig:
+def resolve_device(
+    config: RunConfig, listed: Sequence[str], machine: Machine, library: libmxnet.Library | None
+) -> RunConfig:
     """`config` with a device that exists: numbered, or unnumbered for any slot of its kind.
 
     Args:
         config: with the device that it requests.
         listed: from `listed_devices`; overrides that unless it is ``auto``.
         machine: with its devices.
+        library: what workers will load; None if that is not known.
 
     Raises:
         UserError: the device does not exist or cannot be used, or its parts cannot share the batch equally.
     """
     wanted = config.device if listed == ("auto",) else listed[0] if len(listed) == 1 else unnumbered(listed[0])
-    usable = [number for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)]
     if wanted == "auto":
-        wanted = "gpu" if usable and mxnet_distribution() == "mxnet-cu112" else "cpu"
+        wanted = "gpu" if library and library.code and _usable(machine, library) else "cpu"
     for device in listed if len(listed) > 1 else (wanted,):
         for single in device.split("+"):
-            _check_gpu(single, usable, machine)
+            _check_gpu(single, machine, library)
     config = config.model_copy(update={"device": wanted})
     if config.batch_size % len(config.devices):
         raise UserError(
@@ -100,7 +103,18 @@ def resolve_device(config: RunConfig, listed: Sequence[str], machine: Machine) -
     return config
 
 
-def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
+def _code(library: libmxnet.Library | None) -> libmxnet.GpuCode:
+    """What `library` has for GPUs or, where it has nothing, what the CUDA build has that this suite installs."""
+    return library.code if library and library.code else libmxnet.CU112
+
+
+def _usable(machine: Machine, library: libmxnet.Library | None) -> list[int]:
+    """The numbers of the GPUs that the code serves."""
+    code = _code(library)
+    return [number for number, gpu in enumerate(machine.gpus) if code.serves(gpu.compute_capability)]
+
+
+def _check_gpu(name: str, machine: Machine, library: libmxnet.Library | None) -> None:
     kind, _, number = name.partition(":")
     if kind != "gpu":
         return
@@ -110,14 +124,15 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
         )
     if number and int(number) >= len(machine.gpus):
         raise UserError(f"device {name} is not there: this machine shows gpu:0 to gpu:{len(machine.gpus) - 1}")
+    usable = _usable(machine, library)
     if (number and int(number) not in usable) or not usable:
         gpu = machine.gpus[int(number or 0)]
-        capability = ".".join(map(str, gpu.compute_capability))
         raise UserError(
-            f"device {name} ({gpu.name}) has compute capability {capability}, and MXNet 1.9.1 for CUDA 11.2 "
-            "runs on 5.0 to 8.9; use --device cpu"
+            f"device {name} ({gpu.name}) has compute capability {libmxnet.written(gpu.compute_capability)}, and "
+            f"{'this' if library and library.code else 'the CUDA build of'} MXNet has code for {_code(library)}; use "
+            "--device cpu, or see docs/gpus.md for builds that serve it"
         )
-    if mxnet_distribution() == "mxnet":
+    if library and not library.code:
         raise UserError(
             f"device {name} cannot be used: the MXNet that is installed is for the CPU; make install EXTRA=cu112, or "
             "use --device cpu"
@@ -125,7 +140,11 @@ def _check_gpu(name: str, usable: Sequence[int], machine: Machine) -> None:
 
 
 def make_slots(
-    configs: Sequence[RunConfig], listed: Sequence[str], jobs: int | None, machine: Machine
+    configs: Sequence[RunConfig],
+    listed: Sequence[str],
+    jobs: int | None,
+    machine: Machine,
+    library: libmxnet.Library | None,
 ) -> tuple[Slot, ...]:
     """Slots for the workers of `configs`; each configuration fits into at least one.
 
@@ -134,6 +153,7 @@ def make_slots(
         listed: from `listed_devices`.
         jobs: workers at a time; None: one for each entry of a list, else 1.
         machine: with its devices.
+        library: as for `resolve_device`.
 
     Raises:
         UserError: there is no room for that many, or two would share a device.
@@ -148,7 +168,7 @@ def make_slots(
         )
     # Of a kind that no numbered device is of.
     others = {config.device for config in configs} - set(named) - set(map(unnumbered, named))
-    free = [f"gpu:{number}" for number, gpu in enumerate(machine.gpus) if supports_gpu(gpu)] if "gpu" in others else []
+    free = [f"gpu:{number}" for number in _usable(machine, library)] if "gpu" in others else []
     free = [device for device in free if not _shared([device, *named])]
     pool = [*named, *free]
     needed = len(wished) + ("gpu" in others)

@@ -20,7 +20,7 @@ from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.data.vectors import FoundVectors, find_vectors
-from gluon_rnn.machine import blas
+from gluon_rnn.machine import blas, libmxnet
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
 from gluon_rnn.runs.contents import DIGESTS, Names
 from gluon_rnn.runs.job import FINISHED, Job
@@ -86,6 +86,7 @@ def plan_sweep(
     notice: Notice = print,
     machine: Machine | None = None,
     executor: Executor | None = None,
+    library: libmxnet.Library | None = None,
 ) -> Plan:
     """Check a sweep and determine what is to be run.
 
@@ -101,16 +102,18 @@ def plan_sweep(
         notice: called with one-line messages for the user.
         machine: to plan for; default: the executor's, else this one.
         executor: what will run the plan; it checks the plan, too.
+        library: MXNet's, which decides the GPUs that can be used; default: the one installed here.
 
     Raises:
         UserError: the sweep cannot be run as requested.
     """
     machine = machine or (executor.machine if executor else describe_machine())
+    library = library or libmxnet.installed()
     blas.asked_for()
     check_data_dir(data_dir)
     listed = listed_devices(device)
-    configs = [resolve_device(config, listed, machine) for config in sweep.points()]
-    slots = make_slots(configs, listed, jobs, machine)
+    configs = [resolve_device(config, listed, machine, library) for config in sweep.points()]
+    slots = make_slots(configs, listed, jobs, machine, library)
     vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
     configs = [fit_embedding(config, vectors[config.embedding]) for config in configs]
     inputs = _Inputs(_find_corpora(configs, data_dir, notice), vectors, _hash_cells(configs))

@@ -16,6 +16,11 @@ from gluon_rnn.machine import environment as runtime
 from gluon_rnn.machine.blas import Measured
 from gluon_rnn.machine.environment import process_environment
 from gluon_rnn.machine.hardware import Gpu, Machine
+from gluon_rnn.machine.libmxnet import CU112, GpuCode, Library
+
+FOR_CPU = Library(Path("libmxnet.so"))
+FOR_CUDA = Library(Path("libmxnet.so"), CU112, ("libcudart.so.11.0", "libcudnn.so.8"))
+FOR_HOPPER = Library(Path("libmxnet.so"), GpuCode(frozenset({(9, 0)}), frozenset({(9, 0)})))
 
 BOARDS = (("GPU-aaaa", "Tesla V100", (7, 0)), ("GPU-aabb", "RTX A6000", (8, 6)), ("GPU-cccc", "H100", (9, 0)))
 
@@ -251,14 +256,6 @@ def test_control_groups_of_both_versions_limit(tmp_path):
     assert hardware.cpu_quota([old]) == float("inf")
 
 
-@pytest.mark.parametrize(
-    ("capability", "supported"),
-    [((3, 7), False), ((5, 0), True), ((7, 5), True), ((8, 9), True), ((9, 0), False), ((12, 0), False)],
-)
-def test_maxwell_to_ada_are_supported(capability, supported):
-    assert hardware.supports_gpu(Gpu(0, "GPU-x", "x", capability, 1)) is supported
-
-
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (4, 0, 4)])
 def test_cores_are_shared_among_jobs(cores, jobs, threads):
     assert hardware.default_threads(cores, jobs) == threads
@@ -320,7 +317,9 @@ def checks_of(tmp_path: Path, **given) -> dict[str, Check]:
         "worker": HEALTHY,
         "driver": None,
         "measured": MEASURED,
-        "version_of": {"mxnet": "1.9.1", "numpy": "1.23.5"}.get,
+        "version_of": {"numpy": "1.23.5"}.get,
+        "distributions": ["mxnet"],
+        "library": FOR_CPU,
     }
     return doctor.diagnose(tmp_path, **{**settings, **given})
 
@@ -365,31 +364,52 @@ def test_a_failed_import_names_what_is_missing_and_the_mend(tmp_path, error, men
 
 
 def test_two_builds_of_mxnet_side_by_side_are_a_problem(tmp_path):
-    versions = {"mxnet": "1.9.1", "mxnet-cu112": "1.9.1", "numpy": "1.23.5"}.get
-    assert checks_of(tmp_path, version_of=versions)["MXNet"].level == "problem"
+    check = checks_of(tmp_path, distributions=["mxnet", "mxnet-cu112"])["MXNet"]
+    assert (check.level, check.mend) == ("problem", "make clean install")
+    assert check.text.startswith("mxnet and mxnet-cu112 are all installed")
+    # A build of one's own may lie on Python's path without being a distribution.
+    assert checks_of(tmp_path, distributions=[])["MXNet"].level == "ok"
     assert checks_of(tmp_path, version_of={"numpy": "1.24.0"}.get)["NumPy"].level == "problem"
 
 
 def test_each_missing_cuda_library_is_named_with_its_distribution(tmp_path):
-    versions = {"mxnet-cu112": "1.9.1", "numpy": "1.23.5"}.get
-    worker = Worker(missing_libraries=["libcudnn.so.8", "libnccl.so.2"], error="OSError")
-    check = checks_of(tmp_path, worker=worker, version_of=versions)["CUDA libraries"]
+    worker = Worker(missing_libraries=["libcudnn.so.8", "libown.so.1"], error="OSError")
+    check = checks_of(tmp_path, worker=worker, library=FOR_CUDA)["CUDA libraries"]
     assert (check.level, check.mend) == ("problem", "make install EXTRA=cu112")
-    assert check.text == "missing: libcudnn.so.8 (nvidia-cudnn-cu11), libnccl.so.2 (nvidia-nccl-cu11)"
+    assert check.text == "missing: libcudnn.so.8 (nvidia-cudnn-cu11), libown.so.1"
+    assert checks_of(tmp_path, library=FOR_CUDA)["CUDA libraries"] == Check("ok", "all 2 found")
+    assert "CUDA libraries" not in checks_of(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("board", "build", "level", "word"),
+    ("board", "library", "text", "mend"),
     [
-        (BOARDS[1], "mxnet-cu112", "ok", "compute capability 8.6"),
-        (BOARDS[1], "mxnet", "warning", "the installed MXNet is for the CPU"),
-        (BOARDS[2], "mxnet-cu112", "warning", "code for 5.0 to 8.9 only"),
+        (BOARDS[1], FOR_CUDA, "compute capability 8.6", ""),
+        (BOARDS[1], FOR_CPU, "8.6; the installed MXNet is for the CPU", "make install EXTRA=cu112"),
+        (BOARDS[2], FOR_CUDA, "9.0; the installed MXNet has code for 5.0, 6.0, 7.0, 8.0, 8.6, no PTX only", "gpus.md"),
+        (BOARDS[2], FOR_CPU, "9.0; MXNet's CUDA builds on PyPI have code for 5.0, 6.0, 7.0, 8.0, 8.6", "docs/gpus.md"),
+        (BOARDS[2], FOR_HOPPER, "compute capability 9.0", ""),
+        (BOARDS[1], FOR_HOPPER, "8.6; the installed MXNet has code for 9.0, PTX 9.0 only", "docs/gpus.md"),
     ],
 )
-def test_a_gpu_is_held_against_what_the_build_carries(tmp_path, board, build, level, word):
-    versions = {build: "1.9.1", "numpy": "1.23.5"}.get
-    check = checks_of(tmp_path, machine=machine(board), driver=Driver("535", (12, 2)), version_of=versions)["GPU 0"]
-    assert (check.level, word in check.text) == (level, True)
+def test_a_gpu_is_held_against_what_the_library_carries(tmp_path, board, library, text, mend):
+    check = checks_of(tmp_path, machine=machine(board), driver=Driver("535", (12, 2)), library=library)["GPU 0"]
+    assert check.level == ("warning" if mend else "ok")
+    assert text in check.text
+    assert check.mend.endswith(mend)
+
+
+def test_a_library_of_ones_own_is_named_and_one_that_mxnet_ignores_is_a_warning(tmp_path):
+    own = tmp_path / "libmxnet.so"
+    own.touch()
+    assert "own build" not in checks_of(tmp_path)
+    check = checks_of(tmp_path, environ={"MXNET_LIBRARY_PATH": str(own)})["own build"]
+    assert check == Check("ok", f"{own} (MXNET_LIBRARY_PATH)")
+    for ignored in ("libmxnet.so", str(tmp_path / "missing.so")):
+        check = checks_of(tmp_path, environ={"MXNET_LIBRARY_PATH": ignored})["own build"]
+        assert (check.level, check.mend) == ("warning", "correct or unset MXNET_LIBRARY_PATH")
+        assert ignored in check.text
+    assert "code for 9.0, PTX 9.0" in checks_of(tmp_path, library=FOR_HOPPER)["MXNet"].text
 
 
 @pytest.mark.parametrize(("cuda", "level"), [(11010, "problem"), (11040, "warning"), (11080, "ok"), (12020, "ok")])

@@ -25,13 +25,14 @@ from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.machine.blas import Measured
 from gluon_rnn.machine.hardware import Gpu, Machine
+from gluon_rnn.machine.libmxnet import CU112, GpuCode, Library
 from gluon_rnn.runs.epochs import read_epochs, write_epochs
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.progress import LossTotal, Progress
 from gluon_rnn.runs.records import RunRecord, read_record, read_records, write_record
 from gluon_rnn.runs.tables import read_points
-from gluon_rnn.sweeps import checks, devices, locking, planning
+from gluon_rnn.sweeps import checks, locking, planning
 from gluon_rnn.sweeps.devices import Slot
 from gluon_rnn.sweeps.executors import Ended
 from gluon_rnn.sweeps.origin import git_state
@@ -112,10 +113,8 @@ class FakeExecutor:
             self.closed = True
 
 
-@pytest.fixture(autouse=True)
-def _cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fake GPUs are of use to the CUDA build only."""
-    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
+#: Fake GPUs are of use to a CUDA build only.
+FOR_CUDA = Library(Path("libmxnet.so"), CU112)
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ def sweep(small_folder: Path) -> Sweep:
 
 
 def plan(sweep: Sweep, results: Path, **options: object) -> Plan:
-    options = {"machine": machine(), "notice": pytest.fail, **options}
+    options = {"machine": machine(), "notice": pytest.fail, "library": FOR_CUDA, **options}
     return plan_sweep(sweep, results=results, **options)  # type: ignore[arg-type]
 
 
@@ -291,7 +290,7 @@ def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_p
         ("gpu", [], ["device gpu is not there", "--device cpu"]),
         ("gpu:0", [], ["device gpu:0 is not there", "--device cpu"]),
         ("gpu:5", [(8, 0), (8, 0)], ["device gpu:5 is not there", "gpu:0 to gpu:1"]),
-        ("gpu:0", [(9, 0)], ["gpu:0 (board 0)", "compute capability 9.0", "5.0 to 8.9", "--device cpu"]),
+        ("gpu:0", [(9, 0)], ["gpu:0 (board 0)", "compute capability 9.0", "7.0, 8.0, 8.6, no PTX", "docs/gpus.md"]),
         ("gpu:0,gpu:1", [(8, 0), (9, 0)], ["gpu:1 (board 1)", "9.0"]),
         ("gpu:0,gpu:0", [(8, 0)], ["names a device twice"]),
         ("gpu:0,gpu:00", [(8, 0)], ["names a device twice"]),
@@ -321,10 +320,21 @@ def test_a_device_that_is_not_there_is_refused(
         assert refused(pinned, tmp_path, machine=machine(*gpus)).endswith(line)
 
 
-def test_the_build_for_the_cpu_leaves_gpus_alone(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet")
-    assert plan(sweep, tmp_path, machine=machine((8, 0))).slots[0].device == "cpu"
-    assert "make install EXTRA=cu112" in refused(sweep, tmp_path, device="gpu:0", machine=machine((8, 0)))
+def test_the_build_for_the_cpu_leaves_gpus_alone(sweep: Sweep, tmp_path: Path) -> None:
+    library = Library(Path("libmxnet.so"))
+    assert plan(sweep, tmp_path, machine=machine((8, 0)), library=library).slots[0].device == "cpu"
+    line = refused(sweep, tmp_path, device="gpu:0", machine=machine((8, 0)), library=library)
+    assert "make install EXTRA=cu112" in line
+    # That one would not serve this GPU either.
+    line = refused(sweep, tmp_path, device="gpu:0", machine=machine((9, 0)), library=library)
+    assert "the CUDA build of MXNet has code for 5.0, 6.0, 7.0, 8.0, 8.6, no PTX; use --device cpu, or see" in line
+
+
+def test_a_build_of_ones_own_decides_which_gpus_are_used(sweep: Sweep, tmp_path: Path) -> None:
+    library = Library(Path("libmxnet.so"), GpuCode(frozenset({(9, 0)})))
+    gpus = machine((8, 0), (9, 0))
+    assert plan(sweep, tmp_path, machine=gpus, library=library).slots[0].device == "gpu:1"
+    assert "this MXNet has code for 9.0" in refused(sweep, tmp_path, device="gpu:0", machine=gpus, library=library)
 
 
 @pytest.mark.parametrize(("jobs", "words"), [(0, "--jobs 0 must be at least 1"), (-1, "at least 1")])
@@ -1172,10 +1182,7 @@ def test_train_refuses_what_cannot_run() -> None:
         train(small_config(dataset="/nowhere/at/all"))
 
 
-def test_tf32_is_refused_where_there_is_none(
-    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
+def test_tf32_is_refused_where_there_is_none(small_folder: Path, tmp_path: Path) -> None:
     sweep = Sweep("s", pinned=small_config(dataset=str(small_folder), precision="tf32", device="auto").model_dump())
     with pytest.raises(UserError, match="precision=tf32 needs a GPU; use precision=float32 on a CPU"):
         plan(sweep, tmp_path, device="cpu")
@@ -1202,7 +1209,6 @@ def test_bfloat16_is_refused_where_it_cannot_work(
     )
     gains, gains_nothing = (lambda threads: [Measured("mkl", 300.0, 900.0)]), (lambda threads: [Measured("mkl", 300.0)])
     monkeypatch.setattr(checks, "measure_libraries", gains)
-    monkeypatch.setattr(devices, "mxnet_distribution", lambda: "mxnet-cu112")
     with pytest.raises(UserError, match="precision=bfloat16 needs a CPU"):
         plan(lowered, tmp_path, device="gpu", machine=machine((8, 0)))
     (job,) = plan(lowered, tmp_path, device="cpu").missing
