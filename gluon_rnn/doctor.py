@@ -314,11 +314,11 @@ def check_cuda_libraries(worker: Worker, library: libmxnet.Library) -> Check:
     text = ", ".join(
         f"{name} ({CUDA_LIBRARIES[name]})" if name in CUDA_LIBRARIES else name for name in worker.missing_libraries
     )
-    return Check(
-        "problem",
-        f"missing: {text}",
-        _mend_import(f"{worker.missing_libraries[0]}: cannot open shared object file"),
-    )
+    known = [name for name in worker.missing_libraries if name in CUDA_LIBRARIES]
+    mend = _mend_import(f"{known[-1]}: cannot open shared object file") if known else ""
+    if len(known) < len(worker.missing_libraries):
+        mend = "; ".join(filter(None, [mend, "add the folder of the others to LD_LIBRARY_PATH"]))
+    return Check("problem", f"missing: {text}", mend)
 
 
 def check_gpus(machine: hardware.Machine, driver: Driver | None, library: libmxnet.Library | None) -> dict[str, Check]:
@@ -328,15 +328,24 @@ def check_gpus(machine: hardware.Machine, driver: Driver | None, library: libmxn
         return {"GPU": Check("ok", f"none ({why}); runs use the CPU")}
     checks = {}
     if driver is not None:
-        text = f"{driver.version}, CUDA {driver.cuda[0]}.{driver.cuda[1]}"
-        checks["driver"] = Check("ok", text)
-        if driver.cuda < (11, 2):
-            checks["driver"] = Check("problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
-        elif driver.cuda < (11, 8):
-            # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
-            mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
-            checks["driver"] = Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend)
+        checks["driver"] = _check_driver(driver, library)
     return checks | {f"GPU {gpu.index}": _check_gpu(gpu, library) for gpu in machine.gpus}
+
+
+def _check_driver(driver: Driver, library: libmxnet.Library | None) -> Check:
+    text = f"{driver.version}, CUDA {driver.cuda[0]}.{driver.cuda[1]}"
+    runtimes = (re.fullmatch(r"libcudart\.so\.(\d+)\b.*", name) for name in (library.needed if library else ()))
+    cuda = next((int(found[1]) for found in runtimes if found), 11)
+    if cuda > 11:
+        if driver.cuda[0] < cuda:
+            return Check("problem", f"{text}; this MXNet needs CUDA {cuda}", "install a newer driver")
+    elif driver.cuda < (11, 2):
+        return Check("problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
+    elif driver.cuda < (11, 8):
+        # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
+        mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
+        return Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend)
+    return Check("ok", text)
 
 
 def _check_gpu(gpu: hardware.Gpu, library: libmxnet.Library | None) -> Check:

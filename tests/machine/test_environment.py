@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -375,7 +376,8 @@ def test_two_builds_of_mxnet_side_by_side_are_a_problem(tmp_path):
 def test_each_missing_cuda_library_is_named_with_its_distribution(tmp_path):
     worker = Worker(missing_libraries=["libcudnn.so.8", "libown.so.1"], error="OSError")
     check = checks_of(tmp_path, worker=worker, library=FOR_CUDA)["CUDA libraries"]
-    assert (check.level, check.mend) == ("problem", "make install EXTRA=cu112")
+    assert check.level == "problem"
+    assert check.mend == "make install EXTRA=cu112; add the folder of the others to LD_LIBRARY_PATH"
     assert check.text == "missing: libcudnn.so.8 (nvidia-cudnn-cu11), libown.so.1"
     assert checks_of(tmp_path, library=FOR_CUDA)["CUDA libraries"] == Check("ok", "all 2 found")
     assert "CUDA libraries" not in checks_of(tmp_path)
@@ -416,6 +418,10 @@ def test_a_library_of_ones_own_is_named_and_one_that_mxnet_ignores_is_a_warning(
 def test_an_old_driver_is_noticed(tmp_path, cuda, level):
     driver = doctor.find_driver(FakeNvml(cuda=cuda))
     assert checks_of(tmp_path, machine=machine(BOARDS[0]), driver=driver)["driver"].level == level
+    # A build of one's own for CUDA 12 needs a driver of that major version.
+    library = replace(FOR_CUDA, needed=("libcudart.so.12",))
+    newer = checks_of(tmp_path, machine=machine(BOARDS[0]), driver=driver, library=library)["driver"]
+    assert newer.level == ("ok" if cuda >= 12000 else "problem")
 
 
 def test_a_slow_blas_is_a_warning_unless_it_was_asked_for(tmp_path):
