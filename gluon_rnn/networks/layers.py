@@ -12,6 +12,7 @@ lies in the padding, NaN included, then changes nothing.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import mxnet as mx
@@ -95,6 +96,45 @@ class RecurrentLayer(VariadicBlock):
             self.h2h_bias = self.params.get("h2h_bias", shape=(rows,), init="zeros")
 
 
+class PackedParameters:
+    """Parameters kept, with their gradients, in one vector on each device, of which theirs become views.
+
+    They stay what they are for everybody else: their names, values, files and trainers. Optimizers, KVStore and
+    ``set_data`` of MXNet 1.9.1 write in place.
+
+    Args:
+        parameters: initialised, in the order in which the vector is to hold them.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._parameters = parameters
+        self._vectors: list[mx.nd.NDArray] = []
+        views: list[list[tuple[mx.nd.NDArray, mx.nd.NDArray]]] = [[] for _ in parameters]
+        for context in parameters[0].list_ctx():
+            vector = mx.nd.concat(*(each.data(context).reshape(-1) for each in parameters), dim=0)
+            vector.attach_grad()
+            self._vectors.append(vector)
+            first = 0
+            for each, of_each in zip(parameters, views, strict=True):
+                part = slice(first, first := first + each.data(context).size)
+                data, gradient = (array[part].reshape(each.shape) for array in (vector, vector.grad))
+                autograd.mark_variables([data], [gradient], each.grad_req)
+                of_each.append((data, gradient))
+        self._views = [([data for data, _ in each], [gradient for _, gradient in each]) for each in views]
+        for each, (data, gradients) in zip(parameters, self._views, strict=True):
+            # There is no public way; MXNet 1.9.1 replaces them itself where it must, see `on`.
+            each._data, each._grad = data, gradients
+
+    def on(self, context: mx.Context) -> mx.nd.NDArray | None:
+        """The vector on `context`. None: there is none, or it no longer is what the parameters are, since a change of
+        ``grad_req``, type or device gave one of them other arrays.
+        """
+        for each, (data, gradients) in zip(self._parameters, self._views, strict=True):
+            if each._data is not data or each._grad is not gradients:
+                return None
+        return next((vector for vector in self._vectors if vector.context == context), None)
+
+
 class FusedLayer(RecurrentLayer):
     """MXNet's ``RNN`` operator with one layer: cuDNN on a GPU, oneDNN or MXNet's own code on a CPU.
 
@@ -117,47 +157,26 @@ class FusedLayer(RecurrentLayer):
 
     def __init__(self, hidden_size: int, input_size: int, **kwargs: Any) -> None:
         super().__init__(hidden_size, input_size, **kwargs)
-        self._vectors: list[mx.nd.NDArray] = []
-        self._views: list[tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]] = []
+        self._packed: PackedParameters | None = None
 
     def pack(self) -> None:
-        """Keep the four parameters and their gradients in one vector on each device, of which theirs become views.
-
-        They stay what they are for everybody else: their names, values, files and trainers. Optimizers, KVStore and
-        ``set_data`` of MXNet 1.9.1 write in place.
-        """
-        if self.weight_drop:
-            return
-        parameters = self._in_order()
-        self._vectors = []
-        views: list[list[tuple[mx.nd.NDArray, mx.nd.NDArray]]] = [[] for _ in parameters]
-        for context in parameters[0].list_ctx():
-            vector = mx.nd.concat(*(each.data(context).reshape(-1) for each in parameters), dim=0)
-            vector.attach_grad()
-            self._vectors.append(vector)
-            first = 0
-            for each, of_each in zip(parameters, views, strict=True):
-                part = slice(first, first := first + each.data(context).size)
-                data, gradient = (array[part].reshape(each.shape) for array in (vector, vector.grad))
-                autograd.mark_variables([data], [gradient], each.grad_req)
-                of_each.append((data, gradient))
-        self._views = [([data for data, _ in each], [gradient for _, gradient in each]) for each in views]
-        for each, (data, gradients) in zip(parameters, self._views, strict=True):
-            # There is no public way; MXNet 1.9.1 replaces them itself where it must, see `packed`.
-            each._data, each._grad = data, gradients
+        """Keep the four parameters and their gradients in one vector: see `PackedParameters`."""
+        if not self.weight_drop:
+            self._packed = PackedParameters([*self.weights, *self.biases])
 
     def packed(self, context: mx.Context) -> mx.nd.NDArray | None:
-        """The vector on `context`. None: there is none, or it no longer is what the parameters are, since a change of
-        ``grad_req``, type or device gave one of them other arrays.
-        """
-        for each, (data, gradients) in zip(self._in_order(), self._views, strict=bool(self._views)):
-            if each._data is not data or each._grad is not gradients:
-                return None
-        return next((vector for vector in self._vectors if vector.context == context), None)
+        """`PackedParameters.on`; None, too, of a layer that is not packed."""
+        return self._packed.on(context) if self._packed else None
 
-    def _in_order(self) -> tuple[Parameter, ...]:
-        # The operator's: all weights, then all biases.
-        return self.i2h_weight, self.h2h_weight, self.i2h_bias, self.h2h_bias
+    @property
+    def weights(self) -> tuple[Parameter, Parameter]:
+        """In the order of the operator's vector, which holds all weights before all biases."""
+        return self.i2h_weight, self.h2h_weight
+
+    @property
+    def biases(self) -> tuple[Parameter, Parameter]:
+        """Likewise."""
+        return self.i2h_bias, self.h2h_bias
 
     def hybrid_forward(
         self,

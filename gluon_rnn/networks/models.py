@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
-from gluon_rnn.networks.layers import FusedLayer, States, Tensors, VariadicBlock, build_layer
+from gluon_rnn.networks.layers import FusedLayer, PackedParameters, States, Tensors, VariadicBlock, build_layer
 from gluon_rnn.networks.regularization import NO_AWD, AWDDropouts, Dropout, Embedding, activation_penalties
 
 _INITIALIZERS = {
@@ -85,6 +85,7 @@ class RecurrentStack(VariadicBlock):
                     self._layers.append(layer)
                 features = size * self.directions
         self._layer_sizes = layer_sizes
+        self._packed: PackedParameters | None = None
         #: How many states a layer and direction has: 2 for an LSTM.
         self.state_count: int = self._layers[0].state_count
         #: Features of an output.
@@ -98,15 +99,38 @@ class RecurrentStack(VariadicBlock):
             for _ in range(self.directions)
         ]
 
-    def pack(self) -> None:
-        """`gluon_rnn.networks.layers.FusedLayer.pack` of each fused layer."""
-        for layer in self._layers:
-            if isinstance(layer, FusedLayer):
-                layer.pack()
+    def pack(self, *, together: bool = False) -> None:
+        """`gluon_rnn.networks.layers.FusedLayer.pack` of each fused layer.
+
+        Args:
+            together: all in one vector, if they can be one call of the operator, in which cuDNN computes a layer's
+                steps beside those of the next. They can without dropout between them, in one direction, and with as
+                many units each. The operator's own dropout is none: cuDNN seeds it with C's ``rand()`` when a device's
+                first such layer is called, and never again, whatever the seed of an epoch (``rnn-inl.h`` and
+                ``Resource::get_cudnn_dropout_desc`` of MXNet 1.9.1), so that a resumed run would draw other masks.
+        """
+        fused = [layer for layer in self._layers if isinstance(layer, FusedLayer)]
+        self._packed = None
+        if together and self._one_call:
+            order = [*(layer.weights for layer in fused), *(layer.biases for layer in fused)]
+            self._packed = PackedParameters([parameter for pair in order for parameter in pair])
+            return
+        for layer in fused:
+            layer.pack()
+
+    @property
+    def _one_call(self) -> bool:
+        """Whether the layers can be one call of the operator: see `pack`."""
+        undropped = not any(dropout.rate for dropout in self._dropouts)
+        alike = all(isinstance(layer, FusedLayer) and not layer.weight_drop for layer in self._layers)
+        return len(self._layers) > 1 and undropped and alike and self.directions == 1 and len({*self._layer_sizes}) == 1
 
     def packed(self, context: mx.Context) -> Tensors | None:
-        """The vector of each layer on `context`; None unless all have one."""
-        vectors = [layer.packed(context) if isinstance(layer, FusedLayer) else None for layer in self._layers]
+        """The vector of each layer on `context`, or that of all, together; None unless all have one."""
+        if self._packed:
+            vectors = [self._packed.on(context)]
+        else:
+            vectors = [layer.packed(context) if isinstance(layer, FusedLayer) else None for layer in self._layers]
         return None if any(vector is None for vector in vectors) else vectors
 
     def hybrid_forward(
@@ -117,6 +141,8 @@ class RecurrentStack(VariadicBlock):
         `lengths`: see `layers.RecurrentLayer`. The backward direction begins at a sequence's last real step.
         `vectors`: see `packed`.
         """
+        if vectors is not None and len(vectors) < len(self._layers):
+            return self._in_one_call(F, inputs, states, vectors[0])
         optional = () if lengths is None else (lengths,)
 
         def reverse(sequences: Any) -> Any:
@@ -138,6 +164,22 @@ class RecurrentStack(VariadicBlock):
                 after.append(layer_states)
             outputs = F.concat(*both, dim=2) if len(both) > 1 else both[0]
         return outputs, after
+
+    def _in_one_call(self, F: Any, inputs: Any, states: States, vector: Any) -> tuple[Any, States]:
+        """See `pack`."""
+        layer, count = self._layers[0], len(self._layers)
+        before = (F.concat(*kind, dim=0) for kind in zip(*states, strict=True))  # (layers, batch, units) each
+        outputs, *after = F.RNN(
+            inputs,
+            vector,
+            *before,
+            state_size=layer.hidden_size,
+            num_layers=count,
+            mode=layer.mode,
+            state_outputs=True,
+        )
+        kinds = [F.split(kind, num_outputs=count, axis=0) for kind in after]
+        return outputs, [[kind[number] for kind in kinds] for number in range(count)]
 
 
 class OneHot(HybridBlock):
@@ -488,10 +530,11 @@ def build_model(
     model.initialize(_INITIALIZERS[config.initializer](), ctx=list(contexts))
     if vectors is not None:
         model.embedding[0].weight.set_data(mx.nd.array(vectors))
-    model.encoder.pack()
+    on_gpu = contexts[0].device_type == "gpu"
+    model.encoder.pack(together=on_gpu)
     # On a CPU `static_alloc` gains no time, and keeps what oneDNN remembers of a layer's forward pass (123 MB of each
     # LSTM of 650 units) until the next window's. On a GPU it was not compared.
-    model.hybridize(static_alloc=contexts[0].device_type == "gpu")
+    model.hybridize(static_alloc=on_gpu)
     return model
 
 

@@ -50,12 +50,12 @@ class Dropout(HybridBlock):
 
     def __init__(self, rate: float, axes: tuple[int, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._rate = rate
+        self.rate = rate
         self._axes = axes
 
     def hybrid_forward(self, F: Any, inputs: Any) -> Any:
         """Same shape as `inputs`; the identity outside ``autograd.train_mode``."""
-        return drop(F, inputs, self._rate, self._axes)
+        return drop(F, inputs, self.rate, self._axes)
 
 
 def activation_penalties(F: Any, raw: Any, dropped: Any, *, alpha: float, beta: float) -> list[Any]:

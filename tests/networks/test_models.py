@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig
+from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig, configure
 from gluon_rnn.data.batches import Shard, columns
 from gluon_rnn.networks.models import (
     BUILDERS,
@@ -404,3 +405,75 @@ def test_a_packed_model_is_saved_and_loaded_as_any_other(tmp_path: Path) -> None
         assert loaded.encoder.packed(context) is not None
         outputs = [m.read(shard_of(context), m.begin_state(3, context))[0].asnumpy() for m in (saved, loaded)]
         np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", 2), ("lstm", 3), ("gru", 2), ("rnn_tanh", 2), ("rnn_relu", 2)])
+def test_layers_in_one_call_are_layers_in_a_call_each(cell: str, layers: int) -> None:
+    """In losses, states and gradients of two windows, of which the second goes on from the first."""
+    config = RunConfig(cell=cell, hidden_size=8, embed_size=6, num_layers=layers, dropout=0, tie_weights=False)  # type: ignore[arg-type]
+    apart, together = (build_model(config, VOCABULARY, CPU) for _ in range(2))
+    together.encoder.pack(together=True)
+    assert [len(model.encoder.packed(CPU) or ()) for model in (apart, together)] == [layers, 1]
+    found = []
+    for model in (apart, together):
+        state = model.begin_state(3, CPU)
+        trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
+        arrays = {}
+        for window in range(2):
+            loss, state = backpropagate(model, shard_of(CPU), state, targets=18)
+            arrays[f"loss {window}"] = loss.asnumpy()
+            arrays |= {
+                f"gradient {window} of {name}": p.grad().asnumpy()
+                for name, p in model._collect_params_with_prefix().items()
+            }
+            trainer.update(1)
+        arrays |= {f"state {n}.{m}": array.asnumpy() for n, layer in enumerate(state) for m, array in enumerate(layer)}
+        found.append(arrays)
+    for name, expected in found[0].items():
+        assert np.abs(expected).max() > 1e-5, name
+        np.testing.assert_allclose(
+            found[1][name], expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=name
+        )
+    (graph,) = together.backbone._graphs.values()
+    assert [node["op"] for node in json.loads(graph["_cached_graph"][1].tojson())["nodes"]].count("RNN") == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.2},
+        {"dropout": 0, "dropout_hidden": 0.1},
+        {"dropout": 0, "weight_drop": 0.1},
+        {"dropout": 0, "embed_size": 6},
+        {"dropout": 0, "num_layers": 1},
+        {"dropout": 0, "cell": "custom_lstm"},
+        {
+            "dropout": 0,
+            "model": "rnn_classifier",
+            "objective": "classification",
+            "tie_weights": False,
+            "bidirectional": True,
+        },
+    ],
+    ids=["dropout", "its own", "weight drop", "another size", "one layer", "from scratch", "both directions"],
+)
+def test_layers_are_in_one_call_only_where_they_can_be(settings: dict[str, Any]) -> None:
+    model = build_model(configure({"hidden_size": 8, **settings}), VOCABULARY, CPU, classes=3)
+    model.encoder.pack(together=True)
+    assert model.encoder._packed is None
+
+
+def test_a_model_in_one_call_is_saved_and_loaded_as_any_other(tmp_path: Path) -> None:
+    saved, loaded = (build_model(RunConfig(hidden_size=8, dropout=0, seed=seed), VOCABULARY, CPU) for seed in (1, 2))
+    loaded.encoder.pack(together=True)
+    saved.save_parameters(str(tmp_path / "saved"))
+    loaded.load_parameters(str(tmp_path / "saved"), ctx=CPU)
+    loaded.save_parameters(str(tmp_path / "again"))
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "saved").read_bytes()
+    assert len(loaded.encoder.packed(CPU) or ()) == 1
+    outputs = [model.read(shard_of(CPU), model.begin_state(3, CPU))[0].asnumpy() for model in (saved, loaded)]
+    np.testing.assert_allclose(*outputs, rtol=1e-6, atol=1e-7)
+    # With lengths, each layer is a call of its own, with the same parameters.
+    shard = shard_of(CPU)
+    whole = Shard(shard.inputs, shard.targets, lengths=mx.nd.full((3,), len(shard.inputs)))
+    np.testing.assert_allclose(loaded.read(whole, loaded.begin_state(3, CPU))[0].asnumpy(), outputs[0], atol=1e-6)
