@@ -100,7 +100,7 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
     from gluon_rnn.data.batches import Batch, Shard
     from gluon_rnn.networks.models import build_model
     from gluon_rnn.training.loop import train_epoch
-    from gluon_rnn.training.precisions import PRECISIONS
+    from gluon_rnn.training.precisions import precision_on
 
     config = configure({"cell": cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
     context = mx.cpu()
@@ -116,7 +116,7 @@ def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "flo
             trainer,
             clip=CLIP,
             carries_state=True,
-            precision=PRECISIONS[precision],
+            precision=precision_on(context.device_type, precision),
             synchronise_at=lambda step: False,
             on_losses=lambda losses, batches: None,
         )

@@ -23,7 +23,7 @@ from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sessi
 from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
-from gluon_rnn.training.precisions import PRECISIONS, Precision
+from gluon_rnn.training.precisions import Precision, precision_on
 from gluon_rnn.training.schedules import (
     averages_from,
     epochs_expected,
@@ -48,7 +48,7 @@ def train_epoch(
     carries_state: bool,
     rate: Callable[[int, Batch], float] | None = None,
     average: Average | None = None,
-    precision: Precision = PRECISIONS["float32"],
+    precision: Precision | None = None,
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
 ) -> None:
@@ -64,7 +64,7 @@ def train_epoch(
             through time: gradients stop at its edge), not in zeros.
         rate: the learning rate of a step, counted from 1, and its batch; None: that of `trainer`.
         average: is given the parameters after each step.
-        precision: of the decoder's matrix products.
+        precision: of the decoder's matrix products; None: float32.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
         on_losses: given the mean losses, in nats a target, of the steps since the last report, and their batches.
@@ -230,7 +230,8 @@ def fit(
     trainer = _build_trainer(config, model)
     _describe(progress, objective, model)
     average = Average()
-    loop = _Loop(config, objective, model, trainer, average, progress, on_interval, clock)
+    precision = precision_on(contexts[0].device_type, config.precision)
+    loop = _Loop(config, objective, model, trainer, average, precision, progress, on_interval, clock)
     warmup_steps = config.warmup_steps
     if config.max_steps is not None:
         loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
@@ -279,6 +280,7 @@ class _Loop:
     model: SequenceModel
     trainer: gluon.Trainer
     average: Average
+    precision: Precision
     progress: Progress
     on_interval: Callable[[Interval], None]
     clock: Callable[[], float]
@@ -360,7 +362,7 @@ class _Loop:
                 carries_state=self.objective.carries_state,
                 rate=rate,
                 average=self.average if averaging else None,
-                precision=PRECISIONS[config.precision],
+                precision=self.precision,
                 synchronise_at=meter.due,
                 on_losses=meter.count,
             )

@@ -17,7 +17,7 @@ from gluon_rnn.machine.blas import mkl_library
 from gluon_rnn.networks.models import build_model
 from gluon_rnn.runs.progress import Progress
 from gluon_rnn.training.loop import fit
-from gluon_rnn.training.precisions import PRECISIONS
+from gluon_rnn.training.precisions import precision_on
 from gluon_rnn.training.step import backpropagate
 from tests.conftest import small_config
 
@@ -29,37 +29,42 @@ ROUNDING = 2.0**-8
 #: Likewise of float32, in which the products are added up: n terms are off by at most n of these, in whatever order.
 FLOAT32_ROUNDING = 2.0**-24
 
+#: Every way in which a decoder multiplies here, those of a GPU on the CPU.
+WAYS = {
+    "float32": precision_on("cpu"),
+    "bfloat16": precision_on("cpu", "bfloat16"),
+    "gpu": precision_on("gpu"),
+    "tf32": precision_on("gpu", "tf32"),
+}
+
 if mkl_library() is None:
     pytest.skip("no MKL is installed here", allow_module_level=True)
 
 
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), list(product([False, True], repeat=2)))
-@pytest.mark.parametrize("name", PRECISIONS)
-def test_products(name: str, transpose_a: bool, transpose_b: bool) -> None:
-    random = np.random.RandomState(0)
-    a, b, out = random.normal(size=(5, 70)), random.normal(size=(70, 9)), random.normal(size=(5, 9))
-    found = mx.nd.array(out)
-    precision = PRECISIONS[name]
-    precision.multiply(
-        precision.cast(mx.nd.array(a.T if transpose_a else a)),
-        precision.cast(mx.nd.array(b.T if transpose_b else b)),
-        found,
-        transpose_a=transpose_a,
-        transpose_b=transpose_b,
-        alpha=1.5,
-        beta=-0.5,
-    )
-    bound = 1.5 * (np.abs(a) @ np.abs(b)) * (2 * ROUNDING if name == "bfloat16" else 1e-6) + 1e-6
-    error = np.abs(found.asnumpy() - (1.5 * (a @ b) - 0.5 * out))
-    assert (error < bound).all()
-    if name == "bfloat16":
-        assert error.max() > 1e-4, "the products are meant to be rounded"
+@pytest.mark.parametrize(("name", "beta"), list(product(WAYS, [-0.5, 0.0])))
+def test_products(name: str, beta: float, transpose_a: bool, transpose_b: bool) -> None:
+    """Each of the three matrices is the smallest once."""
+    random, precision = np.random.RandomState(0), WAYS[name]
+    for rows, inner, columns in ((5, 70, 9), (40, 3, 20), (20, 3, 40)):
+        a, b, out = (random.normal(size=shape) for shape in ((rows, inner), (inner, columns), (rows, columns)))
+        found = mx.nd.array(out)
+        factors = [mx.nd.array(a.T if transpose_a else a), mx.nd.array(b.T if transpose_b else b)]
+        cast = [precision.cast(factor) for factor in factors]
+        precision.multiply(*cast, found, transpose_a=transpose_a, transpose_b=transpose_b, alpha=1.5, beta=beta)
+        bound = 1.5 * (np.abs(a) @ np.abs(b)) * (2 * ROUNDING if name == "bfloat16" else 1e-6) + 1e-6
+        error = np.abs(found.asnumpy() - (1.5 * (a @ b) + beta * out))
+        assert (error < bound).all()
+        if name == "bfloat16":
+            assert error.max() > 1e-4, "the products are meant to be rounded"
+        for factor, original in zip(factors, (a, b), strict=True):
+            assert (np.sort(factor.asnumpy().ravel()) == np.sort(original.astype(np.float32).ravel())).all()
 
 
 @pytest.mark.slow
 def test_a_product_waits_for_what_is_queued_on_its_arrays() -> None:
     """The engine is still writing a and b, or reading and writing out, when the product is asked for."""
-    low = PRECISIONS["bfloat16"]
+    low = WAYS["bfloat16"]
     big = mx.nd.ones((1500, 1500))
     for _ in range(3):
         a, out = big, mx.nd.zeros((1500, 1500))
@@ -86,7 +91,7 @@ def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> No
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
     window = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])[0]
     found = {}
-    for name, precision in PRECISIONS.items():
+    for name, precision in WAYS.items():
         loss, _ = backpropagate(
             model,
             window.shards[0],
@@ -96,9 +101,11 @@ def test_gradients_are_float32s_within_rounding(small_corpus: CorpusFiles) -> No
             logits_in_a_block=3 * len(corpus.vocab),
         )
         found[name] = [loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())]
-    for exact, rounded in zip(found["float32"], found["bfloat16"], strict=True):
-        distance = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
-        assert 0 < distance < 2 * ROUNDING
+    for exact, rounded, *equal in zip(*(found[name] for name in WAYS), strict=True):
+        norm = np.linalg.norm(exact)
+        assert 0 < np.linalg.norm(rounded - exact) / norm < 2 * ROUNDING
+        for of_gpu in equal:
+            assert np.linalg.norm(of_gpu - exact) / norm < 1e-6
 
 
 def test_a_run_in_bfloat16_learns_as_one_in_float32(small_corpus: CorpusFiles) -> None:
@@ -133,7 +140,7 @@ def test_without_mkl_it_is_said() -> None:
         "import gluon_rnn.training.precisions as precisions, mxnet as mx\n"
         "precisions.mkl_library = lambda: None\n"
         "one = mx.nd.ones((1, 1))\n"
-        "precisions.bfloat16_product(one, one, one)"
+        "precisions.precision_on('cpu', 'bfloat16').multiply(one, one, one)"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
     assert "RuntimeError: bfloat16 needs Intel's MKL" in done.stderr

@@ -16,7 +16,7 @@ from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
 from gluon_rnn.networks.models import Backbone, RNNLanguageModel, build_model
-from gluon_rnn.training.step import backpropagate, clip_and_update
+from gluon_rnn.training.step import backpropagate, clip_and_update, norm_in_one, norm_of_dots, update_in_one, update_on
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
@@ -200,3 +200,66 @@ def test_an_update_takes_arrays_of_any_size() -> None:
         clip_and_update(trainer, [parameter], 0.5)
         expected = values.asnumpy() - 3 * min(1, 0.5 / float(slope.norm().asscalar())) * slope.asnumpy()
         np.testing.assert_allclose(parameter.data().asnumpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3, 1e3], ids=["unclipped", "far below the norm", "far above the norm"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_a_gpus_update_is_what_mxnet_does_in_two_passes(momentum: float, decay: float, clip: float | None) -> None:
+    """Of more parameters than its operator takes, with several rates and decays among them."""
+    shapes = [(size, 3) for size in range(1, 71)]
+    both = []
+    for _ in range(2):
+        parameters = [gluon.Parameter(f"p{number}", shape=shape) for number, shape in enumerate(shapes)]
+        for number, parameter in enumerate(parameters):
+            parameter.initialize(ctx=CPU)
+            parameter.set_data(mx.nd.array(np.random.RandomState(number).normal(size=parameter.shape)))
+        parameters[3].lr_mult, parameters[4].wd_mult = 0.5, 0.0
+        settings = {"learning_rate": 0.5, "wd": decay, **({"momentum": momentum} if momentum else {})}
+        both.append((parameters, gluon.Trainer(parameters, "sgd", settings, kvstore=None)))
+    for step in range(3):
+        gradients = [mx.nd.array(np.random.RandomState(step).normal(size=shape)) for shape in shapes]
+        for parameters, _ in both:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad()[:] = gradient
+                parameter.data()._fresh_grad = True
+        (ours, trainer), (plain, plain_trainer) = both
+        norm = norm_in_one([each.grad() for each in ours])
+        assert norm.asscalar() == pytest.approx(norm_of_dots(gradients).asscalar(), rel=1e-6)
+        scale = mx.nd.ones((1,)) if clip is None else mx.nd.minimum(clip / (norm + 1e-8), 1)
+        update_in_one(trainer, ours, [scale])
+        for parameter, gradient in zip(ours, gradients, strict=True):
+            np.testing.assert_array_equal(parameter.grad().asnumpy(), gradient.asnumpy())
+        if clip is not None:
+            gluon.utils.clip_global_norm([each.grad() for each in plain], clip)
+        plain_trainer.step(1)
+    for mine, theirs in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-6)
+    if momentum:
+        for number in range(len(shapes)):
+            mine, theirs = (each._updaters[0].states[number].asnumpy() for each in (trainer, plain_trainer))
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_a_gpu_updates_sgd_in_one_operator_and_every_other_optimizer_in_mxnets_way() -> None:
+    optimizers = {
+        ("sgd", 0.0): mx.optimizer.SGD(),
+        ("sgd", 0.9): mx.optimizer.SGD(momentum=0.9),
+        ("nag", 0.9): mx.optimizer.NAG(momentum=0.9),
+        ("adam", 0.0): mx.optimizer.Adam(),
+    }
+    ways = {
+        (device, *key): update_on(device, optimizer)[1].__name__
+        for device in ("cpu", "gpu")
+        for key, optimizer in optimizers.items()
+    }
+    assert ways == {
+        ("cpu", "sgd", 0.0): "add_in_one",
+        ("cpu", "sgd", 0.9): "scale_and_update",
+        ("cpu", "nag", 0.9): "scale_and_update",
+        ("cpu", "adam", 0.0): "scale_and_update",
+        ("gpu", "sgd", 0.0): "update_in_one",
+        ("gpu", "sgd", 0.9): "update_in_one",
+        ("gpu", "nag", 0.9): "scale_and_update",
+        ("gpu", "adam", 0.0): "scale_and_update",
+    }
