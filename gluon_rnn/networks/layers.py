@@ -45,16 +45,20 @@ class VariadicBlock(HybridBlock):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._graphs: dict[tuple[bool, ...], dict[str, Any]] = {}
+        self._graphs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def _clear_cached_op(self) -> None:
         super()._clear_cached_op()
         self._graphs = {}
 
+    def _kind_of_call(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Calls of one kind share a graph."""
+        return tuple(argument is not None for argument in args)
+
     def _call_cached_op(self, *args: Any) -> Any:
         while args[-1] is None:
             args = args[:-1]
-        given = tuple(argument is not None for argument in args)
+        given = self._kind_of_call(args)
         self.__dict__.update(self._graphs.get(given, _NO_GRAPH))
         outputs = super()._call_cached_op(*args)
         self._graphs[given] = {name: vars(self)[name] for name in _NO_GRAPH}
@@ -238,12 +242,34 @@ class FusedReluRNN(FusedLayer):
     padding_weights = (-_SATURATION,)
 
 
-class CustomCell(RecurrentLayer):
+class StepwiseLayer(VariadicBlock):
+    """A layer that takes a window step by step, in a loop that its graph holds or in as many copies of a step."""
+
+    #: How many steps the window of the graph that is being made has; None: it is made for windows of any length.
+    unrolled: int | None = None
+
+    def _scan(self, F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
+        """Outputs and states of `body` over the steps of `inputs`."""
+        states = [state.reshape((-3, 0)) for state in states]
+        if lengths is not None:
+            outputs, states = _scan_padded(F, body, inputs, states, lengths)
+        elif self.unrolled is None:
+            outputs, states = F.contrib.foreach(body, inputs, states)
+        else:
+            each = []
+            for step_input in F.split(inputs, num_outputs=self.unrolled, axis=0, squeeze_axis=True):
+                output, states = body(step_input, states)
+                each.append(output)
+            outputs = F.stack(*each, axis=0)
+        return outputs, [state.expand_dims(0) for state in states]
+
+
+class CustomCell(StepwiseLayer, RecurrentLayer):
     """A cell written as its equations in `step`; a subclass states `gates`, `state_count` and the equations.
 
     The products with the inputs do not depend on the state, so they are made for the whole window at once; only the
-    products with the state run step by step, in ``F.contrib.foreach``, which takes windows of any length in one
-    hybridized graph.
+    products with the state run step by step, by ``F.contrib.foreach``, which takes windows of any length in one
+    hybridized graph, or unrolled.
     """
 
     def step(self, F: Any, projected: Any, states: Tensors, recurrent: Any) -> tuple[Any, Tensors]:
@@ -284,7 +310,7 @@ class CustomCell(RecurrentLayer):
                 F, projected, states, lambda hidden: F.FullyConnected(hidden, h2h_weight, h2h_bias, num_hidden=rows)
             )
 
-        return _scan(F, body, projected, states, lengths)
+        return self._scan(F, body, projected, states, lengths)
 
 
 class RNNCell(CustomCell):
@@ -353,7 +379,7 @@ class CharLoopCell(CustomCell):
         return hidden, [hidden]
 
 
-class CharLoopConcatCell(RecurrentLayer):
+class CharLoopConcatCell(StepwiseLayer, RecurrentLayer):
     """The cell of fast.ai's CharLoopConcatModel (2018 course, lesson 6): h and the input share a first layer.
 
     h' = tanh(W_h2h relu(W_i2h [h; x] + b_i2h) + b_h2h), where W_i2h is (H, H + I). The columns of W_i2h that multiply x
@@ -391,11 +417,11 @@ class CharLoopConcatCell(RecurrentLayer):
             hidden = F.tanh(F.FullyConnected(first, h2h_weight, h2h_bias, num_hidden=units))
             return hidden, [hidden]
 
-        return _scan(F, body, projected, states, lengths)
+        return self._scan(F, body, projected, states, lengths)
 
 
-class ScannedCell(VariadicBlock):
-    """A Gluon recurrent cell (a ``HybridRecurrentCell``) as a layer over a window, by ``F.contrib.foreach``.
+class ScannedCell(StepwiseLayer):
+    """A Gluon recurrent cell (a ``HybridRecurrentCell``) as a layer over a window.
 
     Args:
         cell: each of its states must be of shape (batch, H).
@@ -416,32 +442,28 @@ class ScannedCell(VariadicBlock):
         # A Gluon cell counts its calls to name its operators; the count is not part of the graph.
         self.cell.reset()
         if not self.weight_drop:
-            return _scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states, lengths)
+            return self._scan(F, lambda step_input, states: self.cell(step_input, states), inputs, states, lengths)
         # What ``HybridBlock.forward`` gives the cell's equations, but for the weights with their one mask.
         parameters = {
             name: each.var() if F is mx.sym else each.data(inputs.context)
             for name, each in self.cell._reg_params.items()
         }
         parameters["h2h_weight"] = drop(F, parameters["h2h_weight"], self.weight_drop)
-        return _scan(F, lambda *step: self.cell.hybrid_forward(F, *step, **parameters), inputs, states, lengths)
+        return self._scan(F, lambda *step: self.cell.hybrid_forward(F, *step, **parameters), inputs, states, lengths)
 
 
-def _scan(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
-    states = [state.reshape((-3, 0)) for state in states]
-    if lengths is None:
-        outputs, states = F.contrib.foreach(body, inputs, states)
-    else:
+def _scan_padded(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
+    """Outputs and states of `body`, which are held through the padding."""
 
-        def holding(step: Tensors, before: Tensors) -> tuple[Any, Tensors]:
-            step_input, is_padding = step
-            output, after = body(step_input, before)
-            return output, [F.where(is_padding, old, new) for old, new in zip(before, after, strict=True)]
+    def holding(step: Tensors, before: Tensors) -> tuple[Any, Tensors]:
+        step_input, is_padding = step
+        output, after = body(step_input, before)
+        return output, [F.where(is_padding, old, new) for old, new in zip(before, after, strict=True)]
 
-        # (steps, batch): `where` takes one number for a row.
-        padding = _padding(F, inputs, lengths).reshape((0, -1))
-        outputs, states = F.contrib.foreach(holding, [inputs, padding], states)
-        outputs = _without_padding(F, outputs, lengths)
-    return outputs, [state.expand_dims(0) for state in states]
+    # (steps, batch): `where` takes one number for a row.
+    padding = _padding(F, inputs, lengths).reshape((0, -1))
+    outputs, states = F.contrib.foreach(holding, [inputs, padding], states)
+    return _without_padding(F, outputs, lengths), states
 
 
 def _without_padding(F: Any, sequences: Any, lengths: Any) -> Any:

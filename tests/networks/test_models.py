@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_rnn.config.run import FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig, configure
+from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig, configure
 from gluon_rnn.data.batches import Shard, columns
 from gluon_rnn.networks.models import (
     BUILDERS,
@@ -477,3 +477,38 @@ def test_a_model_in_one_call_is_saved_and_loaded_as_any_other(tmp_path: Path) ->
     shard = shard_of(CPU)
     whole = Shard(shard.inputs, shard.targets, lengths=mx.nd.full((3,), len(shard.inputs)))
     np.testing.assert_allclose(loaded.read(whole, loaded.begin_state(3, CPU))[0].asnumpy(), outputs[0], atol=1e-6)
+
+
+OWN = ["tests.cells_for_tests:OwnCell", "mxnet.gluon.rnn:LSTMCell"]
+
+
+@pytest.mark.parametrize("cell", [*CUSTOM_CELLS, *OWN])
+def test_an_unrolled_window_is_one_in_a_loop(cell: str) -> None:
+    """In losses, states and gradients; and a window of another length, or with lengths, is computed in a loop."""
+    config = configure({"cell": cell, "hidden_size": 8, "dropout": 0, "tie_weights": False, "embed_size": 6})
+    looping, unrolled = (build_model(config, VOCABULARY, CPU) for _ in range(2))
+    unrolled.backbone.unroll(6, 9)
+    draws = np.random.RandomState(5).randint(0, VOCABULARY, (2, 6, 3))
+    found: list[dict[str, np.ndarray[Any, Any]]] = []
+    for model in (looping, unrolled):
+        state, arrays = model.begin_state(3, CPU), {}
+        for window, steps in enumerate((6, 4, 6)):
+            shard = Shard(*(mx.nd.array(part[:steps], dtype="int32") for part in draws))
+            loss, state = backpropagate(model, shard, state, targets=3 * steps)
+            arrays[f"loss {window}"] = loss.asnumpy()
+            for name, parameter in model._collect_params_with_prefix().items():
+                arrays[f"gradient {window} of {name}"] = parameter.grad().asnumpy()
+        arrays |= {f"state {n}.{m}": array.asnumpy() for n, layer in enumerate(state) for m, array in enumerate(layer)}
+        model.read(Shard(*shard[:2], lengths=mx.nd.array([6, 2, 0])), state)
+        found.append(arrays)
+    for name, expected in found[0].items():
+        assert np.abs(expected).max() > 1e-6, name
+        np.testing.assert_allclose(
+            found[1][name], expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=name
+        )
+    assert [loops(graph) for graph in looping.backbone._graphs.values()] == [2, 2]
+    assert [loops(graph) for graph in unrolled.backbone._graphs.values()] == [0, 2, 2]
+
+
+def loops(graph: dict[str, Any]) -> int:
+    return [node["op"] for node in json.loads(graph["_cached_graph"][1].tojson())["nodes"]].count("_foreach")
