@@ -26,6 +26,7 @@ CORE = [
     "matplotlib>=3.8",
     "scipy>=1.11,<1.14",  # the last series that is tested with numpy 1.23
     "statsmodels>=0.14",
+    "optuna>=5,<6",  # proposes the points of a search; imported by searches alone
 ]
 
 CPU = [
@@ -55,7 +56,8 @@ CU112 = [
 TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 
 # Runs on several machines: --executor ray. Its plain package, without the dashboard and what belongs to it.
-RAY = ["ray>=2.49"]
+# It has wheels for these two alone.
+RAY = ['ray>=2.49; platform_machine == "x86_64" or platform_machine == "aarch64"']
 
 # The documentation site: `make docs`. Its pages, search and icons come from these packages, so nothing is fetched.
 DOCS = ["mkdocs-material>=9.6", "mkdocs>=1.6,<2"]

@@ -9,7 +9,7 @@ from gluon_rnn.cli.arguments import parse_path
 from gluon_rnn.cli.output import say, status_of_output
 from gluon_rnn.reporting.terminal import status_lines
 from gluon_rnn.runs.records import read_records
-from gluon_rnn.runs.tables import read_points
+from gluon_rnn.runs.tables import planned_points, read_points
 from gluon_rnn.sweeps.locking import is_locked
 
 
@@ -22,8 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     directory: Path = options.directory
-    points = read_points(directory)
+    points, total = read_points(directory), planned_points(directory)
     records, damaged = read_records(directory)
-    for line in [*status_lines(directory, points, records, active=is_locked(directory)), *damaged.values()]:
+    for line in [
+        *status_lines(directory, points, records, total=total, active=is_locked(directory)),
+        *damaged.values(),
+    ]:
         say(line)
     return status_of_output()

@@ -19,8 +19,9 @@ from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import load_sweep
 from gluon_rnn.reporting.report import write_report
 from gluon_rnn.reporting.terminal import Several, choose_display, make_console, results_tables
-from gluon_rnn.runs.job import FINISHED
+from gluon_rnn.runs.job import FAILED
 from gluon_rnn.runs.records import RunRecord, read_records
+from gluon_rnn.runs.tables import read_points
 from gluon_rnn.sweeps.executors import EXECUTORS, Executor, ExecutorOptions
 from gluon_rnn.sweeps.executors.base import STALL_SECONDS
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
@@ -225,11 +226,11 @@ def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
         say(f"report: {write_report(plan.directory)}")
     except Exception as error:  # the sweep stands, whatever becomes of its report
         warn(f"no report: {' '.join(str(error).split()) or type(error).__name__}")
-    failed = {record.run_id: record for record in records if record.status not in FINISHED}
-    for job in plan.jobs:
-        if record := failed.get(job.run_id):
-            log = plan.directory / "runs" / record.run_id / "log.txt"
-            say(f"{record.status}: {plan.label(job)}: {record.reason}; log: {log}")
+    labels = {point["run_id"]: point["label"] for point in read_points(plan.directory)}
+    failed = [record for record in records if record.status in FAILED]
+    for record in failed:
+        log = plan.directory / "runs" / record.run_id / "log.txt"
+        say(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}")
     if failed:
         say("to re-run them, add --rerun-failed to the same command")
     why = streams.failure(sys.stdout)
@@ -242,7 +243,10 @@ def _say_what_would_be(plan: Plan, *, prune: bool) -> None:
     missing = {job.run_id for job in plan.missing}
     for job in plan.jobs:
         say(f"{job.run_id}  {'to run' if job.run_id in missing else 'done  '}  {plan.label(job)}")
-    say(f"{len(plan.jobs)} points, {len(missing)} to run")
+    if plan.search:
+        for line in plan.search.summary():
+            say(line)
+    say(f"{plan.total} points, {plan.to_run} to run")
     if prune:
         moving = superseded(plan, read_records(plan.directory)[0])
         for name, label in moving.items():

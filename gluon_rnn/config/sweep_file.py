@@ -16,6 +16,7 @@ from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, configure
+from gluon_rnn.config.search_space import SearchSettings, parse_search
 
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -51,6 +52,7 @@ class Sweep:
         axes: values by field; the points are their product, the first axis varying slowest.
         overrides: applied in order to the points they match.
         pinned: settings of the command line's ``--set``.
+        search: proposes the points in place of `axes`, which are choices of its space; None: the points are fixed.
     """
 
     name: str
@@ -58,6 +60,12 @@ class Sweep:
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     overrides: Sequence[Override] = ()
     pinned: Mapping[str, Any] = field(default_factory=dict)
+    search: SearchSettings | None = None
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings of every point, before overrides."""
+        return {**self.settings, **self.pinned}
 
     def with_arguments(
         self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], *, name: str | None = None
@@ -84,6 +92,8 @@ class Sweep:
             axes={**{key: values for key, values in self.axes.items() if key not in pinned}, **axes},
             pinned={**self.pinned, **pinned},
         )
+        if self.search:
+            changed = replace(changed, axes={}, search=self.search.with_arguments(pinned, axes))
         # Whoever asks for fewer points has no use for some overrides. One that never fitted stays, to be remarked on.
         moot = [item for item in changed.unmatched() if item not in idle]
         return replace(
@@ -96,7 +106,7 @@ class Sweep:
         )
 
     def points(self) -> list[RunConfig]:
-        """Every configuration of the sweep, in order, without duplicates.
+        """Every configuration of the sweep, in order, without duplicates; of a search those at the ends of its space.
 
         Raises:
             UserError: a point's settings contradict each other, or there are more than `MOST_POINTS` points.
@@ -105,14 +115,21 @@ class Sweep:
             raise UserError(
                 f"the axes make {self._count():,} points, and a sweep has up to {MOST_POINTS:,}; shorten them"
             )
-        found: dict[RunConfig, None] = {}
-        for point in self._before_overrides():
-            settings = dict(point)
-            for override in self.overrides:
-                if override.fits(point):
-                    settings |= override.settings
-            found[configure(settings)] = None
-        return list(found)
+        points = self.search.corners(self.fixed) if self.search else self._before_overrides()
+        return list(dict.fromkeys(map(self.at, points)))
+
+    def at(self, point: Mapping[str, Any]) -> RunConfig:
+        """The configuration of a point whose settings are `point` and what is `fixed`, after overrides.
+
+        Raises:
+            UserError: they contradict each other.
+        """
+        before = {**self.settings, **point, **self.pinned}
+        settings = dict(before)
+        for override in self.overrides:
+            if override.fits(before):
+                settings |= override.settings
+        return configure(settings)
 
     def unmatched(self) -> list[Override]:
         """The overrides that match no point; empty for a sweep with too many points to check."""
@@ -152,7 +169,7 @@ def load_sweep(path: Path) -> Sweep:
         reason = " ".join(told.translate(_GUISES).split())
         raise UserError(f"{path} is not valid YAML: {reason}") from None
     content = _mapping(content, f"{path} is not a mapping with name, set, axes and overrides")
-    known = ("name", "set", "axes", "overrides")
+    known = ("name", "set", "axes", "overrides", "search")
     for key in content:
         if key not in known:
             raise UserError(
@@ -163,7 +180,7 @@ def load_sweep(path: Path) -> Sweep:
         overrides = content.get("overrides") or ()
         if not isinstance(overrides, list | tuple):
             raise UserError("overrides must be a list of 'when: {field: value}' and 'set: {field: value}'")
-        return Sweep(
+        sweep = Sweep(
             name=name,
             settings=_settings(content.get("set") or {}, "set must be a mapping of field: value"),
             axes={
@@ -174,6 +191,9 @@ def load_sweep(path: Path) -> Sweep:
             },
             overrides=tuple(_override(item) for item in overrides),
         )
+        if "search" in content:
+            sweep = replace(sweep, axes={}, search=parse_search(content["search"], sweep.axes))
+        return sweep
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich import box
 from rich.console import Console, Group
@@ -17,7 +17,7 @@ from rich.table import Table
 from gluon_rnn.common.printable import printable
 from gluon_rnn.runs.contents import Names, label
 from gluon_rnn.runs.evaluations import settings_of
-from gluon_rnn.runs.job import FINISHED, Job
+from gluon_rnn.runs.job import FAILED, Job, Status
 from gluon_rnn.runs.live import LiveProgress, ProgressWatch, read_progress
 from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, STEP, measures_of, outcome, rank, scored_on, written
 from gluon_rnn.runs.records import RunRecord
@@ -42,24 +42,22 @@ class _Watched(Display):
 
     def started(self, plan: Plan) -> None:
         self._plan = plan
-        self._labels = {job.run_id: plan.label(job) for job in plan.missing}
         self._done = 0
         self._began = time.monotonic()
-        have = len(plan.jobs) - len(plan.missing)
         self._say(
-            f"{plan.name}: {len(plan.jobs)} points, {have} done already, {len(plan.missing)} to run on "
+            f"{plan.name}: {plan.total} points, {plan.total - plan.to_run} done already, {plan.to_run} to run on "
             f"{_places(plan)}; results in {plan.directory}"
         )
 
     def ended(self, job: Job, record: RunRecord) -> None:
         self._done += 1
-        self._say(f"[{self._done}/{len(self._plan.missing)}] {self._labels[job.run_id]}: {summary(record)}")
+        self._say(f"[{self._done}/{self._plan.to_run}] {self._plan.label(job)}: {summary(record)}")
 
     def _live(self, job: Job) -> LiveProgress | None:
         return self._progress.newest(self._plan.directory / "runs" / job.run_id)
 
     def _time_left(self, fractions: Iterable[float]) -> str:
-        share = (self._done + sum(fractions)) / max(1, len(self._plan.missing))
+        share = (self._done + sum(fractions)) / max(1, self._plan.to_run)
         if share <= 0:
             return "time left unknown"
         return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
@@ -80,17 +78,17 @@ class PlainDisplay(_Watched):
         for job in jobs:
             if job.run_id not in self._seen:
                 self._seen.add(job.run_id)
-                self._say(f"started {self._labels[job.run_id]} (run {job.run_id})")
+                self._say(f"started {self._plan.label(job)} (run {job.run_id})")
         if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
             return
         self._last = time.monotonic()
-        states = {job.run_id: self._live(job) for job in jobs}
-        left = self._time_left(state.fraction for state in states.values() if state)
-        for name, state in states.items():
+        states = [(job, self._live(job)) for job in jobs]
+        left = self._time_left(state.fraction for _, state in states if state)
+        for job, state in states:
             if state:
                 self._say(
-                    f"  {self._labels[name]}: {_doing(state)}; "
-                    f"{self._done} of {len(self._plan.missing)} points done, {left}"
+                    f"  {self._plan.label(job)}: {_doing(state)}; "
+                    f"{self._done} of {self._plan.to_run} points done, {left}"
                 )
 
 
@@ -113,7 +111,7 @@ class TerminalDisplay(_Watched):
             TextColumn("{task.fields[left]}"),
             console=self._console,
         )
-        self._total = self._points.add_task("points", total=len(plan.missing), left="")
+        self._total = self._points.add_task("points", total=plan.to_run, left="")
         self._tasks: dict[str, TaskID] = {}
         layout = Table.grid()
         layout.add_row(self._points)
@@ -129,7 +127,7 @@ class TerminalDisplay(_Watched):
         for job in jobs:
             name = job.run_id
             if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(self._labels[name], total=1.0, doing="starting")
+                self._tasks[name] = self._bars.add_task(self._plan.label(job), total=1.0, doing="starting")
             state = self._live(job)
             if state:
                 fractions.append(state.fraction)
@@ -180,7 +178,7 @@ def choose_display(console: Console, *, quiet: bool) -> Display:
 
 def summary(record: RunRecord) -> str:
     """A record in one line."""
-    if record.status not in FINISHED:
+    if record.status in FAILED:
         return f"{record.status} ({record.reason})"
     parts = [f"{record.status} ({record.reason})" if record.reason else outcome(record)]
     for measure in measures_of([record.valid_accuracy]).all:
@@ -251,25 +249,31 @@ def evaluations_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def status_lines(
-    directory: Path, points: Sequence[dict[str, str]], records: Sequence[RunRecord], *, active: bool | None
+    directory: Path,
+    points: Sequence[dict[str, str]],
+    records: Sequence[RunRecord],
+    *,
+    total: int | None = None,
+    active: bool | None,
 ) -> list[str]:
     """What ``status`` prints of a sweep's folder.
 
     Args:
         directory: the folder.
-        points: that were planned.
+        points: that were planned, or that a search has proposed so far.
+        total: how many there will be; None: these.
         records: that are there.
         active: whether a sweep is at work there; None: that cannot be told.
     """
     known = {record.run_id: record for record in records}
     counts = {
         status: sum(known[p["run_id"]].status == status for p in points if p["run_id"] in known)
-        for status in ("ok", "diverged", "failed", "oom", "timeout")
+        for status in get_args(Status)
     }
     ended = sum(counts.values())
     ends = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none ended"
     lines = [
-        f"{directory}: {ended} of {len(points)} points ended ({ends}); "
+        f"{directory}: {ended} of {total or len(points)} points ended ({ends}); "
         + {True: "a sweep is running", False: "no sweep is running", None: "whether a sweep is running is not known"}[
             active
         ]

@@ -19,9 +19,11 @@ BEST = "best.params"
 #: GluonNLP's JSON of the vocabulary that a run's parameters are of, sealed.
 VOCABULARY = "vocabulary.json"
 
-Status = Literal["ok", "diverged", "oom", "timeout", "failed"]
-#: A run that ended so is finished; the others are made again by ``--rerun-failed``.
+Status = Literal["ok", "diverged", "pruned", "oom", "timeout", "failed"]
+#: A run that ended so is finished. A sweep goes on with a pruned one; the others are re-run by ``--rerun-failed``.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
+#: A run that ended so went wrong.
+FAILED: tuple[Status, ...] = ("oom", "timeout", "failed")
 #: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

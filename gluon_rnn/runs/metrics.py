@@ -152,7 +152,7 @@ def rank(outcomes: Collection[str], loss: float | None, speed: float | None) -> 
         loss: of validation, the mean over the runs.
         speed: tokens a second.
     """
-    ended = not {WORSE_THAN_UNIGRAM, "diverged"}.isdisjoint(outcomes)
+    ended = not {WORSE_THAN_UNIGRAM, "diverged", "pruned"}.isdisjoint(outcomes)
     order = (0 if {*outcomes} == {"ok"} else 1) if "ok" in outcomes else 2 if ended else 3
     return order, math.inf if loss is None else loss, -(speed or 0.0)
 

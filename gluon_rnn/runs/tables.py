@@ -52,6 +52,18 @@ def read_points(directory: Path) -> list[dict[str, str]]:
         raise UserError(f"{directory} is not a sweep's folder; name one such as results/quick") from None
 
 
+def planned_points(directory: Path) -> int:
+    """How many points a sweep's `directory` will have: those of `read_points`, or all that a search will propose.
+
+    Raises:
+        UserError: it is not a sweep's folder.
+    """
+    points = read_points(directory)
+    search = json.loads(read_whole(directory / "sweep.json")).get("search")
+    trials = search.get("trials") if isinstance(search, dict) else None
+    return max(trials, len(points)) if isinstance(trials, int) else len(points)
+
+
 def write_tables(sweep_directory: Path, records: Iterable[RunRecord]) -> None:
     """``runs.csv`` and ``epochs.csv`` of `records`, ordered by what varies in a sweep, then by run_id."""
     for name, text in _tables(records).items():

@@ -6,7 +6,7 @@ Nothing here imports MXNet. User errors are found while planning, before anythin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,14 @@ from gluon_rnn.data.vectors import FoundVectors, find_vectors
 from gluon_rnn.machine import blas, libmxnet
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
 from gluon_rnn.runs.contents import DIGESTS, Names
-from gluon_rnn.runs.job import FINISHED, Job
+from gluon_rnn.runs.job import FAILED, FINISHED, Job, Origin
 from gluon_rnn.runs.records import read_records
 from gluon_rnn.sweeps.checks import check_data_dir, check_fit, check_precisions, check_writable, fit_embedding
 from gluon_rnn.sweeps.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.sweeps.executors import Executor
 from gluon_rnn.sweeps.idle import remarks
 from gluon_rnn.sweeps.origin import describe_origin
+from gluon_rnn.sweeps.search import Search, check_search, read_proposals
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Plan:
         slots: where the workers will run.
         again: the run_ids of finished points to re-run.
         remarks: one line each that readers of the results should know, such as a setting without effect.
+        search: proposes the points after `jobs`, which it proposed before; None: there are no others.
+        samples: jobs whose like will run: every point, or those at the ends of a search's space.
     """
 
     name: str
@@ -53,6 +56,18 @@ class Plan:
     slots: tuple[Slot, ...]
     again: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+    search: Search | None = None
+    samples: tuple[Job, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many points there will be, at most."""
+        return self.search.settings.total if self.search else len(self.jobs)
+
+    @property
+    def to_run(self) -> int:
+        """How many of them have no result yet."""
+        return self.total - len(self.jobs) + len(self.missing)
 
     def label(self, job: Job) -> str:
         """What distinguishes `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
@@ -67,6 +82,8 @@ class Plan:
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """The fields in which the points differ; for a single point, its cell, bptt and hidden size."""
+        if self.search:
+            return self.search.settings.fields
         return varying_fields([job.config.model_dump() for job in self.jobs])
 
     @cached_property
@@ -114,27 +131,40 @@ def plan_sweep(
     listed = listed_devices(device)
     configs = [resolve_device(config, listed, machine, library) for config in sweep.points()]
     slots = make_slots(configs, listed, jobs, machine, library)
-    vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
-    configs = [fit_embedding(config, vectors[config.embedding]) for config in configs]
-    inputs = _Inputs(_find_corpora(configs, data_dir, notice), vectors, _hash_cells(configs))
-    said = list(remarks(sweep, [(config, inputs.corpus(config)) for config in configs]))
-    jobs_by_id = _make_jobs(configs, inputs, machine, len(slots))
-    said += _repeated(sweep, jobs_by_id)
+    inputs = _find_inputs(configs, data_dir, notice)
+    configs = [inputs.fitted(config) for config in configs]
+    maker = _JobMaker(inputs, machine, library, listed, len(slots))
+    samples = maker.jobs(configs)
+    said = [*remarks(sweep, [(config, inputs.corpus(config)) for config in configs]), *_repeated(sweep, samples)]
     for line in said:
         notice(line)
     said += _built_in(configs, inputs)
     directory = expand(results) / sweep.name
     check_writable(directory)
-    again = frozenset(rerun)
-    missing = _missing(jobs_by_id, directory, machine, rerun_failed=rerun_failed, again=again, notice=notice)
-    check_precisions(missing, machine)
-    planned = tuple(jobs_by_id.values())
-    if executor:
-        slots, crowded = executor.place(planned, slots)
-        for line in crowded:
-            notice(line)
-        said += crowded
-    return Plan(sweep.name, directory, planned, missing, slots, again, tuple(said))
+    search = _begin_search(sweep, configs, maker, notice)
+    planned = {job.run_id: job for job in search.restore(read_proposals(directory))} if search else samples
+    again, done = frozenset(rerun), _done(rerun_failed, search)
+    missing = _missing(planned, directory, machine, done=done, again=again, notice=notice)
+    sampled = tuple(samples.values())
+    check_precisions(sampled if search else missing, machine)
+    slots, crowded = executor.place(sampled, slots) if executor else (slots, [])
+    for line in crowded:
+        notice(line)
+    remarked = (*said, *crowded)
+    return Plan(sweep.name, directory, tuple(planned.values()), missing, slots, again, remarked, search, sampled)
+
+
+def _begin_search(sweep: Sweep, configs: Sequence[RunConfig], maker: _JobMaker, notice: Notice) -> Search | None:
+    """The search of `sweep`, if it is one; `configs` are of the points at the ends of its space."""
+    if sweep.search is None:
+        return None
+    check_search(sweep.search, sweep.fixed, configs)
+    return Search(sweep.search, sweep.fixed, lambda point: maker.job(sweep.at(point)), notice)
+
+
+def _done(rerun_failed: bool, search: Search | None) -> tuple[str, ...]:
+    """The statuses of runs that are not run again."""
+    return (*FINISHED, *(() if rerun_failed else FAILED), *(("pruned",) if search and search.prunes else ()))
 
 
 @dataclass(frozen=True)
@@ -148,46 +178,66 @@ class _Inputs:
     def corpus(self, config: RunConfig) -> CorpusFiles:
         return self.corpora[_corpus_of(config)]
 
+    def fitted(self, config: RunConfig) -> RunConfig:
+        """`config` with an embedding as wide as its vectors."""
+        return fit_embedding(config, self.vectors[config.embedding])
+
 
 def _corpus_of(config: RunConfig) -> tuple[str, str, str]:
     """The settings that determine a corpus."""
     return config.dataset, config.objective, config.level
 
 
-def _find_corpora(
-    configs: Sequence[RunConfig], data_dir: Path | None, notice: Notice
-) -> dict[tuple[str, str, str], CorpusFiles]:
-    return {
+def _find_inputs(configs: Sequence[RunConfig], data_dir: Path | None, notice: Notice) -> _Inputs:
+    vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
+    corpora = {
         (dataset, objective, level): find_corpus(
             dataset, objective=objective, level=level, data_dir=data_dir, notice=notice
         )
         for dataset, objective, level in dict.fromkeys(map(_corpus_of, configs))
     }
+    cells = {cell: source_sha1(cell) for cell in {config.cell for config in configs} if is_own(cell)}
+    return _Inputs(corpora, vectors, cells)
 
 
-def _hash_cells(configs: Sequence[RunConfig]) -> dict[str, str]:
-    return {cell: source_sha1(cell) for cell in {config.cell for config in configs} if is_own(cell)}
+@dataclass(frozen=True)
+class _JobMaker:
+    """Makes jobs of configurations, for workers in so many `places` at a time."""
 
+    inputs: _Inputs
+    machine: Machine
+    library: libmxnet.Library | None
+    listed: Sequence[str]
+    places: int
 
-def _make_jobs(configs: Sequence[RunConfig], inputs: _Inputs, machine: Machine, places: int) -> dict[str, Job]:
-    """A job for each configuration, by run_id; points that turn out equal ("auto" and what it found) share one."""
-    origin = describe_origin(machine)
-    planned: dict[str, Job] = {}
-    for config in configs:
-        corpus = inputs.corpus(config)
-        check_fit(config, corpus)
-        job = Job(
-            run_id="",
-            config=config,
-            corpus=corpus,
-            vectors=inputs.vectors[config.embedding],
-            cell_sha1=inputs.cells.get(config.cell),
-            threads=config.threads or default_threads(machine.cores, places),
-            origin=origin,
-        )
-        job = job.model_copy(update={"run_id": run_id(config, content=job.content)})
-        planned.setdefault(job.run_id, job)
-    return planned
+    def jobs(self, configs: Iterable[RunConfig]) -> dict[str, Job]:
+        """A job for each, by run_id; points that turn out equal ("auto" and what it found) share one."""
+        planned: dict[str, Job] = {}
+        for config in configs:
+            corpus = self.inputs.corpus(config)
+            check_fit(config, corpus)
+            job = Job(
+                run_id="",
+                config=config,
+                corpus=corpus,
+                vectors=self.inputs.vectors[config.embedding],
+                cell_sha1=self.inputs.cells.get(config.cell),
+                threads=config.threads or default_threads(self.machine.cores, self.places),
+                origin=self._origin,
+            )
+            job = job.model_copy(update={"run_id": run_id(config, content=job.content)})
+            planned.setdefault(job.run_id, job)
+        return planned
+
+    def job(self, config: RunConfig) -> Job:
+        """The job of a configuration whose device and embedding are as requested."""
+        config = self.inputs.fitted(resolve_device(config, self.listed, self.machine, self.library))
+        (job,) = self.jobs([config]).values()
+        return job
+
+    @cached_property
+    def _origin(self) -> Origin:
+        return describe_origin(self.machine)
 
 
 def _built_in(configs: Sequence[RunConfig], inputs: _Inputs) -> Iterator[str]:
@@ -198,6 +248,8 @@ def _built_in(configs: Sequence[RunConfig], inputs: _Inputs) -> Iterator[str]:
 
 def _repeated(sweep: Sweep, planned: Mapping[str, Job]) -> Iterator[str]:
     """A remark if points of `sweep` turn out equal."""
+    if sweep.search:
+        return
     count = math.prod(map(len, sweep.axes.values()))
     if count > len(planned):
         runs = "one run" if len(planned) == 1 else f"{len(planned)} different runs"
@@ -209,24 +261,20 @@ def _missing(
     directory: Path,
     machine: Machine,
     *,
-    rerun_failed: bool,
+    done: Collection[str],
     again: frozenset[str],
     notice: Notice,
 ) -> tuple[Job, ...]:
-    """The jobs that have no record in `directory`, or one that is to be re-run."""
+    """The jobs without a record in `directory` whose status is in `done`, and those to be run `again`."""
     records, damaged = read_records(directory)
     for line in damaged.values():
         notice(f"{line}; its point will be re-run")
     if unknown := sorted(again - {*planned}):
         raise UserError(f"--rerun {unknown[0]}: no point of this sweep has that run_id; --dry-run lists them")
-    done = {
-        record.run_id: record
-        for record in records
-        if record.run_id not in again and (record.status in FINISHED or not rerun_failed)
-    }
-    elsewhere = sum(name in done and done[name].origin.machine_id != machine.machine_id for name in planned)
+    kept = {record.run_id: record for record in records if record.run_id not in again and record.status in done}
+    elsewhere = sum(name in kept and kept[name].origin.machine_id != machine.machine_id for name in planned)
     if elsewhere:
         notice(
             f"{elsewhere} of the finished points were measured on another machine; use --results FOLDER to start afresh"
         )
-    return tuple(job for job in planned.values() if job.run_id not in done)
+    return tuple(job for job in planned.values() if job.run_id not in kept)

@@ -11,7 +11,7 @@ from gluon_rnn.common.files import move_beside
 from gluon_rnn.common.printable import Notice, printable
 from gluon_rnn.config.run import varying_fields
 from gluon_rnn.runs.contents import DIGESTS, Names
-from gluon_rnn.runs.job import FINISHED, RUN_ID
+from gluon_rnn.runs.job import FAILED, RUN_ID
 from gluon_rnn.runs.live import read_progress
 from gluon_rnn.runs.records import RunRecord, read_records
 from gluon_rnn.runs.tables import read_points, write_tables
@@ -37,7 +37,7 @@ def list_stale(directory: Path) -> dict[str, str]:
     records, damaged = read_records(directory)
     known = {record.run_id: record for record in records}
     reasons = _superseded(known, _planned(directory))
-    reasons |= {name: _described(record, known) for name, record in known.items() if record.status not in FINISHED}
+    reasons |= {name: _described(record, known) for name, record in known.items() if record.status in FAILED}
     for path in sorted(path for path in runs.iterdir() if path.is_dir() and RUN_ID.fullmatch(path.name)):
         if runs / path.name / "record.json" in damaged:
             reasons[path.name] = "its record is damaged"

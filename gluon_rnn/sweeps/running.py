@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from gluon_rnn.common.errors import UserError, is_limit, mend, reason, refusal
 from gluon_rnn.common.files import remove_leftovers, set_aside, write_atomically
@@ -16,12 +18,13 @@ from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.runs.epochs import write_epochs
-from gluon_rnn.runs.job import FINISHED, Job
+from gluon_rnn.runs.job import FAILED, FINISHED, Job
 from gluon_rnn.runs.live import read_so_far
 from gluon_rnn.runs.records import RunRecord, make_record, read_record, read_records, tidy, write_record
 from gluon_rnn.runs.tables import set_aside_damaged_tables, write_tables
 from gluon_rnn.sweeps.continuation import take_over_checkpoints
 from gluon_rnn.sweeps.executors import Ended, Executor, LocalExecutor
+from gluon_rnn.sweeps.executors.base import prune_nothing
 from gluon_rnn.sweeps.locking import locked_sweep
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import move_out, superseded
@@ -73,7 +76,7 @@ def run_sweep(
         KeyboardInterrupt: likewise.
     """
     if executor:
-        slots, _ = executor.place(plan.jobs, plan.slots)
+        slots, _ = executor.place(plan.samples, plan.slots)
         plan = replace(plan, slots=slots)
     executor = executor or LocalExecutor()
     try:
@@ -84,7 +87,8 @@ def run_sweep(
             )
     except OSError as error:
         raise UserError(_what_stopped(error, plan.directory)) from error
-    return [records[job.run_id] for job in plan.jobs if job.run_id in records]
+    wanted = plan.search.run_ids if plan.search else [job.run_id for job in plan.jobs]
+    return [records[name] for name in wanted if name in records]
 
 
 def _what_stopped(error: OSError, directory: Path) -> str:
@@ -104,8 +108,7 @@ def _run_missing(
 ) -> dict[str, RunRecord]:
     """Run the missing points of `plan`, whose folder is locked; returns all records in it."""
     runs = plan.directory / "runs"
-    points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
-    write_atomically(plan.directory / "sweep.json", json.dumps({"name": plan.name, "points": points}, indent=1) + "\n")
+    _write_points(plan)
     records = _take_stock(plan, notice)
     if prune:
         move_out(plan, superseded(plan, records.values()), records, notice)
@@ -118,20 +121,49 @@ def _run_missing(
         notice(f"{plan.label(job)} continues run {shorter.run_id} after epoch {shorter.epochs_run}")
     write_tables(plan.directory, records.values())
     display.started(plan)
-    events = executor.run(plan.missing, runs, slots=plan.slots, watch=display.running)
+    jobs, gives_up = _jobs_and_pruning(plan, records)
+    events = executor.run(jobs, runs, slots=plan.slots, watch=display.running, prune=gives_up)
     try:
         for ended in events:
             record = _collect(ended, runs / ended.job.run_id)
             records[record.run_id] = record
+            if plan.search:
+                plan.search.tell(record)
             write_tables(plan.directory, records.values())
             display.ended(ended.job, record)
-            if fail_fast and record.status not in FINISHED:
+            if fail_fast and record.status in FAILED:
                 break
     finally:
         # A generator's clean-up stops the workers.
         events.close()  # type: ignore[attr-defined]
         display.stopped()
     return records
+
+
+def _write_points(plan: Plan) -> None:
+    """``sweep.json``: the points of a plan, or those that its search has proposed so far."""
+    content: dict[str, Any] = {"name": plan.name}
+    if plan.search:
+        content |= {"search": plan.search.described, "points": plan.search.points}
+    else:
+        content["points"] = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+    write_atomically(plan.directory / "sweep.json", json.dumps(content, indent=1) + "\n")
+
+
+def _jobs_and_pruning(
+    plan: Plan, records: dict[str, RunRecord]
+) -> tuple[Iterable[Job], Callable[[Sequence[Job]], Mapping[str, str]]]:
+    """What to run, and the pruning of it; a search first learns from the `records` of what it proposed before."""
+    search = plan.search
+    if search is None:
+        return plan.missing, prune_nothing
+    waiting = {job.run_id for job in plan.missing}
+    for job in plan.jobs:
+        if job.run_id in records and job.run_id not in waiting:
+            search.tell(records[job.run_id])
+    proposed = search.jobs(records, lambda: _write_points(plan))
+    runs = plan.directory / "runs"
+    return itertools.chain(plan.missing, proposed), lambda jobs: search.prunable(jobs, runs)
 
 
 def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,6 +35,7 @@ from gluon_rnn.runs.tables import read_points
 from gluon_rnn.sweeps import checks, locking, planning
 from gluon_rnn.sweeps.devices import Slot
 from gluon_rnn.sweeps.executors import Ended
+from gluon_rnn.sweeps.executors.base import prune_nothing
 from gluon_rnn.sweeps.origin import git_state
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import SUPERSEDED, superseded
@@ -99,6 +100,7 @@ class FakeExecutor:
         *,
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
+        prune: Callable[[Sequence[Job]], Mapping[str, str]] = prune_nothing,
     ) -> Iterator[Ended]:
         try:
             for job in jobs:
@@ -108,6 +110,8 @@ class FakeExecutor:
                 watch([job])
                 self.ran.append(job.run_id)
                 status, reason = self.script(job, directory)
+                if given_up := prune([job]).get(job.run_id):
+                    status, reason = "pruned", given_up
                 yield Ended(job, status, reason, 1.5)  # type: ignore[arg-type]
         finally:
             self.closed = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +53,11 @@ class Ended:
     seconds: float
 
 
+def prune_nothing(jobs: Sequence[Job]) -> Mapping[str, str]:
+    """Let all jobs go on."""
+    return {}
+
+
 class Executor(Protocol):
     """Runs each job in its own worker process and reports when it has ended."""
 
@@ -80,6 +85,7 @@ class Executor(Protocol):
         *,
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
+        prune: Callable[[Sequence[Job]], Mapping[str, str]] = prune_nothing,
     ) -> Iterator[Ended]:
         """Run jobs in order, as many at a time as there is room for.
 
@@ -91,6 +97,7 @@ class Executor(Protocol):
             runs_directory: exists.
             slots: from `place`.
             watch: called several times a second with the running jobs.
+            prune: called likewise; returns, by run_id, why jobs are to end now, with status pruned.
         """
         ...
 

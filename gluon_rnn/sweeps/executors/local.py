@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from gluon_rnn.machine.environment import process_environment, tells_want_of_mem
 from gluon_rnn.machine.hardware import Machine, describe_machine
 from gluon_rnn.runs.job import Job, Status
 from gluon_rnn.sweeps.devices import Slot, shares_cores
-from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions
+from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions, prune_nothing
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
@@ -123,6 +123,7 @@ class LocalExecutor:
         *,
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
+        prune: Callable[[Sequence[Job]], Mapping[str, str]] = prune_nothing,
     ) -> Iterator[Ended]:
         """See `Executor`.
 
@@ -141,11 +142,16 @@ class LocalExecutor:
                         workers.append(_start(job, slot, runs_directory / job.run_id))
                 if not workers:
                     return
-                watch([worker.job for worker in workers])
+                running = [worker.job for worker in workers]
+                watch(running)
+                pruned = prune(running)
                 time.sleep(_POLL_SECONDS)
                 for worker in list(workers):
                     worker.listen()
-                    if (why := self._overdue(worker)) and worker.process.poll() is None:
+                    why = self._overdue(worker)
+                    if worker.job.run_id in pruned:
+                        why = "pruned", pruned[worker.job.run_id]
+                    if why and worker.process.poll() is None:
                         worker.stopped = why
                         worker.stop()
                     if worker.process.poll() is not None:

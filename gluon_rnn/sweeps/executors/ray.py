@@ -32,7 +32,7 @@ from gluon_rnn.machine.environment import RECORDED_VARIABLES
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine, library_versions
 from gluon_rnn.runs.job import Job
 from gluon_rnn.sweeps.devices import Slot
-from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions
+from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions, prune_nothing
 from gluon_rnn.sweeps.executors.local import prepare
 from gluon_rnn.sweeps.executors.mirror import Change, Mirror
 from gluon_rnn.sweeps.executors.node import Update, run_here
@@ -148,6 +148,7 @@ class RayExecutor:
         *,
         slots: Sequence[Slot],
         watch: Callable[[Sequence[Job]], None],
+        prune: Callable[[Sequence[Job]], Mapping[str, str]] = prune_nothing,
     ) -> Iterator[Ended]:
         """See `Executor`; unless a job sets its threads, it gets its share of a node's cores.
 
@@ -175,7 +176,15 @@ class RayExecutor:
                     tasks.append(task)
                 if not tasks:
                     return
-                watch([task.job for task in tasks if task.started])
+                running = [task.job for task in tasks if task.started]
+                watch(running)
+                pruned = prune(running)
+                for task in [task for task in tasks if task.job.run_id in pruned]:
+                    tasks.remove(task)
+                    self._cancel([task])
+                    yield replace(_failed(task, pruned[task.job.run_id]), status="pruned")
+                if not tasks:
+                    continue
                 ready, _ = self._ray.wait(
                     [task.stream for task in tasks], num_returns=len(tasks), timeout=_POLL_SECONDS
                 )

@@ -258,6 +258,23 @@ def test_leaving_stops_what_runs_and_starts_nothing_more(
     assert not (tmp_path / jobs[2].run_id).exists()
 
 
+def test_a_job_that_is_given_up_ends_alone(worker: Worker, tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    worker(f'touch "$3/here"; until [ -e {tmp_path}/go ]; do sleep 0.02; done')
+    jobs = make_jobs(small_corpus, 2)
+    given_up = jobs[0].run_id
+
+    def prune(running: Sequence[Job]) -> dict[str, str]:
+        started = all((tmp_path / job.run_id / "here").exists() for job in jobs)
+        return {given_up: "for want of progress"} if started else {}
+
+    events = LocalExecutor().run(jobs, tmp_path, slots=[CPU, CPU], watch=lambda running: None, prune=prune)
+    first = next(events)
+    assert (first.job.run_id, first.status, first.reason) == (given_up, "pruned", "for want of progress")
+    (tmp_path / "go").touch()
+    (second,) = events
+    assert (second.job.run_id, second.status) == (jobs[1].run_id, "failed")
+
+
 def test_as_many_run_at_a_time_as_there_are_slots(worker: Worker, tmp_path: Path, small_corpus: CorpusFiles) -> None:
     # Each worker waits for another, so one at a time would never end.
     worker(f'touch "$3/here"; until [ $(ls {tmp_path}/*/here | wc -l) -ge 2 ]; do sleep 0.02; done')

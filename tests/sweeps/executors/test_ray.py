@@ -385,6 +385,35 @@ def test_leaving_stops_runs_in_order_and_those_that_will_not_by_force(
     wait_for(lambda: not is_alive(stubborn))
 
 
+def test_a_run_that_is_given_up_is_stopped_on_its_node(
+    executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_task(job: Job, *arguments: object) -> Iterator[Update]:
+        import time
+
+        yield Update(job, Change(log=b"an epoch\n"))
+        try:
+            while job.run_id == "bad" or not (tmp_path / "go").exists():
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            (tmp_path / "told").touch()
+            raise
+        yield Update(job, Change(), Ended(job, None, "", 1.0))
+
+    def prune(running: Sequence[Job]) -> dict[str, str]:
+        begun = [job.run_id for job in running if (tmp_path / job.run_id / "log.txt").exists()]
+        return {"bad": "it is behind"} if sorted(begun) == ["bad", "good"] else {}
+
+    monkeypatch.setattr(ray_module, "_run_task", run_task)
+    jobs = [make_job(small_corpus, run_id=name, threads=1) for name in ("bad", "good")]
+    events = executor.run(jobs, tmp_path, slots=[HERE], watch=silent, prune=prune)
+    first = next(events)
+    assert (first.job.run_id, first.status, first.reason) == ("bad", "pruned", "it is behind")
+    assert (tmp_path / "told").exists()
+    (tmp_path / "go").touch()
+    assert [(ended.job.run_id, ended.status) for ended in events] == [("good", None)]
+
+
 def test_a_run_on_a_node_that_lives_is_not_made_again(
     executor: RayExecutor, said: list[str], tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,313 @@
+"""What a search varies, and how: the mapping ``search`` of a sweep file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.printable import quoted
+from gluon_rnn.config.run import RunConfig, check_name, coerce
+
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["none", "median", "successive_halving"]
+
+#: Trials of a search, as many as a sweep may have points.
+MOST_TRIALS = 10_000
+#: Of a real number that is drawn from a range. More would say nothing, and make tables hard to read.
+_DIGITS = 3
+_RANGE = re.compile(r"(uniform|log)\(([^()]*)\)")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        low: the lowest.
+        high: the highest.
+        log: drawn evenly on a logarithmic scale.
+        step: from one to the next; None: any number of its kind.
+        whole: whole numbers only.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is one of them."""
+        return self.low <= value <= self.high and (self.step is None or _divides(self.step, value - self.low))
+
+    def rounded(self, value: float) -> float:
+        """`value`, in few digits unless there are steps."""
+        if self.step or self.whole:
+            return value
+        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
+
+    def __str__(self) -> str:
+        step = f", {self.step:g}" if self.step else ""
+        return f"{'log' if self.log else 'uniform'}({self.low:g}, {self.high:g}{step})"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
+
+
+Dimension = Range | Choice
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Dimensions of only those points where every field of `when` has the given value."""
+
+    when: Mapping[str, Any]
+    space: Mapping[str, Dimension]
+
+    def fits(self, point: Mapping[str, Any]) -> bool:
+        """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
+        return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in self.when.items())
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.when.items())
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a search chooses its points.
+
+    Attributes:
+        space: what varies, by setting.
+        conditions: what else varies at some points only, in order; later ones win.
+        trials: points to try, those without a result included; with the sampler grid None: all.
+        sampler: tpe (by the results so far: a tree-structured Parzen estimator), random, or grid (every combination).
+        pruner: which runs end early: none; median (those whose best validation loss so far is worse than the median of
+            the others' after as many epochs); or successive_halving (all but the best third at epochs 1, 3, 9, 27...).
+        seed: of the sampler.
+    """
+
+    space: Mapping[str, Dimension]
+    conditions: Sequence[Condition] = ()
+    trials: int | None = None
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "none"
+    seed: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many points there are to try, at most."""
+        return self.trials or sum(1 for _ in self.grid())
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every setting that varies anywhere."""
+        conditional = itertools.chain.from_iterable(condition.space for condition in self.conditions)
+        return tuple(dict.fromkeys([*self.space, *conditional]))
+
+    def dimensions(
+        self, fits: Callable[[Condition], bool] = lambda condition: True
+    ) -> Iterator[tuple[str, str, Dimension]]:
+        """Each dimension whose condition `fits`, in order: its setting, a name of its own, and itself."""
+        for condition in (Condition({}, self.space), *self.conditions):
+            if fits(condition):
+                for name, dimension in condition.space.items():
+                    yield name, f"{name} ({condition})" if condition.when else name, dimension
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination, for the sampler grid."""
+        for values in itertools.product(*map(_values, self.space.values())):
+            point = dict(zip(self.space, values, strict=True))
+            inner = {k: v for condition in self.conditions if condition.fits(point) for k, v in condition.space.items()}
+            for more in itertools.product(*map(_values, inner.values())):
+                yield {**point, **dict(zip(inner, more, strict=True))}
+
+    def corners(self, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Points that together have each value at an end of a dimension, or among its choices.
+
+        In all else they have the first value of each dimension, and what their condition says.
+
+        Args:
+            fixed: settings of every point.
+        """
+        firsts = {name: _ends(dimension)[0] for name, dimension in self.space.items()}
+        for condition in (Condition({}, self.space), *self.conditions):
+            for name, dimension in condition.space.items():
+                for value in _ends(dimension):
+                    point = {**firsts, **condition.when, name: value}
+                    for other in self.conditions:
+                        if other is not condition and other.fits({**fixed, **point}):
+                            point |= {k: _ends(v)[0] for k, v in other.space.items() if k != name}
+                    yield {name: coerce(name, value) for name, value in point.items()}
+
+    def with_arguments(self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> SearchSettings:
+        """These settings under a command line's ``--set`` (`pinned`) and ``--axis`` (`axes`), whose values are choices.
+
+        Raises:
+            UserError: nothing is left to search.
+        """
+        said = {*pinned, *axes}
+        space = {name: dimension for name, dimension in self.space.items() if name not in said}
+        space |= {name: Choice(tuple(values)) for name, values in axes.items()}
+        conditions = [
+            Condition(item.when, {name: values for name, values in item.space.items() if name not in said})
+            for item in self.conditions
+        ]
+        if not space:
+            raise UserError("--set leaves nothing to search; keep one setting of the space")
+        return replace(self, space=space, conditions=tuple(item for item in conditions if item.space))
+
+
+def _values(dimension: Dimension) -> tuple[Any, ...]:
+    if isinstance(dimension, Choice):
+        return dimension.values
+    step = dimension.step or 1
+    return tuple(dimension.low + place * step for place in range(round((dimension.high - dimension.low) / step) + 1))
+
+
+def _divides(step: float, distance: float) -> bool:
+    return math.isclose(round(distance / step) * step, distance, abs_tol=1e-9 * step)
+
+
+def _ends(dimension: Dimension) -> tuple[Any, ...]:
+    return dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+
+
+def parse_search(value: Any, axes: Mapping[str, Sequence[Any]]) -> SearchSettings:
+    """The mapping ``search`` of a sweep file.
+
+    Args:
+        value: has ``space``, and may have ``conditions``, ``trials``, ``sampler``, ``pruner`` and ``seed``.
+        axes: of the same file; their values are choices.
+
+    Raises:
+        UserError: it is not such a mapping, or a value in it is wrong.
+    """
+    known = ("space", "conditions", "trials", "sampler", "pruner", "seed")
+    if not isinstance(value, dict):
+        raise UserError("search is a mapping with 'space: {setting: values}'")
+    for key in value:
+        if key not in known:
+            raise UserError(f"search has no {quoted(key)}{did_you_mean(key, known)}; it has {', '.join(known)}")
+    space = {name: Choice(tuple(values)) for name, values in axes.items()} | _space(value.get("space", {}), "space")
+    sampler = _one_of(value, "sampler", "tpe", get_args(Sampler))
+    pruner = _one_of(value, "pruner", "none", get_args(Pruner))
+    conditions = tuple(map(_condition, value.get("conditions") or ()))
+    if not space:
+        raise UserError("search has no space; give it 'space: {setting: values}'")
+    trials = _trials(value.get("trials"), sampler)
+    seed: int = coerce("seed", value.get("seed", 0))
+    settings = SearchSettings(space, conditions, trials, sampler, pruner, seed)
+    if sampler == "grid":
+        _check_grid(settings)
+    return settings
+
+
+def _one_of(value: Mapping[str, Any], name: str, default: str, choices: Sequence[str]) -> Any:
+    found = value.get(name, default)
+    if found not in choices:
+        hint = did_you_mean(str(found), choices)
+        raise UserError(f"search {name}={quoted(found)} is not one of {', '.join(choices)}{hint}")
+    return found
+
+
+def _trials(value: Any, sampler: str) -> int | None:
+    if value is None:
+        if sampler == "grid":
+            return None
+        raise UserError("search needs 'trials: N', the number of points to try")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_TRIALS:
+        raise UserError(f"search trials={quoted(value)} is not a whole number from 1 to {MOST_TRIALS:,}")
+    return value
+
+
+def _condition(item: Any) -> Condition:
+    if not isinstance(item, dict) or {*item} != {"when", "space"} or not isinstance(item["when"], dict):
+        raise UserError("a condition of search is a mapping with 'when: {field: value}' and 'space: {field: values}'")
+    when = {name: coerce(name, value) for name, value in item["when"].items()}
+    return Condition(when, _space(item["space"], "the space of a condition"))
+
+
+def _space(value: Any, what: str) -> dict[str, Dimension]:
+    if not isinstance(value, dict):
+        raise UserError(f"{what} of search must be a mapping of settings to ranges or lists of values")
+    return {name: parse_dimension(name, item) for name, item in value.items()}
+
+
+def parse_dimension(name: str, value: Any) -> Dimension:
+    """``uniform(0, 0.5)``, ``uniform(100, 400, 50)``, ``log(1, 40)`` or a list of values, for the setting `name`.
+
+    Raises:
+        UserError: it is none of these, or not for this setting.
+    """
+    check_name(name)
+    if isinstance(value, list):
+        if not value:
+            raise UserError(f"search over {name} has no values")
+        return Choice(tuple(coerce(name, item) for item in value))
+    match = _RANGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match:
+        raise UserError(
+            f"search over {name}: {quoted(value)} is neither a list of values nor a range such as uniform(0, 0.5), "
+            "uniform(100, 400, 50) or log(1, 40)"
+        )
+    low, high, *step = _numbers(name, match[2])
+    whole = _is_whole(name)
+    if match[1] == "log" and (low <= 0 or step):
+        raise UserError(f"search over {name}: {value} must be log(LOW, HIGH) with LOW above 0")
+    if not low < high or (step and (step[0] <= 0 or not _divides(step[0], high - low))):
+        raise UserError(f"search over {name}: {value} must rise, in whole steps")
+    if whole and not all(number == int(number) for number in (low, high, *step)):
+        raise UserError(f"search over {name}: {value} must have whole numbers")
+    for end in (low, high):
+        coerce(name, int(end) if whole else end)
+    return Range(low, high, match[1] == "log", step[0] if step else None, whole)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(map(math.isfinite, numbers)):
+        raise UserError(f"search over {name}: ({text}) must hold two numbers, low and high, and perhaps a step")
+    return numbers
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a setting takes whole numbers only.
+
+    Raises:
+        UserError: it does not take numbers.
+    """
+    kinds = {*_kinds(RunConfig.model_fields[name].annotation)}
+    if kinds.isdisjoint((int, float)):
+        raise UserError(f"search over {name}: it does not take numbers; give it a list of values")
+    return float not in kinds
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that ``Annotated`` and unions are made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _check_grid(settings: SearchSettings) -> None:
+    spaces = (settings.space, *(condition.space for condition in settings.conditions))
+    for name, dimension in itertools.chain.from_iterable(space.items() for space in spaces):
+        if isinstance(dimension, Range) and not (dimension.step or dimension.whole):
+            raise UserError(f"search over {name}: sampler=grid needs a list of values or a step, not {dimension}")
+    if sum(1 for _ in itertools.islice(settings.grid(), MOST_TRIALS + 1)) > MOST_TRIALS:
+        raise UserError(f"the grid has more than {MOST_TRIALS:,} points; shorten it, or choose another sampler")

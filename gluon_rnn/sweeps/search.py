@@ -1,0 +1,340 @@
+"""Searches for good settings: Optuna proposes points, runs tell it their validation losses.
+
+The records of the sweep's folder are the only truth. The study lives in memory and is rebuilt from them, in the order
+in which the points were proposed, so a search that was stopped proposes the points that it would have proposed. (With
+several runs at a time a proposal also depends on which of them have ended.)
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import read_whole
+from gluon_rnn.common.printable import Notice
+from gluon_rnn.config.run import RunConfig, coerce
+from gluon_rnn.config.search_space import Choice, Dimension, Range, SearchSettings
+from gluon_rnn.runs.job import Job
+from gluon_rnn.runs.live import ProgressWatch, finished_epochs
+from gluon_rnn.runs.metrics import SCORED_ON
+from gluon_rnn.runs.progress import EpochResult
+from gluon_rnn.runs.records import RunRecord
+
+#: Successive halving keeps one in so many at epochs 1, 3, 9...
+_REDUCTION = 3
+#: Runs that median pruning and the sampler tpe see before they decide anything: Optuna 5.0's own defaults.
+_STARTUP_PRUNER, _STARTUP_SAMPLER = 5, 10
+#: Proposals in a row of points that are known or cannot be run, after which the space counts as exhausted.
+_MOST_IDLE = 100
+#: Of a run with a time budget, where pruning compares losses: tenths of the budget, not epochs.
+_RUNGS = 10
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point that was proposed: what `Search` keeps in ``sweep.json``.
+
+    Attributes:
+        run_id: its run.
+        point: what the search chose, by setting.
+    """
+
+    run_id: str
+    point: Mapping[str, Any]
+
+
+@dataclass
+class _Trial:
+    """One of Optuna's trials and our run; `reported` epochs are known to the study."""
+
+    trial: Any
+    budget: float | None
+    reported: int = 0
+    rung: int = 0
+
+
+@dataclass
+class Search:
+    """Proposes points and learns from what comes of them.
+
+    Attributes:
+        settings: the space, and how it is searched.
+        fixed: settings of every point, by name.
+        make_job: makes the job of a point; raises a `UserError` if it cannot run.
+        notice: called with one-line messages for the user.
+        proposals: every point so far, in order.
+    """
+
+    settings: SearchSettings
+    fixed: Mapping[str, Any]
+    make_job: Callable[[Mapping[str, Any]], Job]
+    notice: Notice = print
+    proposals: list[Proposal] = field(default_factory=list)
+    _trials: dict[str, _Trial] = field(default_factory=dict)
+    _watch: ProgressWatch = field(default_factory=ProgressWatch)
+
+    def __post_init__(self) -> None:
+        self._optuna = _import_optuna()
+        self._study = self._optuna.create_study(sampler=self._random(), pruner=self._pruner())
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs of all proposals, in order."""
+        return [proposal.run_id for proposal in self.proposals]
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """All proposals, in order, as `read_proposals` reads them."""
+        return [
+            {"run_id": proposal.run_id, "label": described(proposal.point), "set": dict(proposal.point)}
+            for proposal in self.proposals
+        ]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The settings, for ``sweep.json``."""
+        settings = self.settings
+        space = {parameter: str(dimension) for _, parameter, dimension in settings.dimensions()}
+        return {
+            "trials": settings.total,
+            "sampler": settings.sampler,
+            "pruner": settings.pruner,
+            "seed": settings.seed,
+            "space": space,
+        }
+
+    def summary(self) -> Iterator[str]:
+        """The space and how it is searched, in lines."""
+        settings = self.settings
+        for _, parameter, dimension in settings.dimensions():
+            yield f"search over {parameter}: {dimension}"
+        yield f"sampler={settings.sampler} pruner={settings.pruner} seed={settings.seed}"
+
+    @property
+    def prunes(self) -> bool:
+        """Whether runs may end early."""
+        return self.settings.pruner != "none"
+
+    def restore(self, proposals: Iterable[Proposal]) -> list[Job]:
+        """Propose again what earlier sessions proposed, in order; the jobs of these points.
+
+        Points that the space no longer holds are left out.
+        """
+        jobs = (self._propose(proposal.point, proposal.run_id) for proposal in proposals)
+        return [job for job in jobs if job]
+
+    def jobs(self, known: Mapping[str, RunRecord], proposed: Callable[[], None]) -> Iterator[Job]:
+        """Propose points until there are as many as the settings ask for; each is chosen when it is pulled.
+
+        Args:
+            known: records by run_id; a point that has one already is learned from, not run.
+            proposed: called after each proposal, before its job is given out.
+        """
+        for job in self._of_grid() if self.settings.sampler == "grid" else self._sampled():
+            proposed()
+            if record := known.get(job.run_id):
+                self.tell(record)
+            else:
+                yield job
+
+    def _of_grid(self) -> Iterator[Job]:
+        for values in self.settings.grid():
+            point = {name: coerce(name, value) for name, value in values.items()}
+            if len(self.proposals) < self.settings.total and (job := self._propose(point)):
+                yield job
+
+    def _sampled(self) -> Iterator[Job]:
+        idle = 0
+        while len(self.proposals) < self.settings.total:
+            # What was proposed so far decides the stream of random numbers, so that a stop changes none.
+            seeds = np.random.SeedSequence([self.settings.seed, len(self.proposals), idle])
+            self._study.sampler = self._sampler(int(seeds.generate_state(1)[0]))
+            if job := self._propose(self._sample()):
+                idle = 0
+                yield job
+            elif (idle := idle + 1) == _MOST_IDLE:
+                self.notice(f"the search ends after {len(self.proposals)} points: it finds no others in its space")
+                return
+
+    def prunable(self, jobs: Sequence[Job], runs: Path) -> dict[str, str]:
+        """Why runs should end early, by run_id: those whose newest epoch the pruner gives up.
+
+        Args:
+            jobs: running.
+            runs: the folder of their directories.
+        """
+        reasons = {}
+        for job in jobs if self.prunes else ():
+            directory, known = runs / job.run_id, self._trials.get(job.run_id)
+            live = self._watch.news(directory) if known else None
+            if live and known and live.epochs_done > known.reported:
+                try:
+                    history = finished_epochs(directory, live)
+                except ValueError:
+                    continue
+                if self._report(known, history):
+                    reasons[job.run_id] = f"after epoch {known.reported}, by pruner={self.settings.pruner}"
+        return reasons
+
+    def tell(self, record: RunRecord) -> None:
+        """Learn from a run that has ended. A diverged one counts as the worst; one that failed teaches nothing."""
+        known = self._trials.get(record.run_id)
+        if known is None or known.trial is None:
+            return
+        self._report(known, record.history)
+        states = self._optuna.trial.TrialState
+        if record.status == "ok":
+            self._study.tell(known.trial, record.valid_loss)
+        elif record.status == "diverged":
+            self._study.tell(known.trial, math.inf)
+        else:
+            pruned = record.status == "pruned" and known.reported
+            self._study.tell(known.trial, state=states.PRUNED if pruned else states.FAIL)
+        known.trial = None
+
+    def _report(self, known: _Trial, history: Sequence[EpochResult]) -> bool:
+        """Report the epochs of `history` that are new; whether the pruner would end the run after the last of them."""
+        prune, spent = False, sum(epoch.total_seconds for epoch in history[: known.reported])
+        for epoch in history[known.reported :]:
+            known.reported, spent = epoch.epoch, spent + epoch.total_seconds
+            # Runs with a time budget have epochs of all lengths: they compare at equal shares of it.
+            step = int(spent / known.budget * _RUNGS) if known.budget else epoch.epoch
+            if step > known.rung:
+                known.rung = step
+                known.trial.report(epoch.valid_loss, step)
+                # Asked for each: successive halving notes who has come to which rung.
+                prune = known.trial.should_prune()
+        return prune
+
+    def _sample(self) -> dict[str, Any]:
+        """What the sampler would try next, in few digits; it remembers none of it."""
+        trial, point = self._study.ask(), dict[str, Any]()
+        for name, parameter, dimension in self._dimensions(point):
+            value = _suggest(trial, parameter, dimension)
+            point[name] = coerce(name, dimension.rounded(value) if isinstance(dimension, Range) else value)
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        return point
+
+    def _propose(self, point: Mapping[str, Any], run_id: str | None = None) -> Job | None:
+        """Begin the trial of `point`; None if it was tried, cannot run or has another name than `run_id`."""
+        params = self._params(point)
+        try:
+            job = self.make_job(point)
+        except UserError as error:
+            self.notice(f"cannot run {described(point)}: {error}")
+            return None
+        if params is None or job.run_id in self._trials or run_id not in (None, job.run_id):
+            return None
+        self._study.enqueue_trial(params)
+        trial = self._study.ask()
+        for _, parameter, dimension in self._dimensions(point):
+            _suggest(trial, parameter, dimension)
+        self._trials[job.run_id] = _Trial(trial, job.config.time_budget)
+        self.proposals.append(Proposal(job.run_id, point))
+        return job
+
+    def _dimensions(self, point: Mapping[str, Any]) -> Iterator[tuple[str, str, Dimension]]:
+        """The dimensions of `point`, which is filled in meanwhile; see `SearchSettings.dimensions`."""
+        return self.settings.dimensions(lambda condition: condition.fits({**self.fixed, **point}))
+
+    def _params(self, point: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Optuna's parameters of `point`; None if the space does not hold it."""
+        params = {}
+        for name, parameter, dimension in self._dimensions(point):
+            if name not in point:
+                return None
+            value = point[name]
+            if not _holds(dimension, value):
+                return None
+            params[parameter] = value
+        return params
+
+    def _random(self, seed: int | None = None) -> Any:
+        return self._optuna.samplers.RandomSampler(seed=seed)
+
+    def _sampler(self, seed: int) -> Any:
+        if self.settings.sampler == "tpe":
+            return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_SAMPLER)
+        return self._random(seed)
+
+    def _pruner(self) -> Any:
+        pruners = self._optuna.pruners
+        if self.settings.pruner == "median":
+            return pruners.MedianPruner(n_startup_trials=_STARTUP_PRUNER)
+        if self.settings.pruner == "successive_halving":
+            return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
+        return pruners.NopPruner()
+
+
+def _suggest(trial: Any, parameter: str, dimension: Dimension) -> Any:
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(parameter, list(dimension.values))
+    suggest = trial.suggest_int if dimension.whole else trial.suggest_float
+    step = {} if dimension.step is None else {"step": dimension.step}
+    return suggest(parameter, dimension.low, dimension.high, log=dimension.log, **step)
+
+
+def read_proposals(directory: Path) -> list[Proposal]:
+    """What a search in a sweep's `directory` has proposed so far; nothing where that is not known."""
+    try:
+        points = json.loads(read_whole(directory / "sweep.json"))["points"]
+        return [Proposal(str(point["run_id"]), dict(point["set"])) for point in points if "set" in point]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: Iterable[RunConfig]) -> None:
+    """Check that the losses of a search's points compare.
+
+    Args:
+        settings: of the search.
+        fixed: settings of every point.
+        configs: of the points at the ends of the space.
+
+    Raises:
+        UserError: they do not, or none is measured, or a condition fits no point.
+    """
+    for name in settings.fields:
+        if name in SCORED_ON:
+            raise UserError(f"search over {name} would compare losses of different texts; search them one by one")
+        if name in ("max_steps", "seed"):
+            raise UserError(f"search over {name} finds nothing: it is not a setting that makes a model better")
+    if fixed.get("max_steps") is not None:
+        raise UserError(f"search needs validation losses, which max_steps={fixed['max_steps']} does not measure")
+    for condition in settings.conditions:
+        for name, value in condition.when.items():
+            dimension = settings.space.get(name)
+            given = fixed.get(name, RunConfig.model_fields[name].default)
+            if given != value if dimension is None else not _holds(dimension, value):
+                raise UserError(f"the condition for {condition} fits no point; add {name}={value} to the space")
+    varying = next((name for name in ("epochs", "time_budget") if name in settings.fields), None)
+    for config in configs:
+        if settings.pruner != "none" and config.lr_schedule != "plateau" and varying:
+            raise UserError(
+                f"lr_schedule={config.lr_schedule} spans the whole run, so losses after as many epochs compare only "
+                f"between runs with equal {varying}; take {varying} out of the space, or set pruner: none"
+            )
+
+
+def _holds(dimension: Dimension, value: Any) -> bool:
+    return value in dimension.values if isinstance(dimension, Choice) else dimension.holds(value)
+
+
+def described(point: Mapping[str, Any]) -> str:
+    """``cell=gru learning_rate=5``."""
+    return " ".join(f"{name}={value}" for name, value in point.items())
+
+
+def _import_optuna() -> Any:
+    """Optuna, silent; imported where a search runs only, since that takes half a second."""
+    optuna = importlib.import_module("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
