@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import mxnet as mx
+from mxnet.gluon import Parameter
 
 from gluon_rnn.common.printable import Notice
 from gluon_rnn.data.batches import Batch
@@ -26,7 +27,7 @@ from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.runs.evaluations import DynamicSettings
 from gluon_rnn.runs.progress import LossTotal
 from gluon_rnn.training.scoring import initial_state
-from gluon_rnn.training.step import backpropagate
+from gluon_rnn.training.step import adding_gradients, backpropagate
 
 #: Columns of the batches that the statistics come from.
 STATISTICS_BATCH_SIZE = 100
@@ -73,22 +74,22 @@ def score_dynamically(
         statistics: `root_mean_squares`; None for the sgd rule, which needs none.
         notice: receives a line now and then.
     """
-    arrays = [parameter.data() for parameter in trained_parameters(model)]
-    gradients = [parameter.grad() for parameter in trained_parameters(model)]
+    parameters = trained_parameters(model)
+    arrays, sums = ([view(parameter) for parameter in parameters] for view in (Parameter.data, Parameter.grad))
     pulls, rates = _pulls_and_rates(settings, statistics, arrays)
     total = LossTotal()
-    with _restored(arrays) as trained:
-        # w + pull (w_0 - w) is (1 - pull) w + pull w_0: in place, and nothing as large as the parameters is allocated.
+    with _restored(arrays) as trained, adding_gradients(model, arrays[0].context):
+        # The rule is w = w_0 - rate s with s <- (1 - pull) s + g: a backward pass adds g to s, and three passes over
+        # the parameters are left, in place, since their memory is what a segment waits for.
         kept = [1 - pull for pull in pulls]
-        pulled = [pull * array for pull, array in zip(pulls, trained, strict=True)]
-        for number, (batch, loss) in enumerate(zip(batches, _gradients(model, batches), strict=True), start=1):
+        moves = [mx.nd.zeros_like(array) for array in arrays]
+        for number, (batch, loss) in enumerate(zip(batches, _gradients(model, batches, adds=True), strict=True), 1):
             # Waits for the device, too: Python would run ahead of it without bound.
             total.add(float(loss.asscalar()) * batch.targets, batch.targets)
-            for array, gradient, keep, pull, rate in zip(arrays, gradients, kept, pulled, rates, strict=True):
-                array *= keep
-                array += pull
-                gradient *= rate
-                array -= gradient
+            for array, start, added, keep, rate, move in zip(arrays, trained, sums, kept, rates, moves, strict=True):
+                mx.nd.elemwise_mul(added, rate, out=move)
+                mx.nd.elemwise_sub(start, move, out=array)
+                mx.nd.elemwise_mul(added, keep, out=added)
             if number % _REPORTED == 0:
                 notice(f"{number:,} of {len(batches):,} segments")
     return total
@@ -104,22 +105,24 @@ def search_grid(settings: DynamicSettings) -> list[DynamicSettings]:
     ]
 
 
-def _gradients(model: SequenceModel, batches: Sequence[Batch]) -> Iterator[mx.nd.NDArray]:
-    """The mean loss of each batch, whose gradients are in the parameters until the next."""
+def _gradients(model: SequenceModel, batches: Sequence[Batch], *, adds: bool = False) -> Iterator[mx.nd.NDArray]:
+    """The mean loss of each batch, whose gradients are in the parameters until the next, or were added to those."""
     state: States = []
     for batch in batches:
         (shard,) = batch.shards
         state = state or initial_state(model, shard)
-        loss, state = backpropagate(model, shard, state, targets=batch.targets, training=False)
+        loss, state = backpropagate(model, shard, state, targets=batch.targets, training=False, adds=adds)
         yield loss
 
 
 def _pulls_and_rates(
     settings: DynamicSettings, statistics: Sequence[mx.nd.NDArray] | None, arrays: Sequence[mx.nd.NDArray]
-) -> tuple[list[mx.nd.NDArray | float], list[mx.nd.NDArray | float]]:
+) -> tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]:
     """What each update multiplies w_0 - w and the gradients by, for each parameter."""
     if settings.rule == "sgd":
-        return [settings.lambda_] * len(arrays), [settings.eta] * len(arrays)
+        # As large as the parameters, so that the two rules are one piece of code.
+        ones = [mx.nd.ones_like(array) for array in arrays]
+        return [settings.lambda_ * one for one in ones], [settings.eta * one for one in ones]
     assert statistics is not None
     mean = mx.nd.concat(*(each.mean() for each in statistics), dim=0).mean()
     # lambda D with D at most 1 / lambda is at most 1.

@@ -16,7 +16,15 @@ from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
 from gluon_rnn.networks.models import Backbone, RNNLanguageModel, build_model
-from gluon_rnn.training.step import backpropagate, clip_and_update, norm_in_one, norm_of_dots, update_in_one, update_on
+from gluon_rnn.training.step import (
+    adding_gradients,
+    backpropagate,
+    clip_and_update,
+    norm_in_one,
+    norm_of_dots,
+    update_in_one,
+    update_on,
+)
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
@@ -123,6 +131,38 @@ def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(
         loss.backward()
         plain.append(gradient.asnumpy())
     np.testing.assert_array_equal(*plain)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"cell": "lstm"}, {"cell": "custom_gru", "tie_weights": False}, {"cell": "lstm", "weight_drop": 0.5}],
+    ids=lambda settings: " ".join(map(str, settings.values())),
+)
+def test_gradients_are_added_up_while_asked_for_and_replaced_afterwards(
+    small: Corpus, settings: dict[str, Any]
+) -> None:
+    """Those of several batches, in as many blocks, and into the arrays that there are."""
+    model = build_model(small_config(dropout=0, hidden_size=12, **settings), len(small.vocab), CPU)
+    randomise(model)
+    state, block = model.begin_state(4, CPU), 7 * len(small.vocab)
+    shards = [window.shards[0] for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:3]]
+
+    def step(shard: Shard, *, adds: bool) -> dict[str, np.ndarray[Any, Any]]:
+        backpropagate(model, shard, state, targets=20, logits_in_a_block=block, training=False, adds=adds)
+        return gradients(model)
+
+    apart, arrays = [step(shard, adds=False) for shard in shards], [p.grad() for p in model.collect_params().values()]
+    with adding_gradients(model, CPU):
+        for shard in shards:
+            together = step(shard, adds=True)
+    for name, found in together.items():
+        assert np.abs(found).max() > 1e-4, name
+        np.testing.assert_allclose(found, sum(each[name] for each in apart), atol=3 * SUMS, err_msg=name)
+    again = step(shards[0], adds=False)
+    for name, found in again.items():
+        np.testing.assert_array_equal(found, apart[0][name], err_msg=name)
+    for array, found in zip(arrays, again.values(), strict=True):
+        np.testing.assert_array_equal(array.asnumpy(), found)
 
 
 #: Argument: after how many steps to wait for the device. Prints the most memory that the process has had, in MB.
