@@ -30,7 +30,7 @@ help:
 	@echo 'make install   .venv with gluon_rnn and the MXNet that suits this machine (now: $(EXTRA))'
 	@echo '               EXTRA=cpu or cu112 chooses another, PYTHON=... the interpreter (make clean first)'
 	@echo 'make sweep     install, then scripts/run_sweep.py; its arguments as ARGS="--set epochs=1"'
-	@echo 'make doctor    install, then say what works here and what would have to be mended'
+	@echo 'make doctor    install, then check this machine and say how to fix what is missing'
 	@echo 'make dev       install what developers need, too'
 	@echo 'make test      dev, then run the tests, on several cores; ARGS="-k name", and -n 0 for one process'
 	@echo 'make test-quick  the same in under a minute: without tests/bad_input, tests/regression and the tests marked slow, which'
@@ -38,8 +38,8 @@ help:
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
 	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
-	@echo 'make check     layout, lint, which room imports which, and types'
-	@echo 'make format    mend the layout and what lint can mend'
+	@echo 'make check     layout, lint, spelling and style, which room imports which, and types'
+	@echo 'make format    format the code and fix what ruff can fix'
 	@echo 'make columns   renew results/columns.md from the descriptions in the code'
 	@echo 'make pages     renew what is made by the code in docs/: the settings, the commands and the tables'
 	@echo 'make docs      build the documentation site into site/; open site/index.html'
@@ -55,7 +55,7 @@ $(INSTALLED): setup.py requirements/build.txt requirements/$(EXTRA).txt
 
 dev: $(DEV)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo 'There is no Chromium here, so that the tests \
-	of pages in a browser are skipped; mend: apt-get install chromium'
+	of pages in a browser are skipped; fix: apt-get install chromium'
 
 $(DEV): $(INSTALLED) requirements/dev.txt
 	@sh requirements/install.sh dev
@@ -100,6 +100,7 @@ baseline: $(DEV)
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell .
 	PYTHONPATH= $(BIN)/lint-imports --no-logo --cache-dir .venv/imports
 	@rm -rf .venv/checked && mkdir .venv/checked && ln -s ../../gluon_rnn ../../scripts .venv/checked
 	cd .venv/checked && PYTHONPATH= ../bin/python ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache

@@ -55,8 +55,8 @@ CU112 = [
 # Where a team's runs may go beside the tables: --tensorboard and --mlflow.
 TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 
-# Runs on several machines: --executor ray. Its plain package, without the dashboard and what belongs to it.
-# It has wheels for these two alone.
+# Runs on several machines: --executor ray. Its plain package, without the dashboard and its dependencies. It has wheels
+# for these two kinds of machine.
 RAY = ['ray>=2.49; platform_machine == "x86_64" or platform_machine == "aarch64"']
 
 # The documentation site: `make docs`. Its pages, search and icons come from these packages, so nothing is fetched.
@@ -68,6 +68,7 @@ DEV = [
     "pytest-xdist>=3.8",
     "hypothesis>=6",
     "ruff>=0.6",
+    "codespell[toml]>=2.4",  # spelling, and the words of words.txt
     "mypy>=1.11",
     "import-linter>=2.11",  # which room may import which
     "pandas-stubs>=2.2,<2.3",

@@ -135,7 +135,7 @@ def every_target(scored: Scored) -> tuple[int, float]:
 
 
 def by_length(scored: Scored, batch: int) -> tuple[int, float]:
-    """AWD-LSTM's: divided by the tokens of a column, of which the first is no target."""
+    """AWD-LSTM's: divided by the tokens of a column, where the first token is not a target."""
     nats = scored.trimmed(batch)
     return nats.size, math.exp(nats.sum() / (nats.size + batch))
 

@@ -2,8 +2,8 @@ r"""How often the throughput gate closes although nothing slowed, and how large 
 
     .venv/bin/python benchmarks/gate_false_alarms.py
 
-A side of a gate is measured in several sittings. The logarithm of a speed is the point's own, plus what the machine
-does during the whole sitting (shared by all of its points and repeats), plus what meets one run alone; both are normal.
+A side of a gate is measured in several sessions. The logarithm of a speed is the point's own, plus what the machine
+does during the whole session (shared by all of its points and repeats), plus what meets one run alone; both are normal.
 The tables are Markdown; equal versions of NumPy and SciPy print equal ones.
 """
 
@@ -35,7 +35,7 @@ class Machine:
     """What moves a speed when nothing has changed: standard deviations of its logarithm.
 
     Attributes:
-        shared: of what a whole sitting has in common.
+        shared: of what a whole session has in common.
         residual: of what each run has for itself.
     """
 
@@ -68,7 +68,7 @@ def alarms(before: np.ndarray, after: np.ndarray, change: float) -> float:
 
 
 def alarms_of_one_sitting(before: np.ndarray, after: np.ndarray, change: float) -> float:
-    """The same of a test that takes the repeats of one sitting for independent, as if they were sittings."""
+    """The same of a test that takes the repeats of one session for independent, as if they were sessions."""
     p_values = stats.ttest_1samp((after - before)[:, :, 0] + change, THRESHOLD, axis=-1, alternative="greater").pvalue
     return float((p_values.min(axis=-1) * before.shape[1] <= ALPHA).mean())
 
@@ -98,7 +98,7 @@ def smallest_found(design: Design, shared: float, *, tries: int = TRIES) -> floa
 
 def table(title: str, rows: Iterable[tuple[Design, Sequence[str]]]) -> str:
     """A Markdown table with a column for each of `SHARED`."""
-    head = ["sittings a side", "repeats in each", "points", *(f"{shared:.0%} shared" for shared in SHARED)]
+    head = ["sessions a side", "repeats in each", "points", *(f"{shared:.0%} shared" for shared in SHARED)]
     lines = [f"{title}\n", f"| {' | '.join(head)} |", "| ---: " * len(head) + "|"]
     for design, cells in rows:
         counts = (design.sittings, design.repeats, design.points)
@@ -119,9 +119,8 @@ def main() -> None:
         return [(design, [f"{100 * none:.1f} / {100 * some:.1f}" for none, some in row]) for design, row in pairs]
 
     print(table(f"False alarms of the gate, {whole} ({TRIES:,} gates each):", shares(designs)))
-    print(
-        table(f"Were the repeats of one sitting taken for sittings, which the gate does not: {whole}:", shares(alone))
-    )
+    title = f"If the repeats of one session were treated as sessions, which the gate does not do: {whole}:"
+    print(table(title, shares(alone)))
     title = f"The slowdown of one point that the gate finds nine times in ten (residual noise {RESIDUAL[1]:.0%}):"
     print(table(title, [(d, [f"{smallest_found(d, shared):.0%}" for shared in SHARED]) for d in designs]))
 

@@ -1,4 +1,4 @@
-"""Whether this installation and this machine can train: one check a line, each with its mend.
+"""Whether this installation and this machine can train: one check a line, each with its fix.
 
 MXNet is tried in a process of its own, started as a worker is, so that what is reported is what a run will get.
 """
@@ -63,12 +63,12 @@ class Check:
     Attributes:
         level: ``problem`` if training cannot work, ``warning`` if it will be slower or poorer than it need be.
         text: what was found.
-        mend: what to do about it; empty if nothing is amiss.
+        fix: what to do about it; empty if nothing is amiss.
     """
 
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def diagnose(
         "MXNet": check_mxnet(worker, libmxnet.distributions() if distributions is None else distributions, library),
         "GluonNLP": check_gluonnlp(worker),
     }
-    if modules.mend:  # what comes from elsewhere is not mended by an installation
-        installed = {n: replace(c, mend=modules.mend) if c.level == "problem" else c for n, c in installed.items()}
+    if modules.fix:  # what comes from elsewhere is not fixed by an installation
+        installed = {n: replace(c, fix=modules.fix) if c.level == "problem" else c for n, c in installed.items()}
     compiler = shutil.which("cc") or shutil.which("gcc")
     return {
         "Python": check_python(sys.version_info[:2]),
@@ -171,13 +171,13 @@ def diagnose(
 
 
 def format_checks(checks: Mapping[str, Check]) -> str:
-    """Lay out `checks`, by name, for a terminal, a line each and a second one for a mend."""
+    """Lay out `checks`, by name, for a terminal, a line each and a second one for a fix."""
     width = max(map(len, checks), default=0)
     lines = []
     for name, check in checks.items():
         lines.append(printable(f"{check.level:<7}  {name:<{width}}  {check.text}"))
-        if check.mend:
-            lines.append(printable(f"{'':<7}  {'':<{width}}  -> {check.mend}"))
+        if check.fix:
+            lines.append(printable(f"{'':<7}  {'':<{width}}  -> {check.fix}"))
     return "\n".join(lines)
 
 
@@ -195,20 +195,20 @@ def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str
     home = environ.get("PYTHONHOME")
     if not elsewhere and not home:
         return Check("ok", f"from {_environment(path)}")
-    texts, mends = [], []
+    texts, fixes = [], []
     for folder, names in elsewhere.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         texts.append(f"{', '.join(names[:_NAMED])}{more} from {folder}")
-        mends.append(_mend_path(folder, environ))
+        fixes.append(_fix_path(folder, environ))
     if home:
         texts.append(f"Python's own from PYTHONHOME={home}")
-        mends.append("unset PYTHONHOME")
+        fixes.append("unset PYTHONHOME")
     # Another version may do.
     level: Level = "warning" if worker.gluonnlp else "problem"
-    return Check(level, f"{'; '.join(texts)}; not what was installed", "; ".join(dict.fromkeys(mends)))
+    return Check(level, f"{'; '.join(texts)}; not what was installed", "; ".join(dict.fromkeys(fixes)))
 
 
-def _mend_path(folder: str, environ: Mapping[str, str]) -> str:
+def _fix_path(folder: str, environ: Mapping[str, str]) -> str:
     named = environ.get("PYTHONPATH", "").split(os.pathsep)
     if any(entry and os.path.realpath(entry) == os.path.realpath(folder) for entry in named):
         return "unset PYTHONPATH" if len(named) == 1 else f"take {folder} out of PYTHONPATH, or unset it"
@@ -244,8 +244,8 @@ def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check
     if not missing:
         return Check("ok", str(compiler))
     level: Level = "ok" if worker.gluonnlp else "problem"
-    mend = "" if worker.gluonnlp else "apt-get install build-essential python3-dev, then make install"
-    return Check(level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", mend)
+    fix = "" if worker.gluonnlp else "apt-get install build-essential python3-dev, then make install"
+    return Check(level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", fix)
 
 
 def check_numpy(version: str | None) -> Check:
@@ -264,7 +264,7 @@ def check_mxnet(worker: Worker, distributions: Sequence[str], library: libmxnet.
     if worker.mxnet is None and not distributions and library is None:
         return Check("problem", "missing", "make install")
     if worker.mxnet is None:
-        return Check("problem", f"{name}: {worker.error}", _mend_import(worker.error))
+        return Check("problem", f"{name}: {worker.error}", _fix_import(worker.error))
     features = (
         f"CUDA {'on' if 'CUDA' in worker.features else 'off'}, oneDNN {'on' if 'MKLDNN' in worker.features else 'off'}"
     )
@@ -283,7 +283,7 @@ def check_own_library(environ: Mapping[str, str]) -> dict[str, Check]:
     return {"own build": Check("ok", f"{wanted} ({libmxnet.LIBRARY_VARIABLE})")}
 
 
-def _mend_import(error: str) -> str:
+def _fix_import(error: str) -> str:
     library = missing_library(error)
     if library in SYSTEM_PACKAGES:
         return f"apt-get install {' '.join(SYSTEM_PACKAGES.values())}"
@@ -303,7 +303,7 @@ def check_gluonnlp(worker: Worker) -> Check:
     if worker.gluonnlp is not None:
         return Check("ok", worker.gluonnlp)
     if worker.mxnet is None:
-        return Check("problem", "not tried, as MXNet does not import", "mend MXNet first")
+        return Check("problem", "not tried, as MXNet does not import", "fix MXNet first")
     return Check("problem", worker.error, "make install")
 
 
@@ -315,10 +315,10 @@ def check_cuda_libraries(worker: Worker, library: libmxnet.Library) -> Check:
         f"{name} ({CUDA_LIBRARIES[name]})" if name in CUDA_LIBRARIES else name for name in worker.missing_libraries
     )
     known = [name for name in worker.missing_libraries if name in CUDA_LIBRARIES]
-    mend = _mend_import(f"{known[-1]}: cannot open shared object file") if known else ""
+    fix = _fix_import(f"{known[-1]}: cannot open shared object file") if known else ""
     if len(known) < len(worker.missing_libraries):
-        mend = "; ".join(filter(None, [mend, "add the folder of the others to LD_LIBRARY_PATH"]))
-    return Check("problem", f"missing: {text}", mend)
+        fix = "; ".join(filter(None, [fix, "add the folder of the others to LD_LIBRARY_PATH"]))
+    return Check("problem", f"missing: {text}", fix)
 
 
 def check_gpus(machine: hardware.Machine, driver: Driver | None, library: libmxnet.Library | None) -> dict[str, Check]:
@@ -343,8 +343,8 @@ def _check_driver(driver: Driver, library: libmxnet.Library | None) -> Check:
         return Check("problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
     elif driver.cuda < (11, 8):
         # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
-        mend = "install driver 520 or later, or set MXNET_USE_FUSION=0"
-        return Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", mend)
+        fix = "install driver 520 or later, or set MXNET_USE_FUSION=0"
+        return Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", fix)
     return Check("ok", text)
 
 
@@ -352,12 +352,12 @@ def _check_gpu(gpu: hardware.Gpu, library: libmxnet.Library | None) -> Check:
     text = f"{gpu.name}, {gpu.memory_mb} MiB, compute capability {libmxnet.written(gpu.compute_capability)}"
     if library and library.code.serves(gpu.compute_capability):
         return Check("ok", text)
-    mend = "use the CPU, or a build of MXNet that has code for this GPU: see docs/gpus.md"
+    fix = "use the CPU, or a build of MXNet that has code for this GPU: see docs/gpus.md"
     if library and library.code:
-        return Check("warning", f"{text}; the installed MXNet has code for {library.code} only", mend)
+        return Check("warning", f"{text}; the installed MXNet has code for {library.code} only", fix)
     if libmxnet.CU112.serves(gpu.compute_capability):
         return Check("warning", f"{text}; the installed MXNet is for the CPU", "make install EXTRA=cu112")
-    return Check("warning", f"{text}; MXNet's CUDA builds on PyPI have code for {libmxnet.CU112} only", mend)
+    return Check("warning", f"{text}; MXNet's CUDA builds on PyPI have code for {libmxnet.CU112} only", fix)
 
 
 def check_blas(
@@ -365,7 +365,7 @@ def check_blas(
 ) -> Check:
     """Which library multiplies matrices, and what each was measured to do."""
     if worker.mxnet is None:
-        return Check("problem", "not tried, as MXNet does not import", "mend MXNet first")
+        return Check("problem", "not tried, as MXNet does not import", "fix MXNet first")
     text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
     if not runtime.tuning_wanted(environ):
         return Check("ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")
@@ -378,8 +378,8 @@ def check_blas(
     if blas.is_busy(measured):
         return Check("warning", f"{text}, beside other work", "make doctor again when the machine is idle")
     if len(measured) == 1:
-        mend = "make install, in a folder without colons in its path, to have faster ones"
-        return Check("warning", text, mend)
+        fix = "make install, in a folder without colons in its path, to have faster ones"
+        return Check("warning", text, fix)
     return Check("ok", text)
 
 
@@ -433,20 +433,20 @@ def check_data(data_dir: Path | None, environ: Mapping[str, str]) -> Check:
     if data_dir is not None and not os.path.isdir(data_dir := expand(data_dir)):
         return Check("problem", f"{data_dir} is not a folder", f"give another with --data-dir or {DATA_VARIABLE}")
     here: dict[str, Path] = {}
-    mends: dict[str, str] = {}
+    fixes: dict[str, str] = {}
     for corpus in known.PUBLISHED.values():
         alone = replace(corpus, sources=())
         try:
             here[corpus.name], _ = published.find(alone, data_dir and data_dir.absolute(), notice=lambda _: None)
         except published.Unavailable as error:
-            mends[corpus.name] = error.mend
+            fixes[corpus.name] = error.fix
         except UserError as error:
             return Check("problem", str(error))
     others = ", ".join(name for name in here if name != wikitext2.NAME) or "none"
     rest = f"of the other corpora here: {others}"
-    if wikitext2.NAME in mends:
+    if wikitext2.NAME in fixes:
         text = "WikiText-2 is not here yet: a sweep will try to download it, else auto means the synthetic corpus"
-        return Check("warning", f"{text}; {rest}", mends[wikitext2.NAME])
+        return Check("warning", f"{text}; {rest}", fixes[wikitext2.NAME])
     return Check("ok", f"WikiText-2 in {here[wikitext2.NAME]}, verified; {rest}")
 
 

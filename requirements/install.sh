@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes or mends .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it. Or adds
+# Makes or repairs .venv and installs gluon_rnn into it with one of the two builds of MXNet; `make install` runs it. Or adds
 # what developers or the documentation site need; `make dev` and `make docs` run that.
 #
 #   sh requirements/install.sh cpu|cu112|dev|docs
@@ -67,11 +67,11 @@ for python in "$@"; do
     [ -n "$lack" ] || { chosen=$python; break; }
     tried="${tried:+$tried, }$python $lack"
 done
-[ -n "$chosen" ] || fail "no Python 3.10 or 3.11 with venv and Python.h ($tried); mend: apt-get install python3.11 python3.11-venv python3.11-dev, or make install PYTHON=/path/to/python3.11"
+[ -n "$chosen" ] || fail "no Python 3.10 or 3.11 with venv and Python.h ($tried); fix: apt-get install python3.11 python3.11-venv python3.11-dev, or make install PYTHON=/path/to/python3.11"
 
 # GluonNLP has an extension to compile, by the compiler that this Python was built with unless CC says otherwise.
 compiler=$("$chosen" -c 'import os, sysconfig; print((os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0])')
-command -v "$compiler" >/dev/null || fail "no C compiler ($compiler), which GluonNLP needs; mend: apt-get install build-essential, or make install CC=/path/to/cc"
+command -v "$compiler" >/dev/null || fail "no C compiler ($compiler), which GluonNLP needs; fix: apt-get install build-essential, or make install CC=/path/to/cc"
 
 settle_home "$chosen"
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then

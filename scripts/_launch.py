@@ -38,15 +38,15 @@ def _start_over(error: Exception) -> NoReturn:
         # It is for another Python: with it .venv's would look for its own library there.
         os.environ.pop("PYTHONHOME", None)
         os.execv(python, [str(python), *sys.argv])
-    mend = f"run 'make install' in {_CHECKOUT}, then use {python}"
+    fix = f"run 'make install' in {_CHECKOUT}, then use {python}"
     if isinstance(error, ModuleNotFoundError):
         problem = f"is not installed for this Python ({error})"
     else:
         # Of NumPy's page of advice, the last line says what is wrong.
         empty = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
         problem = f"cannot be loaded ({(str(error).strip().splitlines() or [empty])[-1]})"
-        mend = f"raise this process's limits (ulimit -a), or {mend}"
+        fix = f"raise this process's limits (ulimit -a), or {fix}"
     if path := os.environ.get("PYTHONPATH"):
-        mend = f"unset PYTHONPATH, which puts {path} before what is installed; else {mend}"
-    print(f"gluon_rnn {problem}; {mend}", file=sys.stderr)
+        fix = f"unset PYTHONPATH, which puts {path} before what is installed; else {fix}"
+    print(f"gluon_rnn {problem}; {fix}", file=sys.stderr)
     sys.exit(2)

@@ -122,7 +122,7 @@ def test_no_compiler_ends_in_one_line_and_nothing_made(place):
     (place.bin / "cc").unlink()
     said = place.make("install")
     assert said.returncode != 0
-    assert said.stderr.splitlines()[0].startswith("make install: no C compiler (cc), which GluonNLP needs; mend: ")
+    assert said.stderr.splitlines()[0].startswith("make install: no C compiler (cc), which GluonNLP needs; fix: ")
     assert not (place.folder / ".venv").exists()
 
 
@@ -391,8 +391,8 @@ def test_a_library_of_another_version_is_one_line_that_says_what_to_unset(tmp_pa
     path = fake_package(tmp_path, f"raise {kind}({text!r})\n")
     done = launch(tmp_path, PYTHONPATH=str(path))
     assert (done.returncode, done.stdout) == (2, "")
-    mend = f"unset PYTHONPATH, which puts {path} before what is installed; else "
-    assert done.stderr.startswith(f"gluon_rnn cannot be loaded ({text}); {mend}")
+    fix = f"unset PYTHONPATH, which puts {path} before what is installed; else "
+    assert done.stderr.startswith(f"gluon_rnn cannot be loaded ({text}); {fix}")
     assert len(done.stderr.splitlines()) == 1
 
 

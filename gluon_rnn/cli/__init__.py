@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         why = shortage(error)
         if isinstance(error, ImportError):
-            why = f"{why or ' '.join(str(error).split())}; gluon-rnn doctor says how to mend it"
+            why = f"{why or ' '.join(str(error).split())}; gluon-rnn doctor says how to fix it"
         if why is None:
             raise
         return _failed(why)
@@ -68,7 +68,7 @@ def _failed(why: str) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, as everything else that a user can mend."""
+        """Say what is wrong in one line, as everything else that a user can fix."""
         raise UserError(f"{message}; see {self.prog} --help")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
     def write(comparison: Comparison) -> None:
-        # Before anything is printed: whoever reads us may have gone.
+        # Before anything is printed: the reader of our output may have gone.
         for path, form in forms:
             if path:
                 write_named(path, form(comparison))

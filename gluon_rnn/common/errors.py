@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-#: Limits of a process or of the machine, and the mend.
+#: Limits of a process or of the machine, and the fix.
 _LIMITS = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close other programs: the machine can open no more files",
@@ -21,9 +21,9 @@ _MENDS = {**_LIMITS, errno.EFBIG: "raise the limit of a file's size (ulimit -f)"
 
 
 class UserError(Exception):
-    """A mistake that whoever started the command can mend.
+    """An error that the user can fix.
 
-    Its text is one line that names the thing and the mend. The command line prints it and exits with status 2; nothing
+    Its text is one line that names the thing and the fix. The command line prints it and exits with status 2; nothing
     has been started by then.
     """
 
@@ -38,15 +38,15 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
-def mend(error: OSError, otherwise: str = "") -> str:
+def fix(error: OSError, otherwise: str = "") -> str:
     """What to do about it; `otherwise` where the error does not tell."""
     return _MENDS.get(error.errno or 0, otherwise)
 
 
 def refusal(error: OSError) -> str:
-    """What the operating system refused, of which file, and the mend where there is one, in one line."""
+    """What the operating system refused, of which file, and the fix where there is one, in one line."""
     named = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-    return "; ".join(filter(None, [named + reason(error), mend(error)]))
+    return "; ".join(filter(None, [named + reason(error), fix(error)]))
 
 
 def shortage(error: Exception) -> str | None:

@@ -221,7 +221,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left unfinished; for whoever has `folder` to himself."""
+    """Remove what a killed process left unfinished; the caller must be the only process that writes to `folder`."""
     for path in folder.glob(".*.tmp"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -248,7 +248,7 @@ def sha256_of(content: bytes) -> str:
 
 
 def sha1_of(content: bytes) -> str:
-    """The SHA-1 of `content` in hexadecimal. It recognises files; it is no defence against forgery."""
+    """The SHA-1 of `content` in hexadecimal. It recognises files; it is not a defence against forgery."""
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 

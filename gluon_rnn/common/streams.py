@@ -31,7 +31,7 @@ class _Output(io.FileIO):
                 written: int | None = super().write(data)
                 if written is not None:
                     return written
-                # Whoever shares the stream has made it non-blocking.
+                # Another process that shares the stream has made it non-blocking.
                 select.select([], [self], [])
         except OSError as error:
             self.failure = error
@@ -54,7 +54,7 @@ def guard() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
         elif mode == "w" and stream is getattr(sys, f"__{name}__"):
             setattr(sys, name, _guarded(stream))
-        # Whoever has put another in its place knows what that can do, but not which names are to be printed.
+        # A program that has replaced the stream knows what it can encode, but not which names will be printed.
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 

@@ -87,7 +87,7 @@ def source_files(cell: str) -> dict[str, bytes]:
             try:
                 found[name] = path.read_bytes()
             except OSError as error:
-                raise UserError(f"cell {cell}: cannot read {path}: {error.strerror}; mend that first") from None
+                raise UserError(f"cell {cell}: cannot read {path}: {error.strerror}; fix that first") from None
             for module in _imported(found[name]) - seen:
                 seen.add(module)
                 # As Python looks: a folder without an __init__.py gives way to a package of its name anywhere.

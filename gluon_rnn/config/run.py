@@ -80,7 +80,7 @@ _WITH_MOMENTUM = ("sgd", "nag")
 AUTO: Any = "auto"
 #: Of a language model under SGD. 20 is GluonNLP's for an LSTM; the other cells' are those that a search over a quarter
 #: of an epoch of WikiText-2 with 200 units found best (results/learning-rate-cpu). A cell from scratch computes what
-#: its fused twin does. fast.ai's cells were not in it: with 200 units and 499 steps of quick.yaml char_loop came to
+#: its fused twin does. fast.ai's cells were not in it: with 200 units and 499 steps of quick.yaml char_loop reached
 #: 1,549 at 0.5, 1,442 at 1, 1,975 at 2.5 and 2,534 at 5.
 _SGD_RATES = {
     **dict.fromkeys(("lstm", "custom_lstm"), 20.0),
@@ -96,7 +96,7 @@ _LABEL_RATE = 1.0
 #: MXNet 1.9.1's own defaults (python/mxnet/optimizer/optimizer.py), but for four. In 499 steps of quick.yaml, where the
 #: unigram model has perplexity 1,280, those left an LSTM of 50 units above it, and these did not: Adam with
 #: 0.001 at 1,313 (0.003: 1,165), RMSProp with 0.001 at 1,409 (0.01: 871), Signum with 0.01 at 2.9e13 (0.001: 1,085),
-#: Adamax with 0.005 at 1,387 (0.02: 1,152). LAMB (0.001 to 0.1) and FTRL (0.1) came to nothing. Adadelta reads no rate.
+#: Adamax with 0.005 at 1,387 (0.02: 1,152). LAMB (0.001 to 0.1) and FTRL (0.1) learned nothing. Adadelta reads no rate.
 _OPTIMIZER_RATES = {
     "adam": 0.003,
     "rmsprop": 0.01,
@@ -120,7 +120,7 @@ _WIDEST = 2**14
 _DEEPEST = 128
 #: Epochs of a run that a time budget ends.
 _UNBOUNDED_EPOCHS = 10_000
-#: The mend for what YAML does not read as text.
+#: The fix for what YAML does not read as text.
 QUOTE_HINT = "put it in quotes if it is text"
 
 

@@ -94,7 +94,7 @@ class Sweep:
         )
         if self.search:
             changed = replace(changed, axes={}, search=self.search.with_arguments(pinned, axes))
-        # Whoever asks for fewer points has no use for some overrides. One that never fitted stays, to be remarked on.
+        # A sweep with fewer points does not need every override. One that never fitted stays, to be remarked on.
         moot = [item for item in changed.unmatched() if item not in idle]
         return replace(
             changed,

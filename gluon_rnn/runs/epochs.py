@@ -14,7 +14,7 @@ from gluon_rnn.common.files import read_whole, write_atomically
 from gluon_rnn.runs.progress import EpochResult
 
 _HINTS = get_type_hints(EpochResult, include_extras=True)
-#: What of an `EpochResult` is in each column of ``epochs.csv`` but the first, in order.
+#: The field of an `EpochResult` behind each column of ``epochs.csv`` but the first, in order.
 ATTRIBUTES = {hint.__metadata__[0].alias or name: name for name, hint in _HINTS.items()}
 #: The columns of ``epochs.csv``, in order.
 EPOCH_COLUMNS = ("run_id", *ATTRIBUTES)

@@ -111,7 +111,7 @@ def read_settings(kind: type[_Kind], given: Mapping[str, Any], *, of: str) -> _K
 
 
 class Evaluation(BaseModel):
-    """What a finished run's parameters came to on a split: a row of ``evaluations.csv``."""
+    """The result of a finished run's parameters on a split: a row of ``evaluations.csv``."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
@@ -132,7 +132,7 @@ class Evaluation(BaseModel):
     perplexity: float
     """exp(loss)"""
     accuracy: float | None
-    """share of the targets that were the likeliest; empty where a run's record has none"""
+    """share of the targets that the model thought most likely; empty where a run's record has none"""
     plain_perplexity: float | None
     """perplexity of the same pass without the cache; empty unless the method is cache"""
     cache: CacheSettings | None

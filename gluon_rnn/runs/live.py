@@ -19,7 +19,7 @@ class LiveProgress(BaseModel):
     """A running run's ``progress.json``, which is as short after many epochs as after few.
 
     Attributes:
-        doing: what it is at, for people.
+        doing: what it is doing, as the display shows it.
         fraction: of the run that is done, 0 to 1.
         perplexity: the newest: training's within an epoch, validation's after it.
         tokens_per_second: over the last log interval, or epoch.

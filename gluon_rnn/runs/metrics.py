@@ -23,7 +23,7 @@ _MOST_DIGITS = 8
 
 
 def written(value: float, digits: int, *, sign: str = "") -> str:
-    """A number for people, with so many `digits` after the point.
+    """A number as text for readers, with so many `digits` after the point.
 
     ``1,234.57``; of more than eight digits, point aside, ``4.2e+13``, but a whole number (an ``int``, a count) as it
     is; ``inf`` and ``nan``.

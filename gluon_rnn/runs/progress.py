@@ -128,7 +128,7 @@ class Prediction:
     Attributes:
         text: what the model was given.
         truth: its targets.
-        predicted: the likeliest instead of each.
+        predicted: the label that the model thought most likely for each.
     """
 
     text: str
@@ -138,7 +138,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often which label was taken for which.
+    """The confusion matrix: how often each label was predicted for each true one.
 
     Attributes:
         labels: all of them, in the order of rows and columns.
@@ -151,7 +151,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch came to: a row of ``epochs.csv``."""
+    """The result of one epoch: a row of ``epochs.csv``."""
 
     epoch: Annotated[int, Field(description="number of the epoch, counted from 1")]
     learning_rate: Annotated[float, Field(description="learning rate during the epoch")]
@@ -171,7 +171,10 @@ class EpochResult:
     seconds: Annotated[float, Field(description="seconds of training, evaluation left out")]
     valid_accuracy: Annotated[
         float | None,
-        Field(description="share of validation's targets that were the likeliest; empty for a language model of words"),
+        Field(
+            description="share of validation's targets that the model thought most likely; empty for a language model "
+            "of words"
+        ),
     ] = None
     test_accuracy: Annotated[float | None, Field(description="the same of test's, measured as test_loss is")] = None
     session: Annotated[
@@ -299,7 +302,7 @@ class Progress:
         return [lap for lap in self.laps if lap.session in numbers]
 
     def resume(self, restored: Progress) -> None:
-        """Go on from `restored`, which earlier sessions came to, in this one's session."""
+        """Go on from `restored`, the result of earlier sessions, in this one's session."""
         # Earlier versions kept no sessions; they worked for at least as long as they trained and evaluated.
         unknown = Session(seconds=restored.train_seconds + restored.evaluation_seconds)
         sessions = [*(restored.sessions or [unknown]), *self.sessions]

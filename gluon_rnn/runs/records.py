@@ -56,7 +56,9 @@ _MOST_TARGETS = 2**53
 
 
 class RecordedConfig(RunConfig):
-    """The configuration of a run as a record has it: `dataset`, `threads` and `device` say what they came to be."""
+    """The configuration of a run as a record has it: `dataset`, `threads` and `device` hold the values that were
+    used.
+    """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")
 
@@ -124,7 +126,7 @@ class RunRecord(BaseModel):
     test_perplexity: float | None = None
     """perplexity of test: exp(test_loss)"""
     valid_accuracy: float | None = None
-    """share of validation's targets that were the likeliest; empty for a language model of words"""
+    """share of validation's targets that the model thought most likely; empty for a language model of words"""
     test_accuracy: float | None = None
     """the same of test's, at best_epoch"""
     unigram_loss: float | None = None
@@ -354,7 +356,7 @@ def read_record(directory: Path) -> RunRecord | None:
 def tidy(directory: Path, record: RunRecord | None) -> None:
     """Remove from a run's `directory` what a killed process left and what its `record`, if any, makes needless.
 
-    For whoever knows that no worker is at it. The last checkpoint stays: more epochs can follow from there.
+    The caller must know that no worker uses it. The last checkpoint stays, so that more epochs can follow.
     """
     remove_leftovers(directory)
     if record:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gluon_rnn.common.errors import UserError, is_limit, mend, reason, refusal
+from gluon_rnn.common.errors import UserError, fix, is_limit, reason, refusal
 from gluon_rnn.common.files import remove_leftovers, set_aside, write_atomically
 from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.config.run import RunConfig
@@ -99,7 +99,7 @@ def _what_stopped(error: OSError, directory: Path) -> str:
     # A folder on the way to it may be what cannot be made.
     if not (file.is_relative_to(folder) or folder.is_relative_to(file)):
         return refusal(error)
-    what = mend(error, "mend that or give --results another folder")
+    what = fix(error, "fix that or give --results another folder")
     return f"cannot write to {directory}: {reason(error)} ({os.fsdecode(error.filename)}); {what}"
 
 

@@ -170,7 +170,7 @@ def _identity(job: Job, directory: Path) -> dict[str, Any]:
 
 
 def _figures(found: _Found) -> dict[str, Any]:
-    """What was found, and what of this process and moment is recorded with it."""
+    """The outcome, and the facts about this process and moment that are recorded with it."""
     threads = os.environ.get("OMP_NUM_THREADS")
     return {
         "tokens_scored": found.loss.tokens,
@@ -222,7 +222,7 @@ def _open_corpus(job: Job, directory: Path, data_dir: Path | None, notice: Notic
 
 @dataclass(frozen=True)
 class _Found:
-    """What a split came to.
+    """The result of one split.
 
     Attributes:
         loss: of all targets.

@@ -75,7 +75,7 @@ def generate(
         raise UserError(f"tokens={tokens} is not from 1 to {MOST_TOKENS:,}")
     if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
         raise UserError(
-            f"temperature={temperature:g} is not from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; for the likeliest "
+            f"temperature={temperature:g} is not from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; for the most likely "
             "token each time be greedy"
         )
     if top_k is not None and top_k < 1:
@@ -83,7 +83,7 @@ def generate(
     if not 0 <= seed < _MOST_SEEDS:
         raise UserError(f"seed={seed} is not from 0 to 2**32 - 1")
     if greedy and (temperature != 1.0 or top_k is not None or seed):
-        raise UserError("greedy takes the likeliest token each time: temperature, top_k and seed would do nothing")
+        raise UserError("greedy takes the most likely token each time: temperature, top_k and seed would do nothing")
     random = np.random.RandomState(seed)
     text = _Text(Path(run))
     begun = text.tokens(prompt)

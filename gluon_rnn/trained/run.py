@@ -20,7 +20,7 @@ from gluon_rnn.networks.models import SequenceModel, build_network
 from gluon_rnn.runs.job import BEST, VOCABULARY, Job
 from gluon_rnn.runs.tables import read_points
 
-#: The mend for what a run has lost.
+#: The fix for what a run has lost.
 TRAIN_AGAIN = "train the run again"
 #: Of the runs that a line names.
 _NAMED = 5

@@ -72,7 +72,7 @@ class Answer(NamedTuple):
 
 
 def answer(*arguments: str) -> Answer:
-    """What the command line says and leaves as its status; it must be fit for people."""
+    """What the command line says and leaves as its status; it must be readable."""
     # As strict as a terminal: what cannot be encoded raises.
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err):

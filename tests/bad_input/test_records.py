@@ -122,7 +122,7 @@ def _json_changed(content: bytes, value: Any, depth: int, draw: st.DrawFn) -> by
 
 
 def _sealed(content: Any) -> bytes:
-    """As whoever wrote it, meaning harm, would write it: a record with the checksum that fits it."""
+    """As an attacker would write it: a record with the checksum that fits it."""
     if isinstance(content, dict) and "sha256" in content:
         return seal({name: value for name, value in content.items() if name != "sha256"}).encode()
     return json.dumps(content).encode()
@@ -309,7 +309,7 @@ def test_a_run_that_a_table_names_is_in_its_folder(sent: Path, name: str) -> Non
     try:
         assert {run.log for run in read_folders([sent]).runs} == {""}
     except UserError as error:
-        assert "cannot read" in str(error)  # noqa: PT017 - a name of no characters or of strange ones is no table's
+        assert "cannot read" in str(error)  # noqa: PT017 - a name of no characters or of strange ones belongs to no table
     assert SECRET not in answer("check-regression", str(sent), str(sent)).out
 
 

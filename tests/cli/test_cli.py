@@ -218,7 +218,7 @@ def test_the_columns_of_a_run_agree_with_each_other(mixed: Mixed) -> None:
         assert row["train_seconds"] > 0
         assert row["evaluation_seconds"] > 0
         assert row["train_seconds"] + row["evaluation_seconds"] < row["wall_seconds"] < 300
-        # MXNet alone takes more than the one. That it is no other process's is in test_worker.py.
+        # MXNet alone takes more than the one. That no other process has it is in test_worker.py.
         assert 100 < row["peak_rss_mb"] < 1500
         assert pd.isna(row["peak_gpu_mb"])
 
@@ -591,7 +591,7 @@ def test_a_slip_is_one_line_and_nothing_is_made(
     (tmp_path / "file").write_text("kept")
     write_sweep(tmp_path / "base.yaml", content)
     if arguments == ["--rerun-f"]:
-        # An abbreviation is no slip.
+        # An abbreviation is not a slip.
         assert cli.main(["sweep", "base.yaml", "--dry-run", *arguments]) == 0
         return
     line = refusal(capsys, "sweep", "base.yaml", *arguments)
@@ -878,4 +878,4 @@ def test_a_library_of_another_python_is_one_line_that_points_to_the_doctor(
     shell = environment(PYTHONPATH=str(tmp_path / "other"))
     done = subprocess.run(command, env=shell, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: of another Python; gluon-rnn doctor says how to mend it\n"
+    assert done.stderr == "error: of another Python; gluon-rnn doctor says how to fix it\n"

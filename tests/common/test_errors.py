@@ -1,4 +1,4 @@
-"""What the operating system refuses, in one line that names it and the mend."""
+"""What the operating system refuses, in one line that names it and the fix."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(number: int, *names: object) -> OSError:
         ),
     ],
 )
-def test_a_shortage_is_a_line_with_its_mend(error: Exception, line: str) -> None:
+def test_a_shortage_is_a_line_with_its_fix(error: Exception, line: str) -> None:
     assert shortage(error) == line
 
 

@@ -219,7 +219,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert home_directory() is cache_directory() is None
     with pytest.raises(UserError, match=r"^~/x: this user has no home folder; set HOME, or write the path in full$"):
         expand("~/x")
-    # Whoever names a folder for it has one.
+    # A user who names a folder for it has one.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_directory() == tmp_path / "cache" / "gluon_rnn"
     for nowhere in ("~/.cache", "cache"):

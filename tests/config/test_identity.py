@@ -149,7 +149,7 @@ def test_the_sources_are_the_same_cell_in_another_folder(folder: Path, monkeypat
 def test_a_source_that_cannot_be_read_is_one_line(folder: Path) -> None:
     # A file that root cannot read either.
     (folder / "package" / "memory.py").symlink_to("/proc/self/mem")
-    with pytest.raises(UserError, match=r"^cell package:Cell: cannot read .*memory\.py: Input/output error; mend that"):
+    with pytest.raises(UserError, match=r"^cell package:Cell: cannot read .*memory\.py: Input/output error; fix that"):
         source_files("package:Cell")
 
 

@@ -53,7 +53,7 @@ Befall = Callable[["Trial"], list[str] | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to, but for its speed: equal to the bit however it was disturbed."""
+    """The result of a run, except its speed: equal to the bit however it was disturbed."""
 
     numbers: tuple[object, ...]
     parameters: bytes

@@ -25,7 +25,7 @@ from tests.kernels.kernels import (
 )
 from tests.kernels.table import PAGE, renewed, row
 
-#: What runs under every kernel, and what of it in the short form.
+#: The tests that run under every kernel, and those of the short form.
 NUMERICAL = ("-m", "numerical")
 SHORT = (*NUMERICAL, "tests/training/test_step.py", "tests/networks/test_layers.py")
 
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Whoever ends this process ends the one that it has started, too.
+    # Ending this process also ends the one that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())

@@ -226,9 +226,9 @@ def probe(kernel: Kernel, threads: int, environ: Mapping[str, str]) -> Outcome:
 
 
 def run_tests(outcome: Outcome, environ: Mapping[str, str], selection: Sequence[str]) -> Outcome:
-    """`outcome` with what the tests that pytest selects came to in a process of its own.
+    """`outcome` with the results of the tests that pytest selects, run in a process of their own.
 
-    Where a test ends the process, or hangs, another process goes on with those that follow.
+    Where a test ends the process, or hangs, another process continues with the next ones.
     """
     command = processes.command("pytest", "-p", "tests.kernels.plugin", "-p", "no:cacheprovider", *selection)
     # In a thread, since a signal does not reach Python while it waits for MXNet.

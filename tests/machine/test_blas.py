@@ -148,7 +148,7 @@ def test_a_measurement_that_is_not_started_is_no_verdict(tmp_path: Path, monkeyp
 @pytest.mark.slow
 @pytest.mark.parametrize("library", blas.installed(), ids=lambda library: library.name)
 def test_numpy_keeps_its_own_blas_beside_the_one_that_mxnet_is_given(library: Library) -> None:
-    """Two OpenBLAS whose inner functions are taken for each other's have one number of threads."""
+    """Two OpenBLAS whose inner functions are mistaken for each other's have one number of threads."""
     if library.path is None:
         pytest.skip("MXNet's own BLAS has no file of its own here")
     environment = library.environment({**os.environ, "LD_PRELOAD": "", "GLUON_RNN_BLAS": library.name})

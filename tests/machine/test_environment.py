@@ -338,15 +338,15 @@ def test_a_healthy_machine_without_a_gpu_has_no_problem(tmp_path):
 
 def test_a_measurement_beside_other_work_is_a_warning(tmp_path: Path) -> None:
     check = checks_of(tmp_path, measured=[*MEASURED[:2], Measured("mxnet", 30.0, waited=1.3)])["BLAS"]
-    assert (check.level, check.mend) == ("warning", "make doctor again when the machine is idle")
+    assert (check.level, check.fix) == ("warning", "make doctor again when the machine is idle")
     lone = checks_of(tmp_path, measured=[Measured("mxnet", 30.0)])["BLAS"]
-    assert (lone.level, lone.mend.partition(",")[0]) == ("warning", "make install")
+    assert (lone.level, lone.fix.partition(",")[0]) == ("warning", "make install")
     asked = checks_of(tmp_path, environ={"GLUON_RNN_BLAS": "mkl"})["BLAS"]
     assert asked.text.endswith("(GLUON_RNN_BLAS=mkl)")
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix"),
     [
         (
             "OSError: libgomp.so.1: cannot open shared object file: No such file",
@@ -357,16 +357,16 @@ def test_a_measurement_beside_other_work_is_a_warning(tmp_path: Path) -> None:
         ("AttributeError: module 'numpy' has no attribute 'bool'", "make clean install"),
     ],
 )
-def test_a_failed_import_names_what_is_missing_and_the_mend(tmp_path, error, mend):
+def test_a_failed_import_names_what_is_missing_and_the_fix(tmp_path, error, fix):
     checks = checks_of(tmp_path, worker=Worker(error=error))
     assert (checks["MXNet"].level, checks["GluonNLP"].level, checks["BLAS"].level) == ("problem",) * 3
     assert error in checks["MXNet"].text
-    assert checks["MXNet"].mend.startswith(mend)
+    assert checks["MXNet"].fix.startswith(fix)
 
 
 def test_two_builds_of_mxnet_side_by_side_are_a_problem(tmp_path):
     check = checks_of(tmp_path, distributions=["mxnet", "mxnet-cu112"])["MXNet"]
-    assert (check.level, check.mend) == ("problem", "make clean install")
+    assert (check.level, check.fix) == ("problem", "make clean install")
     assert check.text.startswith("mxnet and mxnet-cu112 are all installed")
     # A build of one's own may lie on Python's path without being a distribution.
     assert checks_of(tmp_path, distributions=[])["MXNet"].level == "ok"
@@ -377,14 +377,14 @@ def test_each_missing_cuda_library_is_named_with_its_distribution(tmp_path):
     worker = Worker(missing_libraries=["libcudnn.so.8", "libown.so.1"], error="OSError")
     check = checks_of(tmp_path, worker=worker, library=FOR_CUDA)["CUDA libraries"]
     assert check.level == "problem"
-    assert check.mend == "make install EXTRA=cu112; add the folder of the others to LD_LIBRARY_PATH"
+    assert check.fix == "make install EXTRA=cu112; add the folder of the others to LD_LIBRARY_PATH"
     assert check.text == "missing: libcudnn.so.8 (nvidia-cudnn-cu11), libown.so.1"
     assert checks_of(tmp_path, library=FOR_CUDA)["CUDA libraries"] == Check("ok", "all 2 found")
     assert "CUDA libraries" not in checks_of(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("board", "library", "text", "mend"),
+    ("board", "library", "text", "fix"),
     [
         (BOARDS[1], FOR_CUDA, "compute capability 8.6", ""),
         (BOARDS[1], FOR_CPU, "8.6; the installed MXNet is for the CPU", "make install EXTRA=cu112"),
@@ -394,11 +394,11 @@ def test_each_missing_cuda_library_is_named_with_its_distribution(tmp_path):
         (BOARDS[1], FOR_HOPPER, "8.6; the installed MXNet has code for 9.0, PTX 9.0 only", "docs/gpus.md"),
     ],
 )
-def test_a_gpu_is_held_against_what_the_library_carries(tmp_path, board, library, text, mend):
+def test_a_gpu_is_held_against_what_the_library_carries(tmp_path, board, library, text, fix):
     check = checks_of(tmp_path, machine=machine(board), driver=Driver("535", (12, 2)), library=library)["GPU 0"]
-    assert check.level == ("warning" if mend else "ok")
+    assert check.level == ("warning" if fix else "ok")
     assert text in check.text
-    assert check.mend.endswith(mend)
+    assert check.fix.endswith(fix)
 
 
 def test_a_library_of_ones_own_is_named_and_one_that_mxnet_ignores_is_a_warning(tmp_path):
@@ -409,7 +409,7 @@ def test_a_library_of_ones_own_is_named_and_one_that_mxnet_ignores_is_a_warning(
     assert check == Check("ok", f"{own} (MXNET_LIBRARY_PATH)")
     for ignored in ("libmxnet.so", str(tmp_path / "missing.so")):
         check = checks_of(tmp_path, environ={"MXNET_LIBRARY_PATH": ignored})["own build"]
-        assert (check.level, check.mend) == ("warning", "correct or unset MXNET_LIBRARY_PATH")
+        assert (check.level, check.fix) == ("warning", "correct or unset MXNET_LIBRARY_PATH")
         assert ignored in check.text
     assert "code for 9.0, PTX 9.0" in checks_of(tmp_path, library=FOR_HOPPER)["MXNet"].text
 
@@ -449,7 +449,7 @@ def test_data_are_looked_for_and_never_downloaded(tmp_path):
     assert (check.level, "wiki.train.tokens" in check.text) == ("problem", True)
 
 
-def test_checks_are_laid_out_with_their_mends_below():
+def test_checks_are_laid_out_with_their_fixes_below():
     text = doctor.format_checks({"Python": Check("ok", "3.11"), "C compiler": Check("problem", "none", "install one")})
     assert text.splitlines() == [
         "ok       Python      3.11",
@@ -480,11 +480,11 @@ def test_modules_that_come_from_elsewhere_are_named_with_what_to_unset(tmp_path,
     assert checks["modules"] == Check(
         "problem", f"json, numpy from {other}; not what was installed", "unset PYTHONPATH"
     )
-    # An installation would mend nothing.
-    assert (checks["MXNet"].mend, checks["GluonNLP"].mend) == ("unset PYTHONPATH", "unset PYTHONPATH")
+    # An installation would fix nothing.
+    assert (checks["MXNet"].fix, checks["GluonNLP"].fix) == ("unset PYTHONPATH", "unset PYTHONPATH")
     several = checks_of(tmp_path, worker=broken, path=[other, own], environ={"PYTHONPATH": f"/a:{other}/"})
-    assert several["modules"].mend == f"take {other} out of PYTHONPATH, or unset it"
-    assert checks_of(tmp_path, path=[other, own])["modules"].mend == f"take {other} off Python's path"
+    assert several["modules"].fix == f"take {other} out of PYTHONPATH, or unset it"
+    assert checks_of(tmp_path, path=[other, own])["modules"].fix == f"take {other} off Python's path"
     # Other versions may do, too.
     assert checks_of(tmp_path, path=[other, own])["modules"].level == "warning"
 
@@ -492,9 +492,9 @@ def test_modules_that_come_from_elsewhere_are_named_with_what_to_unset(tmp_path,
 def test_modules_from_a_users_own_folder_and_from_another_python_are_named(tmp_path, installed, monkeypatch):
     own, other = installed
     monkeypatch.setattr("site.getusersitepackages", lambda: other)
-    assert checks_of(tmp_path, path=[other, own])["modules"].mend == "set PYTHONNOUSERSITE=1"
+    assert checks_of(tmp_path, path=[other, own])["modules"].fix == "set PYTHONNOUSERSITE=1"
     check = checks_of(tmp_path, path=[own], environ={"PYTHONHOME": "/usr"})["modules"]
-    assert (check.text, check.mend) == ("Python's own from PYTHONHOME=/usr; not what was installed", "unset PYTHONHOME")
+    assert (check.text, check.fix) == ("Python's own from PYTHONHOME=/usr; not what was installed", "unset PYTHONHOME")
 
 
 def test_modules_behind_those_that_were_installed_are_no_matter(tmp_path, installed):

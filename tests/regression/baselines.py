@@ -44,7 +44,7 @@ TOLERANCE = {
 }
 #: Of these, the sweeps that need nothing but a clone.
 BUILT_IN = tuple(name for name in TOLERANCE if name != "wikitext-2")
-#: What of a row depends on arithmetic.
+#: The columns of a row that depend on arithmetic.
 MEASURED = (
     "train_perplexity",
     "valid_loss",
@@ -54,7 +54,7 @@ MEASURED = (
     "valid_accuracy",
     "test_accuracy",
 )
-#: What of a row must not move; a loss moves with its perplexity.
+#: The columns of a row that must not move; a loss moves with its perplexity.
 COMPARED = (
     "train_perplexity",
     "valid_perplexity",
@@ -78,7 +78,7 @@ ANYWHERE = Origin(
     git_dirty=None,
     host="any",
 )
-#: What of a configuration decides how its corpus is read.
+#: The settings that decide how a corpus is read.
 _READING = ("dataset", "objective", "level", "lower", "min_freq", "last_batch", "max_train_tokens", "max_eval_tokens")
 #: How labels say what would not speak for itself.
 _WORDS = {

@@ -77,7 +77,7 @@ def moved(record: RunRecord, factor: float) -> RunRecord:
 
 
 @pytest.mark.parametrize("factor", [1 + 2 * LIMIT, 1 - 2 * LIMIT])
-def test_a_perplexity_that_moved_either_way_fails_with_the_change_and_the_mend(kept: RunRecord, factor: float) -> None:
+def test_a_perplexity_that_moved_either_way_fails_with_the_change_and_the_fix(kept: RunRecord, factor: float) -> None:
     with pytest.raises(AssertionError) as caught:
         compare("synthetic", moved(kept, factor))
     assert f"test_perplexity {kept.test_perplexity:.6g} -> " in str(caught.value)

@@ -799,7 +799,7 @@ def test_a_slip_is_one_line_and_nothing_is_made(
 
 
 @pytest.mark.parametrize(("option", "package"), [("--tensorboard", "tensorboardX"), ("--mlflow=runs", "mlflow")])
-def test_a_library_that_is_not_installed_is_named_with_its_mend(
+def test_a_library_that_is_not_installed_is_named_with_its_fix(
     tmp_path: Path,
     small_folder: Path,
     monkeypatch: pytest.MonkeyPatch,

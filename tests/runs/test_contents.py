@@ -1,4 +1,4 @@
-"""Names of corpora, vectors and cells: a digest stands behind those that need one, and behind no others."""
+"""Names of corpora, vectors and cells: those that need a digest have one, and no others do."""
 
 from __future__ import annotations
 

@@ -687,7 +687,7 @@ def test_a_record_or_table_without_a_rate_is_of_the_time_when_it_was_20(
 
 
 def pruned(content: Any, like: Any) -> Any:
-    """What of `content`, JSON, has a place in `like`."""
+    """The part of `content`, JSON, that has a place in `like`."""
     if isinstance(like, dict):
         return {name: pruned(content[name], item) for name, item in like.items()}
     if isinstance(like, list):

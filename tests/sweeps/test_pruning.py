@@ -1,4 +1,4 @@
-"""What of a sweep's folder is stale, and that nothing else is removed."""
+"""Which parts of a sweep's folder are stale, and that nothing else is removed."""
 
 from __future__ import annotations
 

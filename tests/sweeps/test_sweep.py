@@ -948,7 +948,7 @@ def test_what_could_not_be_written_is_named_and_the_sweep_goes_on_later(
     with pytest.raises(UserError) as raised:
         run_sweep(planned, executor=executor)
     assert str(raised.value) == (
-        f"cannot write to {tmp_path / 'grid'}: {os.strerror(number)} ({epochs}); mend that or give --results another "
+        f"cannot write to {tmp_path / 'grid'}: {os.strerror(number)} ({epochs}); fix that or give --results another "
         "folder"
     )
     assert (len(executor.ran), executor.closed) == (3, True)

@@ -331,14 +331,14 @@ def test_without_a_prompt_a_text_begins_after_eos_which_is_a_line_break(follow: 
     [
         ({"tokens": 0}, "tokens=0 is not from 1 to 100,000"),
         ({"tokens": 100_001}, "tokens=100001 is not from 1 to 100,000"),
-        ({"temperature": 0.0}, "temperature=0 is not from 0.01 to 100; for the likeliest token each time be greedy"),
+        ({"temperature": 0.0}, "temperature=0 is not from 0.01 to 100; use greedy for the most likely token each time"),
         ({"temperature": math.nan}, "temperature=nan is not from 0.01 to 100"),
         ({"top_k": 0}, "top_k=0 leaves no token to choose; give 1 or more"),
         ({"seed": -1}, "seed=-1 is not from 0 to 2**32 - 1"),
         ({"seed": 2**32}, "seed=4294967296 is not from 0 to 2**32 - 1"),
-        ({"greedy": True, "seed": 1}, "greedy takes the likeliest token each time"),
-        ({"greedy": True, "top_k": 3}, "greedy takes the likeliest token each time"),
-        ({"greedy": True, "temperature": 2.0}, "greedy takes the likeliest token each time"),
+        ({"greedy": True, "seed": 1}, "greedy takes the most likely token each time"),
+        ({"greedy": True, "top_k": 3}, "greedy takes the most likely token each time"),
+        ({"greedy": True, "temperature": 2.0}, "greedy takes the most likely token each time"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
@@ -560,8 +560,8 @@ def test_the_command_passes_on_what_the_other_process_says(
     assert cli.main(words) == 0
     assert capsys.readouterr().out == "one\ntwo\n"
     assert asked == [{"run": "a run", "prompt": "é", "tokens": 3, "temperature": 0.5, "top_k": 2, "seed": 9}]
-    answering('{"error": "a run is no run"}\n')
-    assert refusal(capsys, *words) == "error: a run is no run"
+    answering('{"error": "not a run"}\n')
+    assert refusal(capsys, *words) == "error: not a run"
     answering("", -11)
     assert "ended with SIGSEGV for a run" in refusal(capsys, *words)
     answering("Traceback\n", 1)

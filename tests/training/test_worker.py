@@ -354,7 +354,7 @@ def test_a_record_is_json_that_anything_reads(run: Callable[..., RunRecord], tmp
     run(fail_with(training.Diverged("why")), code=0)
 
     def constant(name: str) -> None:
-        pytest.fail(f"{name} is no JSON")
+        pytest.fail(f"{name} is not JSON")
 
     content = json.loads((tmp_path / "record.json").read_text(), parse_constant=constant)
     assert content["train_perplexity"] == "Infinity"
@@ -395,4 +395,4 @@ def test_a_run_that_cannot_import_what_it_needs_points_to_the_doctor(tmp_path: P
     )
     record = read_record(run)
     assert record
-    assert record.reason == "ImportError: of another Python; gluon-rnn doctor says how to mend it"
+    assert record.reason == "ImportError: of another Python; gluon-rnn doctor says how to fix it"

@@ -41,7 +41,7 @@ def find_corpus(
     * anything else: the path of a folder with train.txt, valid.txt and test.txt, which hold text or, for
       classification and tagging, lines as `gluon_rnn.data.corpora.labelled` has them.
 
-    ``level`` is ``word`` or, of a text, ``character``. ``notice`` receives lines for people to read. Raises
+    ``level`` is ``word`` or, of a text, ``character``. ``notice`` receives messages for the user. Raises
     `UserError` if the corpus is not there, not whole, not text or not one for the objective.
     """
     _check_kind(dataset, objective, level)
@@ -53,7 +53,7 @@ def find_corpus(
             return _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
         except published.Unavailable as error:
             why = ", ".join(dict.fromkeys(error.failed.values()))
-            notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.mend}")
+            notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.fix}")
             dataset = synthetic.NAME
     if dataset in known.BUILT_IN:
         contents = known.BUILT_IN[dataset](objective)

@@ -3,7 +3,7 @@
 Collected by CrowdFlower (Figure Eight) and published on Kaggle, which asks for a login, as Tweets.csv of 15 columns
 (3,421,431 bytes). The public copies below serve those very bytes: their Git blobs were compared; the addresses
 themselves could not be tried where this was written. Of the columns five are kept: `FILES` names the file that is made
-of them, which is also taken where it lies. Whoever has Kaggle's may put that there.
+of them, which is also accepted from disk. You may put Kaggle's file there instead.
 
 How the tweets are read:
 

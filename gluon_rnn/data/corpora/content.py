@@ -70,7 +70,7 @@ def identity(texts: Mapping[str, str], objective: str, level: str) -> str:
     """Return the SHA-1 of a corpus of these parts, as it is read at ``level`` for ``objective``.
 
     It is that of lines, each ended by a newline: the hexadecimal SHA-1s of train, valid and test, or of the one text;
-    then how it is read, where it is labelled or that has changed. A byte-order mark is no part of a text.
+    then how it is read, where it is labelled or that has changed. A byte-order mark is not part of a text.
     """
     parts = [texts[part] for part in ((TEXT,) if TEXT in texts else SPLITS)]
     lines = [sha1_of(text.encode()) for text in parts]

@@ -28,8 +28,8 @@ class Source:
 class Labelled:
     """What a published corpus is once its files are read for the objective that it has labels for.
 
-    Reading takes GluonNLP and seconds, and its outcome is as fixed as the files are: so it is stated here, for whoever
-    plans, and held against what was read by whoever trains.
+    Reading takes GluonNLP and seconds, and its outcome is as fixed as the files are: so it is stated here.
+    Planning relies on it, and training checks it against what was read.
     """
 
     objective: str
@@ -72,7 +72,7 @@ class Published:
 
     @property
     def listed(self) -> str:
-        """The names of its files, for people."""
+        """The names of its files, as messages show them."""
         return ", ".join(self.files.values())
 
     @property

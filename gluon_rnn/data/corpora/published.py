@@ -16,7 +16,7 @@ from gluon_rnn.common.printable import Notice
 from gluon_rnn.data.corpora.downloads import Timeouts, fetch_first, reason
 from gluon_rnn.data.corpora.facts import Published
 
-# Words for people.
+# Parts of messages.
 _DEFAULT_HOME = "~/.mxnet"
 _NO_HOME = "this user has no home folder"
 _WRITABLE_HOME = "MXNET_HOME to a folder that can be written"
@@ -28,19 +28,19 @@ BRIEF = Timeouts(connect=2, read=10, whole=60)
 
 
 class Unavailable(UserError):
-    """A corpus is nowhere. ``failed`` holds each source with its reason, ``mend`` how to place the files by hand."""
+    """A corpus is nowhere. ``failed`` holds each source with its reason, ``fix`` how to place the files by hand."""
 
     def __init__(self, corpus: Published, data_dir: Path | None, cache: Path | None, failed: Mapping[str, str]) -> None:
         self.failed = failed
         whose = "their" if len(corpus.files) > 1 else "its"
         if cache:
-            self.mend = f"put {corpus.listed} into {cache}, or name {whose} folder with --data-dir"
+            self.fix = f"put {corpus.listed} into {cache}, or name {whose} folder with --data-dir"
         else:
-            self.mend = f"name the folder of {corpus.listed} with --data-dir, or set {_WRITABLE_HOME}"
+            self.fix = f"name the folder of {corpus.listed} with --data-dir, or set {_WRITABLE_HOME}"
         looked_in = [data_dir, cache or _DEFAULT_HOME] if data_dir else [cache or _DEFAULT_HOME]
         super().__init__(
             f"{corpus.title} is not in {' or '.join(map(str, looked_in))} and could not be fetched "
-            f"({'; '.join(f'{place}: {why}' for place, why in failed.items())}): {self.mend}"
+            f"({'; '.join(f'{place}: {why}' for place, why in failed.items())}): {self.fix}"
         )
 
 
@@ -81,7 +81,7 @@ def find(
 def _fetch(
     corpus: Published, cache: Path, timeouts: Timeouts, notice: Notice
 ) -> tuple[dict[str, bytes] | None, dict[str, str]]:
-    """Return the bytes of each part from ``cache``, filled or mended from the first of its sources that works.
+    """Return the bytes of each part from ``cache``, filled or repaired from the first source that works.
 
     Of several processes that want it at once, one downloads and the others wait for its lock. None if no source works
     or the cache cannot be written; and why.
@@ -115,7 +115,7 @@ def _look_in(corpus: Published, place: Path, names: Mapping[str, str], *, tellin
     try:
         contents = _read(place, names)
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): mend or move it") from error
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): fix or move it") from error
     wrong = corpus.wrong(_restored(corpus, contents))
     if not contents or (not telling and len(wrong) == len(contents)):
         return None
@@ -140,10 +140,10 @@ def _copy(corpus: Published, contents: Mapping[str, bytes], origin: Path, cache:
                 _install(corpus, contents, cache)
         return cache
     except OSError as error:
-        mend = f", or rename the files to {corpus.listed}" if corpus.plain_names else ""
+        fix = f", or rename the files to {corpus.listed}" if corpus.plain_names else ""
         raise UserError(
             f"{corpus.title} in {origin} cannot be copied to {cache or _DEFAULT_HOME} ({reason(error)}): "
-            f"set {_WRITABLE_HOME}{mend}"
+            f"set {_WRITABLE_HOME}{fix}"
         ) from error
 
 
@@ -161,7 +161,7 @@ def _restored(corpus: Published, contents: Mapping[str, bytes]) -> dict[str, byt
 
 
 def _install(corpus: Published, contents: Mapping[str, bytes], cache: Path) -> None:
-    """Put the parts into ``cache``, for whoever holds its lock; a file that is right stays as it is."""
+    """Put the parts into ``cache``, the caller must hold its lock; a file that is right stays as it is."""
     there = _read(cache, corpus.files)
     for part, content in contents.items():
         if there.get(part) != content:

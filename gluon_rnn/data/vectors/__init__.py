@@ -58,7 +58,7 @@ def find_vectors(embedding: str, *, data_dir: Path | None = None, notice: Notice
     name of vectors, which are looked for in GluonNLP's cache and then downloaded into it. Either way the whole file is
     read: 4 s for one of 1 GB.
 
-    ``notice`` receives lines for people to read. Raises `UserError` if the file is not there, not whole or not such.
+    ``notice`` receives messages for the user. Raises `UserError` if the file is not there, not whole or not such.
     """
     if embedding in MADE_HERE:
         return None

@@ -121,7 +121,7 @@ def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
 
     GluonNLP 0.10's ``TokenEmbedding.deserialize`` gives the same ones, and holds all of the file twice meanwhile (7 GB
     for word2vec's 3,000,000 words of 300), which would be the run's peak memory. Where a source has no vector for
-    unknown words, GluonNLP has put zeros there: they are not taken for one.
+    unknown words, GluonNLP has put zeros there: such rows are not used as its vector.
     """
     wanted = set(words)
     with np.load(path, allow_pickle=False) as archive:

@@ -58,10 +58,10 @@ def measure(path: Path) -> tuple[int, str]:
             except ValueError as error:
                 # Of the first vector it may be the header's size that is wrong; later ones differ from the first.
                 by_header = isinstance(error, _WrongCountError) and promised is not None and not vectors
-                mend = f"its first line says so: {_WRONG_HEADER}" if by_header else _WANTED
-                raise UserError(f"{path}, line {number}: {error}; {mend}") from None
+                fix = f"its first line says so: {_WRONG_HEADER}" if by_header else _WANTED
+                raise UserError(f"{path}, line {number}: {error}; {fix}") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): mend that or name another file") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): fix that or name another file") from None
     if not vectors:
         raise UserError(f"{path} holds no vectors: {_WANTED}")
     if promised not in (None, vectors):
@@ -116,8 +116,8 @@ def _checked(line: bytes) -> bytes:
         line.decode()
     except UnicodeDecodeError:
         if encoding := marked_encoding(line):
-            mend = f"convert the file, for instance with iconv -f {encoding} -t UTF-8"
-            raise ValueError(f"its byte-order mark is that of {encoding}: {mend}") from None
+            fix = f"convert the file, for instance with iconv -f {encoding} -t UTF-8"
+            raise ValueError(f"its byte-order mark is that of {encoding}: {fix}") from None
         raise ValueError("it is not UTF-8 text: unpack or convert the file") from None
     if b"\0" in line:
         raise ValueError("it has a NUL character, as UTF-16 and binary files do: unpack or convert the file")

@@ -25,7 +25,7 @@ _NAMES = {
     "valid_loss": "validation loss",
     "tokens_per_second": "tokens/s",
 }
-_FEW_SITTINGS = "not measured in two sittings or more on each side"
+_FEW_SITTINGS = "not measured in two sessions or more on each side"
 
 
 #: Of a speed that decides nothing: the loss from which on it is called slower, as a fraction.
@@ -105,7 +105,7 @@ class Measured:
     Attributes:
         quantity: what it is.
         pairs: how many.
-        before: logarithms of the baseline's, one for each pair; a loss is one already. Of speeds one for each sitting.
+        before: logarithms of the baseline's, one for each pair; a loss is one already. Of speeds one for each session.
         after: the candidate's.
         reason: why the pairs cannot be compared; empty where they can.
     """

@@ -1,6 +1,6 @@
 """Whether a sweep's results held against a baseline's; how that is shown is `verdicts`' business.
 
-What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And whoever
+What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And anyone who
 changes code until a gate lets it pass chooses by what the gate looks at, which must therefore not be the test text: its
 losses and accuracies are shown and decide nothing.
 """

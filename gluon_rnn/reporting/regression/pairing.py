@@ -54,10 +54,10 @@ def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.D
 
     Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
     corpus counts by its content, whatever it is called, word vectors by name and content, devices by their kind and
-    how many they are. `threads` counts only where rows of a table differ in nothing else: left to the machine it is no
-    setting. Versions of a user's cell within one table are points of their own. Between two tables a version is
-    compared with another, as versions of this package are: whether code made results worse is the question. A digest
-    that a table of an earlier version lacks is not asked for.
+    how many they are. `threads` counts only where rows of a table differ in nothing else: a value that the machine
+    chose is not a setting. Versions of a user's cell within one table are points of their own. Between two tables a
+    version is compared with another, as versions of this package are: whether code made results worse is the question.
+    A digest that a table of an earlier version lacks is not asked for.
 
     Raises:
         UserError: a table cannot be read, or has two runs of one configuration and seed.

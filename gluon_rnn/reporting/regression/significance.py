@@ -7,9 +7,9 @@ none. There are two kinds of samples:
 
 - `Sample`, of losses: the repeats are paired by their seed, and their differences are independent of each other.
 - `Sittings`, of speeds: a machine that is slow for an hour slows all that is measured in that hour. Repeats within one
-  sitting share this, however many they are, and say nothing about it ("pseudoreplication": Hurlbert, Ecological
+  session share this, however many they are, and say nothing about it ("pseudoreplication": Hurlbert, Ecological
   Monographs 54 (1984), 187). The unit of replication is the highest level at which there is noise (Kalibera and Jones,
-  Rigorous benchmarking in reasonable time, ISMM 2013), and that is the sitting.
+  Rigorous benchmarking in reasonable time, ISMM 2013), and that is the session.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sittings:
-    """What one thing was measured at in several sittings of each side, which nothing pairs.
+    """What one thing was measured at in several sessions of each side, which nothing pairs.
 
     Student's two-sample test with a common variance: both sides are measured on the same machine, so that what it does
-    of its own is the same. Each side needs two sittings, or one slow hour would pass for slower code.
+    of its own is the same. Each side needs two sessions, or one slow hour would pass for slower code.
 
     Attributes:
-        before: nats, one for each sitting of the baseline, more being worse.
+        before: nats, one for each session of the baseline, more being worse.
         after: and of the candidate.
         threshold: nats that a change may have.
     """
@@ -123,12 +123,12 @@ class Sittings:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether both sides were measured in several sittings."""
+        """Whether both sides were measured in several sessions."""
         return min(len(self.before), len(self.after)) > 1
 
     @property
     def is_constant(self) -> bool:
-        """Whether the sittings of each side agree to the bit."""
+        """Whether the sessions of each side agree to the bit."""
         return all(max(side) - min(side) <= _ROUNDING for side in (self.before, self.after))
 
     def p_value(self) -> float:
@@ -138,7 +138,7 @@ class Sittings:
         return float(sittings_p_value(self.before, self.after, self.threshold))
 
     def is_within(self) -> bool:
-        """Whether the sittings show that the true change is tolerated."""
+        """Whether the sessions show that the true change is tolerated."""
         return self.is_repeated and self.p_value() > 1 - ALPHA
 
     def smallest(self, alpha: float) -> float:
@@ -153,7 +153,7 @@ class Sittings:
 
 
 def sittings_p_value(before: Any, after: Any, threshold: float) -> Any:
-    """Of `Sittings`; of arrays, whose last axis is the sittings, one for each of the others."""
+    """Of `Sittings`; of arrays, whose last axis is the sessions, one for each of the others."""
     import numpy as np
     from scipy import stats
 
@@ -168,7 +168,7 @@ class Finding:
         changed: beyond the threshold, and not by chance.
         within: not beyond the threshold, and not by chance. What is neither is undecided.
         p_value: of the test, corrected for the number of samples; None where there is no spread. Of a single
-            difference the threshold alone then decides; of a single sitting nothing does.
+            difference the threshold alone then decides; of a single session nothing does.
         smallest: nats of the smallest change that would have been found nine times in ten, threshold included.
     """
 
@@ -223,7 +223,7 @@ def _smallest_ratio(freedom: int, alpha: float) -> float:
 
     A few repeats show them badly, so that the power is averaged over what another sample of the same size and of the
     same true spread may show ("assurance": O'Hagan et al., Pharmaceutical Statistics 4 (2005), 187). Were the estimate
-    taken for the truth, what three to five repeats claim would be found 7 or 8 times in 10.
+    mistaken for the truth, what three to five repeats claim would be found 7 or 8 times in 10.
     """
     import numpy as np
     from scipy import optimize, special, stats

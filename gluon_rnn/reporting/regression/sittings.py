@@ -1,4 +1,4 @@
-"""Which runs of a table were measured in one sitting, and so share whatever the machine did at the time."""
+"""Which runs of a table were measured in one session, and so share whatever the machine did at the time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from statistics import median
 
 from gluon_rnn.reporting.regression.pairing import Row
 
-#: Seconds without a run, after which the next one begins another sitting. What slows a machine from outside (a busy
+#: Seconds without a run, after which the next one begins another session. What slows a machine from outside (a busy
 #: neighbour on its host, heat, a backup) is taken to have passed after an hour.
 APART = 3600.0
 
 
 def sittings_of(rows: Iterable[Row]) -> dict[str, int]:
-    """The number of the sitting of each run, by its run_id.
+    """The number of the session of each run, by its run_id.
 
-    A sitting is a stretch of runs in which none starts `APART` or more after all before it have ended. Where a start
-    is not known, all runs count as one sitting: nothing shows that they are more.
+    A session is a stretch of runs in which none starts `APART` or more after all before it have ended. Where a start
+    is not known, all runs count as one session: nothing shows that they are more.
     """
     starts = {str(row["run_id"]): (seconds_of(row["started_at"]), max(0.0, row["wall_seconds"] or 0.0)) for row in rows}
     known = [(start, start + lasted, run_id) for run_id, (start, lasted) in starts.items() if start is not None]

@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 #: The exit status that a verdict is.
 EXIT_STATUS = {"held": 0, "regressed": 1, "not compared": 2}
 
-_COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "could find", "verdict")
+_COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "detectable", "verdict")
 _TEXT_COLUMNS = ("point", "quantity", "verdict")
 #: What XML 1.0 has no way to write.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -204,13 +204,13 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     if any(change.quantity == "tokens_per_second" and min(change.sittings or (2,)) < 2 for change in changes):
         notes.append(
-            "Speeds of one sitting cannot tell slower code from a machine that was slow for that hour; measure seeds "
-            "in two sittings or more on each side, an hour apart."
+            "Speeds of one session cannot tell slower code from a machine that was slow for that hour; measure seeds "
+            "in two sessions or more on each side, an hour apart."
         )
     if any(change.verdict == "undecided" and not change.reason for change in (*changes, *overall)):
         notes.append(
             "Undecided: the repeats show neither that a change is within its threshold nor that it is beyond it. One "
-            "as large as they could find is found 9 times in 10; more seeds make that smaller."
+            "as large as the detectable one is found 9 times in 10; more seeds make that smaller."
         )
     if any(change.p_value is None and not change.reason for change in changes):
         notes.append(

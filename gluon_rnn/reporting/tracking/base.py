@@ -42,7 +42,7 @@ class Tracker(Protocol):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name shown to the user."""
         ...
 
     def begin(self, job: Job, label: str, directory: Path) -> Sent:

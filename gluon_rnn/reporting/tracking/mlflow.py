@@ -58,7 +58,7 @@ class MlflowTracker:
         if uri.startswith("~"):
             uri = str(expand(uri))
         if urlsplit(uri).scheme in ("", "file"):
-            # MLflow 3 refuses a folder unless it is told twice; whoever names one has said so.
+            # MLflow 3 refuses a folder unless it is told twice; a user who names one has decided.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         try:
             if urlsplit(uri).scheme in ("http", "https") and not urlsplit(uri).hostname:

@@ -207,7 +207,7 @@ def prepare(job: Job, directory: Path) -> None:
     """Prepare `directory` for a worker that runs `job`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / "config.json", job.model_dump_json(indent=1))
-    # What an earlier attempt came to; its log is kept and goes on, and so does its checkpoint.
+    # The result of an earlier attempt. Its log and its checkpoint are kept and continued.
     for name in ("record.json", "progress.json"):
         (directory / name).unlink(missing_ok=True)
 

@@ -96,7 +96,7 @@ def run_here(
                 stopping.set()
             (ended,) = future.result()
         last = Update(job, mirror.changes(ended=True), ended)
-    # Whoever has this may end the process, so that nothing may be left to do.
+    # The receiver of this may end the process, so nothing may be left to do.
     yield last
 
 

@@ -254,7 +254,7 @@ class TestSynthetic:
         return counts, np.eye(3)[part.labels]
 
     def test_a_words_class_is_told_by_its_surroundings(self) -> None:
-        """The likeliest class of a word alone is often wrong; with the word before it is right more often."""
+        """The most likely class of a word alone is often wrong; with the word before it is right more often."""
         splits = {
             name: parse(content.decode(), "tagging", name) for name, content in synthetic.generate("tagging").items()
         }

@@ -140,7 +140,7 @@ class TestKinds:
             ("hihello", "tagging", "conll-2000"),
         ],
     )
-    def test_a_corpus_of_another_kind_is_refused_with_the_mend(self, dataset: str, objective: str, own: str) -> None:
+    def test_a_corpus_of_another_kind_is_refused_with_the_fix(self, dataset: str, objective: str, own: str) -> None:
         with pytest.raises(UserError) as caught:
             find_corpus(dataset, objective=objective)
         message = str(caught.value)

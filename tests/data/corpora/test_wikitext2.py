@@ -142,7 +142,7 @@ class TestFetch:
         assert monotonic() - started < 3
 
     @pytest.mark.parametrize("damage", [b"", CONTENTS["train"][:-1], CONTENTS["train"] + b"\0"])
-    def test_mends_a_damaged_cache(self, damage: bytes, site: Site, tmp_path: Path, notices: list[str]) -> None:
+    def test_fixes_a_damaged_cache(self, damage: bytes, site: Site, tmp_path: Path, notices: list[str]) -> None:
         lay(tmp_path, wikitext2.FILES, train=damage)
         source = Source(site.serve("a.zip", archive()))
         assert fetch(of(source), tmp_path, notice=notices.append) == CONTENTS

@@ -16,7 +16,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.data.vectors import FoundVectors, find_vectors, text
 from tests.common.test_plain_text import ODD
 
-#: What mends a wrong header, or what it is right to miss.
+#: What fixes a wrong header, or what it is right to miss.
 HEADER = "get it again, or remove its first line if only that is wrong"
 GLOVE = "the 0.5 -1.25e-1 3\ncat 1 2 3\nécole 1e-3 -2 +.5\n"
 

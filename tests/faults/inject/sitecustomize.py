@@ -2,8 +2,8 @@
 
 ``FAULT="worker kill 12"`` names the kind of process (``sweep`` or ``worker``), what befalls it and at which of its
 writes, counted from 1, below the folder ``FAULT_FOLDER``. A write is the opening of a file for writing, a renaming, a
-removal or a new folder: everything between two of them is the same to whoever looks at the disk later. ``FAULT_COUNT``
-names a file into which each process puts how many writes it came to. ``FAULT_CLOCK`` makes the wall clock jump.
+removal or a new folder: between two of them nothing on the disk changes. ``FAULT_COUNT`` names a file into which each
+process puts how many writes it counted. ``FAULT_CLOCK`` makes the wall clock jump.
 """
 
 from __future__ import annotations

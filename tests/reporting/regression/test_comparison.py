@@ -274,7 +274,7 @@ def test_a_column_that_the_baseline_lacks_counts_as_its_default() -> None:
     full = run(precision="float32", embed_size=200, learning_rate=20.0, clip=0.25, lr_patience=0)
     assert compare(table(run()), table(full)).verdict == "held"
     assert compare(table(run()), table(full | {"precision": "bfloat16"})).verdict == "not compared"
-    # An empty cell is no missing column: it says that gradients were not clipped.
+    # An empty cell is not a missing column: it says that gradients were not clipped.
     assert compare(table(run()), table(full | {"clip": None})).verdict == "not compared"
 
 
@@ -315,7 +315,7 @@ def test_a_sweeps_folder_its_table_and_its_frame_are_alike(tmp_path: Path, small
 
 
 def timed(*speeds: float, apart: bool = True, **columns: Any) -> list[dict[str, Any]]:
-    """A run for each seed, in a sitting of its own or all in one."""
+    """A run for each seed, in a session of its own or all in one."""
     days = range(1, len(speeds) + 1) if apart else [1] * len(speeds)
     return [
         run(seed=seed, tokens_per_second=speed, started_at=f"2026-01-{day:02}T00:00:00+00:00", **columns)
@@ -342,8 +342,8 @@ def test_repeats_of_one_sitting_cannot_say_what_the_machine_did() -> None:
     assert [only(c).changes[1].verdict for c in (shown, asked)] == ["undecided", "not compared"]
     assert only(shown).changes[1].change == pytest.approx(-0.5)
     assert (shown.verdict, asked.verdict) == ("held", "not compared")
-    assert asked.reason == "could not compare: tokens/s not measured in two sittings or more on each side"
-    # A slow candidate of one sitting, however well the baseline is known.
+    assert asked.reason == "could not compare: tokens/s not measured in two sessions or more on each side"
+    # A slow candidate of one session, however well the baseline is known.
     assert compare(table(*timed(990.0, 1000.0, 1010.0)), sides[1], throughput=0.1).verdict == "not compared"
     # A regression of anything else is one all the same.
     worse = table(*(row | {"valid_loss": 9.0} for row in timed(1000.0, 1000.0, 1000.0, apart=False)))
@@ -545,7 +545,8 @@ def worse(frame: pd.DataFrame, chosen: object, change: float | None) -> pd.DataF
 def gates(request: pytest.FixtureRequest) -> list[tuple[bool, bool, bool]]:
     """Gate runs with so many seeds: whether one closed by chance, found one point worse, and all of them.
 
-    Each claims, from runs that differ by their seeds alone, what it could find; other runs are then worse by that.
+    Each gate says, from runs that differ by their seeds alone, which change it detects. Other runs are then worse by
+    that change.
     """
     generator = np.random.default_rng(request.param)
     found = []

@@ -1,4 +1,4 @@
-"""Which runs were measured in one sitting: by hand, and over the committed repeats."""
+"""Which runs were measured in one session: by hand, and over the committed repeats."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ def test_committed_repeats_raise_no_alarm_against_each_other(before: int, after:
     }
     assert sum(len(point.changes) for point in comparison.points) == 42
     if throughput:
-        assert comparison.reason == "could not compare: tokens/s not measured in two sittings or more on each side"
+        assert comparison.reason == "could not compare: tokens/s not measured in two sessions or more on each side"

@@ -43,17 +43,17 @@ def test_the_table_says_for_each_point_what_was_found_and_could_have_been() -> N
     lines = as_text(compare(table(*SAME), table(*OTHER))).splitlines()
     head, lstm, speed, test, gru, elsewhere = (cells(line) for line in [lines[1], *lines[3:8]])
     assert head[:7] == ["point", "quantity", "pairs", "baseline", "candidate", "change", "threshold"]
-    assert head[7:] == ["could find", "verdict"]
+    assert head[7:] == ["detectable", "verdict"]
     regressed = "regressed: validation perplexity +10.00 %"
     assert lstm == ["cell=lstm", "valid ppl", "1", "100.00", "110.00", "+10.00 %", "+2.00 %", "+2.00 %", regressed]
-    # One sitting on each side.
+    # One session on each side.
     assert speed == ["tokens/s", "1", "1,000", "990", "-1.00 %", "undecided"]
     assert test == ["test ppl", "90.48", "99.53", "+10.00 %"]
     assert gru[:3] + gru[5:8] == ["cell=gru", "valid ppl", "1", "+0.00 %", "+2.00 %", "+2.00 %"]
     assert gru[8].startswith("held: tokens/s not measured on the same machine")
     assert elsewhere == ["tokens/s", "1", "500", "5,000", "+900.00 %", "not compared"]
     assert "tokens/s decides nothing unless --throughput says what it may lose; by 10%: undecided at 1." in lines
-    assert any(line.startswith("Speeds of one sitting cannot tell slower code from a machine") for line in lines)
+    assert any(line.startswith("Speeds of one session cannot tell slower code from a machine") for line in lines)
     assert "new: cell=rnn_tanh" in lines
     assert lines[-1] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
 
@@ -104,7 +104,7 @@ def test_several_seeds_show_what_they_could_find_on_either_side() -> None:
         shown = "over +1,000 %" if change.smallest > 10 else f"{100 * change.smallest:+.2f} %"
         assert f"  {shown}  " in line
     assert "A single pair" not in "".join(lines)
-    # What could only be found had it been enormous is no success.
+    # A gate that could detect only an enormous change is not a success.
     gru = next(line for line in lines if line.startswith(" cell=gru"))
     assert cells(gru)[-1] == "undecided"
     assert any(line.startswith("Undecided: the repeats show neither") for line in lines)

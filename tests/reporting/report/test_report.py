@@ -373,7 +373,7 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
 
 
 def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    """A rate that each cell brings along is no axis; the other settings are those of the best."""
+    """A rate that each cell brings along is not an axis; the other settings are those of the best."""
     rates = {"lstm": 20.0, "gru": 5.0}
     records = [
         good(
@@ -701,7 +701,7 @@ def test_seeds_of_accuracies_are_in_per_cent(tmp_path: Path, small_corpus: Corpu
 
 
 def test_the_best_points_confusion_has_totals_recall_and_precision(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    """By hand: of 10 true a 8 are found, of 9 taken for a 8 are right; nothing is c."""
+    """By hand: of 10 true a 8 are found, of 9 predicted as a 8 are right; nothing is c."""
     confusion = Confusion(("a", "b", "c"), ((8, 2, 0), (1, 4, 0), (0, 0, 0)))
     other = Confusion(("a",), ((1,),))
     document = document_of(
@@ -723,7 +723,7 @@ def test_the_best_points_confusion_has_totals_recall_and_precision(tmp_path: Pat
 
 
 def test_of_many_labels_the_most_confused_pairs_are_shown() -> None:
-    """Label n occurs 1,000 - n times, and is taken for the next n times; the last for the first."""
+    """Label n occurs 1,000 - n times, and is mistaken for the next n times; the last for the first."""
     size = 44
     rows = [[0] * size for _ in range(size)]
     for n in range(size):

@@ -74,7 +74,7 @@ def test_a_run_is_told_from_its_start_to_its_end(
     for last in told:
         log += last.change.log
         if last.ended:
-            # Whoever has the last word may end the process.
+            # The receiver of the last word may end the process.
             assert not list(folders.iterdir())
     assert log == b"where it was\n"
     assert last.ended

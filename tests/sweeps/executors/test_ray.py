@@ -332,7 +332,7 @@ def test_two_runs_never_share_a_gpu(
 
 
 class WithTime:
-    """Ray, but that whoever waits for tasks to stop in order goes on when the last has been told and one has ended."""
+    """Ray, except that a wait for tasks to stop in order ends when the last has been told and one has ended."""
 
     def __init__(self, ray: Any, told: Sequence[Path]) -> None:
         self._ray = ray
@@ -458,7 +458,7 @@ def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
     cluster: Any, executor: RayExecutor, tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_task(job: Job, *arguments: object) -> Iterator[Update]:
-        yield Update(job, Change(), Ended(job, "failed", f"came to {job.threads} threads", 0.0))
+        yield Update(job, Change(), Ended(job, "failed", f"got {job.threads} threads", 0.0))
 
     monkeypatch.setattr(ray_module, "_run_task", run_task)
     monkeypatch.setattr(ray_module, "_LOOK_SECONDS", 0.1)
@@ -472,7 +472,7 @@ def test_a_node_that_joins_is_used_and_one_that_never_comes_is_not_waited_for(
 
     try:
         (ended,) = executor.run([make_job(small_corpus, threads=3)], tmp_path, slots=[HERE], watch=join)
-        assert ended.reason == "came to 3 threads"
+        assert ended.reason == "got 3 threads"
     finally:
         cluster.remove_node(added[0])
     monkeypatch.setattr(ray_module, "_PATIENCE_SECONDS", 0.2)
