@@ -20,7 +20,7 @@ BEST = "best.params"
 VOCABULARY = "vocabulary.json"
 
 Status = Literal["ok", "diverged", "pruned", "oom", "timeout", "failed"]
-#: A run that ended so is finished. A sweep goes on with a pruned one; the others are re-run by ``--rerun-failed``.
+#: A run that ended so is finished. A sweep resumes a pruned one; the others are re-run by ``--rerun-failed``.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
 #: A run that ended so went wrong.
 FAILED: tuple[Status, ...] = ("oom", "timeout", "failed")

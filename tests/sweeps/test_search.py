@@ -318,7 +318,7 @@ def test_a_search_is_a_sweep_that_prunes_and_resumes(small_folder: Path, tmp_pat
     again = plan(sweep, tmp_path / "stopped")
     assert (again.total, again.to_run, [job.run_id for job in again.missing]) == (12, 6, ran[6:])
     assert go(tmp_path / "stopped") == whole
-    # Nothing is left to do, and a sweep of a pruned point goes on with it.
+    # Nothing is left to do, and a sweep of a pruned point resumes it.
     assert plan(sweep, tmp_path / "stopped").to_run == 0
     rate = float(table["learning_rate"][pruned].iloc[0])
     one = Sweep("found", settings={**settings, "learning_rate": rate})
