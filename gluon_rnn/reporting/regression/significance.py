@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev, variance
-from typing import Any
+from typing import Any, Literal
 
 #: How often all samples together may raise an alarm although none has changed by more than its threshold.
 ALPHA = 0.05
@@ -88,10 +88,13 @@ class Sample:
         effect = smallest_effect(len(self.differences), alpha / 2 if self.two_sided else alpha)
         return self.threshold + effect * stdev(self.differences)
 
-    def _chance(self, mean: float, alternative: str) -> float:
-        from scipy import stats
+    def _chance(self, mean: float, alternative: Literal["greater", "less"]) -> float:
+        """The p-value of Student's one-sample test; SciPy's `ttest_1samp` takes a millisecond to come to the same."""
+        from scipy import special
 
-        return float(stats.ttest_1samp(self.differences, mean, alternative=alternative).pvalue)
+        repeats = len(self.differences)
+        t = (self.mean - mean) / (stdev(self.differences) / math.sqrt(repeats))
+        return float(special.stdtr(repeats - 1, -t if alternative == "greater" else t))
 
 
 @dataclass(frozen=True)
