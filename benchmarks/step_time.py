@@ -271,10 +271,9 @@ def answer(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def main() -> None:
-    """Time all contenders, print the table and write it."""
+def parse_arguments(machine: Machine) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    machine = describe_machine()
     parser.add_argument("--hidden-size", type=int, default=200)
     parser.add_argument("--cell", default="lstm", choices=[*FROM_SCRATCH, "rnn_relu"])
     parser.add_argument("--bptt", type=int, default=35)
@@ -294,7 +293,13 @@ def main() -> None:
         help="a folder for each machine (default: %(default)s)",
     )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time all contenders, print the table and write it."""
+    machine = describe_machine()
+    options = parse_arguments(machine)
     if options.serve:
         serve(options)
         return
