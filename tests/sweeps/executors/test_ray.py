@@ -129,7 +129,7 @@ def assert_alike(job: Job, here: Path, there: Path) -> None:
     assert one["status"] == "ok"
     epochs = [
         [
-            replace(epoch, tokens_per_second=None, seconds=0.0, session=None)
+            replace(epoch, tokens_per_second=None, seconds=0.0, evaluation_seconds=0.0, session=None)
             for epoch in read_epochs(folder / job.run_id)
         ]
         for folder in (here, there)
