@@ -44,7 +44,7 @@ SWEEP_FILES = {".lock", "epochs.csv", "report.html", "report.md", "runs", "runs.
 #: A worker has a checkpoint by then, and is not done.
 MID_WRITE = 35
 #: Of a record and its epochs, what the clock decides, and who trained an epoch.
-TIMED = {"tokens_per_second", "seconds", "session"}
+TIMED = {"tokens_per_second", "seconds", "evaluation_seconds", "session"}
 
 
 #: Does something to a sweep, and says what was wrong with how it took it.
@@ -98,11 +98,16 @@ class Site:
                 trial.run(FAULT=fault, FAULT_COUNT=str(self.folder / f"counts after {fault}"))
             return self._after[fault]
 
-    def trial(self, befall: Befall) -> list[str]:
-        """What was wrong after `befall` had happened to a sweep and it was started again; nothing, if all is well."""
+    def trial(self, befall: Befall, *, stand_ins: int = 0) -> list[str]:
+        """What was wrong after `befall` had happened to a sweep and it was started again; nothing, if all is well.
+
+        So many of its two runs are not trained: their workers leave what the undisturbed sweep's did.
+        """
         expected = self.outcomes
+        finished = [self.after("nobody").directory / "runs" / run_id for run_id in sorted(expected)]
         with TemporaryDirectory(dir=self.folder) as name:
             trial = Trial(self, name)
+            trial.environment["FAULT_STAND_INS"] = os.pathsep.join(map(str, finished[:stand_ins]))
             try:
                 return (befall(trial) or []) + trial.verdict(expected)
             finally:
@@ -258,12 +263,21 @@ def killed_over_a_hanging_worker(trial: Trial) -> None:
     process.wait()
 
 
+def workers_killed(trial: Trial) -> list[str]:
+    """Both runs' workers, each in the middle of a write; it happens once, and several trials go on from it."""
+    left = trial.site.after(f"worker kill {MID_WRITE}")
+    shutil.copytree(left.folder, trial.folder, dirs_exist_ok=True)
+    return ["the fault had no effect"] if trial.finished() else []
+
+
 def damaged(pattern: str, generator: random.Random, *, cut: bool) -> Befall:
     """A file cut short, or with one bit turned, of a sweep that is done; or a checkpoint's, of one that was killed."""
 
     def befall(trial: Trial) -> None:
-        left = trial.site.after(f"worker kill {MID_WRITE}" if "checkpoint" in pattern else "nobody")
-        shutil.copytree(left.folder, trial.folder, dirs_exist_ok=True)
+        if "checkpoint" in pattern:
+            workers_killed(trial)
+        else:
+            shutil.copytree(trial.site.after("nobody").folder, trial.folder, dirs_exist_ok=True)
         path = generator.choice(sorted(path for path in trial.folder.glob(pattern) if path.is_file()))
         content = bytearray(path.read_bytes())
         place = generator.randrange(len(content))
