@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -304,13 +305,11 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
     whole = run(config, small)
     assert len(whole.history) == 4
     for stop in (1, 2):
-        directory = tmp_path / str(stop)
-        directory.mkdir()
-        stopped = run(config, small, directory, stop_after=stop)
-        assert len(stopped.history) == stop
-        resumed = run(config, small, directory)
-        assert losses(resumed) == losses(whole)
-        assert resumed.steps == whole.steps
+        stopped = run(config, small, tmp_path, stop_after=stop)
+        assert losses(stopped) == losses(whole)[:stop]
+    resumed = run(config, small, tmp_path)
+    assert losses(resumed) == losses(whole)
+    assert resumed.steps == whole.steps
 
 
 @pytest.mark.slow
@@ -366,6 +365,14 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     assert evaluate(model, windows).loss.mean == pytest.approx(best.test_loss, rel=1e-6)
 
 
+@pytest.fixture(scope="module")
+def stopped(small: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Progress, Path]:
+    """A run, what it comes to undisturbed, and its directory where it was stopped after two of its three epochs."""
+    config, directory = small_config(epochs=3, optimizer="adam", learning_rate=0.01), tmp_path_factory.mktemp("stopped")
+    run(config, small, directory, stop_after=2)
+    return config, run(config, small), directory
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["state.json", "epoch-2.params", "epoch-2.states"])
 @pytest.mark.parametrize(
@@ -373,14 +380,14 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
 )
 def test_a_damaged_checkpoint_is_named_and_set_aside_and_training_starts_over(
     small: Corpus,
+    stopped: tuple[RunConfig, Progress, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
     damage: Callable[[bytes], bytes] | None,
 ) -> None:
-    config = small_config(epochs=3, optimizer="adam", learning_rate=0.01)
-    whole = run(config, small)
-    run(config, small, tmp_path, stop_after=2)
+    config, whole, directory = stopped
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "checkpoint" / name
     if damage:
         path.write_bytes(damage(path.read_bytes()))
@@ -511,11 +518,9 @@ def test_ntasgd_begins_when_validation_stalls_and_resumes_in_each_phase(small: C
     differs = [a.valid_loss != b.valid_loss for a, b in zip(whole.history, plain.history, strict=True)]
     assert differs == [epoch >= begins for epoch in range(1, 15)]
     for stop in (begins - 2, begins - 1, begins):
-        directory = tmp_path / str(stop)
-        directory.mkdir()
-        run(config, small, directory, stop_after=stop)
-        assert (directory / f"checkpoint/epoch-{stop}.average").exists() == (stop >= begins)
-        assert losses(run(config, small, directory)) == losses(whole)
+        run(config, small, tmp_path, stop_after=stop)
+        assert (tmp_path / f"checkpoint/epoch-{stop}.average").exists() == (stop >= begins)
+    assert losses(run(config, small, tmp_path)) == losses(whole)
 
 
 def rates_of(config: RunConfig, corpus: Corpus) -> list[tuple[int, float]]:
