@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -138,6 +139,8 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
     from gluon_rnn.training.checkpoints import CheckpointDirectory
     from gluon_rnn.training.loop import Diverged, fit
 
+    # MXNet's thousand modules and functions stay: no collection need look at them, nor the one at the process's end.
+    gc.freeze()
     config = job.config
     if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
         raise RuntimeError(f"cell {config.cell} has changed since the sweep was planned; start the sweep again")
