@@ -147,7 +147,7 @@ class FusedLayer(RecurrentLayer):
     LSTM's cell state is an output after the last step only. Therefore one more input marks the padding, 1 there and 0
     elsewhere. Its weights, `padding_weights`, are not parameters: they shut the input gate and open the forget gate, so
     that the cell state stays as it was to the bit, and so does its gradient (seen on oneDNN beside the same sequences
-    cut to length; cuDNN has the same equations, but was not tried).
+    cut to length, and with cuDNN beside the CPU).
 
     The operator takes its parameters as one vector. Unless that is given, it is put together of the four at each call,
     and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give. Where

@@ -46,7 +46,17 @@ def test_each_batch_stands_beside_the_notebooks(
     assert "| 400 | 233.75 | - | 240.76 | 3.0 |" in text
     assert "Ours of that epoch is within 3.0% of it, at the median within 1.0%." in text
     assert "| 1 | 20 | 148.41 | 164.02 | 134.29 |" in text
+    assert "samples/s" not in text, "the notebook's speed is a GPU's"
     ElementTree.parse(tmp_path / "notebook-cpu" / "curve.svg")
+    (tmp_path / "notebook-cpu" / "README.md").write_text("old\n\n## How it came about\n\nBy hand.\n")
+    notebook_curve.main()
+    assert (tmp_path / "notebook-cpu" / "README.md").read_text() == text + "## How it came about\n\nBy hand.\n"
+
+
+def test_a_gpus_speed_stands_beside_the_notebooks(small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus, device="gpu:0")).model_copy(update={"sequences_per_second": 3145.3})
+    text = notebook_curve.page("notebook", record, {2: dict(notebook_curve.NOTEBOOK)})
+    assert "The notebook's GPU trained 1,630 samples/s; this run trained 3,145 sequences/s." in text
 
 
 def test_a_log_is_read_however_large_a_perplexity_became() -> None:
