@@ -6,11 +6,13 @@ import importlib
 import os
 import re
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gluon_rnn.machine.hardware import list_gpus, visible_gpus
+
+_MIB = 2**20
 
 
 def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
@@ -29,14 +31,30 @@ def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
     return (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
 
 
-def gpu_memory_reader(*, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Callable[[], float | None]:
-    """Make a function that tells how much memory is in use, by anyone, on all GPUs that this process may see, in MiB.
+class GpuMemory(NamedTuple):
+    """Memory in use on a process's GPUs, in MiB.
+
+    Attributes:
+        everyone: by all processes.
+        own: by this process, its CUDA context included; None: the driver does not say, as in a container, where it
+            knows the process by another number.
+    """
+
+    everyone: float
+    own: float | None = None
+
+
+def gpu_memory_reader(
+    *, environ: Mapping[str, str] = os.environ, nvml: Any = None, pid: int | None = None
+) -> Callable[[], GpuMemory | None]:
+    """Make a function that tells how much memory is in use on all GPUs that this process may see.
 
     It asks NVIDIA's driver. CUDA would take memory for its first answer, and gives none once it has met an error.
 
     Args:
         environ: where ``CUDA_VISIBLE_DEVICES`` is read.
         nvml: a module like ``pynvml``, which is the default.
+        pid: of the process; None: this one.
 
     Returns:
         The function; it says None where the driver shows no such GPU, and raises what `nvml` raises later on.
@@ -50,33 +68,58 @@ def gpu_memory_reader(*, environ: Mapping[str, str] = os.environ, nvml: Any = No
         handles = []
     if not handles:
         return lambda: None
-    return lambda: sum(float(nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles) / 2**20
+
+    def read() -> GpuMemory:
+        everyone = sum(nvml.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
+        own = _used_by(pid or os.getpid(), handles, nvml)
+        return GpuMemory(everyone / _MIB, None if own is None else own / _MIB)
+
+    return read
+
+
+def _used_by(pid: int, handles: Sequence[Any], nvml: Any) -> int | None:
+    """Bytes that the driver counts for a process on all GPUs; None where it counts none, or does not know."""
+    try:
+        processes = [each for handle in handles for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    except nvml.NVMLError:  # not every driver and GPU can tell
+        return None
+    used = [each.usedGpuMemory for each in processes if each.pid == pid]
+    return sum(used) if used and None not in used else None
 
 
 class PeakGpuMemory:
-    """The most GPU memory that was seen in use, beyond what was in use at the start.
+    """The most GPU memory that a run was seen to use.
+
+    That is what the driver counts for this process, once it does. Until then, and where it never does, it is what was
+    in use by anyone, beyond what was at the start. MXNet's pool keeps what it has once taken, so that a look now and
+    then finds the peak.
 
     Nothing is raised: a figure that cannot be had must not cost a run its record.
 
     Args:
-        in_use: tells what is in use now, in MiB; None where that is not known.
+        in_use: tells what is in use now; None where that is not known.
 
     Attributes:
         mb: in MiB; None while it is not known.
     """
 
-    def __init__(self, in_use: Callable[[], float | None]) -> None:
+    def __init__(self, in_use: Callable[[], GpuMemory | None]) -> None:
         self.mb: float | None = None
         self._in_use = in_use
-        self._before = self._look() or 0.0
+        self._is_own = False
+        before = self._look()
+        self._before = before.everyone if before else 0.0
 
     def sample(self) -> None:
         """Look once more."""
         now = self._look()
-        if now is not None:
-            self.mb = max(self.mb or 0.0, now - self._before)
+        if now is None or (self._is_own and now.own is None):
+            return
+        if now.own is not None and not self._is_own:
+            self.mb, self._is_own = None, True
+        self.mb = max(self.mb or 0.0, now.everyone - self._before if now.own is None else now.own)
 
-    def _look(self) -> float | None:
+    def _look(self) -> GpuMemory | None:
         try:
             return self._in_use()
         except Exception:

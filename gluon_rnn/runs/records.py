@@ -162,8 +162,9 @@ class RunRecord(BaseModel):
     peak_rss_mb: float | None = None
     """largest resident memory of the process, or of any of several, in 2**20 bytes"""
     peak_gpu_mb: float | None = None
-    """largest use of all GPUs of the run that was seen at log intervals, after epochs and at the end, by whomever, less
-    what was in use before the run began, in 2**20 bytes"""
+    """largest memory of the process on all its GPUs, CUDA's context included, that was seen at log intervals, after
+    epochs and at the end, in 2**20 bytes; where the driver does not tell processes apart, and in rows of earlier
+    versions: all that was in use, less what was before the run began"""
     blas: str | None = None
     """library of the matrix products, as loaded"""
     environment: str | None = None

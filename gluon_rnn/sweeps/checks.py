@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.config.run import RunConfig, configure
-from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.common.printable import Notice
+from gluon_rnn.config.run import LABELLED, RunConfig, configure
+from gluon_rnn.data.corpora import CorpusFiles, count_words
 from gluon_rnn.data.places import expand
 from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.machine import blas
 from gluon_rnn.machine.environment import measure_libraries
 from gluon_rnn.machine.hardware import Machine
+from gluon_rnn.runs.gpu_memory import gpu_memory_mb, least_gpu_memory_mb, what_would_fit
 from gluon_rnn.runs.job import Job
 
 
@@ -37,6 +40,34 @@ def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
     for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
         if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
             raise UserError(f"precision=bfloat16 is not available: {lack}; use precision=float32")
+
+
+def check_gpu_memory(jobs: Sequence[Job], machine: Machine, notice: Notice) -> None:
+    """Refuse a job that no GPU of the machine has the memory for, and mention those that may not fit.
+
+    Both by `gluon_rnn.runs.gpu_memory`, the first with what CUDA takes at the very least.
+    """
+    largest = max((gpu.memory_mb for gpu in machine.gpus), default=math.inf)
+    on_gpu = [job for job in jobs if job.config.device_kind == "gpu"]
+    corpora = {job.corpus.sha1: job.corpus for job in on_gpu if _keeps_words(job.config)}
+    counted = {sha1: count_words(corpus) for sha1, corpus in corpora.items()}
+    for job in on_gpu:
+        words = counted[job.corpus.sha1] if _keeps_words(job.config) else 0
+        estimate = gpu_memory_mb(job.config, words)
+        if estimate <= largest:
+            continue
+        fitting = what_would_fit(job.config, words, largest)
+        size = f"{job.config.cell} of {job.config.hidden_size} units takes about {estimate:,.0f} MiB of a GPU"
+        remedy = fitting or "lower batch_size, bptt, hidden_size or num_layers"
+        if least_gpu_memory_mb(job.config, words) > largest:
+            raise UserError(f"{size}, and the largest here has {largest:,}; {remedy}")
+        notice(f"{size}, and the largest here has {largest:,}: it may not fit; {remedy}")
+
+
+def _keeps_words(config: RunConfig) -> bool:
+    """Whether every word of the training text is one of the vocabulary, which has no others."""
+    text_of_words = config.objective not in LABELLED and config.level == "word"
+    return text_of_words and config.min_freq == 1 and not config.lower
 
 
 def check_fit(config: RunConfig, corpus: CorpusFiles) -> None:

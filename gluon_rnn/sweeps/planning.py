@@ -25,7 +25,14 @@ from gluon_rnn.machine.hardware import Machine, default_threads, describe_machin
 from gluon_rnn.runs.contents import DIGESTS, Names
 from gluon_rnn.runs.job import FAILED, FINISHED, Job, Origin
 from gluon_rnn.runs.records import read_records
-from gluon_rnn.sweeps.checks import check_data_dir, check_fit, check_precisions, check_writable, fit_embedding
+from gluon_rnn.sweeps.checks import (
+    check_data_dir,
+    check_fit,
+    check_gpu_memory,
+    check_precisions,
+    check_writable,
+    fit_embedding,
+)
 from gluon_rnn.sweeps.devices import Slot, listed_devices, make_slots, resolve_device
 from gluon_rnn.sweeps.executors import Executor
 from gluon_rnn.sweeps.idle import remarks
@@ -146,7 +153,9 @@ def plan_sweep(
     again, done = frozenset(rerun), _done(rerun_failed, search)
     missing = _missing(planned, directory, machine, done=done, again=again, notice=notice)
     sampled = tuple(samples.values())
-    check_precisions(sampled if search else missing, machine)
+    starting = sampled if search else missing
+    check_precisions(starting, machine)
+    check_gpu_memory(starting, machine, notice)
     slots, crowded = executor.place(sampled, slots) if executor else (slots, [])
     for line in crowded:
         notice(line)

@@ -25,8 +25,10 @@ from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.machine.blas import blas_in_use
 from gluon_rnn.machine.environment import recorded_environment, tells_want_of_memory
-from gluon_rnn.machine.memory import PeakGpuMemory, gpu_memory_reader, peak_rss_mb
+from gluon_rnn.machine.hardware import list_gpus, visible_gpus
+from gluon_rnn.machine.memory import GpuMemory, PeakGpuMemory, gpu_memory_reader, peak_rss_mb
 from gluon_rnn.runs.epochs import write_epochs
+from gluon_rnn.runs.gpu_memory import advice
 from gluon_rnn.runs.job import VOCABULARY, Job, Status
 from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, outcome, written
@@ -42,13 +44,15 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _EXAMPLES_SHOWN = 3
 
 
-def main(directory: Path, parent: int | None = None, *, gpu_memory: Callable[[], float | None] | None = None) -> int:
+def main(
+    directory: Path, parent: int | None = None, *, gpu_memory: Callable[[], GpuMemory | None] | None = None
+) -> int:
     """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there.
 
     Args:
         directory: of the run.
         parent: the process to die with, which started this one; None: whichever did.
-        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: the driver does.
+        gpu_memory: tells the memory in use on the run's GPUs; None: the driver does.
     """
     _die_with(os.getppid() if parent is None else parent)
     job = Job.model_validate_json((directory / "config.json").read_bytes())
@@ -85,10 +89,10 @@ class _Gauge:
     Args:
         job: what is run.
         progress: of the run.
-        gpu_memory: tells the memory in use on the run's GPUs, in MiB; None: it runs on none.
+        gpu_memory: tells the memory in use on the run's GPUs; None: it runs on none.
     """
 
-    def __init__(self, job: Job, progress: Progress, gpu_memory: Callable[[], float | None] | None) -> None:
+    def __init__(self, job: Job, progress: Progress, gpu_memory: Callable[[], GpuMemory | None] | None) -> None:
         self._began = time.monotonic()
         self._progress = progress
         self._gpu = PeakGpuMemory(gpu_memory) if gpu_memory else None
@@ -126,7 +130,11 @@ def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[
     except Exception as error:
         traceback.print_exc()
         reason = _reason(error)
-        return ("oom" if tells_want_of_memory(reason) else "failed"), reason
+        if not tells_want_of_memory(reason):
+            return "failed", reason
+        gpus = visible_gpus(list_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        memory_mb = min((gpu.memory_mb for gpu in gpus), default=None)
+        return "oom", f"{reason}; {advice(job.config, progress.vocab_size, memory_mb)}"
 
 
 def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:

@@ -1196,6 +1196,25 @@ def test_tf32_is_refused_where_there_is_none(small_folder: Path, tmp_path: Path)
     assert job.config.precision == "tf32"
 
 
+def test_what_no_gpu_has_the_memory_for_is_refused_and_what_may_not_fit_is_mentioned(
+    small_folder: Path, tmp_path: Path
+) -> None:
+    """The GPUs have 8 GiB each."""
+    on_gpu: dict[str, object] = {"dataset": str(small_folder), "device": "auto"}
+    said: list[str] = []
+    sweep = Sweep("s", pinned=small_config(hidden_size=9000, **on_gpu).model_dump(exclude_unset=True))
+    with pytest.raises(
+        UserError,
+        match=r"lstm of 9000 units takes about [\d,]+ MiB of a GPU, and the largest here has 8,192; hidden_size=4500 ",
+    ):
+        plan(sweep, tmp_path, device="gpu", machine=machine((8, 0), (8, 0)), notice=said.append)
+    assert said == []
+    assert plan(sweep, tmp_path, device="cpu", notice=said.append).missing
+    close = Sweep("s", pinned=small_config(hidden_size=5400, **on_gpu).model_dump(exclude_unset=True))
+    assert plan(close, tmp_path, device="gpu", machine=machine((8, 0)), notice=said.append).missing
+    assert [line for line in said if "it may not fit; hidden_size=2700 would take about" in line]
+
+
 def test_a_blas_that_is_none_is_refused_before_anything_starts(
     small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

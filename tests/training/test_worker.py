@@ -19,7 +19,7 @@ from gluon_rnn.common.files import unseal
 from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.data.corpora.encoded import Corpus
-from gluon_rnn.machine.memory import peak_rss_mb
+from gluon_rnn.machine.memory import GpuMemory, peak_rss_mb
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import read_progress
 from gluon_rnn.runs.progress import LossTotal, Progress, Session
@@ -102,7 +102,7 @@ def test_a_run_trains_on_what_it_was_given(
 
 def test_gpu_memory_is_looked_at_whenever_the_device_is_idle(run: Callable[..., RunRecord], tmp_path: Path) -> None:
     """Before anything else, at the start, at an interval, after an epoch and at the end."""
-    seen = iter([1000.0, 1100.0, 1700.0, 2500.0, 1200.0])
+    seen = map(GpuMemory, [1000.0, 1100.0, 1700.0, 2500.0, 1200.0])
 
     def fit(
         *arguments: Any, on_interval: Callable[..., None], before_checkpoint: Callable[[], None], **options: Any
@@ -119,11 +119,14 @@ def test_gpu_memory_is_looked_at_whenever_the_device_is_idle(run: Callable[..., 
 
 
 def test_a_gpu_that_gives_no_figure_costs_no_record(run: Callable[..., RunRecord]) -> None:
-    def broken() -> float:
+    def broken() -> GpuMemory:
         raise RuntimeError("CUDA: out of memory")
 
     record = run(fail_with(RuntimeError("CUDA: out of memory")), code=1, device="gpu:0", gpu_memory=broken)
     assert (record.status, record.epochs_run, record.peak_gpu_mb) == ("oom", 1, None)
+    assert record.reason == (
+        "RuntimeError: CUDA: out of memory; lower batch_size, bptt, hidden_size or num_layers, or take a larger GPU"
+    )
 
 
 def test_a_run_on_a_cpu_asks_no_gpu(run: Callable[..., RunRecord]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gluon_rnn.common.files import cache_directory
-from gluon_rnn.data.corpora import CorpusFiles, find_corpus
+from gluon_rnn.data.corpora import CorpusFiles, count_words, find_corpus
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
 from tests.common.test_plain_text import ODD
@@ -52,6 +52,7 @@ def test_a_folders_tokens_and_counts(train: str, tokens: list[str], tmp_path: Pa
     known = [word if word in tokens else "<unk>" for word in ("a", "b")]
     assert words(corpus) == [tokens, [known[0], "<eos>"], [known[1], "<eos>"]]
     assert_agree(files, corpus)
+    assert count_words(files) == len(corpus.vocab)
     assert [split.dtype for split in (corpus.train, corpus.valid, corpus.test)] == [np.int32] * 3
 
 
