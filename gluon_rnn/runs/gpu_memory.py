@@ -84,7 +84,7 @@ def least_gpu_memory_mb(config: RunConfig, vocabulary: int) -> float:
 
 
 def what_would_fit(config: RunConfig, vocabulary: int, memory_mb: float) -> str:
-    """The first of a smaller batch, window and layer with which a run takes no more than `memory_mb`, for people.
+    """The first of a smaller batch, window and layer with which a run takes no more than `memory_mb`, in words.
 
     Empty if none does, or if `config` itself should.
     """
