@@ -11,6 +11,7 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
+from gluon_rnn.machine.environment import fusing
 from gluon_rnn.networks.layers import (
     FusedLayer,
     PackedParameters,
@@ -251,6 +252,11 @@ class Backbone(VariadicBlock):
         on a GPU makes one kernel of elementwise neighbours (``pointwise_fusion_pass.cc``).
         """
         self._unrolled = frozenset(steps)
+
+    def _call_cached_op(self, *args: Any) -> Any:
+        # MXNet asks whether to fuse as it makes a graph's state, of which a graph may have several.
+        with fusing(True if self._unrolled_steps(*args) else None):
+            return super()._call_cached_op(*args)
 
     def _kind_of_call(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return *super()._kind_of_call(args), self._unrolled_steps(*args)
