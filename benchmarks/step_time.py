@@ -28,13 +28,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gluon_rnn.check_gpu.pytorch_step import VOCABULARY, Steps, pytorch_steps
 from gluon_rnn.machine.blas import BLAS_VARIABLE, installed, mkl_library
 from gluon_rnn.machine.environment import process_environment
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
 from gluon_rnn.machine.memory import peak_rss_mb
 
-VOCABULARY = 33_278  # WikiText-2's
-DROPOUT, CLIP, RATE = 0.2, 0.25, 20.0
 TITLES = {
     "notebook": "notebook's loop, MXNet as installed",
     "pytorch": "PyTorch's example as shipped",
@@ -55,123 +54,10 @@ CHANGES: dict[str, tuple[str, dict[str, str], dict[str, str | None]]] = {
     "one": ("one thread", {}, dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")),
     "off": ("GLUON_RNN_TUNING=off: the threads alone", {"GLUON_RNN_TUNING": "off"}, {}),
 }
-FROM_SCRATCH = {"lstm": "custom_lstm", "gru": "custom_gru", "rnn_tanh": "custom_rnn"}
+#: That have a cell written as its equations.
+FROM_SCRATCH = ("lstm", "gru", "rnn_tanh")
 #: What a user of MXNet has not set.
 TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
-
-Steps = Callable[[int], None]
-
-
-def notebook_steps(options: argparse.Namespace) -> Steps:
-    """System A's loop, on GluonNLP's model."""
-    import gluonnlp
-    import mxnet as mx
-
-    size = options.hidden_size
-    model = gluonnlp.model.language_model.StandardRNN(options.cell, VOCABULARY, size, size, 2, DROPOUT, True)
-    model.initialize(mx.init.Xavier())
-    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE, "momentum": 0, "wd": 0})
-    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    inputs, targets = (mx.nd.array(words, dtype="float32") for words in random_windows(options))
-
-    def run(steps: int) -> None:
-        state = model.begin_state(batch_size=options.batch_size, func=mx.nd.zeros)
-        total = 0.0
-        for _ in range(steps):
-            state = [part.detach() for part in state]
-            with mx.autograd.record():
-                output, state = model(inputs, state)
-                loss = cross_entropy(output.reshape(-3, -1), targets.reshape(-1)).mean()
-            loss.backward()
-            mx.gluon.utils.clip_global_norm([p.grad() for p in model.collect_params().values()], CLIP)
-            trainer.step(1)
-            total = total + loss
-        total.asscalar()
-        mx.nd.waitall()
-
-    return run
-
-
-def suite_steps(options: argparse.Namespace, *, cell: str, precision: str = "float32") -> Steps:
-    """What a run of this suite does."""
-    import mxnet as mx
-
-    from gluon_rnn.config.run import configure
-    from gluon_rnn.data.batches import Batch, Shard
-    from gluon_rnn.networks.models import build_model
-    from gluon_rnn.training.loop import train_epoch
-    from gluon_rnn.training.precisions import precision_on
-
-    config = configure({"cell": cell, "hidden_size": options.hidden_size, "dropout": DROPOUT, "device": "cpu"})
-    context = mx.cpu()
-    model = build_model(config, VOCABULARY, context)
-    trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": RATE}, kvstore=None)
-    shard = Shard(*(mx.nd.array(words, dtype="int32") for words in random_windows(options)))
-    window = Batch([shard], shard.inputs.size, shard.targets.size)
-
-    def run(steps: int) -> None:
-        train_epoch(
-            model,
-            [window] * steps,
-            trainer,
-            clip=CLIP,
-            carries_state=True,
-            precision=precision_on(context.device_type, precision),
-            synchronise_at=lambda step: False,
-            on_losses=lambda losses, batches: None,
-        )
-        mx.nd.waitall()
-
-    return run
-
-
-def pytorch_steps(options: argparse.Namespace, *, fused: bool) -> Steps:
-    """The training loop of PyTorch's examples/word_language_model, in our own words."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    torch.set_num_threads(options.threads)
-    size = options.hidden_size
-    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
-    extra = {"nonlinearity": options.cell[4:]} if options.cell.startswith("rnn_") else {}
-    dropout = nn.Dropout(DROPOUT)
-    embedding = nn.Embedding(VOCABULARY, size)
-    recurrent = kinds[options.cell](size, size, 2, dropout=DROPOUT, **extra)
-    decoder = nn.Linear(size, VOCABULARY)
-    decoder.weight = embedding.weight
-    nn.init.uniform_(embedding.weight, -0.1, 0.1)
-    modules = nn.ModuleList([embedding, recurrent, decoder]).train()
-    inputs, targets = (torch.as_tensor(words, dtype=torch.int64) for words in random_windows(options))
-
-    def run(steps: int) -> None:
-        state: Any = None
-        total = 0.0
-        for _ in range(steps):
-            modules.zero_grad()
-            if state is not None:
-                state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
-            output, state = recurrent(dropout(embedding(inputs)), state)
-            logits = decoder(dropout(output)).view(-1, VOCABULARY)
-            if fused:
-                loss = functional.cross_entropy(logits, targets.view(-1))
-            else:
-                loss = functional.nll_loss(functional.log_softmax(logits, dim=1), targets.view(-1))
-            loss.backward()
-            nn.utils.clip_grad_norm_(modules.parameters(), CLIP)
-            with torch.no_grad():
-                for parameter in modules.parameters():
-                    parameter.add_(parameter.grad, alpha=-RATE)
-            total += loss.item()
-
-    return run
-
-
-def random_windows(options: argparse.Namespace) -> Any:
-    """Inputs and targets, each (bptt, batch), of random words."""
-    import numpy as np
-
-    return np.random.RandomState(0).randint(0, VOCABULARY, (2, options.bptt, options.batch_size))
 
 
 def ceiling_rates(options: argparse.Namespace) -> Callable[[], tuple[float, float]]:
@@ -219,6 +105,28 @@ def gigabytes_moved(options: argparse.Namespace) -> float:
     return 4 * VOCABULARY * (2 * options.bptt * options.batch_size + 3 * options.hidden_size) / 1e9
 
 
+def steps_of(name: str, options: argparse.Namespace) -> Steps:
+    """The steps of a contender; MXNet is imported in its process only, and by those alone that use it."""
+    if name.startswith("pytorch"):
+        return pytorch_steps(
+            options.hidden_size,
+            cell=options.cell,
+            bptt=options.bptt,
+            batch_size=options.batch_size,
+            fused=name == "pytorch-fused",
+            threads=options.threads,
+        )
+    import mxnet as mx
+
+    from gluon_rnn.check_gpu import contenders
+
+    cell = contenders.FROM_SCRATCH[options.cell] if name == "suite-from-scratch" else options.cell
+    work = contenders.Work(options.hidden_size, cell, options.bptt, options.batch_size)
+    if name == "notebook":
+        return contenders.notebook_steps(work, mx.cpu())
+    return contenders.suite_steps(work, mx.cpu(), precision="bfloat16" if name == "suite-bfloat16" else "float32")
+
+
 def serve(options: argparse.Namespace) -> None:
     """A contender's process: warm up, then time as many steps as each line of standard input asks for."""
     if options.serve == "ceilings":
@@ -227,15 +135,7 @@ def serve(options: argparse.Namespace) -> None:
         for _ in sys.stdin:
             print(*measure(), flush=True)
         return
-    makers: dict[str, Callable[[argparse.Namespace], Steps]] = {
-        "notebook": notebook_steps,
-        "suite": lambda options: suite_steps(options, cell=options.cell),
-        "suite-bfloat16": lambda options: suite_steps(options, cell=options.cell, precision="bfloat16"),
-        "suite-from-scratch": lambda options: suite_steps(options, cell=FROM_SCRATCH[options.cell]),
-        "pytorch": lambda options: pytorch_steps(options, fused=False),
-        "pytorch-fused": lambda options: pytorch_steps(options, fused=True),
-    }
-    run = makers[options.serve](options)
+    run = steps_of(options.serve, options)
     run(3)
     print("ready", flush=True)
     for line in sys.stdin:

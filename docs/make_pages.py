@@ -161,7 +161,12 @@ def commands_page() -> str:
     return "\n".join([*lines, ""])
 
 
-_SCRIPTS = {"sweep": "run_sweep", "promote": "promote_baseline", "check-regression": "check_regression"}
+_SCRIPTS = {
+    "sweep": "run_sweep",
+    "promote": "promote_baseline",
+    "check-regression": "check_regression",
+    "check-gpu": "check_gpu",
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:

@@ -347,6 +347,7 @@ def fake_package(folder: Path, main: str) -> Path:
 
 
 COMMANDS = {
+    "check_gpu": "check-gpu",
     "check_regression": "check-regression",
     "promote_baseline": "promote",
     "run_sweep": "sweep",

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "score a run's model, plainly, with a neural cache or by dynamic evaluation",
     "generate": "generate text with a run's model",
     "doctor": "check whether this machine will work",
+    "check-gpu": "check what works on a GPU, and how fast",
 }
 
 

@@ -16,7 +16,7 @@ from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
 from gluon_rnn.common.printable import warn
 from gluon_rnn.config.run import RunConfig
-from gluon_rnn.config.sweep_file import load_sweep
+from gluon_rnn.config.sweep_file import load_sweep, shipped_sweep
 from gluon_rnn.reporting.report import write_report
 from gluon_rnn.reporting.terminal import Several, choose_display, make_console, results_tables
 from gluon_rnn.runs.job import FAILED
@@ -198,7 +198,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
-    sweep = load_sweep(options.sweep or _quick_sweep())
+    sweep = load_sweep(options.sweep or shipped_sweep(QUICK))
     sweep = sweep.with_arguments(
         parse_pairs("--set", options.set),
         {k: v.split(",") if v else [] for k, v in parse_pairs("--axis", options.axis).items()},
@@ -274,14 +274,6 @@ def _command_line() -> str:
     program = Path(sys.argv[0])
     start = ["python", str(program)] if program.suffix == ".py" else [program.name]
     return shlex.join([*start, *sys.argv[1:]])
-
-
-def _quick_sweep() -> Path:
-    """The checkout's ``benchmarks/quick.yaml``, or the copy in an installed package."""
-    for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "gluon_rnn"):
-        if (path := root / "benchmarks" / f"{QUICK}.yaml").exists():
-            return path
-    raise UserError("benchmarks/quick.yaml is missing; name a sweep file")
 
 
 def _settings_help() -> str:

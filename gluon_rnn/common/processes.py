@@ -10,7 +10,9 @@ The command is ``python gluon_rnn/common/processes.py MODULE ARGUMENTS``.
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -32,6 +34,17 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     here = _current_folder()
     kept = os.pathsep.join(entry for entry in entries if entry and os.path.realpath(entry) != here)
     return {**environ, "PYTHONPATH": kept} if kept else {k: v for k, v in environ.items() if k != "PYTHONPATH"}
+
+
+def take_faults_back() -> None:
+    """Let a crash be one, with the Python line it came from in the log; to be called once MXNet is imported.
+
+    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that
+    whoever started the process could not tell a crash (seen by killing a run with SIGSEGV).
+    """
+    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
+        signal.signal(sign, signal.SIG_DFL)
+    faulthandler.enable()
 
 
 def _current_folder() -> str | None:

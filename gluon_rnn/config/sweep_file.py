@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,6 +146,18 @@ class Sweep:
         """The settings of each point as overrides see them."""
         for values in itertools.product(*self.axes.values()):
             yield {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
+
+
+def shipped_sweep(name: str) -> Path:
+    """The sweep file ``benchmarks/NAME.yaml`` of the checkout, or its copy in an installed package.
+
+    Raises:
+        UserError: it is not there.
+    """
+    for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "gluon_rnn"):
+        if (path := root / "benchmarks" / f"{name}.yaml").exists():
+            return path
+    raise UserError(f"benchmarks/{name}.yaml is missing; name a sweep file")
 
 
 def load_sweep(path: Path) -> Sweep:

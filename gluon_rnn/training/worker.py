@@ -8,7 +8,6 @@ imported.
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import gc
 import os
 import signal
@@ -21,6 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gluon_rnn.common import processes
 from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.machine.blas import blas_in_use
@@ -141,7 +141,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
     # Here, not above: a broken installation is a failed run with a reason, too.
     import mxnet as mx
 
-    _take_faults_back()
+    processes.take_faults_back()
     from gluon_rnn.data.corpora.loading import load_corpus_for
     from gluon_rnn.data.vectors.loading import load_vectors
     from gluon_rnn.training.checkpoints import CheckpointDirectory
@@ -274,17 +274,6 @@ def _scored(loss: float, accuracy: float | None = None) -> str:
 
 def _say(line: str) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
-
-
-def _take_faults_back() -> None:
-    """Let a crash be one, with the Python line it came from in the log.
-
-    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that a
-    sweep could not tell a crash (seen by killing a run with SIGSEGV).
-    """
-    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
-        signal.signal(sign, signal.SIG_DFL)
-    faulthandler.enable()
 
 
 def _die_with(parent: int) -> None:

@@ -457,7 +457,7 @@ def test_a_sweeps_folder_names_its_runs(keep: Keep, tmp_path: Path) -> None:
 
 def test_a_run_writes_wherever_it_lies_and_without_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_die_with", lambda parent: None)
-    monkeypatch.setattr(worker, "_take_faults_back", lambda: None)
+    monkeypatch.setattr(worker.processes, "take_faults_back", lambda: None)
     corpus = find_corpus(str(write_folder(tmp_path / "text")))
     run = tmp_path / "here"
     run.mkdir()

@@ -52,7 +52,7 @@ def run(tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPat
     ) -> RunRecord:
         # This process must not die with its parent, nor lose pytest's own fault handler.
         monkeypatch.setattr(worker, "_die_with", lambda parent: None)
-        monkeypatch.setattr(worker, "_take_faults_back", lambda: None)
+        monkeypatch.setattr(worker.processes, "take_faults_back", lambda: None)
         monkeypatch.setattr(training, "fit", fit)
         job = make_job(small_corpus, **settings).model_copy(update={"cell_sha1": cell_sha1})
         (tmp_path / "config.json").write_text(job.model_dump_json())
