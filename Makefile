@@ -32,7 +32,8 @@ help:
 	@echo 'make sweep     install, then scripts/run_sweep.py; its arguments as ARGS="--set epochs=1"'
 	@echo 'make doctor    install, then check this machine and say how to fix what is missing'
 	@echo 'make dev       install what developers need, too'
-	@echo 'make test      dev, then run the tests, on several cores; ARGS="-k name", and -n 0 for one process'
+	@echo 'make test      dev, then run the tests, on several cores; ARGS="-k name", and -n 0 for one process;'
+	@echo '               GLUON_RNN_TEST_DEVICE=gpu runs those that compute on a GPU'
 	@echo 'make test-quick  the same in under a minute: without tests/bad_input, tests/regression and the tests marked slow, which'
 	@echo '               run sweeps, need Ray or a browser, or train until something is learnt'
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
@@ -82,7 +83,7 @@ doctor: $(INSTALLED)
 	@$(BIN)/python scripts/doctor.py $(ARGS)
 
 # One file's tests share a process and what they make there; tests/conftest.py says how many processes.
-PYTEST := $(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(RUN) tests.on_device -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(DEV)
 	@$(PYTEST) $(ARGS)

@@ -16,6 +16,7 @@ from gluon_rnn.config.run import RunConfig, configure
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.machine.blas import BLAS_VARIABLE, blas_in_use, choose
 from gluon_rnn.machine.hardware import describe_machine
+from tests.device_name import is_gpu
 
 # No repository is that of a hook which runs the tests, and the user's configuration of Git holds in none.
 for name in [name for name in os.environ if name.startswith("GIT_")]:
@@ -54,6 +55,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no process begins one when the others have nothing left to do."""
+    if is_gpu():
+        for item in items:
+            if item.get_closest_marker("cpu_only"):
+                item.add_marker(pytest.mark.skip(reason="is about a CPU"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from gluon_rnn.data.batches import Batch, columns, random_windows, training_windows
-
-CPU = mx.cpu()
+from tests import device as on
 
 
 def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
@@ -22,7 +21,7 @@ def vocabulary(tokens: list[str]) -> gluonnlp.Vocab:
 def test_training_windows_rejoin_to_the_text(bptt: int, batch_size: int) -> None:
     tokens = [f"w{(n * n) % 23}" for n in range(101)]
     vocab = vocabulary(tokens)
-    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    windows = training_windows(vocab[tokens], bptt=bptt, batch_size=batch_size, contexts=[on.DEVICE])
     length = len(tokens) // batch_size
     assert len(windows) == (length - 1) // bptt
     for column in range(batch_size):
@@ -40,7 +39,7 @@ def test_training_windows_are_gluonnlps() -> None:
     tokens = [f"w{n % 9}" for n in range(200)]
     vocab = vocabulary(tokens)
     theirs = gluonnlp.data.batchify.CorpusBPTTBatchify(vocab, 6, 5, last_batch="discard")(tokens)
-    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[CPU])
+    ours = training_windows(vocab[tokens], bptt=6, batch_size=5, contexts=[on.DEVICE])
     assert len(ours) == len(theirs)
     for window, (their_x, their_y) in zip(ours, theirs, strict=True):
         (shard,) = window.shards
@@ -51,7 +50,7 @@ def test_training_windows_are_gluonnlps() -> None:
 @pytest.mark.parametrize("devices", [2, 3])
 def test_devices_share_the_columns_of_a_window(devices: int) -> None:
     contexts = [mx.cpu(number) for number in range(devices)]
-    whole = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[CPU])
+    whole = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=[on.DEVICE])
     shared = training_windows(list(range(101)), bptt=4, batch_size=6, contexts=contexts)
     assert len(shared) == len(whole) == 3
     for one, window in zip(whole, shared, strict=True):
@@ -71,14 +70,14 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
 
 def test_too_little_text_is_said() -> None:
     with pytest.raises(ValueError, match="10 tokens do not fill one window of 5 steps x 2 sequences"):
-        training_windows([1] * 10, bptt=5, batch_size=2, contexts=[CPU])
+        training_windows([1] * 10, bptt=5, batch_size=2, contexts=[on.DEVICE])
 
 
 @pytest.mark.parametrize("length", [2, 3, 17, 100, 101])
 @pytest.mark.parametrize(("bptt", "batch_size"), [(1, 1), (3, 2), (7, 4), (35, 20), (200, 3)])
 def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_size: int) -> None:
     ids = np.arange(length) + 1000  # every token is another, so that each can be counted
-    windows = columns(ids, bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    windows = columns(ids, bptt=bptt, batch_size=batch_size, contexts=[on.DEVICE])
     scored: Counter[int] = Counter()
     for window in windows:
         (shard,) = window.shards
@@ -94,7 +93,7 @@ def test_every_token_but_the_first_is_scored_once(length: int, bptt: int, batch_
 
 
 def test_columns_run_on_from_window_to_window() -> None:
-    windows = columns(np.arange(100), bptt=7, batch_size=3, contexts=[CPU])
+    windows = columns(np.arange(100), bptt=7, batch_size=3, contexts=[on.DEVICE])
     for column in range(3):
         inputs = np.concatenate([window.shards[0].inputs.asnumpy()[:, column] for window in windows])
         assert inputs[:33].tolist() == list(range(column * 33, column * 33 + 33))
@@ -102,7 +101,7 @@ def test_columns_run_on_from_window_to_window() -> None:
 
 def test_a_split_without_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two tokens"):
-        columns([1], bptt=5, batch_size=1, contexts=[CPU])
+        columns([1], bptt=5, batch_size=1, contexts=[on.DEVICE])
 
 
 def lengths_of(windows: list[Batch]) -> list[int]:
@@ -111,7 +110,7 @@ def lengths_of(windows: list[Batch]) -> list[int]:
 
 @pytest.mark.parametrize(("tokens", "bptt", "batch_size"), [(1001, 20, 3), (8, 20, 2), (30, 1, 2), (24, 5, 4)])
 def test_random_windows_rejoin_to_the_text(tokens: int, bptt: int, batch_size: int) -> None:
-    draw = random_windows(list(range(tokens)), bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    draw = random_windows(list(range(tokens)), bptt=bptt, batch_size=batch_size, contexts=[on.DEVICE])
     length = tokens // batch_size
     np.random.seed(3)
     for _ in range(5):
@@ -127,7 +126,7 @@ def test_random_windows_rejoin_to_the_text(tokens: int, bptt: int, batch_size: i
 
 
 def test_random_windows_are_around_bptt_and_one_in_twenty_around_half_of_it() -> None:
-    draw = random_windows(np.arange(280_000), bptt=70, batch_size=1, contexts=[CPU])
+    draw = random_windows(np.arange(280_000), bptt=70, batch_size=1, contexts=[on.DEVICE])
     np.random.seed(1)
     steps = np.array(lengths_of(draw())[:-1])
     short = steps < 52
@@ -140,7 +139,7 @@ def test_random_windows_are_around_bptt_and_one_in_twenty_around_half_of_it() ->
 def test_random_windows_follow_the_seed_and_are_the_same_on_every_device() -> None:
     contexts = [mx.cpu(0), mx.cpu(1)]
     draw = random_windows(list(range(900)), bptt=9, batch_size=4, contexts=contexts)
-    alone = random_windows(list(range(900)), bptt=9, batch_size=4, contexts=[CPU])
+    alone = random_windows(list(range(900)), bptt=9, batch_size=4, contexts=[on.DEVICE])
     drawn = []
     for seed, source in ((5, draw), (5, alone), (6, draw)):
         np.random.seed(seed)
@@ -155,4 +154,4 @@ def test_random_windows_follow_the_seed_and_are_the_same_on_every_device() -> No
 
 def test_a_text_too_short_for_random_windows_is_refused() -> None:
     with pytest.raises(ValueError, match="3 tokens do not fill one window of a step x 2 sequences"):
-        random_windows([1, 2, 3], bptt=5, batch_size=2, contexts=[CPU])
+        random_windows([1, 2, 3], bptt=5, batch_size=2, contexts=[on.DEVICE])

@@ -22,6 +22,8 @@ from tests.kernels.kernels import (
 )
 from tests.kernels.table import renewed, row
 
+pytestmark = pytest.mark.cpu_only
+
 SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
 LIBRARIES = {
     "mkl": Library("mkl", Path("/site/lib/libmkl_rt.so.3"), settings={"OMP_WAIT_POLICY": "passive"}),

@@ -14,10 +14,10 @@ from mxnet import autograd, gluon
 from gluon_rnn.config.run import CUSTOM_CELLS
 from gluon_rnn.networks.layers import CustomCell, RecurrentLayer, ScannedCell, VariadicBlock, build_layer
 from gluon_rnn.networks.models import RNNLanguageModel
+from tests import device as on
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 PARAMETERS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 PAIRS = [("lstm", "custom_lstm"), ("gru", "custom_gru"), ("rnn_tanh", "custom_rnn")]
 
@@ -68,7 +68,7 @@ def numpy_steps(cell: str, x: np.ndarray[Any, Any], states: list[np.ndarray[Any,
 
 def randomised(layer: gluon.HybridBlock, seed: int) -> gluon.HybridBlock:
     mx.random.seed(seed)
-    layer.initialize(mx.init.Uniform(0.5))
+    layer.initialize(mx.init.Uniform(0.5), ctx=on.DEVICE)
     for parameter in layer.collect_params().values():  # biases start at zero and would hide a mistake
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
     return layer
@@ -83,22 +83,22 @@ def test_cells_are_their_equations(cell: str) -> None:
     layer = randomised(build_layer(cell, hidden_size=6, input_size=4), seed=3)
     layer.hybridize(static_alloc=True)
     for steps in (9, 2):  # a window of any length in one graph
-        x = mx.nd.random.normal(shape=(steps, 3, 4))
-        states = [mx.nd.random.normal(shape=(1, 3, 6)) for _ in range(layer.state_count)]
+        x = on.normal(shape=(steps, 3, 4))
+        states = [on.normal(shape=(1, 3, 6)) for _ in range(layer.state_count)]
         outputs, after = layer(x, states)
         expected, expected_after = numpy_steps(
             cell, x.asnumpy().astype("float64"), [s.asnumpy()[0].astype("float64") for s in states], in_numpy(layer)
         )
-        np.testing.assert_allclose(outputs.asnumpy(), expected, atol=2e-6)
+        on.assert_close(outputs.asnumpy(), expected, atol=2e-6)
         for state, value in zip(after, expected_after, strict=True):
-            np.testing.assert_allclose(state.asnumpy()[0], value, atol=2e-6)
+            on.assert_close(state.asnumpy()[0], value, atol=2e-6)
 
 
 @pytest.mark.parametrize("cell", ["char_loop", "char_loop_concat"])
 def test_gradients_of_cells_without_a_fused_twin_are_those_of_their_equations(cell: str) -> None:
     """By central differences in float64 of what the test above compares outputs with."""
     layer = randomised(build_layer(cell, hidden_size=4, input_size=3), seed=7)
-    x, before, coefficients = (mx.nd.random.normal(shape=shape) for shape in ((5, 2, 3), (1, 2, 4), (5, 2, 4)))
+    x, before, coefficients = (on.normal(shape=shape) for shape in ((5, 2, 3), (1, 2, 4), (5, 2, 4)))
     for array in (x, before):
         array.attach_grad()
     with autograd.record():
@@ -118,13 +118,13 @@ def test_gradients_of_cells_without_a_fused_twin_are_those_of_their_equations(ce
     for name, gradient in gradients.items():
         slopes = [(loss_with(name, at, 1e-5) - loss_with(name, at, -1e-5)) / 2e-5 for at in np.ndindex(gradient.shape)]
         assert np.abs(slopes).max() > 0.01, name
-        np.testing.assert_allclose(gradient.ravel(), slopes, atol=1e-5, err_msg=name)
+        on.assert_close(gradient.ravel(), slopes, atol=1e-5, err_msg=name)
 
 
 def test_weights_and_biases_of_the_character_cells_are_initialised_as_such() -> None:
     for cell, columns in (("char_loop", 30), ("char_loop_concat", 70)):
         layer = build_layer(cell, hidden_size=40, input_size=30)
-        layer.initialize(mx.init.Xavier())
+        layer.initialize(mx.init.Xavier(), ctx=on.DEVICE)
         assert layer.i2h_weight.shape == (40, columns)
         bound = math.sqrt(3 / ((40 + columns) / 2))  # uniform, magnitude 3, average of fan-in and fan-out
         assert 0.9 * bound < np.abs(layer.i2h_weight.data().asnumpy()).max() <= bound
@@ -147,9 +147,9 @@ def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
     if hybridize:
         for model in (first, second):
             model.hybridize(static_alloc=True, static_shape=True)
-    states = {model: model.begin_state(4, CPU) for model in (first, second)}
+    states = {model: model.begin_state(4, on.DEVICE) for model in (first, second)}
     for steps in (5, 5, 11, 1, 5):  # a window of any length in one graph, the state carried on
-        words = mx.nd.array(np.random.RandomState(steps).randint(0, 31, (steps, 4)), dtype="int32")
+        words = on.array(np.random.RandomState(steps).randint(0, 31, (steps, 4)), dtype="int32")
         outputs = {}
         for model in (first, second):
             with autograd.record():
@@ -157,14 +157,14 @@ def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
                 loss = (logits * logits).mean()
             loss.backward()
             outputs[model] = logits.asnumpy()
-        np.testing.assert_allclose(outputs[second], outputs[first], atol=5e-6)
+        on.assert_close(outputs[second], outputs[first], atol=5e-6)
         for layers in zip(states[second], states[first], strict=True):
             for mine, theirs in zip(*layers, strict=True):
-                np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=2e-6)
+                on.assert_close(mine.asnumpy(), theirs.asnumpy(), atol=2e-6)
         for name, parameter in second._collect_params_with_prefix().items():
             expected = names[name].grad().asnumpy()
             assert np.abs(expected).max() > 0, name
-            np.testing.assert_allclose(
+            on.assert_close(
                 parameter.grad().asnumpy(), expected, atol=1e-5 * max(1, np.abs(expected).max()), err_msg=name
             )
 
@@ -173,17 +173,17 @@ def test_a_stack_from_scratch_equals_the_fused_one_in_outputs_and_gradients(
 def test_hybridizing_keeps_the_numbers_whatever_is_asked_for(cell: str) -> None:
     """MXNet's static_shape gives garbage with foreach, and other bits with the fused LSTM: it must not get through."""
     sizes = {"embed_size": 8, "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "tie_weights": True}
-    words = mx.nd.array(np.arange(12).reshape(6, 2), dtype="int32")
+    words = on.array(np.arange(12).reshape(6, 2), dtype="int32")
     seen = set()
     for _ in range(12):
         model = randomised(RNNLanguageModel(cell, 20, **sizes), seed=5)
-        expected = model(words, model.begin_state(2, CPU))[0].asnumpy()
+        expected = model(words, model.begin_state(2, on.DEVICE))[0].asnumpy()
         model.hybridize(static_alloc=True, static_shape=True)
         for _ in range(3):
             with autograd.train_mode():
-                trained = model(words, model.begin_state(2, CPU))[0].asnumpy()
-            np.testing.assert_allclose(trained, expected, atol=1e-6)
-        seen.add(model(words, model.begin_state(2, CPU))[0].asnumpy().tobytes())
+                trained = model(words, model.begin_state(2, on.DEVICE))[0].asnumpy()
+            on.assert_close(trained, expected, atol=1e-6)
+        seen.add(model(words, model.begin_state(2, on.DEVICE))[0].asnumpy().tobytes())
     assert len(seen) == 1
 
 
@@ -192,28 +192,28 @@ def test_gluons_own_cells_join_by_name(fused: str, cell: str) -> None:
     scanned = randomised(build_layer(f"mxnet.gluon.rnn:{cell}", hidden_size=5, input_size=3), seed=1)
     assert isinstance(scanned, ScannedCell)
     layer = build_layer(fused, hidden_size=5, input_size=3)
-    layer.initialize()
+    layer.initialize(ctx=on.DEVICE)
     for name in PARAMETERS:
         getattr(layer, name).set_data(getattr(scanned.cell, name).data())
-    x = mx.nd.random.normal(shape=(7, 2, 3))
-    states = [mx.nd.random.normal(shape=(1, 2, 5)) for _ in range(layer.state_count)]
+    x = on.normal(shape=(7, 2, 3))
+    states = [on.normal(shape=(1, 2, 5)) for _ in range(layer.state_count)]
     scanned.hybridize(static_alloc=True)
     expected, expected_states = layer(x, states)
     for _ in range(2):
         outputs, after = scanned(x, states)
-        np.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
+        on.assert_close(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
         for mine, theirs in zip(after, expected_states, strict=True):
-            np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+            on.assert_close(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
 
 
 def test_a_users_own_cell_joins_by_name() -> None:
     layer = build_layer("tests.networks.test_layers:SlowRNN", hidden_size=5, input_size=3)
     assert isinstance(layer, RecurrentLayer)
-    layer.initialize()
-    state = mx.nd.ones((1, 2, 5))
-    outputs, _ = layer(mx.nd.zeros((1, 2, 3)), [state])
+    layer.initialize(ctx=on.DEVICE)
+    state = on.ones((1, 2, 5))
+    outputs, _ = layer(on.zeros((1, 2, 3)), [state])
     recurrent = mx.nd.dot(state[0], layer.h2h_weight.data(), transpose_b=True)
-    np.testing.assert_allclose(outputs[0].asnumpy(), (0.5 + 0.5 * recurrent.tanh()).asnumpy(), atol=1e-6)
+    on.assert_close(outputs[0].asnumpy(), (0.5 + 0.5 * recurrent.tanh()).asnumpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ class Echo(VariadicBlock):
 
 
 def test_a_block_keeps_a_graph_for_each_choice_of_arguments_until_it_is_hybridized_anew() -> None:
-    block, one, two = Echo(), mx.nd.ones((1,)), mx.nd.ones((1,)) * 2
+    block, one, two = Echo(), on.ones((1,)), on.ones((1,)) * 2
     calls = {(one,): 2, (one, two): 3, (two, None): 4, (two, two): 4, (one, None, two): 4, (two, None, two): 8}
     for expected_made in (3, 6):
         block.hybridize(static_alloc=True)
@@ -256,8 +256,8 @@ def test_a_graph_that_leaves_parameters_unread_warns_of_nothing() -> None:
     layer = randomised(build_layer("lstm", hidden_size=6, input_size=4), seed=3)
     layer.pack()
     layer.hybridize(static_alloc=True)
-    x, states = mx.nd.ones((5, 3, 4)), [mx.nd.ones((1, 3, 6))] * 2
+    x, states = on.ones((5, 3, 4)), [on.ones((1, 3, 6))] * 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = layer(x, states, None, layer.packed(CPU))[0].asnumpy()
+        found = layer(x, states, None, layer.packed(on.DEVICE))[0].asnumpy()
     np.testing.assert_array_equal(found, layer(x, states)[0].asnumpy())

@@ -17,11 +17,11 @@ from gluon_rnn.networks.layers import build_layer
 from gluon_rnn.networks.models import RNNLanguageModel, SequenceModel, build_model, build_network
 from gluon_rnn.networks.regularization import AWDDropouts
 from gluon_rnn.training.step import backpropagate
+from tests import device as on
 from tests.networks.test_layers import PAIRS, randomised
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 VOCABULARY = 400
 CELLS = (*FUSED_CELLS, *CUSTOM_CELLS, "tests.networks.test_layers:SlowRNN", "mxnet.gluon.rnn:LSTMCell")
 
@@ -51,7 +51,7 @@ def model_of(cell: str = "lstm", *, hidden_size: int = 40, layers: int = 2, **ra
 def words(steps: int = 50, columns: int = 8) -> mx.nd.NDArray:
     # Each comes up once a column, at another step: all columns see the same words.
     draws = np.random.RandomState(0).permutation(VOCABULARY)[:steps]
-    return mx.nd.array(np.stack([np.roll(draws, n) for n in range(columns)], axis=1), dtype="int32")
+    return on.array(np.stack([np.roll(draws, n) for n in range(columns)], axis=1), dtype="int32")
 
 
 def zeros_of(gradient: mx.nd.NDArray) -> np.ndarray[Any, Any]:
@@ -68,7 +68,7 @@ def test_words_are_dropped_as_a_whole_and_wherever_they_stand_in_a_window() -> N
         with autograd.train_mode():
             dropped = model.embedding(inputs).asnumpy()
         gone = (dropped == 0).all(axis=2)
-        np.testing.assert_allclose(dropped[~gone], vectors[~gone] / 0.7, rtol=1e-6)
+        on.assert_close(dropped[~gone], vectors[~gone] / 0.7, rtol=1e-6)
         of_word = {word: {*gone[inputs.asnumpy() == word]} for word in inputs.asnumpy()[:, 0]}
         assert all(len(decisions) == 1 for decisions in of_word.values())
         masks.append(gone[:, 0])
@@ -76,21 +76,21 @@ def test_words_are_dropped_as_a_whole_and_wherever_they_stand_in_a_window() -> N
     assert (masks[0] != masks[1]).any()
     np.testing.assert_array_equal(model.embedding(inputs).asnumpy(), vectors)
     with autograd.train_mode():
-        every = model.embedding(mx.nd.arange(VOCABULARY).reshape((-1, 1))).asnumpy()
+        every = model.embedding(on.arange(VOCABULARY).reshape((-1, 1))).asnumpy()
     assert (every == 0).all(axis=2).mean() == pytest.approx(0.3, abs=0.07)  # 400 words: three deviations
 
 
 def test_a_tied_decoder_keeps_the_rows_that_the_embedding_drops() -> None:
     """GluonNLP's own hybridized model loses them."""
     model, inputs = model_of(embedding=0.5), words()
-    state = model.begin_state(inputs.shape[1], CPU)
+    state = model.begin_state(inputs.shape[1], on.DEVICE)
     mx.random.seed(1)
     with autograd.train_mode():
         logits = model(inputs, state)[0].asnumpy()
     mx.random.seed(1)
     with autograd.train_mode():
         units = model.read(Shard(inputs, inputs), state)[0].asnumpy()
-    np.testing.assert_allclose(logits, units @ model.decoder[0].weight.data().asnumpy().T, atol=1e-5)
+    on.assert_close(logits, units @ model.decoder[0].weight.data().asnumpy().T, atol=1e-5)
     assert (np.abs(logits).max(axis=(0, 1)) > 1e-3).all()
     # Its gradient reaches every row, that of the embedding only the words that were kept.
     backpropagate(model, Shard(inputs, inputs), state, targets=inputs.size)
@@ -107,14 +107,14 @@ def test_input_and_hidden_dropout_have_one_mask_for_all_steps() -> None:
     gone = embedded == 0
     assert (gone == gone[:1]).all()
     assert gone[0].mean() == pytest.approx(0.4, abs=0.1)  # 240 units: three deviations
-    np.testing.assert_allclose(embedded[~gone], vectors[~gone] / 0.6, rtol=1e-6)
+    on.assert_close(embedded[~gone], vectors[~gone] / 0.6, rtol=1e-6)
 
     # Layers that pass on what they are given.
     model = model_of("rnn_relu", hidden_size=30, hidden=0.4)
     for name, parameter in model.encoder._collect_params_with_prefix().items():
         parameter.set_data(mx.nd.eye(30) if name.endswith("i2h_weight") else mx.nd.zeros(parameter.shape))
     with autograd.train_mode():
-        outputs = model.encoder(mx.nd.ones((9, 8, 30)), model.begin_state(8, CPU))[0].asnumpy()
+        outputs = model.encoder(on.ones((9, 8, 30)), model.begin_state(8, on.DEVICE))[0].asnumpy()
     gone = outputs == 0
     assert (gone == gone[:1]).all()
     assert gone[0].mean() == pytest.approx(0.4, abs=0.1)
@@ -122,12 +122,12 @@ def test_input_and_hidden_dropout_have_one_mask_for_all_steps() -> None:
 
 
 def test_without_rates_of_their_own_they_have_that_of_the_rest_and_a_mask_for_each_step() -> None:
-    model = build_model(RunConfig(hidden_size=30, dropout=0.4), VOCABULARY, CPU)
+    model = build_model(RunConfig(hidden_size=30, dropout=0.4), VOCABULARY, on.DEVICE)
     with autograd.train_mode():
         gone = model.embedding(words()).asnumpy() == 0
     assert gone.mean() == pytest.approx(0.4, abs=0.02)
     assert not (gone == gone[:1]).all()
-    none = build_model(RunConfig(hidden_size=30, dropout=0.4, dropout_input=0), VOCABULARY, CPU)
+    none = build_model(RunConfig(hidden_size=30, dropout=0.4, dropout_input=0), VOCABULARY, on.DEVICE)
     with autograd.train_mode():
         assert (none.embedding(words()).asnumpy() != 0).all()
 
@@ -135,9 +135,9 @@ def test_without_rates_of_their_own_they_have_that_of_the_rest_and_a_mask_for_ea
 def layer_gradients(layer: Any, *, train: bool = True) -> dict[str, np.ndarray[Any, Any]]:
     """Where the gradients by each parameter are zero, after a window of 6 steps."""
     mx.random.seed(7)
-    inputs = mx.nd.random.normal(shape=(6, 5, 10))
-    states = [mx.nd.random.normal(shape=(1, 5, 12)) for _ in range(layer.state_count)]
-    weights = mx.nd.random.normal(shape=(6, 5, 12))
+    inputs = on.normal(shape=(6, 5, 10))
+    states = [on.normal(shape=(1, 5, 12)) for _ in range(layer.state_count)]
+    weights = on.normal(shape=(6, 5, 12))
     with autograd.record(train_mode=train):
         outputs, _ = layer(inputs, states)
         loss = (outputs * weights).sum()
@@ -165,16 +165,16 @@ def test_recurrent_weights_are_dropped_one_by_one_for_a_whole_window(cell: str, 
 def test_what_is_left_of_the_weights_is_scaled_and_another_mask_is_drawn_each_time() -> None:
     """A relu network whose inputs are zero shows its weights: of each unit's alone, one step later."""
     layer = build_layer("rnn_relu", hidden_size=40, input_size=3, weight_drop=0.4)
-    layer.initialize(mx.init.One())
+    layer.initialize(mx.init.One(), ctx=on.DEVICE)
     layer.h2h_weight.set_data(mx.nd.random.uniform(0.5, 1.5, (40, 40)))
     masks = []
     for train in (True, True, False):
         with autograd.record(train_mode=train):
-            shown, _ = layer(mx.nd.zeros((1, 40, 3)), [mx.nd.eye(40).expand_dims(0)])
+            shown, _ = layer(on.zeros((1, 40, 3)), [on.eye(40).expand_dims(0)])
         weights, kept = layer.h2h_weight.data().asnumpy(), shown[0].asnumpy().T
         masks.append(kept == 0)
         scale = 0.6 if train else 1
-        np.testing.assert_allclose(kept[~masks[-1]], weights[~masks[-1]] / scale, rtol=1e-6)
+        on.assert_close(kept[~masks[-1]], weights[~masks[-1]] / scale, rtol=1e-6)
     assert (masks[0] != masks[1]).any()
     assert not masks[2].any()
 
@@ -188,11 +188,11 @@ def test_the_same_seed_gives_fused_cells_and_those_from_scratch_the_same_masks(f
         inputs = words(6)
         mx.random.seed(11)
         loss, _ = backpropagate(
-            model, Shard(inputs, inputs), model.begin_state(inputs.shape[1], CPU), targets=inputs.size
+            model, Shard(inputs, inputs), model.begin_state(inputs.shape[1], on.DEVICE), targets=inputs.size
         )
         found.append([loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())])
     for mine, other in zip(*found, strict=True):
-        np.testing.assert_allclose(mine, other, atol=1e-6)
+        on.assert_close(mine, other, atol=1e-6)
     assert (found[0][2] == 0).mean() < 0.5  # not a comparison of nothing
 
 
@@ -207,7 +207,7 @@ def test_every_device_draws_its_own_masks_and_the_seed_draws_them_again() -> Non
     contexts = [mx.cpu(0), mx.cpu(1)]
     config = RunConfig(hidden_size=8, dropout=0, weight_drop=0.5)
     model = build_model(config, VOCABULARY, *contexts)
-    assert model.encoder.packed(CPU) is None  # the vector would not have the mask
+    assert model.encoder.packed(on.DEVICE) is None  # the vector would not have the mask
     draws = []
     for _ in range(2):
         mx.random.seed(5)
@@ -220,17 +220,17 @@ def test_every_device_draws_its_own_masks_and_the_seed_draws_them_again() -> Non
 
 @pytest.mark.parametrize("hybridize", [True, False], ids=["hybridized", "plain"])
 def test_penalties_are_gluonnlps_of_the_last_layer_and_a_window_of_one_step_has_no_change(hybridize: bool) -> None:
-    model = build_model(RunConfig(hidden_size=8, dropout=0.5, alpha=2, beta=3), VOCABULARY, CPU)
+    model = build_model(RunConfig(hidden_size=8, dropout=0.5, alpha=2, beta=3), VOCABULARY, on.DEVICE)
     model.hybridize(hybridize)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
     inputs = words(6)
     mx.random.seed(4)
     with autograd.train_mode():
-        dropped, penalty, _ = model.read(Shard(inputs, inputs), model.begin_state(8, CPU))
+        dropped, penalty, _ = model.read(Shard(inputs, inputs), model.begin_state(8, on.DEVICE))
     mx.random.seed(4)
     with autograd.train_mode():
-        raw, _ = model.encoder(model.embedding(inputs), model.begin_state(8, CPU))
+        raw, _ = model.encoder(model.embedding(inputs), model.begin_state(8, on.DEVICE))
     assert np.abs((raw - dropped).asnumpy()).max() > 0.1
     expected = gluonnlp.loss.ActivationRegularizationLoss(2)(dropped) + (
         gluonnlp.loss.TemporalActivationRegularizationLoss(3)(raw)
@@ -238,7 +238,7 @@ def test_penalties_are_gluonnlps_of_the_last_layer_and_a_window_of_one_step_has_
     assert penalty is not None
     assert penalty.asscalar() == pytest.approx(expected.asscalar(), rel=1e-5)
     shard = Shard(inputs[:1], inputs[:1])
-    units, penalty, _ = model.read(shard, model.begin_state(8, CPU))
+    units, penalty, _ = model.read(shard, model.begin_state(8, on.DEVICE))
     assert penalty is not None
     assert penalty.asscalar() == pytest.approx(2 * (units**2).mean().asscalar(), rel=1e-5)
 

@@ -14,19 +14,19 @@ import pytest
 from gluon_rnn.data.batches import columns
 from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.trained.cache import score_with_caches
+from tests import device as on
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 WORDS = 9
 THETAS, LAMBDAS = (0.3, 2.0), (0.0, 0.25, 1.0)
 
 
 def make_model(**settings: object) -> SequenceModel:
     """With parameters so wide that contexts differ, and dropouts that must be off."""
-    model = build_model(small_config(dropout=0.5, **settings), WORDS, CPU)
-    model.initialize(mx.init.Uniform(1.0), ctx=CPU, force_reinit=True)
+    model = build_model(small_config(dropout=0.5, **settings), WORDS, on.DEVICE)
+    model.initialize(mx.init.Uniform(1.0), ctx=on.DEVICE, force_reinit=True)
     return model
 
 
@@ -36,8 +36,8 @@ def make_ids(count: int) -> np.ndarray[Any, Any]:
 
 def read(model: SequenceModel, ids: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """What the decoder reads at each of `ids`, and the probabilities of what follows."""
-    inputs = mx.nd.array(ids, dtype="int32").reshape((-1, 1))
-    units, _, _ = model.backbone(inputs, model.begin_state(1, CPU))
+    inputs = on.array(ids, dtype="int32").reshape((-1, 1))
+    units, _, _ = model.backbone(inputs, model.begin_state(1, on.DEVICE))
     logits = model.decoder(units).asnumpy()[:, 0].astype(np.float64)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return units.asnumpy()[:, 0].astype(np.float64), weights / weights.sum(axis=1, keepdims=True)
@@ -63,10 +63,10 @@ def brute_force(model: SequenceModel, ids: np.ndarray[Any, Any], window: int, th
 @pytest.mark.parametrize("bptt", [7, 1000])
 def test_a_cache_is_what_a_loop_over_pairs_finds(cell: str, window: int, bptt: int) -> None:
     model, ids = make_model(cell=cell), make_ids(180)
-    batches = columns(ids, bptt=bptt, batch_size=1, contexts=[CPU])
+    batches = columns(ids, bptt=bptt, batch_size=1, contexts=[on.DEVICE])
     scores = score_with_caches(model, batches, window=window, thetas=THETAS, lambdas=LAMBDAS)
     expected = [[brute_force(model, ids, window, theta, share) for share in LAMBDAS] for theta in THETAS]
-    np.testing.assert_allclose(scores.nats, expected, rtol=1e-5)
+    on.assert_close(scores.nats, expected, rtol=1e-5)
     assert scores.plain.tokens == len(ids) - 1
     assert scores.plain.nats == pytest.approx(expected[0][0], rel=1e-5)
     assert scores.nats[0, 1] != pytest.approx(expected[0][0], rel=1e-4), "the cache is meant to matter"
@@ -74,7 +74,7 @@ def test_a_cache_is_what_a_loop_over_pairs_finds(cell: str, window: int, bptt: i
 
 def test_each_column_has_a_cache_of_its_own_and_padding_counts_nowhere() -> None:
     model, ids = make_model(), make_ids(72)
-    batches = columns(ids, bptt=10, batch_size=3, contexts=[CPU])
+    batches = columns(ids, bptt=10, batch_size=3, contexts=[on.DEVICE])
     assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
     scores = score_with_caches(model, batches, window=6, thetas=(0.5,), lambdas=(0.4,))
     parts = (ids[0:25], ids[24:49], ids[48:])
@@ -84,7 +84,7 @@ def test_each_column_has_a_cache_of_its_own_and_padding_counts_nowhere() -> None
 
 def test_a_cache_alone_gives_what_it_has_not_seen_no_probability() -> None:
     model = make_model()
-    batches = columns(np.array([1, 2, 3, 4]), bptt=3, batch_size=1, contexts=[CPU])
+    batches = columns(np.array([1, 2, 3, 4]), bptt=3, batch_size=1, contexts=[on.DEVICE])
     scores = score_with_caches(model, batches, window=5, thetas=(0.5,), lambdas=(0.5, 1.0))
     assert np.isfinite(scores.nats[0, 0])
     assert scores.nats[0, 1] == math.inf
@@ -97,13 +97,15 @@ def test_a_full_cache_is_gluonnlps(tmp_path: Path) -> None:
     model.save_parameters(str(tmp_path / "parameters"))
     theirs = gluonnlp.model.StandardRNN("lstm", WORDS, 8, 8, 2, dropout=0.5, tie_weights=True)
     cell = gluonnlp.model.train.CacheCell(theirs, WORDS, window, theta, share)
-    cell.load_parameters(str(tmp_path / "parameters"), ctx=CPU)
-    inputs, targets = (mx.nd.array(part.reshape(-1, 1)) for part in (ids[:-1], ids[1:]))
-    probabilities, *_ = cell(inputs, targets, None, None, cell.begin_state(func=mx.nd.zeros, batch_size=1, ctx=CPU))
+    cell.load_parameters(str(tmp_path / "parameters"), ctx=on.DEVICE)
+    inputs, targets = (on.array(part.reshape(-1, 1)) for part in (ids[:-1], ids[1:]))
+    probabilities, *_ = cell(
+        inputs, targets, None, None, cell.begin_state(func=mx.nd.zeros, batch_size=1, ctx=on.DEVICE)
+    )
     expected = -np.log(probabilities.asnumpy().ravel()[window + 1 :].astype(np.float64)).sum()
 
     def score(ids: np.ndarray[Any, Any]) -> float:
-        batches = columns(ids, bptt=1000, batch_size=1, contexts=[CPU])
+        batches = columns(ids, bptt=1000, batch_size=1, contexts=[on.DEVICE])
         return float(score_with_caches(model, batches, window=window, thetas=[theta], lambdas=[share]).nats[0, 0])
 
     assert score(ids) - score(ids[: window + 2]) == pytest.approx(expected, rel=1e-5)

@@ -15,11 +15,11 @@ from gluon_rnn.data.batches import Batch, columns
 from gluon_rnn.networks.models import SequenceModel, build_model, trained_parameters
 from gluon_rnn.runs.evaluations import DynamicSettings
 from gluon_rnn.trained.dynamic_evaluation import root_mean_squares, score_dynamically, search_grid
+from tests import device as on
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 WORDS = 11
 #: Each of whose networks has dropouts, which must be off.
 NETWORKS = [
@@ -30,7 +30,7 @@ NETWORKS = [
 
 
 def make_model(**settings: object) -> SequenceModel:
-    model = build_model(small_config(dropout=0.5, **settings), WORDS, CPU)
+    model = build_model(small_config(dropout=0.5, **settings), WORDS, on.DEVICE)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-0.5, 0.5, parameter.shape))
     return model
@@ -38,7 +38,7 @@ def make_model(**settings: object) -> SequenceModel:
 
 def segments(count: int, *, bptt: int, batch_size: int = 1) -> list[Batch]:
     ids = np.random.RandomState(count).randint(0, WORDS, count)
-    return columns(ids, bptt=bptt, batch_size=batch_size, contexts=[CPU])
+    return columns(ids, bptt=bptt, batch_size=batch_size, contexts=[on.DEVICE])
 
 
 def reference_gradients(
@@ -63,7 +63,7 @@ def reference_score(
     """Nats of all batches; the model keeps what it has learned."""
     parameters = trained_parameters(model)
     start = [parameter.data().asnumpy().astype(np.float64) for parameter in parameters]
-    now, state, total = [array.copy() for array in start], model.begin_state(1, CPU), 0.0
+    now, state, total = [array.copy() for array in start], model.begin_state(1, on.DEVICE), 0.0
     for batch in batches:
         loss, gradients, state = reference_gradients(model, batch, state)
         total += loss * batch.targets
@@ -84,14 +84,14 @@ def test_statistics_are_the_root_mean_square_over_batches(network: dict[str, obj
     model, batches = make_model(**network), segments(200, bptt=5, batch_size=7)
     assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
     squares: Any = 0
-    state = model.begin_state(7, CPU)
+    state = model.begin_state(7, on.DEVICE)
     for batch in batches:
         _, gradients, state = reference_gradients(model, batch, state)
         squares = squares + np.array([gradient**2 for gradient in gradients], dtype=object)
     found = root_mean_squares(model, batches, notice=print)
     assert len(found) == len(trained_parameters(model))
     for ours, total in zip(found, squares, strict=True):
-        np.testing.assert_allclose(ours.asnumpy(), np.sqrt(total / len(batches)), rtol=1e-4, atol=1e-7)
+        on.assert_close(ours.asnumpy(), np.sqrt(total / len(batches)), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_token_is_scored_before_it_is_learned_from() -> None:
     once = score_dynamically(model, batches, DynamicSettings(rule="sgd", eta=5), None, notice=print)
     assert once.nats == pytest.approx(plain, rel=1e-5)
     ids = np.tile(batches[0].shards[0].inputs.asnumpy().ravel(), 2)
-    twice = columns(ids, bptt=6, batch_size=1, contexts=[CPU])
+    twice = columns(ids, bptt=6, batch_size=1, contexts=[on.DEVICE])
     again = score_dynamically(model, twice, DynamicSettings(rule="sgd", eta=5), None, notice=print)
     assert again.nats < 1.8 * plain
 

@@ -30,13 +30,13 @@ from gluon_rnn.trained.cache import LAMBDAS, THETAS, score_with_caches
 from gluon_rnn.trained.dynamic_evaluation import root_mean_squares, score_dynamically
 from gluon_rnn.trained.run import load_run
 from gluon_rnn.training.scoring import evaluate
+from tests import device as on
 from tests.cli.test_cli import CHECKOUT, environment, refusal
 from tests.conftest import WORDS, write_folder
 from tests.runs.test_records import make_job
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 
 #: Makes a run's directory as the worker leaves it.
 Keep = Callable[..., Path]
@@ -57,8 +57,8 @@ def keep(tmp_path: Path) -> Keep:
         directory = tmp_path / "grid" / "runs" / job.run_id
         directory.mkdir(parents=True)
         classes = None if loaded.labels is None else len(loaded.labels)
-        model = build_model(job.config, len(loaded.vocab), CPU, classes=classes)
-        model.initialize(mx.init.Uniform(0.7), ctx=CPU, force_reinit=True)
+        model = build_model(job.config, len(loaded.vocab), on.DEVICE, classes=classes)
+        model.initialize(mx.init.Uniform(0.7), ctx=on.DEVICE, force_reinit=True)
         model.save_parameters(str(directory / "best.params"))
         write_atomically(directory / "config.json", job.model_dump_json())
         write_atomically(directory / "vocabulary.json", seal({"vocabulary": loaded.vocab.to_json()}))
@@ -85,9 +85,9 @@ def test_plain_perplexity_is_that_of_training(keep: Keep, batch_size: int | None
         ("valid", "plain", batch_size or 3),
         ("test", "plain", batch_size or 3),
     ]
-    model = load_run(run).model
+    model = load_run(run, context=on.DEVICE).model
     for each in found:
-        batches = columns(ids_of(run, each.split), bptt=7, batch_size=batch_size or 3, contexts=[CPU])
+        batches = columns(ids_of(run, each.split), bptt=7, batch_size=batch_size or 3, contexts=[on.DEVICE])
         expected = evaluate(model, batches).loss
         assert each.tokens_scored == expected.tokens == len(ids_of(run, each.split)) - 1
         assert each.loss == pytest.approx(expected.mean, rel=1e-6)
@@ -122,8 +122,8 @@ def test_a_cache_is_scored_beside_the_same_pass_without_it(keep: Keep) -> None:
     (found,) = evaluate_run(
         run, split="test", cache={"window": "9", "theta": 0.3, "lambda": 0.4}, batch_size=2, notice=nothing
     )
-    batches = columns(ids_of(run, "test"), bptt=5, batch_size=2, contexts=[CPU])
-    scores = score_with_caches(load_run(run).model, batches, window=9, thetas=[0.3], lambdas=[0.4])
+    batches = columns(ids_of(run, "test"), bptt=5, batch_size=2, contexts=[on.DEVICE])
+    scores = score_with_caches(load_run(run, context=on.DEVICE).model, batches, window=9, thetas=[0.3], lambdas=[0.4])
     assert found.loss == pytest.approx(scores.nats[0, 0] / scores.plain.tokens, rel=1e-5)
     assert found.plain_perplexity == pytest.approx(scores.plain.perplexity, rel=1e-5)
     assert found.row["cache_window"] == 9
@@ -135,8 +135,10 @@ def test_a_search_chooses_on_validation_alone_and_scores_test_once(keep: Keep, t
     # Where no word comes again, any cache is a loss.
     (folder / "test.txt").write_text(" ".join(WORDS) + "\n")
     run = keep(corpus=str(folder))
-    model = load_run(run).model
-    valid, test = (columns(ids_of(run, split), bptt=50, batch_size=1, contexts=[CPU]) for split in ("valid", "test"))
+    model = load_run(run, context=on.DEVICE).model
+    valid, test = (
+        columns(ids_of(run, split), bptt=50, batch_size=1, contexts=[on.DEVICE]) for split in ("valid", "test")
+    )
     on_valid = score_with_caches(model, valid, window=30, thetas=THETAS, lambdas=LAMBDAS).nats
     on_test = score_with_caches(model, test, window=30, thetas=THETAS, lambdas=LAMBDAS).nats
     theta, share = divmod(int(on_valid.argmin()), len(LAMBDAS))
@@ -161,11 +163,11 @@ def test_dynamic_evaluation_takes_its_statistics_from_training(keep: Keep) -> No
     run = keep()
     given = {"eta": 1e-3, "lambda": 0.01, "epsilon": 1e-3}
     found = evaluate_run(run, dynamic=given, notice=nothing)
-    model, settings = load_run(run).model, DynamicSettings.model_validate(given)
-    training = columns(ids_of(run, "train"), bptt=5, batch_size=100, contexts=[CPU])
+    model, settings = load_run(run, context=on.DEVICE).model, DynamicSettings.model_validate(given)
+    training = columns(ids_of(run, "train"), bptt=5, batch_size=100, contexts=[on.DEVICE])
     statistics = root_mean_squares(model, training, notice=nothing)
     for each in found:
-        batches = columns(ids_of(run, each.split), bptt=5, batch_size=1, contexts=[CPU])
+        batches = columns(ids_of(run, each.split), bptt=5, batch_size=1, contexts=[on.DEVICE])
         expected = score_dynamically(model, batches, settings, statistics, notice=nothing)
         assert each.loss == pytest.approx(expected.mean, rel=1e-5)
         assert each.tokens_scored == expected.tokens
@@ -180,7 +182,10 @@ def test_a_search_of_dynamic_evaluation_chooses_on_validation(keep: Keep) -> Non
     assert len(tried) == 6
     assert found.dynamic is not None
     assert tried[f"eta={found.dynamic.eta:g}"] == min(tried.values())
-    model, valid = load_run(run).model, columns(ids_of(run, "valid"), bptt=5, batch_size=1, contexts=[CPU])
+    model, valid = (
+        load_run(run, context=on.DEVICE).model,
+        columns(ids_of(run, "valid"), bptt=5, batch_size=1, contexts=[on.DEVICE]),
+    )
     chosen = score_dynamically(model, valid, found.dynamic, None, notice=nothing)
     assert min(tried.values()) == pytest.approx(chosen.perplexity, abs=0.01)
 

@@ -12,6 +12,7 @@ import pytest
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.networks.models import SequenceModel, build_model, trained_parameters
 from gluon_rnn.training.averaging import Average
+from tests import device as on
 
 pytestmark = [pytest.mark.numerical, pytest.mark.several_contexts]
 
@@ -35,7 +36,7 @@ def move(model: SequenceModel) -> None:
 def assert_equal(found: list[np.ndarray[Any, Any]], expected: list[np.ndarray[Any, Any]], atol: float = 0) -> None:
     assert len(found) == len(expected) == 6  # a tied embedding, four of a layer and the decoder's bias
     for mine, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=atol)
+        on.assert_close(mine, theirs, rtol=0, atol=atol)
 
 
 def test_it_is_the_mean_of_all_updates_while_it_is_applied_and_no_longer(model: SequenceModel) -> None:

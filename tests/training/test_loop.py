@@ -38,10 +38,9 @@ from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
 from gluon_rnn.training.schedules import averages_from, learning_rate_after, schedule_factor
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate, clip_and_update
+from tests import device as on
 from tests.conftest import small_config
 from tests.runs.test_records import make_job
-
-CPU = mx.cpu()
 
 
 @pytest.fixture(scope="session")
@@ -70,16 +69,17 @@ def plain_losses(
 ) -> list[float]:
     """The notebook's loop as one would write it from its description, with nothing of this suite in it."""
     model = gluonnlp.model.train.StandardRNN(cell, len(corpus.vocab), hidden, hidden, 2, 0.0, tie)
-    model.load_parameters(str(parameters))
+    model.load_parameters(str(parameters), ctx=on.DEVICE)
     settings = {"learning_rate": rate, "wd": weight_decay} | ({"momentum": momentum} if momentum else {})
     trainer = gluon.Trainer(model.collect_params(), optimizer, settings)
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
     windows = CorpusBPTTBatchify(corpus.vocab, 35, 20, last_batch="discard")(
         corpus.vocab.to_tokens(corpus.train.tolist())
     )
-    state = model.begin_state(batch_size=20, func=mx.nd.zeros)
+    state = model.begin_state(batch_size=20, func=mx.nd.zeros, ctx=on.DEVICE)
     losses = []
-    for inputs, targets in list(windows)[:steps]:
+    for window in list(windows)[:steps]:
+        inputs, targets = (part.as_in_context(on.DEVICE) for part in window)
         state = [part.detach() for part in state]
         with autograd.record():
             output, state, _, _ = model(inputs, state)
@@ -118,14 +118,14 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
         # rounding grows by, too.
         initializer="uniform" if cell == "rnn_relu" else "xavier",
     )
-    initial = build_model(config, len(synthetic.vocab), CPU)
+    initial = build_model(config, len(synthetic.vocab), on.DEVICE)
     initial.save_parameters(str(tmp_path / "initial"))
     expected = plain_losses(synthetic, tmp_path / "initial", cell, tie=tie, rate=rate, steps=steps, hidden=hidden)
     found: list[float] = []
     fit(
         config.model_copy(update={"log_interval": 1}),
         synthetic,
-        contexts=[CPU],
+        contexts=[on.DEVICE],
         progress=Progress(),
         on_interval=lambda interval: found.append(interval.loss),
     )
@@ -133,7 +133,7 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_model(
     # Starts near ln(vocabulary) and learns: the comparison is of real losses.
     assert expected[0] == pytest.approx(math.log(len(synthetic.vocab)), rel=0.02)
     assert expected[-1] < expected[0] - (0.05 if rate == 1 else 0.3)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    on.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.slow
@@ -153,16 +153,17 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_awd_model(synthetic: Corpus, t
         },
         **{"learning_rate": 1.0, "max_steps": steps, "warmup_steps": 0, "log_interval": 1},
     )
-    build_model(config, len(vocab), CPU).save_parameters(str(tmp_path / "initial"))
+    build_model(config, len(vocab), on.DEVICE).save_parameters(str(tmp_path / "initial"))
     model = gluonnlp.model.train.AWDRNN("lstm", len(vocab), 20, 30, 3, True, 0, 0, 0, 0, 0)
-    model.load_parameters(str(tmp_path / "initial"))
+    model.load_parameters(str(tmp_path / "initial"), ctx=on.DEVICE)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0})
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
     regularization = gluonnlp.loss.ActivationRegularizationLoss(2)
     temporal = gluonnlp.loss.TemporalActivationRegularizationLoss(1)
     windows = CorpusBPTTBatchify(vocab, 35, 20, last_batch="discard")(vocab.to_tokens(synthetic.train.tolist()))
-    state, expected, penalties = model.begin_state(batch_size=20, func=mx.nd.zeros), [], []
-    for inputs, targets in list(windows)[:steps]:
+    state, expected, penalties = model.begin_state(batch_size=20, func=mx.nd.zeros, ctx=on.DEVICE), [], []
+    for window in list(windows)[:steps]:
+        inputs, targets = (part.as_in_context(on.DEVICE) for part in window)
         state = [[part.detach() for part in layer] for layer in state]
         with autograd.record():
             output, state, raw, dropped = model(inputs, state)
@@ -179,13 +180,13 @@ def test_losses_equal_the_plain_loop_on_gluonnlps_awd_model(synthetic: Corpus, t
         fit(
             config.model_copy(update=settings),
             synthetic,
-            contexts=[CPU],
+            contexts=[on.DEVICE],
             progress=Progress(),
             on_interval=lambda interval, into=into: into.append(interval.loss),
         )
     assert len(found) == steps
     assert max(penalties) > 1e-3
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    on.assert_close(found, expected, rtol=0, atol=1e-5)
     assert np.abs(np.subtract(without, expected)).max() > 5e-5
 
 
@@ -212,7 +213,7 @@ def test_every_setting_of_a_step_reaches_it(synthetic: Corpus, tmp_path: Path, s
     """Each changes the plain loop's losses, and the run's likewise."""
     sizes = {"hidden_size": 20, "tie_weights": False, "dropout": 0, "warmup_steps": 0, "max_steps": 15}
     config = RunConfig(log_interval=1, **sizes, **settings)
-    build_model(config, len(synthetic.vocab), CPU).save_parameters(str(tmp_path / "initial"))
+    build_model(config, len(synthetic.vocab), on.DEVICE).save_parameters(str(tmp_path / "initial"))
     rate = settings["learning_rate"]
 
     def expected(**options: Any) -> list[float]:
@@ -222,10 +223,14 @@ def test_every_setting_of_a_step_reaches_it(synthetic: Corpus, tmp_path: Path, s
 
     found: list[float] = []
     fit(
-        config, synthetic, contexts=[CPU], progress=Progress(), on_interval=lambda interval: found.append(interval.loss)
+        config,
+        synthetic,
+        contexts=[on.DEVICE],
+        progress=Progress(),
+        on_interval=lambda interval: found.append(interval.loss),
     )
     told = {name: value for name, value in settings.items() if name != "learning_rate"}
-    np.testing.assert_allclose(found, expected(**told), rtol=0, atol=1e-4)
+    on.assert_close(found, expected(**told), rtol=0, atol=1e-4)
     assert np.abs(np.subtract(found, expected())).max() > 1e-2
 
 
@@ -248,7 +253,15 @@ def run(
 
     checkpoint = CheckpointDirectory(directory) if directory else None
     with contextlib.suppress(Stopped):
-        fit(config, corpus, contexts=[CPU], progress=progress, checkpoint=checkpoint, on_epoch=on_epoch, clock=clock)
+        fit(
+            config,
+            corpus,
+            contexts=[on.DEVICE],
+            progress=progress,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+            clock=clock,
+        )
     return progress
 
 
@@ -276,7 +289,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
     first, again = run(config, small), run(config, small)
     assert losses(first) == losses(again)
     assert losses(first) != losses(run(small_config(dropout=0.5, seed=1), small))
-    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
+    assert first.steps == 2 * len(training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE]))
 
 
 @pytest.mark.slow
@@ -359,9 +372,9 @@ def test_a_checkpoint_pickles_nothing_and_keeps_one_epoch_and_the_best_parameter
     assert not any(path.read_bytes().startswith(b"\x80") for path in tmp_path.rglob("*") if path.is_file())
     best = progress.best
     assert best is not None
-    model = build_model(config, len(small.vocab), CPU)
-    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    windows = columns(small.test, bptt=7, batch_size=3, contexts=[CPU])
+    model = build_model(config, len(small.vocab), on.DEVICE)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=on.DEVICE)
+    windows = columns(small.test, bptt=7, batch_size=3, contexts=[on.DEVICE])
     assert evaluate(model, windows).loss.mean == pytest.approx(best.test_loss, rel=1e-6)
 
 
@@ -446,15 +459,15 @@ def test_the_best_parameters_are_not_the_last(small: Corpus, tmp_path: Path) -> 
         (epoch.test_loss is None) == (epoch.valid_loss > min(e.valid_loss for e in progress.history[: epoch.epoch]))
         for epoch in progress.history
     )
-    model = build_model(config, len(small.vocab), CPU)
-    model.load_parameters(str(tmp_path / "best.params"), ctx=CPU)
-    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    model = build_model(config, len(small.vocab), on.DEVICE)
+    model.load_parameters(str(tmp_path / "best.params"), ctx=on.DEVICE)
+    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[on.DEVICE])
     assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
 
 
 def parameters_of(config: RunConfig, corpus: Corpus, path: Path) -> list[np.ndarray[Any, Any]]:
-    model = build_model(config, len(corpus.vocab), CPU)
-    model.load_parameters(str(path), ctx=CPU)
+    model = build_model(config, len(corpus.vocab), on.DEVICE)
+    model.load_parameters(str(path), ctx=on.DEVICE)
     return [parameter.data().asnumpy() for parameter in model.collect_params().values()]
 
 
@@ -494,10 +507,10 @@ def test_averages_are_what_is_scored_and_kept_and_training_goes_on_from_the_para
     expected = [np.mean(each, axis=0) for each in zip(*seen[: 1 + (best.epoch - 1) * steps], strict=True)]
     found = parameters_of(config, small, tmp_path / "averaged/best.params")
     for mine, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(mine, other, atol=1e-6)
-    model = build_model(config, len(small.vocab), CPU)
-    model.load_parameters(str(tmp_path / "averaged/best.params"), ctx=CPU)
-    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+        on.assert_close(mine, other, atol=1e-6)
+    model = build_model(config, len(small.vocab), on.DEVICE)
+    model.load_parameters(str(tmp_path / "averaged/best.params"), ctx=on.DEVICE)
+    windows = columns(small.valid, bptt=7, batch_size=3, contexts=[on.DEVICE])
     assert evaluate(model, windows).loss.mean == pytest.approx(best.valid_loss, rel=1e-6)
     raw = parameters_of(config, small, tmp_path / "averaged/checkpoint/epoch-3.params")
     for mine, other in zip(raw, seen[-1], strict=True):
@@ -580,9 +593,9 @@ def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) ->
     found, gradients = {}, {}
     for bptt in (5, 10):
         config = small_config(bptt=bptt, dropout=0)
-        model = build_model(config, len(small.vocab), CPU)
+        model = build_model(config, len(small.vocab), on.DEVICE)
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.0}, kvstore=None)
-        windows = training_windows(small.train, bptt=bptt, batch_size=4, contexts=[CPU])[: 20 // bptt]
+        windows = training_windows(small.train, bptt=bptt, batch_size=4, contexts=[on.DEVICE])[: 20 // bptt]
         seen: list[float] = []
         train_epoch(
             model,
@@ -603,9 +616,9 @@ def test_the_state_is_carried_and_gradients_stop_at_the_window(small: Corpus) ->
 
 def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -> None:
     config = small_config(hidden_size=8)
-    model = build_model(config, len(small.vocab), CPU)
+    model = build_model(config, len(small.vocab), on.DEVICE)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])
     batches: list[tuple[int, int]] = []
     taken, waits = 0, []
     # Whatever waits for a device in Python ends in one of these.
@@ -643,10 +656,10 @@ def test_training_waits_for_the_device_at_the_log_interval_only(small: Corpus) -
 def test_clipping_bounds_the_step(small: Corpus) -> None:
     config = small_config(dropout=0)
     for clip, expected in ((0.01, 0.01), (None, None)):
-        model = build_model(config, len(small.vocab), CPU)
+        model = build_model(config, len(small.vocab), on.DEVICE)
         before = {name: p.data().asnumpy() for name, p in model.collect_params().items()}
         trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-        windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:1]
+        windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])[:1]
         train_epoch(
             model,
             windows,
@@ -692,7 +705,7 @@ def test_intervals_report_the_mean_of_their_own_steps(small: Corpus) -> None:
     def intervals(log_interval: int, warmup: int) -> list[Interval]:
         seen: list[Interval] = []
         config = small_config(log_interval=log_interval, warmup_steps=warmup, epochs=1)
-        fit(config, small, contexts=[CPU], progress=Progress(), on_interval=seen.append)
+        fit(config, small, contexts=[on.DEVICE], progress=Progress(), on_interval=seen.append)
         return seen
 
     single, grouped = intervals(1, 0), intervals(4, 3)
@@ -708,8 +721,8 @@ def test_an_epochs_loss_is_of_its_targets_not_of_its_windows(small: Corpus) -> N
     settings = {"last_batch": "keep", "epochs": 1, "warmup_steps": 0, "dropout": 0}
     steps: list[Interval] = []
     one_by_one = small_config(**settings, log_interval=1)
-    fit(one_by_one, small, contexts=[CPU], progress=Progress(), on_interval=steps.append)
-    windows = columns(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    fit(one_by_one, small, contexts=[on.DEVICE], progress=Progress(), on_interval=steps.append)
+    windows = columns(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])
     targets = [window.targets for window in windows]
     assert targets[-1] < targets[0]
     expected = np.average([interval.loss for interval in steps], weights=targets)
@@ -741,7 +754,7 @@ def test_what_the_callbacks_take_is_in_no_timing_of_training(
     fit(
         small_config(log_interval=log_interval, warmup_steps=warmup_steps),
         small,
-        contexts=[CPU],
+        contexts=[on.DEVICE],
         progress=progress,
         checkpoint=CheckpointDirectory(tmp_path),
         on_interval=slow,
@@ -792,9 +805,9 @@ def test_the_rate_decays_in_a_real_run(small: Corpus) -> None:
 
 def test_divergence_names_the_first_bad_step_and_keeps_what_there_was(small: Corpus) -> None:
     config = small_config(dropout=0, log_interval=100, warmup_steps=0)
-    model = build_model(config, len(small.vocab), CPU)
+    model = build_model(config, len(small.vocab), on.DEVICE)
     trainer = gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 1.0}, kvstore=None)
-    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])
 
     def poisoned() -> Any:
         for number, window in enumerate(windows, 1):
@@ -819,7 +832,7 @@ def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
     progress = Progress()
     config = small_config(learning_rate=1e30, clip=None, cell="rnn_relu", warmup_steps=0)
     with pytest.raises(Diverged, match=r"the loss was (nan|inf) at step \d+ of epoch 1$"):
-        fit(config, small, contexts=[CPU], progress=progress)
+        fit(config, small, contexts=[on.DEVICE], progress=progress)
     assert progress.last_epoch.perplexity == math.inf
     assert progress.history == []
     assert progress.train_seconds > 0
@@ -844,6 +857,6 @@ def test_an_epoch_that_ends_beyond_any_perplexity_has_diverged(small: Corpus) ->
     progress = Progress()
     config = small_config(bptt=90, learning_rate=1e5, clip=None, dropout=0)
     with pytest.raises(Diverged, match=r"the validation loss was \d[\d.e+]+ after epoch 1$"):
-        fit(config, small, contexts=[CPU], progress=progress)
+        fit(config, small, contexts=[on.DEVICE], progress=progress)
     assert (progress.steps, progress.history) == (1, [])
     assert progress.last_epoch.mean < 4

@@ -21,10 +21,10 @@ from gluon_rnn.training.loop import fit, seed_epoch
 from gluon_rnn.training.objectives import HELD_OUT, build_objective
 from gluon_rnn.training.scoring import SoftmaxScorer, confusion, evaluate, predict, unigram_loss
 from gluon_rnn.training.step import backpropagate
+from tests import device as on
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 WORDS = [f"w{number}" for number in range(12)]
 LABELS = ["bad", "fair", "good"]
 
@@ -96,18 +96,18 @@ def test_a_kept_tail_is_masked_and_every_token_but_the_first_is_trained_once(dev
 
 def test_keeping_the_tail_has_the_windows_of_the_notebook() -> None:
     """23,207 of 30 steps x 3 columns on WikiText-2's 2,088,628 training tokens, of which every one but the first."""
-    windows = columns(np.zeros(2_088_628 // 100), bptt=30, batch_size=3, contexts=[CPU])
+    windows = columns(np.zeros(2_088_628 // 100), bptt=30, batch_size=3, contexts=[on.DEVICE])
     assert len(windows) == math.ceil((2_088_628 // 100 - 1) / 3 / 30)
     assert math.ceil((2_088_628 - 1) / 3 / 30) == 23_207
     corpus = text_corpus()
-    objective = build_objective(config("language_model", last_batch="keep", batch_size=3), corpus, [CPU])
+    objective = build_objective(config("language_model", last_batch="keep", batch_size=3), corpus, [on.DEVICE])
     assert objective.train_tokens == len(corpus.train) - 1
-    discarding = build_objective(config("language_model", batch_size=3), corpus, [CPU])
+    discarding = build_objective(config("language_model", batch_size=3), corpus, [on.DEVICE])
     assert discarding.train_tokens == len(discarding.training()) * 12 < len(corpus.train) - 1
 
 
 def test_evaluation_has_windows_and_columns_of_its_own() -> None:
-    objective = build_objective(config("language_model", eval_bptt=5, eval_batch_size=2), text_corpus(), [CPU])
+    objective = build_objective(config("language_model", eval_bptt=5, eval_batch_size=2), text_corpus(), [on.DEVICE])
     assert {batch.shards[0].inputs.shape for batch in objective.training()} == {(4, 6)}
     for batches in (objective.valid, objective.test):
         assert {batch.shards[0].inputs.shape for batch in batches} == {(5, 2)}
@@ -115,7 +115,7 @@ def test_evaluation_has_windows_and_columns_of_its_own() -> None:
 
 def test_windows_hold_what_stands_before_their_target() -> None:
     ids = np.arange(100, 120)
-    batches = token_windows(ids, np.array([3, 0, 7, 11, 5]), steps=3, batch_size=2, contexts=[CPU])
+    batches = token_windows(ids, np.array([3, 0, 7, 11, 5]), steps=3, batch_size=2, contexts=[on.DEVICE])
     assert [batch.targets for batch in batches] == [2, 2, 1]
     assert [batch.tokens for batch in batches] == [6, 6, 3]
     assert array(batches[0], "inputs").T.tolist() == [[103, 104, 105], [100, 101, 102]]
@@ -126,7 +126,7 @@ def test_windows_hold_what_stands_before_their_target() -> None:
 @pytest.mark.parametrize("stride", [1, 3])
 def test_random_windows_are_held_out_and_never_trained_on(stride: int) -> None:
     corpus = text_corpus(split=False)
-    objective = build_objective(config("next_token", stride=stride), corpus, [CPU])
+    objective = build_objective(config("next_token", stride=stride), corpus, [on.DEVICE])
     starts = set(range(0, len(corpus.train) - 4, stride))
     assert objective.test == []
 
@@ -140,13 +140,13 @@ def test_random_windows_are_held_out_and_never_trained_on(stride: int) -> None:
     assert sum(held_out.values()) == round(HELD_OUT * len(starts))
     assert objective.train_sequences == sum(trained.values())
     # Another run's seed holds out the same.
-    again = build_objective(config("next_token", stride=stride, seed=5), corpus, [CPU])
+    again = build_objective(config("next_token", stride=stride, seed=5), corpus, [on.DEVICE])
     assert found(again.valid) == held_out
 
 
 def test_windows_of_splits_stay_within_them() -> None:
     corpus = text_corpus()
-    objective = build_objective(config("next_token"), corpus, [CPU])
+    objective = build_objective(config("next_token"), corpus, [on.DEVICE])
     assert sum(batch.targets for batch in objective.valid) == 50 - 4
     assert sum(batch.targets for batch in objective.test) == 61 - 4
     assert objective.train_sequences == 203 - 4
@@ -190,7 +190,7 @@ def test_every_sequence_is_in_an_epoch_once_whole_and_beside_its_likes(tags: boo
 
 
 def test_an_epochs_order_is_its_seeds_and_no_other_epochs() -> None:
-    objective = build_objective(config("classification"), labelled_corpus(tags=False), [CPU])
+    objective = build_objective(config("classification"), labelled_corpus(tags=False), [on.DEVICE])
 
     def order(epoch: int, seed: int = 3) -> list[Any]:
         seed_epoch(seed, epoch)
@@ -218,16 +218,16 @@ def test_a_step_is_autograds_over_the_targets_that_count(objective: str, cell: s
     corpus = (
         text_corpus() if objective in ("language_model", "next_token") else labelled_corpus(tags=objective == "tagging")
     )
-    laid_out = build_objective(settings, corpus, [CPU])
+    laid_out = build_objective(settings, corpus, [on.DEVICE])
     batch = laid_out.training()[-1]
     (shard,) = batch.shards
     classes = len(laid_out.classes)
-    ours, plain = (build_model(settings, len(WORDS), CPU, classes=classes) for _ in range(2))
+    ours, plain = (build_model(settings, len(WORDS), on.DEVICE, classes=classes) for _ in range(2))
     for parameters in zip(*(model.collect_params().values() for model in (ours, plain)), strict=True):
-        values = mx.nd.random.uniform(-0.5, 0.5, parameters[0].shape)
+        values = on.uniform(-0.5, 0.5, parameters[0].shape)
         for parameter in parameters:
             parameter.set_data(values)
-    state = ours.begin_state(shard.inputs.shape[1], CPU)
+    state = ours.begin_state(shard.inputs.shape[1], on.DEVICE)
     for block in (1, 3, 1000):
         loss, _ = backpropagate(ours, shard, state, targets=batch.targets, logits_in_a_block=block * classes)
         with autograd.record():
@@ -236,15 +236,15 @@ def test_a_step_is_autograds_over_the_targets_that_count(objective: str, cell: s
         expected.backward()
         assert loss.asscalar() == pytest.approx(expected.asscalar(), rel=1e-5)
         for mine, theirs in zip(ours.collect_params().values(), plain.collect_params().values(), strict=True):
-            np.testing.assert_allclose(mine.grad().asnumpy(), theirs.grad().asnumpy(), atol=2e-6, err_msg=mine.name)
+            on.assert_close(mine.grad().asnumpy(), theirs.grad().asnumpy(), atol=2e-6, err_msg=mine.name)
             assert np.abs(theirs.grad().asnumpy()).max() > 1e-5, theirs.name
 
 
 @pytest.mark.parametrize("tags", [False, True], ids=["labels", "tags"])
 def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
     settings = config("tagging" if tags else "classification", bidirectional=True)
-    model = build_model(settings, len(WORDS), CPU, classes=3)
-    (batch,) = sequence_batches(sequences(9, tags=tags), [range(9)], contexts=[CPU])
+    model = build_model(settings, len(WORDS), on.DEVICE, classes=3)
+    (batch,) = sequence_batches(sequences(9, tags=tags), [range(9)], contexts=[on.DEVICE])
     (shard,) = batch.shards
     assert shard.lengths is not None
     lengths = shard.lengths.asnumpy()
@@ -255,8 +255,8 @@ def test_what_lies_in_the_padding_decides_nothing(tags: bool) -> None:
     for garbage in (0, 11):
         inputs = shard.inputs.asnumpy()
         inputs[np.arange(len(inputs))[:, None] >= lengths] = garbage
-        given = shard._replace(inputs=mx.nd.array(inputs, dtype="int32"))
-        state = model.begin_state(inputs.shape[1], CPU)
+        given = shard._replace(inputs=on.array(inputs, dtype="int32"))
+        state = model.begin_state(inputs.shape[1], on.DEVICE)
         loss, _ = backpropagate(model, given, state, targets=batch.targets)
         score = evaluate(model, [Batch([given], batch.tokens, batch.targets)], carries_state=False)
         found.append([loss.asnumpy(), *(p.grad().asnumpy() for p in model.collect_params().values())])
@@ -286,7 +286,7 @@ def test_labels_are_learned_and_what_is_said_of_them_is_true(objective: str) -> 
     corpus = labelled_corpus(tags=objective == "tagging")
     settings = config(objective, bidirectional=True, epochs=7, learning_rate=0.1)
     progress = Progress()
-    fit(settings, corpus, contexts=[CPU], progress=progress)
+    fit(settings, corpus, contexts=[on.DEVICE], progress=progress)
     best = progress.best
     assert best is not None
     assert best.valid_accuracy is not None
@@ -317,8 +317,8 @@ def test_accuracy_and_loss_are_of_targets_not_of_batches() -> None:
     corpus = labelled_corpus(tags=True)
     assert isinstance(corpus.valid, Sequences)
     settings = config("tagging", eval_batch_size=3)
-    objective = build_objective(settings, corpus, [CPU])
-    model = build_model(settings, len(WORDS), CPU, classes=3)
+    objective = build_objective(settings, corpus, [on.DEVICE])
+    model = build_model(settings, len(WORDS), on.DEVICE, classes=3)
     model.decoder[0].weight.set_data(mx.nd.zeros(model.decoder[0].weight.shape))
     model.decoder[0].bias.set_data(mx.nd.array(np.log([0.2, 0.5, 0.3])))
     score = evaluate(model, objective.valid, carries_state=False, scorer=SoftmaxScorer(model, predicts=True))
@@ -354,7 +354,7 @@ def test_a_text_is_spelled_a_token_at_a_time_as_in_one_go() -> None:
             epochs=40,
         )
         progress = Progress()
-        fit(settings, corpus, contexts=[CPU], progress=progress)
+        fit(settings, corpus, contexts=[on.DEVICE], progress=progress)
         (said[eval_bptt],) = progress.predictions
         assert progress.history[0].valid_loss > 1.2
         assert progress.history[-1].valid_loss < 0.6
@@ -366,7 +366,7 @@ def test_a_frozen_embedding_stays_and_is_not_counted() -> None:
     vectors = np.random.RandomState(0).normal(size=(len(WORDS), 8)).astype(np.float32)
     for trained in (True, False):
         settings = config("classification", embedding="vectors.txt", embed_size=8, train_embedding=trained)
-        model = build_model(settings, len(WORDS), CPU, classes=3, vectors=vectors)
+        model = build_model(settings, len(WORDS), on.DEVICE, classes=3, vectors=vectors)
         np.testing.assert_array_equal(model.embedding[0].weight.data().asnumpy(), vectors)
         others = count_parameters(model) - (vectors.size if trained else 0)
         assert others == 4 * 8 * (8 + 8 + 2) + 16 * 3 + 3
@@ -386,7 +386,7 @@ def test_training_leaves_frozen_vectors_and_moves_others(monkeypatch: pytest.Mon
     monkeypatch.setattr(training, "build_model", spy)
     for trained in (True, False):
         settings = config("classification", embedding="vectors.txt", embed_size=8, train_embedding=trained, clip=0.5)
-        fit(settings, labelled_corpus(tags=False), contexts=[CPU], progress=Progress(), vectors=vectors)
+        fit(settings, labelled_corpus(tags=False), contexts=[on.DEVICE], progress=Progress(), vectors=vectors)
         moved = np.abs(built[-1].embedding[0].weight.data().asnumpy() - vectors).max()
         assert (moved > 1e-3) == trained
         assert (moved == 0) != trained
@@ -394,15 +394,17 @@ def test_training_leaves_frozen_vectors_and_moves_others(monkeypatch: pytest.Mon
 
 def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
     settings = config("classification", bidirectional=True, num_layers=2)
-    model = build_model(settings, len(WORDS), CPU, classes=3)
+    model = build_model(settings, len(WORDS), on.DEVICE, classes=3)
     assert isinstance(model, RNNLabeller)
     assert model.decoder[0].weight.shape == (3, 4 * 8)  # h and c, forward and backward
-    assert build_model(config("classification", cell="gru"), len(WORDS), CPU, classes=3).decoder[0].weight.shape == (
+    assert build_model(config("classification", cell="gru"), len(WORDS), on.DEVICE, classes=3).decoder[
+        0
+    ].weight.shape == (
         3,
         8,
     )
-    inputs = mx.nd.array(np.random.RandomState(0).randint(0, 12, (5, 2)), dtype="int32")
-    outputs, _, states = model.backbone(inputs, model.begin_state(2, CPU), mx.nd.array([5, 3]))
+    inputs = on.array(np.random.RandomState(0).randint(0, 12, (5, 2)), dtype="int32")
+    outputs, _, states = model.backbone(inputs, model.begin_state(2, on.DEVICE), on.array([5, 3]))
     assert outputs.shape == (1, 2, 32)
     (_, _, (h_forward, c_forward), (h_backward, c_backward)) = states  # 2 layers x 2 directions
     expected = mx.nd.concat(h_forward, h_backward, c_forward, c_backward, dim=2)  # each (1, batch, units)
@@ -412,13 +414,13 @@ def test_a_classifier_reads_the_last_states_of_both_directions() -> None:
 def test_examples_go_on_from_window_to_window() -> None:
     corpus = text_corpus()
     settings = config("language_model", tie_weights=False, eval_bptt=5)
-    objective = build_objective(settings, corpus, [CPU])
-    model = build_model(settings, len(WORDS), CPU)
+    objective = build_objective(settings, corpus, [on.DEVICE])
+    model = build_model(settings, len(WORDS), on.DEVICE)
     (found,) = predict(model, objective, joined_by=" ")
     assert isinstance(corpus.test, np.ndarray)
     text = [WORDS[item] for item in corpus.test[:36]]
     assert (found.text.split(), found.truth.split()) == (text[:-1], text[1:])
-    logits, _ = model(mx.nd.array(corpus.test[:35].reshape(-1, 1), dtype="int32"), model.begin_state(1, CPU))
+    logits, _ = model(on.array(corpus.test[:35].reshape(-1, 1), dtype="int32"), model.begin_state(1, on.DEVICE))
     assert found.predicted.split() == [WORDS[int(item)] for item in logits.argmax(axis=2).asnumpy().ravel()]
 
 
@@ -448,7 +450,7 @@ def test_a_texts_unigram_model_counts_the_targets_that_are_trained_and_scored(la
 
 def test_the_unigram_model_of_windows_counts_what_follows_them() -> None:
     corpus = text_corpus(split=False)
-    objective = build_objective(config("next_token", stride=2), corpus, [CPU])
+    objective = build_objective(config("next_token", stride=2), corpus, [on.DEVICE])
     trained, scored = (
         np.concatenate([array(batch, "targets").ravel() for batch in batches])
         for batches in (objective.training(), objective.valid)
@@ -471,8 +473,8 @@ def test_the_unigram_model_of_labels_is_their_frequencies(tags: bool, devices: i
 
 
 def test_a_class_that_training_never_had_costs_a_finite_number() -> None:
-    window = columns([0, 1, 1, 1], bptt=3, batch_size=1, contexts=[CPU])
-    other = columns([0, 2, 1], bptt=2, batch_size=1, contexts=[CPU])
+    window = columns([0, 1, 1, 1], bptt=3, batch_size=1, contexts=[on.DEVICE])
+    other = columns([0, 2, 1], bptt=2, batch_size=1, contexts=[on.DEVICE])
     # Of three targets all are 1, and there are five classes: 4 / 8 for a 1, 1 / 8 for a 2.
     assert unigram_loss(window, other, 5) == pytest.approx((math.log(2) + math.log(8)) / 2)
 
@@ -483,8 +485,8 @@ def test_a_run_measures_it_and_trains_to_the_same_bits(objective: str) -> None:
     settings = config(objective)
     progress, known = Progress(), Progress(unigram_loss=1.25)
     for each in (progress, known):
-        fit(settings, corpus, contexts=[CPU], progress=each)
-    laid = build_objective(settings, corpus, [CPU])
+        fit(settings, corpus, contexts=[on.DEVICE], progress=each)
+    laid = build_objective(settings, corpus, [on.DEVICE])
     assert progress.unigram_loss == unigram_loss(laid.training(), laid.valid, len(laid.classes))
     # What is known is not measured again, and measuring it draws nothing that training draws.
     assert known.unigram_loss == 1.25
@@ -494,5 +496,5 @@ def test_a_run_measures_it_and_trains_to_the_same_bits(objective: str) -> None:
 
 def test_a_run_that_scores_nothing_has_no_unigram_model() -> None:
     progress = Progress()
-    fit(config("language_model", max_steps=2), text_corpus(), contexts=[CPU], progress=progress)
+    fit(config("language_model", max_steps=2), text_corpus(), contexts=[on.DEVICE], progress=progress)
     assert progress.unigram_loss is None

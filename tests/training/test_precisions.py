@@ -21,7 +21,7 @@ from gluon_rnn.training.precisions import precision_on
 from gluon_rnn.training.step import backpropagate
 from tests.conftest import small_config
 
-pytestmark = pytest.mark.numerical
+pytestmark = [pytest.mark.numerical, pytest.mark.cpu_only]
 
 CPU = mx.cpu()
 #: The largest relative error of rounding to the 8 significant bits of bfloat16.

@@ -17,11 +17,10 @@ from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
 from gluon_rnn.networks.models import build_model
 from gluon_rnn.training.scoring import Score, SoftmaxScorer, evaluate
+from tests import device as on
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
-
-CPU = mx.cpu()
 
 
 @pytest.fixture(scope="session")
@@ -31,16 +30,16 @@ def small(small_corpus: CorpusFiles) -> Corpus:
 
 @pytest.mark.parametrize("eval_bptt", [1, 7, 35, 1000])
 def test_evaluation_does_not_depend_on_the_window(small: Corpus, eval_bptt: int) -> None:
-    model = build_model(small_config(dropout=0.5), len(small.vocab), CPU)
+    model = build_model(small_config(dropout=0.5), len(small.vocab), on.DEVICE)
     ids = small.valid
-    reference = evaluate(model, columns(ids, bptt=5, batch_size=1, contexts=[CPU])).loss
-    found = evaluate(model, columns(ids, bptt=eval_bptt, batch_size=1, contexts=[CPU])).loss
+    reference = evaluate(model, columns(ids, bptt=5, batch_size=1, contexts=[on.DEVICE])).loss
+    found = evaluate(model, columns(ids, bptt=eval_bptt, batch_size=1, contexts=[on.DEVICE])).loss
     assert found.tokens == reference.tokens == len(ids) - 1
     assert found.nats == pytest.approx(reference.nats, rel=1e-6)
 
 
 def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
-    model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), CPU)
+    model = build_model(small_config(dropout=0.5, hidden_size=12), len(small.vocab), on.DEVICE)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
     ids = small.valid
@@ -48,20 +47,20 @@ def test_evaluation_equals_scoring_token_by_token(small: Corpus) -> None:
     per_column = math.ceil((len(ids) - 1) / batch_size)
     nats = 0.0
     for column in range(batch_size):
-        state = model.begin_state(1, CPU)
+        state = model.begin_state(1, on.DEVICE)
         for place in range(column * per_column, min((column + 1) * per_column, len(ids) - 1)):
-            logits, state = model(mx.nd.array([[ids[place]]], dtype="int32"), state)
+            logits, state = model(on.array([[ids[place]]], dtype="int32"), state)
             row = logits.asnumpy()[0, 0].astype("float64")
             nats += float(np.log(np.exp(row - row.max()).sum()) - (row[ids[place + 1]] - row.max()))
-    total = evaluate(model, columns(ids, bptt=4, batch_size=batch_size, contexts=[CPU])).loss
+    total = evaluate(model, columns(ids, bptt=4, batch_size=batch_size, contexts=[on.DEVICE])).loss
     assert total.nats == pytest.approx(nats, rel=1e-5)
 
 
 def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
-    model = build_model(small_config(hidden_size=12), len(small.vocab), CPU)
+    model = build_model(small_config(hidden_size=12), len(small.vocab), on.DEVICE)
     for parameter in model.collect_params().values():
         parameter.set_data(mx.nd.random.uniform(-1, 1, parameter.shape))
-    batches = columns(small.valid, bptt=7, batch_size=3, contexts=[CPU])
+    batches = columns(small.valid, bptt=7, batch_size=3, contexts=[on.DEVICE])
     assert any(shard.weights is not None for batch in batches for shard in batch.shards), "a padded tail is meant"
 
     def score(targets: int) -> Score:
@@ -81,8 +80,8 @@ def test_evaluation_in_blocks_finds_the_same(small: Corpus) -> None:
 
 def test_another_scorer_sees_each_window_in_order_and_its_nats_are_added_up(small: Corpus) -> None:
     """One that mixes the softmax with the words that were labels before, as a cache does."""
-    model = build_model(small_config(), len(small.vocab), CPU)
-    batches = columns(small.valid, bptt=7, batch_size=1, contexts=[CPU])
+    model = build_model(small_config(), len(small.vocab), on.DEVICE)
+    batches = columns(small.valid, bptt=7, batch_size=1, contexts=[on.DEVICE])
     assert batches[-1].shards[0].weights is not None, "a padded tail is meant"
     softmax = SoftmaxScorer(model, predicts=True)
     seen: list[int] = []
@@ -99,7 +98,7 @@ def test_another_scorer_sees_each_window_in_order_and_its_nats_are_added_up(smal
             mixed.append(-math.log(0.5 * math.exp(-plain) + 0.5 * (seen.count(label) + 1) / (len(seen) + 1000)))
             seen.append(label)
         expected += sum(mixed[: len(small.valid) - 1 - (len(seen) - len(mixed))])
-        return mx.nd.array(mixed), None
+        return on.array(mixed), None
 
     found = evaluate(model, batches, scorer=cached)
     assert seen[: len(small.valid) - 1] == small.valid[1:].tolist()

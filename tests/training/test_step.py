@@ -25,11 +25,11 @@ from gluon_rnn.training.step import (
     update_in_one,
     update_on,
 )
+from tests import device as on
 from tests.conftest import small_config
 
 pytestmark = pytest.mark.numerical
 
-CPU = mx.cpu()
 #: A gradient here adds up some dozens of products of magnitude up to one, each rounded to float32.
 SUMS = 32 * 2.0**-24
 
@@ -42,7 +42,7 @@ def small(small_corpus: CorpusFiles) -> Corpus:
 def randomise(*models: RNNLanguageModel) -> None:
     """Give all of them the same random parameters."""
     for parameters in zip(*(model.collect_params().values() for model in models), strict=True):
-        values = mx.nd.random.uniform(-0.5, 0.5, parameters[0].shape)
+        values = on.uniform(-0.5, 0.5, parameters[0].shape)
         for parameter in parameters:
             parameter.set_data(values)
 
@@ -55,10 +55,10 @@ def gradients(model: RNNLanguageModel) -> dict[str, np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu", "custom_lstm", "custom_gru", "custom_rnn"])
 def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: bool) -> None:
     config = small_config(cell=cell, tie_weights=tie, dropout=0, hidden_size=12)
-    model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
+    model, plain = (build_model(config, len(small.vocab), on.DEVICE) for _ in range(2))
     randomise(model, plain)
-    state = [[mx.nd.random.normal(shape=array.shape) for array in layer] for layer in model.begin_state(4, CPU)]
-    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])
+    state = [[on.normal(shape=array.shape) for array in layer] for layer in model.begin_state(4, on.DEVICE)]
+    windows = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])
     # Twenty tokens in one block, in seven of three but the last, and one by one.
     for window, tokens in zip(windows, (20, 3, 1), strict=False):
         (shard,) = window.shards
@@ -74,10 +74,10 @@ def test_backpropagation_by_hand_equals_autograd(small: Corpus, cell: str, tie: 
         found = gradients(model)
         for name, gradient in gradients(plain).items():
             assert np.abs(gradient).max() > 1e-4, name
-            np.testing.assert_allclose(found[name], gradient, atol=SUMS, err_msg=name)
+            on.assert_close(found[name], gradient, atol=SUMS, err_msg=name)
         for layer, expected_layer in zip(after, expected_after, strict=True):
             for mine, theirs in zip(layer, expected_layer, strict=True):
-                np.testing.assert_allclose(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
+                on.assert_close(mine.asnumpy(), theirs.asnumpy(), atol=1e-6)
 
 
 class Penalised(Backbone):
@@ -92,11 +92,11 @@ class Penalised(Backbone):
 @pytest.mark.parametrize("hybridize", [True, False])
 def test_penalties_are_backpropagated_and_left_out_of_the_loss(small: Corpus, hybridize: bool) -> None:
     """Each of two shards has half the mean loss and half its own penalty."""
-    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
+    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), on.DEVICE)
     randomise(model)
-    batch = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU, mx.cpu(1)])[0]
-    shards = [Shard(*(array.as_in_context(CPU) for array in shard[:2])) for shard in batch.shards]
-    state = model.begin_state(2, CPU)
+    batch = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE, mx.cpu(1)])[0]
+    shards = [Shard(*(array.as_in_context(on.DEVICE) for array in shard[:2])) for shard in batch.shards]
+    state = model.begin_state(2, on.DEVICE)
     plain = [backpropagate(model, shard, state, targets=batch.targets, shards=2)[0].asscalar() for shard in shards]
     # The class alone makes the difference, and has not been called yet.
     model.backbone.__class__ = Penalised
@@ -112,15 +112,15 @@ def test_penalties_are_backpropagated_and_left_out_of_the_loss(small: Corpus, hy
         assert penalty.shape == (1,)
         assert total.asscalar() > loss + 0.01
         for name, gradient in gradients(model).items():
-            np.testing.assert_allclose(found[name], gradient, atol=SUMS, err_msg=name)
+            on.assert_close(found[name], gradient, atol=SUMS, err_msg=name)
 
 
 def test_a_step_leaves_a_tied_gradient_its_array_and_plain_autograd_its_meaning(small: Corpus) -> None:
-    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), CPU)
+    model = build_model(small_config(dropout=0, hidden_size=12), len(small.vocab), on.DEVICE)
     weight = model.decoder[0].weight
     gradient = weight.grad()
-    (shard,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[0].shards
-    state = model.begin_state(4, CPU)
+    (shard,) = training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])[0].shards
+    state = model.begin_state(4, on.DEVICE)
     backpropagate(model, shard, state, targets=20)
     np.testing.assert_array_equal(gradient.asnumpy(), weight.grad().asnumpy())
     assert gradient.asnumpy().any()
@@ -207,16 +207,16 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
     small: Corpus, optimizer: str, settings: dict[str, float], clip: float | None
 ) -> None:
     config = small_config(tie_weights=False, dropout=0, hidden_size=12)
-    model, plain = (build_model(config, len(small.vocab), CPU) for _ in range(2))
+    model, plain = (build_model(config, len(small.vocab), on.DEVICE) for _ in range(2))
     randomise(model, plain)
     rate = {"learning_rate": 0.5, **settings}
     trainers = [gluon.Trainer(m.collect_params(), optimizer, dict(rate), kvstore=None) for m in (model, plain)]
     for one in (model, plain):
         one.encoder.collect_params(".*h2h_weight").setattr("lr_mult", 0.5)
         one.decoder.collect_params(".*bias").setattr("wd_mult", 0.0)
-    state = model.begin_state(4, CPU)
+    state = model.begin_state(4, on.DEVICE)
     before = plain.decoder[0].weight.data().asnumpy()
-    for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:2]:
+    for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])[:2]:
         for one in (model, plain):
             backpropagate(one, window.shards[0], state, targets=window.targets)
         clip_and_update(trainers[0], list(model.collect_params().values()), clip)
@@ -225,21 +225,21 @@ def test_clip_and_update_is_what_mxnet_does_in_two_passes(
         trainers[1].step(1)
     assert np.abs(plain.decoder[0].weight.data().asnumpy() - before).max() > 1e-5
     for mine, theirs in zip(model.collect_params().values(), plain.collect_params().values(), strict=True):
-        np.testing.assert_allclose(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-7)
+        on.assert_close(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-7)
 
 
 def test_an_update_takes_arrays_of_any_size() -> None:
     """Sizes that sixteen divides, that are prime, and one of a single number."""
     for size in (160, 22, 37, 97, 1):
-        values, slope = mx.nd.random.normal(shape=(size,)), mx.nd.random.normal(shape=(size,))
+        values, slope = on.normal(shape=(size,)), on.normal(shape=(size,))
         parameter = gluon.Parameter("p", shape=(size,))
-        parameter.initialize(ctx=CPU)
+        parameter.initialize(ctx=on.DEVICE)
         parameter.set_data(values)
         parameter.grad()[:] = slope
         trainer = gluon.Trainer([parameter], "sgd", {"learning_rate": 3.0}, kvstore=None)
         clip_and_update(trainer, [parameter], 0.5)
         expected = values.asnumpy() - 3 * min(1, 0.5 / float(slope.norm().asscalar())) * slope.asnumpy()
-        np.testing.assert_allclose(parameter.data().asnumpy(), expected, rtol=1e-5, atol=1e-6)
+        on.assert_close(parameter.data().asnumpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("clip", [None, 1e-3, 1e3], ids=["unclipped", "far below the norm", "far above the norm"])
@@ -252,13 +252,13 @@ def test_a_gpus_update_is_what_mxnet_does_in_two_passes(momentum: float, decay: 
     for _ in range(2):
         parameters = [gluon.Parameter(f"p{number}", shape=shape) for number, shape in enumerate(shapes)]
         for number, parameter in enumerate(parameters):
-            parameter.initialize(ctx=CPU)
+            parameter.initialize(ctx=on.DEVICE)
             parameter.set_data(mx.nd.array(np.random.RandomState(number).normal(size=parameter.shape)))
         parameters[3].lr_mult, parameters[4].wd_mult = 0.5, 0.0
         settings = {"learning_rate": 0.5, "wd": decay, **({"momentum": momentum} if momentum else {})}
         both.append((parameters, gluon.Trainer(parameters, "sgd", settings, kvstore=None)))
     for step in range(3):
-        gradients = [mx.nd.array(np.random.RandomState(step).normal(size=shape)) for shape in shapes]
+        gradients = [on.array(np.random.RandomState(step).normal(size=shape)) for shape in shapes]
         for parameters, _ in both:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad()[:] = gradient
@@ -266,7 +266,7 @@ def test_a_gpus_update_is_what_mxnet_does_in_two_passes(momentum: float, decay: 
         (ours, trainer), (plain, plain_trainer) = both
         norm = norm_in_one([each.grad() for each in ours])
         assert norm.asscalar() == pytest.approx(norm_of_dots(gradients).asscalar(), rel=1e-6)
-        scale = mx.nd.ones((1,)) if clip is None else mx.nd.minimum(clip / (norm + 1e-8), 1)
+        scale = on.ones((1,)) if clip is None else mx.nd.minimum(clip / (norm + 1e-8), 1)
         update_in_one(trainer, ours, [scale])
         for parameter, gradient in zip(ours, gradients, strict=True):
             np.testing.assert_array_equal(parameter.grad().asnumpy(), gradient.asnumpy())
@@ -274,11 +274,11 @@ def test_a_gpus_update_is_what_mxnet_does_in_two_passes(momentum: float, decay: 
             gluon.utils.clip_global_norm([each.grad() for each in plain], clip)
         plain_trainer.step(1)
     for mine, theirs in zip(ours, plain, strict=True):
-        np.testing.assert_allclose(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-6)
+        on.assert_close(mine.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-6, atol=1e-6)
     if momentum:
         for number in range(len(shapes)):
             mine, theirs = (each._updaters[0].states[number].asnumpy() for each in (trainer, plain_trainer))
-            np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+            on.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_a_gpu_updates_sgd_in_one_operator_and_every_other_optimizer_in_mxnets_way() -> None:
