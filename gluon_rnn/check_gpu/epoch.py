@@ -11,7 +11,7 @@ from gluon_rnn.check_gpu.parts import Request
 from gluon_rnn.config.sweep_file import shipped_sweep
 from gluon_rnn.data.corpora import wikitext2
 
-#: Validation perplexity of this epoch in `results/notebook-cpu`; an H100 came to 228.33.
+#: Validation perplexity of this epoch in `results/notebook-cpu`; 228.33 on an H100.
 _ON_A_CPU = 225.54
 #: How far another device or seed may lie from it: at this learning rate rounding grows; seeds differ by some 5 %.
 _TOLERANCE = 0.1

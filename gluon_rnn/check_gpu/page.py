@@ -50,7 +50,7 @@ def verdict(results: Mapping[str, Result]) -> dict[str, Any]:
 
 
 def line(name: str, result: Result) -> str:
-    """What a part came to, for a terminal."""
+    """The result of a part, for a terminal."""
     checked = [each for each in result.items if each.get("ok") is not None]
     text = f"{name:<14} {result.state:<11} {result.seconds:4.0f} s  {len(result.items)} of {len(result.planned)} items"
     if checked:

@@ -35,7 +35,7 @@ LEAST_SECONDS = 5.0
 _ALWAYS_SECONDS = 15.0
 #: How often the process of a part is looked at.
 _LOOK_SECONDS = 0.05
-#: A part whose process dies goes on with the next item, but not for ever.
+#: After its process died a part continues with the next item, but not for ever.
 _MOST_CRASHES = 5
 #: What a user of MXNet has not set.
 _TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
@@ -106,7 +106,7 @@ def check(
         machine: with its GPUs.
         library: MXNet's; default: the installed one.
         environ: of the user.
-        say: told, in a line, what each part came to.
+        say: called with the result of each part, in a line.
         command: of the process of a part, from its request and the file of its results.
     """
     library = library or libmxnet.installed(environ=environ)
@@ -213,7 +213,7 @@ def _do(
     environment: Mapping[str, str],
     command: Callable[[Request, Path], list[str]],
 ) -> None:
-    """Do a part; where its process dies of an item, another one goes on with the next."""
+    """Run a part. If its process dies of an item, another process continues with the next one."""
     Path(request.scratch).mkdir(parents=True, exist_ok=True)
     lines, log = Path(request.scratch, "results.jsonl"), output / "logs" / f"{request.part}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def kill_after_an_epoch(process: subprocess.Popen[bytes], results: Path) -> int:
 
 
 def outcome(results: Path, record: RunRecord) -> dict[str, Any]:
-    """What a run came to, but for its speed: losses of each epoch, and a digest of the parameters."""
+    """The results of a run without its speed: losses of each epoch, and a digest of the parameters."""
     epochs = [{name: getattr(epoch, name) for name in _DECIDED} for epoch in record.history]
     parameters = (results / "check" / "runs" / record.run_id / "best.params").read_bytes()
     return {"epochs": epochs, "parameters": sha256_of(parameters)}

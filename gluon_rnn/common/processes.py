@@ -40,7 +40,7 @@ def take_faults_back() -> None:
     """Let a crash be one, with the Python line it came from in the log; to be called once MXNet is imported.
 
     MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that
-    whoever started the process could not tell a crash (seen by killing a run with SIGSEGV).
+    the process that started it could not tell a crash (seen by killing a run with SIGSEGV).
     """
     for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
         signal.signal(sign, signal.SIG_DFL)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import read_whole
@@ -155,8 +154,8 @@ class Search:
         idle = 0
         while len(self.proposals) < self.settings.total:
             # What was proposed so far decides the stream of random numbers, so that a stop changes none.
-            seeds = np.random.SeedSequence([self.settings.seed, len(self.proposals), idle])
-            self._study.sampler = self._sampler(int(seeds.generate_state(1)[0]))
+            stream = random.Random(f"{self.settings.seed} {len(self.proposals)} {idle}")
+            self._study.sampler = self._sampler(stream.getrandbits(32))
             if job := self._propose(self._sample()):
                 idle = 0
                 yield job

@@ -197,7 +197,7 @@ def test_a_processs_gpu_memory_is_its_own() -> None:
 def test_outcomes_of_runs_are_compared_to_the_bit() -> None:
     first = {"epochs": [{"epoch": 1, "valid_loss": 5.0}, {"epoch": 2, "valid_loss": 4.0}], "parameters": "abc"}
     assert resume.compare(first, first) == {"differences": "none", "ok": True}
-    other = {"epochs": [{"epoch": 1, "valid_loss": 5.0}, {"epoch": 2, "valid_loss": 4.0000001}], "parameters": "abd"}
+    other = {"epochs": [{"epoch": 1, "valid_loss": 5.0}, {"epoch": 2, "valid_loss": 4.0000001}], "parameters": "def"}
     found = resume.compare(first, other)
     assert found == {"differences": "epoch 2: valid_loss 4.0 and 4.0000001; the parameters", "ok": False}
     assert resume.compare(first, {**first, "epochs": first["epochs"][:1]})["differences"] == "2 and 1 epochs"

@@ -142,17 +142,19 @@ def test_gradients_are_added_up_while_asked_for_and_replaced_afterwards(
     small: Corpus, settings: dict[str, Any]
 ) -> None:
     """Those of several batches, in as many blocks, and into the arrays that there are."""
-    model = build_model(small_config(dropout=0, hidden_size=12, **settings), len(small.vocab), CPU)
+    model = build_model(small_config(dropout=0, hidden_size=12, **settings), len(small.vocab), on.DEVICE)
     randomise(model)
-    state, block = model.begin_state(4, CPU), 7 * len(small.vocab)
-    shards = [window.shards[0] for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU])[:3]]
+    state, block = model.begin_state(4, on.DEVICE), 7 * len(small.vocab)
+    shards = [
+        window.shards[0] for window in training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE])[:3]
+    ]
 
     def step(shard: Shard, *, adds: bool) -> dict[str, np.ndarray[Any, Any]]:
         backpropagate(model, shard, state, targets=20, logits_in_a_block=block, training=False, adds=adds)
         return gradients(model)
 
     apart, arrays = [step(shard, adds=False) for shard in shards], [p.grad() for p in model.collect_params().values()]
-    with adding_gradients(model, CPU):
+    with adding_gradients(model, on.DEVICE):
         for shard in shards:
             together = step(shard, adds=True)
     for name, found in together.items():
@@ -253,7 +255,7 @@ def test_a_gpus_update_is_what_mxnet_does_in_two_passes(momentum: float, decay: 
         parameters = [gluon.Parameter(f"p{number}", shape=shape) for number, shape in enumerate(shapes)]
         for number, parameter in enumerate(parameters):
             parameter.initialize(ctx=on.DEVICE)
-            parameter.set_data(mx.nd.array(np.random.RandomState(number).normal(size=parameter.shape)))
+            parameter.set_data(on.array(np.random.RandomState(number).normal(size=parameter.shape)))
         parameters[3].lr_mult, parameters[4].wd_mult = 0.5, 0.0
         settings = {"learning_rate": 0.5, "wd": decay, **({"momentum": momentum} if momentum else {})}
         both.append((parameters, gluon.Trainer(parameters, "sgd", settings, kvstore=None)))
