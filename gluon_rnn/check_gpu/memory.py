@@ -7,7 +7,6 @@ MXNet keeps of that one.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,24 +38,6 @@ def _ask(request: Request, size: int, cell: str) -> dict[str, Any]:
     return found
 
 
-def process_memory(nvml: Any, pid: int) -> float | None:
-    """The GPU memory of a process in MiB, as NVIDIA's driver counts it; None where it does not say.
-
-    It counts processes by the numbers that its host gives them, so that it knows none from within some containers.
-
-    Args:
-        nvml: a module like ``pynvml``.
-        pid: of the process.
-    """
-    used = [
-        process.usedGpuMemory
-        for index in range(nvml.nvmlDeviceGetCount())
-        for process in nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(index))
-        if process.pid == pid
-    ]
-    return None if not used or None in used else sum(used) / 2**20
-
-
 def _measure(device: str, size: int, cell: str) -> dict[str, Any]:
     in_use = gpu_memory_reader() if device == "gpu" else lambda: None
     before = in_use()
@@ -72,10 +53,7 @@ def _measure(device: str, size: int, cell: str) -> dict[str, Any]:
     network = build_network(configure({"cell": cell, "hidden_size": size}), VOCABULARY)
     found = {"hidden": size, "cell": cell, "parameters": count_parameters(network), "peak_rss_mb": peak_rss_mb()}
     if now is not None and before is not None:
-        import pynvml
-
-        pynvml.nvmlInit()
-        found |= {"in_use_mb": now - before, "process_mb": process_memory(pynvml, os.getpid())}
+        found |= {"in_use_mb": now.everyone - before.everyone, "process_mb": now.own}
     return found
 
 

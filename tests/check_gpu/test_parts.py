@@ -6,14 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn.check_gpu import dropout, graphs, memory, parity, products, pytorch, pytorch_step, resume, steps
+from gluon_rnn.check_gpu import dropout, graphs, parity, products, pytorch, pytorch_step, resume, steps
 from gluon_rnn.check_gpu.part import Report
 from gluon_rnn.check_gpu.parts import PARTS, Request
 from gluon_rnn.common.errors import UserError
@@ -177,21 +176,6 @@ def test_pytorch_is_measured_by_another_python(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(SystemExit, match="ended with status 3"):
         pytorch.run(request, Report(tmp_path / "results.jsonl"))
-
-
-def test_a_processs_gpu_memory_is_its_own() -> None:
-    def nvml(*used: tuple[int, int | None]) -> Any:
-        processes = [SimpleNamespace(pid=pid, usedGpuMemory=each) for pid, each in used]
-        return SimpleNamespace(
-            nvmlDeviceGetCount=lambda: 1,
-            nvmlDeviceGetHandleByIndex=lambda index: index,
-            nvmlDeviceGetComputeRunningProcesses=lambda handle: processes,
-        )
-
-    assert memory.process_memory(nvml((7, 3 << 20), (8, 5 << 20)), 8) == 5.0
-    # The driver counts processes by other numbers within a container, or does not tell.
-    assert memory.process_memory(nvml((7, 3 << 20)), 8) is None
-    assert memory.process_memory(nvml((8, None)), 8) is None
 
 
 def test_outcomes_of_runs_are_compared_to_the_bit() -> None:
