@@ -1,6 +1,6 @@
 """Whether this installation and this machine can train: one check a line, each with its fix.
 
-MXNet is tried in a process of its own, started as a worker is, so that what is reported is what a run will get.
+MXNet is tried in a separate process, started like a worker, so the report shows what a run will get.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """What one line of the diagnosis says of what was looked at.
+    """One line of the diagnosis.
 
     Attributes:
-        level: ``problem`` if training cannot work, ``warning`` if it will be slower or poorer than it need be.
+        level: ``problem`` if training cannot work, ``warning`` if it will be slower or worse than necessary.
         text: what was found.
-        fix: what to do about it; empty if nothing is amiss.
+        fix: what to do about it; empty if nothing is wrong.
     """
 
     level: Level
@@ -73,7 +73,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process saw that was started like a worker.
+    """The findings of a process that was started like a worker.
 
     Attributes:
         mxnet: version, or None if it could not be imported.
@@ -121,7 +121,7 @@ def diagnose(
     library: libmxnet.Library | None = None,
     path: Sequence[str] | None = None,
 ) -> dict[str, Check]:
-    """Check all that a run needs, by the names that people see.
+    """Check everything that a run needs, by the names that are shown.
 
     It takes some 5 seconds, starts one process and downloads nothing.
 
@@ -171,7 +171,7 @@ def diagnose(
 
 
 def format_checks(checks: Mapping[str, Check]) -> str:
-    """Lay out `checks`, by name, for a terminal, a line each and a second one for a fix."""
+    """Format `checks`, by name, for a terminal: a line each, and a second one for a fix."""
     width = max(map(len, checks), default=0)
     lines = []
     for name, check in checks.items():
@@ -190,7 +190,7 @@ def check_python(version: tuple[int, int]) -> Check:
 
 
 def check_modules(worker: Worker, environ: Mapping[str, str], path: Sequence[str]) -> Check:
-    """No module that was installed beside this suite, and none of Python's own, is taken from somewhere else."""
+    """All modules come from the suite's environment or from Python itself, not from another folder."""
     elsewhere = modules_from_elsewhere(path, _environment(path))
     home = environ.get("PYTHONHOME")
     if not elsewhere and not home:
@@ -237,7 +237,7 @@ def modules_from_elsewhere(path: Sequence[str], environment: str) -> dict[str, l
 
 
 def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check:
-    """GluonNLP is compiled when it is installed; afterwards the compiler is not missed."""
+    """The compiler. GluonNLP needs it for its installation only."""
     missing = [
         what for what, there in (("C compiler", compiler), ("Python.h", (headers / "Python.h").is_file())) if not there
     ]
@@ -359,7 +359,7 @@ def _check_gpu(gpu: hardware.Gpu, library: libmxnet.Library | None) -> Check:
 def check_blas(
     worker: Worker, machine: hardware.Machine, environ: Mapping[str, str], measured: Sequence[blas.Measured]
 ) -> Check:
-    """Which library multiplies matrices, and what each was measured to do."""
+    """The BLAS that multiplies matrices, and the measured speed of each."""
     if worker.mxnet is None:
         return Check("problem", "not tried, as MXNet does not import", "fix MXNet first")
     text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
@@ -457,7 +457,7 @@ def find_driver(nvml: Any = None) -> Driver | None:
         nvml.nvmlInit()
         version, cuda = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion()
         nvml.nvmlShutdown()
-    except Exception:  # as for runtime.list_gpus: whatever NVML says, there is no driver to use
+    except Exception:  # as for runtime.list_gpus: after any error of NVML there is no usable driver
         return None
     return Driver(version.decode() if isinstance(version, bytes) else version, (cuda // 1000, cuda % 1000 // 10))
 

@@ -1,4 +1,3 @@
-"""What every room stands on: `errors.UserError`, `files` that are written whole, and the streams of a process.
-
-Also `plain_text` as everything that people hand in is read, and what is `printable` of it.
+"""Used by every room: `errors.UserError`, `files` that are written atomically, the standard `streams`, `plain_text` for
+reading users' files, and `printable` for showing their content.
 """

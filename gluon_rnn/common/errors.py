@@ -1,4 +1,4 @@
-"""The one exception that a user can cause, and what the operating system refuses in words."""
+"""The exception for users' errors, and one-line messages for errors of the operating system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIMITS = {
     errno.EAGAIN: "end other programs, or raise the limit of processes (ulimit -u)",
     errno.ENOMEM: "end other programs, or raise the limit of memory (ulimit -v)",
 }
-#: What the dynamic linker says of a shared library for which there is no memory.
+#: The dynamic linker's message about a shared library for which there is not enough memory.
 _UNMAPPED = ("failed to map segment", "cannot allocate memory")
 _MENDS = {**_LIMITS, errno.EFBIG: "raise the limit of a file's size (ulimit -f)"}
 
@@ -29,12 +29,12 @@ class UserError(Exception):
 
 
 def is_limit(error: OSError) -> bool:
-    """Whether a process or the machine has run out of something, whatever file or command that hit."""
+    """Whether a limit of the process or of the machine was reached, independently of the file or command."""
     return error.errno in _LIMITS
 
 
 def reason(error: BaseException) -> str:
-    """What the operating system or else the exception says, in one line."""
+    """The message of the operating system or, without one, of the exception, in one line."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
@@ -44,13 +44,13 @@ def fix(error: OSError, otherwise: str = "") -> str:
 
 
 def refusal(error: OSError) -> str:
-    """What the operating system refused, of which file, and the fix where there is one, in one line."""
+    """The operating system's error, the file, and the fix if one is known, in one line."""
     named = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
     return "; ".join(filter(None, [named + reason(error), fix(error)]))
 
 
 def shortage(error: Exception) -> str | None:
-    """What the operating system refused, whichever way Python says so, in one line; None: `error` is something else."""
+    """The operating system's error in one line, however Python reports it; None if `error` is something else."""
     if isinstance(error, OSError):
         return refusal(error)
     if isinstance(error, MemoryError):
@@ -65,7 +65,7 @@ def shortage(error: Exception) -> str | None:
 
 @contextmanager
 def starting(program: str) -> Iterator[None]:
-    """For the start of a process.
+    """A context for starting a process.
 
     Raises:
         UserError: the operating system refused it.

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and that show when they are no longer what was written."""
+"""Files that are written atomically, and checksums that reveal damage."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from filelock import lock_descriptor
 
 from gluon_rnn.common.errors import UserError
 
-#: Of a file that is read as a whole; the tables of thousands of runs do not come near.
+#: The largest file that is read as a whole. The tables of thousands of runs are much smaller.
 _MOST_BYTES = 2**30
-#: How file systems say that they cannot do what is asked of them, rather than that it went wrong.
+#: Errors by which a file system says that it does not support an operation.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 #: The same of locks; the last is a network file system's without a lock server.
 _NO_LOCKS = (*_UNSUPPORTED, errno.ENOLCK)
 
 
 def home_directory() -> Path | None:
-    """The user's home folder, by ``HOME`` or by the system's list of users; None where neither names one, as in a
-    container that runs under a number of its own.
+    """The user's home folder, from ``HOME`` or the system's list of users; None if neither has one, as in a container
+    that runs under an unlisted user id.
     """
     try:
         home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
@@ -43,10 +43,10 @@ def home_directory() -> Path | None:
 
 
 def cache_directory() -> Path | None:
-    """Where this suite keeps what it can make again: ``gluon_rnn`` in the user's cache, which is ``XDG_CACHE_HOME`` or
-    ``~/.cache`` on Linux. WikiText-2 takes 11 MB there. The folder may be deleted at any time.
+    """The suite's cache, for files that can be made again: ``gluon_rnn`` in the user's cache, which is
+    ``XDG_CACHE_HOME`` or ``~/.cache`` on Linux. WikiText-2 takes 11 MB there. The folder may be deleted at any time.
 
-    None where there is no such folder, since the user has no home: then nothing is kept.
+    None if the user has no home folder; then nothing is cached.
     """
     try:
         folder = platformdirs.user_cache_path("gluon_rnn")
@@ -80,13 +80,13 @@ def expand(path: Path | str) -> Path:
 
 
 def read_whole(path: Path) -> bytes:
-    """The content of `path`, which others may have put there.
+    """The content of `path`, which may come from anyone.
 
     Raises:
-        OSError: it cannot be read, is longer than a GiB, or is not a file: a pipe would be waited for, and a device has
-            no end.
+        OSError: it cannot be read, is larger than 1 GiB, or is not a regular file (a pipe could block, and a device may
+            be endless).
     """
-    # Else a pipe that nobody writes to would be waited for before it can be seen to be one.
+    # Otherwise, opening a pipe without a writer would block before the check.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
@@ -112,9 +112,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def replicate(source: Path, path: Path) -> None:
-    """Replace `path` by the content of `source` at once: a second name of that file where links are to be had.
+    """Atomically replace `path` by the content of `source`, as a hard link where the file system supports that.
 
-    For files that are only ever replaced, never written to.
+    Only for files that are replaced and never modified.
 
     Raises:
         OSError: see `write_atomically`.
@@ -128,7 +128,9 @@ def replicate(source: Path, path: Path) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A new name beside `path`, known to `remove_leftovers`: what is put there takes the place of `path` at the end."""
+    """A temporary name beside `path` that `remove_leftovers` recognises. The file written there replaces `path` at the
+    end.
+    """
     name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _naming(path):
         try:
@@ -172,7 +174,7 @@ def _flush_to_disk(handle: int) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """``fsync`` of a folder. Some file systems cannot do that; what was put there is there all the same."""
+    """``fsync`` of a folder. Some file systems do not support it; the files are written nevertheless."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -182,10 +184,10 @@ def _flush_folder(folder: Path) -> None:
 
 
 def try_lock(handle: int) -> bool | None:
-    """Take the lock of an open file; False: another process has it; None: this file system has no locks.
+    """Lock an open file. Returns False if another process holds the lock and None if the file system has no locks.
 
     Raises:
-        OSError: whatever else keeps it from being taken.
+        OSError: the lock cannot be taken, for some other reason.
     """
     try:
         return lock_descriptor(handle, blocking=False)
@@ -197,9 +199,9 @@ def try_lock(handle: int) -> bool | None:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[bool]:
-    """Hold the lock of the file `path`, which is made unless it is there, once no other process or thread holds it.
+    """Wait for the lock of the file `path`, which is created if necessary, and hold it.
 
-    Yields whether it is held: a file system without locks has none to give.
+    Yields whether the lock is held: it is not on a file system without locks.
     """
     with path.open("a") as file:
         while (held := try_lock(file.fileno())) is False:
@@ -209,9 +211,10 @@ def locked_file(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made unless it is there: see `locked_file`.
+    """Hold the lock of `folder`, which is created if necessary; see `locked_file`.
 
-    What a killed process left unfinished in it goes; on a file system without locks it may be another's, and stays.
+    Leftovers of killed processes are removed, except on a file system without locks, where they may belong to a running
+    process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked_file(folder / ".lock") as held:
@@ -230,12 +233,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file or folder to ``NAME.damaged``, or ``NAME.damaged-2`` and so on, and return that."""
+    """Rename a damaged file or folder to ``NAME.damaged``, or ``NAME.damaged-2`` and so on. Returns the new path."""
     return move_beside(path, path.with_name(f"{path.name}.damaged"))
 
 
 def move_beside(path: Path, to: Path) -> Path:
-    """Rename a file or folder to `to` or, where there is such a one already, ``to-2`` and so on, and return that."""
+    """Rename a file or folder to `to` or, if that exists, to ``to-2`` and so on. Returns the new path."""
     names = (to.with_name(f"{to.name}{f'-{number}' if number > 1 else ''}") for number in count(1))
     free = next(name for name in names if not os.path.lexists(name))
     path.rename(free)
@@ -243,12 +246,12 @@ def move_beside(path: Path, to: Path) -> Path:
 
 
 def sha256_of(content: bytes) -> str:
-    """The SHA-256 of `content` in hexadecimal, which tells damage from what was written."""
+    """The SHA-256 of `content` in hexadecimal, which reveals damage."""
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()
 
 
 def sha1_of(content: bytes) -> str:
-    """The SHA-1 of `content` in hexadecimal. It recognises files; it is not a defence against forgery."""
+    """The SHA-1 of `content` in hexadecimal. It identifies files and is not a defence against forgery."""
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""What is text in the files that people hand in: its encoding, where its lines end and what separates its words.
+"""How users' text files are read: their encoding, line ends and word separators.
 
-All of them are read in this one way, which is that of an editor. `str.splitlines` and `str.split` also cut at what an
-editor takes for neither a line end nor a blank, such as a form feed, U+2028 or a no-break space.
+All files are read in the same way, as an editor shows them. `str.splitlines` and `str.split` also split at characters
+that an editor does not treat as line ends or blanks, such as a form feed, U+2028 or a no-break space.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def lines(text: str) -> list[str]:
 
 
 def between_line_ends(text: str) -> list[str]:
-    """Return what stands before, between and behind the line ends of ``text``: one piece more than there are ends."""
+    """Return the pieces of ``text`` before, between and after its line ends: one more than there are line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 

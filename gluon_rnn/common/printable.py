@@ -1,4 +1,6 @@
-"""What came from a file or a command line, as it may be shown: on one line, without control characters, not endless."""
+"""Text from a file or a command line in a form that is safe to show: one line, without control characters, of limited
+length.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,13 @@ import sys
 from collections.abc import Callable
 
 _LONGEST = 80
-#: What a terminal obeys: control characters, but tabs and line feeds, and those that turn the direction of writing.
+#: Characters that control a terminal: control characters except tabs and line feeds, and marks that change the writing
+#: direction.
 _COMMAND = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """`text` with what cannot be printed as its escape: it ends no line, moves no cursor, can be encoded.
+    """`text` with unprintable characters escaped, so that it cannot end a line, move the cursor or fail to be encoded.
 
     Among those are a terminal's commands, marks that turn the direction of writing, and the surrogates by which Python
     stands for the bytes of a file's name that are not UTF-8.
@@ -32,7 +35,7 @@ def warn(line: str) -> None:
 
 
 def quoted(value: object) -> str:
-    """`value` as Python writes it, up to 80 characters; what is left out is never written in full."""
+    """The ``repr`` of `value`, up to 80 characters. The full ``repr`` is never built."""
     text = printable(_BRIEFLY.repr(value))
     return text if len(text) < _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -42,7 +45,7 @@ def _escape(character: str) -> str:
 
 
 class _Repr(reprlib.Repr):
-    """Of what is nested or long, the beginnings only: a few aliases in YAML can stand for more than fits in memory."""
+    """Only the beginnings of nested or long values: a few YAML aliases can expand to more than fits in memory."""
 
     def __init__(self) -> None:
         super().__init__()

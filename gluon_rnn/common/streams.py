@@ -1,4 +1,4 @@
-"""Standard streams that are closed, that cannot be written any longer, or that nobody reads any longer."""
+"""Standard streams that are closed, can no longer be written, or have lost their reader."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ERRORS = "backslashreplace"  # for a name that the terminal's encoding lacks
 
 
 class _Output(io.FileIO):
-    """A stream's descriptor that falls silent at the first write that fails.
+    """A stream's descriptor that discards all output after the first failed write.
 
-    Failures end here, below Python's buffers, so that whatever prints (rich, a library, the interpreter on its way out)
-    has none to handle.
+    Failures end here, below Python's buffers, so code that prints (rich, a library, the interpreter at exit) need not
+    handle them.
 
     Attributes:
         failure: of that write.
@@ -39,11 +39,11 @@ class _Output(io.FileIO):
 
 
 def guard() -> None:
-    """Put the standard streams in order, so that no output stops this process; a second call changes nothing.
+    """Set up the standard streams so that a failed write never stops this process; a second call does nothing.
 
-    A stream that is closed leads to the null device. One that cannot be written falls silent: see `failure`.
+    A closed stream is replaced by the null device. A stream that cannot be written is silenced: see `failure`.
     """
-    # Else the next file to be opened would become standard output, and get what is printed.
+    # Otherwise, the next file to be opened would become standard output and receive what is printed.
     with suppress(OSError):
         while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
             os.set_inheritable(number, True)
@@ -70,7 +70,7 @@ def _guarded(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 def failure(stream: IO[str]) -> OSError | None:
-    """Why a standard stream has fallen silent, once everything was written to it; None: it has not."""
+    """Why a standard stream was silenced, after flushing it; None if it was not."""
     stream.flush()
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return raw.failure if isinstance(raw, _Output) else None

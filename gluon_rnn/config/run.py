@@ -116,7 +116,7 @@ _DEVICE = re.compile(r"auto|(cpu|gpu)(:[0-9]{1,2})?")
 _MOST = 2**31 - 1
 #: The weights of a layer's four gates are then 2**30 numbers, the last power of two that an array of MXNet's may hold.
 _WIDEST = 2**14
-#: Nobody has trained as many recurrent layers, each of which is a block of its own to build.
+#: More recurrent layers than anyone has trained; each is a separate block to build.
 _DEEPEST = 128
 #: Epochs of a run that a time budget ends.
 _UNBOUNDED_EPOCHS = 10_000
@@ -375,7 +375,7 @@ class RunConfig(BaseModel):
                 f"model={self.model} does not fit objective={self.objective}, which uses {default}; leave model out"
             )
         if self.objective != "language_model":
-            # Labels are no words, and the last units of a window have no reason to be as wide as an embedding.
+            # Labels are not words, and the last units of a window need not be as wide as an embedding.
             if self.tie_weights and "tie_weights" in self.model_fields_set and self.model not in PRESETS:
                 raise ValueError(f"tie_weights=true needs a language model, not objective={self.objective}")
             if self.model not in PRESETS:

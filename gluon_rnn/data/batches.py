@@ -65,8 +65,9 @@ def training_windows(
         contexts: the devices; each gets as many neighbouring columns of the batch.
 
     Returns:
-        Windows of (bptt, batch_size); the state runs on from window to window. The tokens that fill no whole window are
-        left out, as in GluonNLP. All are views of what lies on the device: no copy is made in the training loop.
+        Windows of (bptt, batch_size); the state runs on from window to window. Tokens that do not fill a whole window
+        are left out, as in GluonNLP. All windows are views of one array on the device, so the training loop makes no
+        copies.
 
     Raises:
         ValueError: the text does not fill one window, or the batch cannot be shared equally.
@@ -89,8 +90,8 @@ def random_windows(
     """As `training_windows`, but of random lengths, as AWD-LSTM's: at each call others are drawn from ``np.random``.
 
     A length is the whole part of a draw from a normal distribution, whose deviation is 5 and whose mean is `bptt`, or
-    half of that for one window in twenty; it is at least `_SHORTEST`. What would be left for a shorter window belongs
-    to the last. (GluonNLP 0.10's script lets that be as short as two steps, and leaves out a lone one.)
+    half of that for one window in twenty; it is at least `_SHORTEST`. A remainder that is too short for a window is
+    added to the last one. (GluonNLP 0.10's script lets that be as short as two steps, and leaves out a lone one.)
 
     Raises:
         ValueError: see `training_windows`.
@@ -123,8 +124,8 @@ def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: S
     """A text of N `ids` laid out in columns such that every token but the first is a target exactly once.
 
     The N - 1 targets are dealt to `batch_size` columns of equal length, in order; neighbouring columns overlap by the
-    one token that is the last target of one and the first input of the next. What does not fill the last column, or the
-    last window, has weight 0. So what is scored depends neither on the batch size nor on the window's length
+    one token that is the last target of one and the first input of the next. Places that stay empty in the last column
+    or window have weight 0. So what is scored depends neither on the batch size nor on the window's length
     (``CorpusBPTTBatchify`` would drop a tail that depends on both, or pad it into the loss).
 
     Returns:
@@ -185,7 +186,7 @@ def token_windows(ids: Ids, starts: Ids, *, steps: int, batch_size: int, context
 def sequence_batches(
     sequences: Sequences, order: Iterable[Sequence[int]], *, contexts: Sequence[mx.Context]
 ) -> list[Batch]:
-    """Labelled sequences side by side, each batch as long as its longest; padding counts nowhere.
+    """Labelled sequences side by side, each batch as long as its longest sequence; padding never counts.
 
     Args:
         sequences: with a label each, or a label for each token.

@@ -1,4 +1,4 @@
-"""A corpus or vectors on another machine than the one where they were found."""
+"""Copies of a corpus or of vectors for another machine than the one where they were found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Found = TypeVar("Found", CorpusFiles, FoundVectors)
 
 
 def read_files(found: CorpusFiles | FoundVectors) -> dict[str, bytes]:
-    """The bytes of each file by its name; none of what every machine makes for itself.
+    """The bytes of each file by name, without files that every machine makes for itself.
 
     Raises:
         UserError: they have changed or gone since they were found.
@@ -26,9 +26,9 @@ def read_files(found: CorpusFiles | FoundVectors) -> dict[str, bytes]:
 
 
 def bring(found: Found, place: Path, fetch: Callable[[], Mapping[str, bytes]]) -> Found:
-    """What was found as it is on this machine: where it was if that is shared, else written to `place`.
+    """The found files on this machine: at their original path if that is shared, otherwise written to `place`.
 
-    What loads it verifies what was written.
+    Loading verifies the copies.
 
     Args:
         found: on the other machine.

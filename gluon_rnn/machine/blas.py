@@ -1,10 +1,10 @@
-"""Which library multiplies matrices for MXNet: the candidates, what each was measured to do here, and the choice.
+"""The BLAS that multiplies matrices for MXNet: the candidates, their measured speeds on this machine, and the choice.
 
-MXNet 1.9.1 for a CPU calls whichever ``cblas_sgemm`` the dynamic linker finds first, so that a library loaded before it
-answers in place of its own OpenBLAS 0.3.13. Which one is fastest depends on the processor: on an Intel Xeon with AMX
-MKL did 284 GFLOP/s and MXNet's own 37; on an AMD EPYC (Zen 5) MKL did 170, MXNet's own 100 and the OpenBLAS in SciPy's
-wheel 370. So each is timed in a process of its own (`machine.blas_probe`), in under a second in all. The verdict is
-kept in the user's cache, under the processor, the threads and the libraries.
+MXNet 1.9.1 for a CPU calls whichever ``cblas_sgemm`` the dynamic linker finds first, so a library loaded earlier
+replaces its own OpenBLAS 0.3.13. Which one is fastest depends on the processor: on an Intel Xeon with AMX MKL did 284
+GFLOP/s and MXNet's own 37; on an AMD EPYC (Zen 5) MKL did 170, MXNet's own 100 and the OpenBLAS in SciPy's wheel 370.
+So each is timed in a process of its own (`machine.blas_probe`), in under a second in all. The choice is cached for each
+processor, number of threads and set of libraries.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ NAMES = ("mkl", "openblas", "mxnet")
 #: Set by this suite for a worker: the file that `load_chosen` loads there.
 FILE_VARIABLE = "GLUON_RNN_BLAS_FILE"
 
-#: Settings that change how fast a library is, so that a verdict holds only where they are the same.
+#: Variables that change the speed of a library. A cached choice is valid only if they are the same.
 _DECISIVE = ("OPENBLAS_", "MKL_", "OMP_", "GOMP_", "KMP_")
-#: A kept verdict gives way only to a library that is faster by this factor: between two equals the choice must not
-#: change from one measurement to the next, since another library gives other bits.
+#: A cached choice changes only if another library is faster by this factor. Between two libraries of equal speed the
+#: choice must not change from one measurement to the next, because each rounds differently.
 _CLEARLY = 1.1
-#: Of `Measured.waited`, above which other work decided what was measured. Alone it was 0.00 to 0.06, beside two busy
-#: processes on two cores 1.1 to 1.5.
+#: The limit of `Measured.waited`, above which other work distorted the measurement. Alone it was 0.00 to 0.06, beside
+#: two busy processes on two cores 1.1 to 1.5.
 _BUSY = 0.2
 _PROBE = Path(__file__).with_name("blas_probe.py")
 #: Longer than a slow machine needs for a probe.
@@ -81,16 +81,18 @@ class Library:
 
     @property
     def preloaded(self) -> Path | None:
-        """The file for ``LD_PRELOAD``, if it is to be loaded so: MKL, which loads the parts of itself that it needs."""
+        """The file for ``LD_PRELOAD``, if the library is loaded in that way: MKL, which loads its other parts
+        itself.
+        """
         return self.path if self.path and _is_preloaded(self.path) else None
 
     @property
     def loaded(self) -> Path | None:
-        """The file for `load_chosen`, if it is to be loaded so; MXNet's own is there anyway."""
+        """The file for `load_chosen`, if the library is loaded in that way; MXNet's own needs neither."""
         return None if self.name == "mxnet" or self.preloaded else self.path
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """`environ` as this library needs it; what the user has set himself stays."""
+        """`environ` with the variables that this library needs. Variables that the user has set stay."""
         environment = dict(environ)
         settings = dict(self.settings)
         if "OMP_WAIT_POLICY" in environ or "GOMP_SPINCOUNT" in environ:
@@ -111,13 +113,13 @@ class Library:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a library was measured to do.
+    """The measured speed of a library.
 
     Attributes:
         name: of the library.
         float32: GFLOP/s in a decoder's products; None where it could not be timed.
         bfloat16: the same with bfloat16 factors; None where it has no such products.
-        waited: seconds a second, summed over threads, in which they had no core: beside other work.
+        waited: seconds per second, summed over threads, that they waited for a core because of other work.
         error: why it could not be timed.
     """
 
@@ -132,7 +134,7 @@ Probe = Callable[[Library, Mapping[str, str]], Measured]
 
 
 def prepend(environment: dict[str, str], name: str, entries: Sequence[str]) -> None:
-    """Put `entries` before what a colon-separated variable holds, each once."""
+    """Prepend `entries` to a colon-separated variable, each once."""
     before = [entry for entry in environment.get(name, "").split(":") if entry]
     joined = ":".join(dict.fromkeys([*entries, *before]))
     if joined:
@@ -140,12 +142,12 @@ def prepend(environment: dict[str, str], name: str, entries: Sequence[str]) -> N
 
 
 def load_chosen(environ: Mapping[str, str] = os.environ) -> None:
-    """Load the library that a worker's environment names, for all that is loaded later; without one do nothing.
+    """Load the library that a worker's environment names, so that later libraries use it; do nothing if none is named.
 
     To be called before MXNet is imported. NumPy is imported first: the OpenBLAS 0.3.20 in the wheel of NumPy 1.23.5
     shares 8,910 names with the OpenBLAS 0.3.27 in SciPy 1.13.1's, and where that was preloaded, NumPy's computed with
     the other's inner functions (float32 singular values of a 300 x 300 matrix ended in a segmentation fault on an AMD
-    EPYC of Zen 5). Python has a library's calls bound when it is loaded, so that NumPy's, which is there already, keeps
+    EPYC of Zen 5). Python binds a library's calls when it loads the library, so NumPy's, which is loaded already, keeps
     its own.
     """
     path = environ.get(FILE_VARIABLE)
@@ -161,7 +163,7 @@ def load_chosen(environ: Mapping[str, str] = os.environ) -> None:
 
 @cache
 def installed() -> tuple[Library, ...]:
-    """The candidates that are here: MKL, SciPy's OpenBLAS and MXNet's own, in this order.
+    """The installed candidates: MKL, SciPy's OpenBLAS and MXNet's own, in this order.
 
     A library is left out if a variable that has to name its folder cannot: see `_can_be_named`.
     """
@@ -169,7 +171,7 @@ def installed() -> tuple[Library, ...]:
 
 
 def mkl_library() -> Path | None:
-    """The one file of PyPI's ``mkl`` that stands for all of it, ``libmkl_rt.so.N``; None where it is not to be had."""
+    """The main file of PyPI's ``mkl``, ``libmkl_rt.so.N``; None if it is not installed."""
     return next((library.path for library in installed() if library.name == "mkl"), None)
 
 
@@ -223,7 +225,7 @@ def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
     """The library that ``GLUON_RNN_BLAS`` names; None where it is unset.
 
     Raises:
-        UserError: it names none that is here.
+        UserError: the library that it names is not installed.
     """
     wanted = environ.get(BLAS_VARIABLE, "").strip()
     if not wanted:
@@ -251,7 +253,7 @@ def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
 
 
 def choose(processor: str, environ: Mapping[str, str], *, folder: Path | None = None) -> Library:
-    """The library that a worker uses: the one asked for, else the fastest by measurement.
+    """The library that a worker uses: the requested one, otherwise the fastest measured one.
 
     Args:
         processor: its name, under which the verdict is kept.
@@ -270,7 +272,7 @@ def choose(processor: str, environ: Mapping[str, str], *, folder: Path | None = 
 
 
 def fastest(measured: Sequence[Measured]) -> str:
-    """The name of the library with the highest float32 rate; MXNet's own where none could be timed."""
+    """The name of the library with the highest float32 rate; MXNet's own if none could be timed."""
     timed = [each for each in measured if each.float32]
     return max(timed, key=lambda each: each.float32 or 0).name if timed else "mxnet"
 
@@ -283,14 +285,15 @@ def measure(
     folder: Path | None = None,
     probe: Probe | None = None,
 ) -> tuple[Measured, ...]:
-    """What each candidate does in `environ`: as it was measured before, or measured now.
+    """The speed of each candidate in `environ`, from the cache or measured now.
 
-    It is kept unless other work was in the way: then this process goes by it, and the next one measures again.
+    The result is cached unless other work distorted it; then only this process uses it, and the next one measures
+    again.
 
     Args:
         processor: its name.
         environ: the worker's environment so far, its threads included.
-        anew: measure even if there is a verdict, which stays unless another library is clearly faster now.
+        anew: measure even if there is a cached choice, which stays unless another library is now clearly faster.
         folder: of the verdicts; None: the user's cache, and without one each process measures for itself.
         probe: times one library; `run_probe` unless given.
     """
@@ -323,12 +326,12 @@ def is_busy(measured: Sequence[Measured]) -> bool:
     return any(each.waited > _BUSY for each in measured)
 
 
-#: What this process has measured, in case nothing can be kept.
+#: This process's measurements, in case nothing can be cached.
 _kept: dict[str, tuple[Measured, ...]] = {}
 
 
 def _clearly_faster(found: Sequence[Measured], chosen: str) -> bool:
-    """Whether another library than `chosen` is faster now by so much that the choice must change."""
+    """Whether another library is now so much faster than `chosen` that the choice must change."""
     rates = {each.name: each.float32 or 0.0 for each in found}
     return rates.get(fastest(found), 0.0) > _CLEARLY * rates.get(chosen, 0.0)
 
@@ -344,7 +347,7 @@ def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
     """Time `library` in a process of its own that starts in `environ`.
 
     Raises:
-        UserError: the operating system starts no process, which tells nothing of the library.
+        UserError: the operating system cannot start a process, which says nothing about the library.
     """
     if library.path is None:
         return Measured(library.name, error="its file was not found")

@@ -1,6 +1,6 @@
 """Times one BLAS in a process of its own: ``python -I -S blas_probe.py LIBRARY``, with the standard library alone.
 
-The process has the environment of a worker, since threads and how they wait are settled when a library is loaded. It
+The process has a worker's environment, because the threads and the way they wait are fixed when a library is loaded. It
 prints one line of JSON: GFLOP/s of the float32 products, and of the bfloat16 ones where the library has them, and for
 which share of the time its threads waited for a core that something else had.
 """
@@ -48,7 +48,7 @@ def main(path: str) -> dict[str, float]:
 
 
 def _waited_seconds() -> float:
-    """For how long threads of this process have waited for a core; 0 where the kernel does not count it."""
+    """How long threads of this process have waited for a core, in seconds; 0 if the kernel does not count it."""
     try:
         return sum(int(task.read_text().split()[1]) for task in Path("/proc/self/task").glob("*/schedstat")) / 1e9
     except (OSError, ValueError, IndexError):

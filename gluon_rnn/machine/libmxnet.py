@@ -1,4 +1,4 @@
-"""Which GPUs the installed ``libmxnet.so`` has code for, as the file itself says; nothing is loaded.
+"""The GPUs that the installed ``libmxnet.so`` has code for, read from the file itself without loading it.
 
 A CUDA program holds its kernels in the ELF section ``.nv_fatbin``: one fat binary for each compiled source file, and in
 it an entry for each architecture, either machine code (SASS) or PTX, which a driver compiles when it loads it.

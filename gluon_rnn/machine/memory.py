@@ -19,7 +19,7 @@ def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
     """The peak resident memory of this process, in MiB.
 
     Linux passes the figure of ``getrusage`` on to the programs that a process starts: a worker of 252 MB reported
-    3,079 MB because the process that started its sweep had used 3 GB. ``VmHWM`` starts anew with each program.
+    3,079 MB because the process that started its sweep had used 3 GB. ``VmHWM`` restarts with each program.
 
     Args:
         status: where Linux describes the process; ``getrusage`` answers where there is no such file.
@@ -47,9 +47,9 @@ class GpuMemory(NamedTuple):
 def gpu_memory_reader(
     *, environ: Mapping[str, str] = os.environ, nvml: Any = None, pid: int | None = None
 ) -> Callable[[], GpuMemory | None]:
-    """Make a function that tells how much memory is in use on all GPUs that this process may see.
+    """Make a function that returns the memory in use on the GPUs visible to this process.
 
-    It asks NVIDIA's driver. CUDA would take memory for its first answer, and gives none once it has met an error.
+    It asks NVIDIA's driver, because CUDA would allocate memory for its first answer and gives no answer after an error.
 
     Args:
         environ: where ``CUDA_VISIBLE_DEVICES`` is read.
@@ -57,7 +57,7 @@ def gpu_memory_reader(
         pid: of the process; None: this one.
 
     Returns:
-        The function; it says None where the driver shows no such GPU, and raises what `nvml` raises later on.
+        The function. It returns None if the driver shows no such GPU, and passes on later exceptions of `nvml`.
     """
     gpus = visible_gpus(list_gpus(nvml), environ.get("CUDA_VISIBLE_DEVICES"))
     try:
@@ -94,10 +94,10 @@ class PeakGpuMemory:
     in use by anyone, beyond what was at the start. MXNet's pool keeps what it has once taken, so that a look now and
     then finds the peak.
 
-    Nothing is raised: a figure that cannot be had must not cost a run its record.
+    Nothing is raised: a missing figure must not cost a run its record.
 
     Args:
-        in_use: tells what is in use now; None where that is not known.
+        in_use: returns the memory in use now; None if unknown.
 
     Attributes:
         mb: in MiB; None while it is not known.

@@ -1,12 +1,12 @@
 """Recurrent layers: MXNet's fused operator, and the same cells written out as their equations.
 
-Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM`` and its kin (MXNet 1.9.1), with H units, G
-gates and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a fused
-layer and the one from scratch can be given the same parameters, and must then give the same outputs and gradients.
+Every layer here has the parameters of one layer of ``mxnet.gluon.rnn.LSTM``, ``GRU`` or ``RNN`` (MXNet 1.9.1), with H
+units, G gates and I inputs: `i2h_weight` (G x H, I), `h2h_weight` (G x H, H), `i2h_bias` and `h2h_bias` (G x H). So a
+fused layer and its from-scratch counterpart can share parameters, and then have equal outputs and gradients.
 (`CharLoopConcatCell` alone has wider `i2h_weight`.)
 
-Sequences of different lengths share a batch when they are padded to the longest and their `lengths` are given. What
-lies in the padding, NaN included, then changes nothing.
+Sequences of different lengths share a batch when they are padded to the longest and their `lengths` are given. The
+content of the padding, even NaN, then has no effect.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class VariadicBlock(HybridBlock):
     """A block some of whose arguments may be left out or None, hybridized or not.
 
     ``HybridBlock`` of MXNet 1.9.1 keeps the graph of its first call, and answers one with more or fewer arguments by
-    "The argument structure of HybridBlock does not match the cached version". Here each choice of arguments has its
-    graph. Nor does it warn of parameters that one of these graphs does not read.
+    "The argument structure of HybridBlock does not match the cached version". Here each combination of arguments has
+    its own graph, and there is no warning about parameters that one of the graphs does not use.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -103,7 +103,7 @@ class RecurrentLayer(VariadicBlock):
 class PackedParameters:
     """Parameters kept, with their gradients, in one vector on each device, of which theirs become views.
 
-    They stay what they are for everybody else: their names, values, files and trainers. Optimizers, KVStore and
+    Nothing changes for other code: names, values, files and trainers stay the same. Optimizers, KVStore and
     ``set_data`` of MXNet 1.9.1 write in place.
 
     Args:
@@ -126,12 +126,12 @@ class PackedParameters:
                 of_each.append((data, gradient))
         self._views = [([data for data, _ in each], [gradient for _, gradient in each]) for each in views]
         for each, (data, gradients) in zip(parameters, self._views, strict=True):
-            # There is no public way; MXNet 1.9.1 replaces them itself where it must, see `on`.
+            # There is no public interface for this. MXNet 1.9.1 itself replaces the arrays where it must, see `on`.
             each._data, each._grad = data, gradients
 
     def on(self, context: mx.Context) -> mx.nd.NDArray | None:
-        """The vector on `context`. None: there is none, or it no longer is what the parameters are, since a change of
-        ``grad_req``, type or device gave one of them other arrays.
+        """The vector on `context`; None if there is none, or if a change of ``grad_req``, type or device gave a
+        parameter another array, so that the vector is out of date.
         """
         for each, (data, gradients) in zip(self._parameters, self._views, strict=True):
             if each._data is not data or each._grad is not gradients:
@@ -149,9 +149,9 @@ class FusedLayer(RecurrentLayer):
     that the cell state stays as it was to the bit, and so does its gradient (seen on oneDNN beside the same sequences
     cut to length, and with cuDNN beside the CPU).
 
-    The operator takes its parameters as one vector. Unless that is given, it is put together of the four at each call,
-    and its gradient taken apart again: 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give. Where
-    weights are dropped there is none, since the operator then reads others than the parameters.
+    The operator takes its parameters as one vector. Without it, the four are concatenated at each call and the gradient
+    is split again, which takes 28 of a step's 415 ms (LSTM 650). After `pack` there is a vector to give. Where weights
+    are dropped there is none, since the operator then reads others than the parameters.
     """
 
     mode: ClassVar[str]
@@ -243,7 +243,7 @@ class FusedReluRNN(FusedLayer):
 
 
 class StepwiseLayer(VariadicBlock):
-    """A layer that takes a window step by step, in a loop that its graph holds or in as many copies of a step."""
+    """A layer that processes a window step by step, by a loop in its graph or by unrolling."""
 
     #: How many steps the window of the graph that is being made has; None: it is made for windows of any length.
     unrolled: int | None = None
@@ -265,7 +265,7 @@ class StepwiseLayer(VariadicBlock):
 
 
 class CustomCell(StepwiseLayer, RecurrentLayer):
-    """A cell written as its equations in `step`; a subclass states `gates`, `state_count` and the equations.
+    """A cell given by its equations in `step`. A subclass defines `gates`, `state_count` and the equations.
 
     The products with the inputs do not depend on the state, so they are made for the whole window at once; only the
     products with the state run step by step, by ``F.contrib.foreach``, which takes windows of any length in one
@@ -453,7 +453,7 @@ class ScannedCell(StepwiseLayer):
 
 
 def _scan_padded(F: Any, body: Any, inputs: Any, states: Tensors, lengths: Any) -> tuple[Any, Tensors]:
-    """Outputs and states of `body`, which are held through the padding."""
+    """Outputs and states of `body`; states stay unchanged in the padding."""
 
     def holding(step: Tensors, before: Tensors) -> tuple[Any, Tensors]:
         step_input, is_padding = step

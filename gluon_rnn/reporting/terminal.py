@@ -1,4 +1,4 @@
-"""What people see of a sweep: progress while it runs, a table when it is done."""
+"""A sweep on the terminal: progress while it runs, a table at the end."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Several(Display):
             display.ended(job, record)
 
     def stopped(self) -> None:
-        """See `Display`; every one is told, whatever becomes of the others."""
+        """A `Display` that forwards to several others; an error in one does not affect the rest."""
         with ExitStack() as stack:
             for display in reversed(self._displays):
                 stack.callback(display.stopped)
@@ -192,8 +192,8 @@ def summary(record: RunRecord) -> str:
 def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
     """The records, best first, with the `columns` of what varies between them before the results.
 
-    A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
-    own cells of one name have the first digits of their digests behind it.
+    There is one table for each corpus and objective, because losses compare only within one. Corpora, vectors and cells
+    that share a name are shown with the first digits of their digests.
     """
     names = Names(record.row for record in records)
     groups: dict[object, list[RunRecord]] = {}
@@ -284,7 +284,7 @@ def status_lines(
             lines.append(f"  {point['label']}: {summary(record)}")
             continue
         state = read_progress(directory / "runs" / point["run_id"])
-        # Without a sweep nothing runs, whatever a killed worker's last words were.
+        # Without a sweep nothing runs, even if a killed worker last reported that it did.
         lines.append(
             f"  {point['label']}: " + ("waiting" if not state else "interrupted" if active is False else _doing(state))
         )

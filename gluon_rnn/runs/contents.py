@@ -1,4 +1,4 @@
-"""What a corpus, word vectors or a user's own cell is, behind a name that may come to stand for several."""
+"""Digests of corpora, word vectors and users' cells, which tell different contents with the same name apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN_DIGITS = 7
 
 
 class Names:
-    """How people are shown a name: with the first digits of its digest where it stands for several contents.
+    """How names are shown: with the first digits of the digest where a name has several contents.
 
     Args:
         rows: everything that is shown together, with the columns of `DIGESTS`.
@@ -31,24 +31,24 @@ class Names:
         return bool(self._shared)
 
     def suffix(self, row: Mapping[str, Any], column: str) -> str:
-        """``@1a2b3c4`` behind the name in `column` of `row` where that is needed, else nothing.
+        """The suffix of the name in `column` of `row`: ``@1a2b3c4`` where it is needed, otherwise empty.
 
-        ``@unknown`` behind that of a row of a version that did not record digests.
+        It is ``@unknown`` for rows of versions that did not record digests.
         """
         if (column, row[column]) not in self._shared:
             return ""
         return f"@{(row[DIGESTS[column]] or 'unknown')[:_SHOWN_DIGITS]}"
 
     def label(self, row: Mapping[str, Any], columns: Iterable[str]) -> str:
-        """What tells `row` from others: the `label` of its `columns` as they are `shown`."""
+        """The label that distinguishes `row`: the `label` of its `columns` as they are `shown`."""
         return label({column: self.shown(row, column) for column in columns})
 
     def shown(self, row: Mapping[str, Any], column: str) -> Any:
-        """What stands in any `column` of `row`, and its `suffix` where it has one."""
+        """The value in a `column` of `row`, with its `suffix` if it has one."""
         suffix = self.suffix(row, column) if column in DIGESTS else ""
         return f"{row[column]}{suffix}" if suffix else row[column]
 
 
 def label(settings: Mapping[str, Any], names: Iterable[str] | None = None) -> str:
-    """``cell=gru bptt=35``: those of `settings` that have these `names`, or all."""
+    """``cell=gru bptt=35``: the `settings` with these `names`, or all of them."""
     return " ".join(f"{name}={settings[name]}" for name in (settings if names is None else names))

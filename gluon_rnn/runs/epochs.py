@@ -35,7 +35,7 @@ def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -
 
 
 def read_epochs(directory: Path) -> list[EpochResult]:
-    """A run's own ``epochs.csv``, to the bit; nothing where there is none.
+    """The epochs of a run's own ``epochs.csv``, bit-identical; empty if there is none.
 
     Raises:
         ValueError: the file is damaged.

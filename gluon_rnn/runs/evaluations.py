@@ -200,7 +200,7 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_evaluations(directory: Path) -> None:
-    """See whether rows can be added to the ``evaluations.csv`` in `directory`, before anything is scored.
+    """Check, before anything is scored, that rows can be added to the ``evaluations.csv`` in `directory`.
 
     Raises:
         UserError: the file or the folder cannot be written, or the file has other columns.
@@ -219,9 +219,9 @@ def check_evaluations(directory: Path) -> None:
 
 
 def append_evaluations(directory: Path, evaluations: Iterable[Evaluation]) -> None:
-    """Add a row for each of `evaluations` to the ``evaluations.csv`` in a sweep's `directory`: all of them, or none.
+    """Append a row for each of `evaluations` to the ``evaluations.csv`` in a sweep's `directory`: all rows or none.
 
-    What is there is not written anew, so that a sweep can be running, and another evaluation.
+    Existing rows are not rewritten, so a sweep and other evaluations may run meanwhile.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the file is then as it was.

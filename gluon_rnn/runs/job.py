@@ -20,16 +20,16 @@ BEST = "best.params"
 VOCABULARY = "vocabulary.json"
 
 Status = Literal["ok", "diverged", "pruned", "oom", "timeout", "failed"]
-#: A run that ended so is finished. A sweep resumes a pruned one; the others are re-run by ``--rerun-failed``.
+#: The statuses of finished runs. A sweep resumes a pruned one; ``--rerun-failed`` re-runs the others.
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
-#: A run that ended so went wrong.
+#: The statuses of failed runs.
 FAILED: tuple[Status, ...] = ("oom", "timeout", "failed")
-#: Names the folder of a run, so that nothing that a file says leads out of its sweep's.
+#: The form of a run's folder name, so that no content of a file can lead out of the sweep's folder.
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Origin(BaseModel):
-    """Where results come from: what a sweep knows of its machine and its code before a run starts."""
+    """The origin of results: the machine and the code, known before a run starts."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -56,7 +56,7 @@ class Job(BaseModel):
 
     Attributes:
         run_id: see `gluon_rnn.config.identity.run_id`.
-        config: its `device` resolved: what it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
+        config: with a resolved `device`: the one it runs on, or without numbers (gpu, gpu+gpu) any of that kind.
         corpus: where the text was found and what it was.
         vectors: where those of a given embedding were found; None where it is random or one_hot.
         cell_sha1: of the sources of a user's own cell; see `gluon_rnn.config.identity.source_sha1`.
@@ -76,7 +76,7 @@ class Job(BaseModel):
 
     @property
     def content(self) -> dict[str, str]:
-        """The SHA-1s of what `config` only points at, as `gluon_rnn.config.identity.run_id` takes them."""
+        """The SHA-1s of the files that `config` refers to, for `gluon_rnn.config.identity.run_id`."""
         content = {"corpus": self.corpus.sha1}
         if self.cell_sha1:
             content["cell"] = self.cell_sha1
@@ -98,5 +98,5 @@ class Job(BaseModel):
 
     @property
     def named_config(self) -> RunConfig:
-        """`config` as records and trackers have it: the corpus and the vectors by their names, never a path."""
+        """`config` for records and trackers: the corpus and the vectors by name, never by path."""
         return self.config.model_copy(update={name: self.contents[name] for name in DIGESTS})

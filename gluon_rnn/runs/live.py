@@ -1,4 +1,4 @@
-"""What a run that has not ended has come to: ``progress.json``, and its last checkpoint."""
+"""The state of a run that has not ended: ``progress.json`` and its last checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gluon_rnn.runs.progress import PROGRESS, EpochResult, Progress, Session
 
 
 class LiveProgress(BaseModel):
-    """A running run's ``progress.json``, which is as short after many epochs as after few.
+    """A running run's ``progress.json``, whose size does not grow with the epochs.
 
     Attributes:
         doing: what it is doing, as the display shows it.
@@ -24,9 +24,9 @@ class LiveProgress(BaseModel):
         perplexity: the newest: training's within an epoch, validation's after it.
         tokens_per_second: over the last log interval, or epoch.
         interval_loss: training's mean nats a token over the last log interval; None where none has just ended.
-        epochs: how many finished ones `progress` leaves out: they are in ``epochs.csv``, and with all that came of them
-            in the checkpoint.
-        progress: what else the run has come to; see `Progress.without_epochs`.
+        epochs: the number of finished epochs, which `progress` leaves out; they are in ``epochs.csv`` and, with all
+            their results, in the checkpoint.
+        progress: the other results so far; see `Progress.without_epochs`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -46,7 +46,7 @@ class LiveProgress(BaseModel):
 
 
 def read_progress(directory: Path) -> LiveProgress | None:
-    """The ``progress.json`` of a run's `directory`; None while there is none, or none that can be read."""
+    """The ``progress.json`` of a run's `directory`; None if it is missing or unreadable."""
     try:
         return LiveProgress.model_validate_json(read_whole(directory / "progress.json"))
     except (OSError, ValidationError):
@@ -54,7 +54,7 @@ def read_progress(directory: Path) -> LiveProgress | None:
 
 
 class ProgressWatch:
-    """Follows ``progress.json`` of running runs, and reads each only when it was replaced.
+    """Follows the ``progress.json`` of running runs and reads each only after it was replaced.
 
     Args:
         read: gives the content of a run's directory.
@@ -65,7 +65,7 @@ class ProgressWatch:
         self._known: dict[Path, tuple[tuple[int, int], LiveProgress | None]] = {}
 
     def newest(self, directory: Path) -> LiveProgress | None:
-        """Where the run of `directory` stands; None while that is not known."""
+        """The progress of the run in `directory`; None while it is unknown."""
         self.news(directory)
         return self._known[directory][1] if directory in self._known else None
 
@@ -95,7 +95,7 @@ def finished_epochs(directory: Path, live: LiveProgress) -> list[EpochResult]:
 
 
 def read_so_far(directory: Path) -> Progress:
-    """What a run whose process died had come to: its last checkpoint, and what ``progress.json`` tells since.
+    """The results of a run whose process died: its last checkpoint, and the later state in ``progress.json``.
 
     The last session is that process's.
     """
@@ -118,7 +118,7 @@ def read_so_far(directory: Path) -> Progress:
 
 
 def _checkpointed(directory: Path) -> Progress | None:
-    """What the run had come to at its last checkpoint; None where there is none, or a damaged one."""
+    """The results at the run's last checkpoint; None if it is missing or damaged."""
     try:
         return PROGRESS.validate_python(unseal(read_whole(directory / CHECKPOINT / "state.json"))["progress"])
     except (OSError, ValueError, KeyError):

@@ -1,6 +1,6 @@
-"""By which numbers results are read, how they are written, and which of them compare.
+"""Which metric to report, how numbers are written, and which results are comparable.
 
-What was measured says so, never a task's name.
+This depends on what was measured, never on a task's name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def written(value: float, digits: int, *, sign: str = "") -> str:
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of ``runs.csv`` as people read it.
+    """How a column of ``runs.csv`` is presented.
 
     Attributes:
         column: its name.
@@ -67,7 +67,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a group of results is read by.
+    """The metrics of a group of results.
 
     Attributes:
         loss: of validation, which ranks; less is better.
@@ -92,7 +92,7 @@ class Measures:
         return (*self.valid, *(measure for measure in (self.test, self.test_accuracy) if measure))
 
 
-#: What a run costs, whatever its losses are of.
+#: The costs of a run, for any kind of loss.
 SPEED = Measure("tokens_per_second", "speed", "tokens/s", "at", 0)
 STEP = Measure("step_ms_p50", "time of a step", "ms/step", "at", 1)
 MEMORY = Measure("peak_mb", "memory", "peak MB", "at", 0)
@@ -116,7 +116,7 @@ def measures_of(accuracies: Iterable[float | None]) -> Measures:
 
 
 def loss_to_beat(row: Mapping[str, Any]) -> float | None:
-    """The validation loss, in nats a target, of a model that reads nothing; None where it is not known.
+    """The validation loss, in nats a target, of a model that ignores its input; None if unknown.
 
     That is `unigram_loss`. A row of an older version has none: there it is that of the uniform model, which is higher,
     if the targets are tokens. It says nothing of how many labels there are.
@@ -144,8 +144,9 @@ def outcome(record: RunRecord) -> str:
 def rank(outcomes: Collection[str], loss: float | None, speed: float | None) -> tuple[int, float, float]:
     """Sorts results, best first: by validation loss, or by tokens/s where nothing was evaluated.
 
-    Validation, not test, since choosing by test would tune on it. Those with a run that went wrong or learned nothing
-    come after those that are ``ok``, and those without a good one last: a mean over what did not diverge flatters.
+    Validation, not test, since choosing by test would tune on it. Points with a run that failed or learned nothing come
+    after those that are ``ok``, and points without a good run come last: a mean over only the runs that did not diverge
+    would be flattering.
 
     Args:
         outcomes: of the runs; several are repeats of one another.
@@ -158,13 +159,13 @@ def rank(outcomes: Collection[str], loss: float | None, speed: float | None) -> 
 
 
 def scored_on(record: RunRecord) -> tuple[Any, ...]:
-    """What the losses of `record` are of; they compare with those of records that agree in it."""
+    """A key for comparable losses: two records are comparable if their keys are equal."""
     return tuple(record.row[name] for name in SCORED_ON)
 
 
 @dataclass(frozen=True)
 class Reached:
-    """When a run first came down to a perplexity.
+    """When a run first reached a perplexity.
 
     Attributes:
         epoch: the first whose validation perplexity is at or below it.

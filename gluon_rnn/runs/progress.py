@@ -1,4 +1,6 @@
-"""Arithmetic and time: losses summed before they are exponentiated, clocks read after the device has finished."""
+"""A run's progress: losses, which are summed before exponentiation, and times, which are read after the device has
+finished.
+"""
 
 from __future__ import annotations
 
@@ -202,7 +204,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Session:
-    """What one worker process did of a run: a run that was stopped and resumed has several.
+    """The part of a run done by one worker process. A run that was stopped and resumed has several.
 
     What is not known, of a process of an earlier version for example, is None.
 
@@ -227,7 +229,7 @@ class Session:
     peak_gpu_mb: float | None = None
 
     def is_comparable(self, other: Session) -> bool:
-        """Whether the speeds of both can be averaged: both ran on known hardware and software, and on the same."""
+        """Whether the speeds of both sessions can be averaged: their hardware and software are known and equal."""
         return self.machine_id is not None and self._decisive() == other._decisive()
 
     def _decisive(self) -> tuple[object, ...]:
@@ -237,7 +239,7 @@ class Session:
 
 @dataclass
 class Progress:
-    """What a run has come to so far; a run cut short keeps what it had.
+    """A run's results so far; an interrupted run keeps them.
 
     Attributes:
         history: the finished epochs.
@@ -284,7 +286,7 @@ class Progress:
     first_lap: int = 0
 
     def without_epochs(self) -> Progress:
-        """All but what grows with the finished epochs, or was measured at the best of them: their checkpoint has it."""
+        """A copy without the data that grows with the epochs or belongs to the best one, which the checkpoint holds."""
         return replace(self, history=[], laps=self.laps[self.first_lap :], predictions=(), confusion=None)
 
     @property
@@ -294,7 +296,9 @@ class Progress:
 
     @property
     def comparable_laps(self) -> list[Lap]:
-        """The laps whose speeds compare with the last session's: its own, and those of others in its environment."""
+        """The laps whose speeds are comparable with the last session's: its own, and those of sessions in the same
+        environment.
+        """
         if not self.sessions:
             return self.laps
         last = self.sessions[-1]

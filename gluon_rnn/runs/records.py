@@ -1,8 +1,8 @@
-"""Run directories to tables and back.
+"""Reads and writes run directories and tables.
 
 ``results/<sweep>/runs/<run_id>/`` holds a run: ``config.json`` (what it was given), ``log.txt``, ``progress.json``
 (where it stands), ``epochs.csv`` (a line an epoch), ``checkpoint/``, ``vocabulary.json``, ``best.params`` and, once it
-has ended, ``record.json``, which alone says what came of it. The sweep's ``runs.csv`` and ``epochs.csv`` are views of
+has ended, ``record.json``, which alone holds the results. The sweep's ``runs.csv`` and ``epochs.csv`` are views of
 those records, rebuilt from them and never edited.
 """
 
@@ -73,7 +73,7 @@ class RecordedConfig(RunConfig):
 
 
 class RunRecord(BaseModel):
-    """What came of a run, and of what: its configuration, where it ran, and its results.
+    """The record of a run: its configuration, where it ran, and its results.
 
     ``record.json`` and the tables are flat: `row` has all of it by column. What a column holds is said below the
     fields; `describe` knows where.
@@ -278,11 +278,11 @@ def make_record(
     started_at: str,
     wall_seconds: float,
 ) -> RunRecord:
-    """The record of `job`, which ended as `status` having come to `progress`.
+    """The record of `job`, which ended with `status` and `progress`.
 
     Args:
         job: as it was last tried.
-        progress: what it has come to; its last session is that of the last process.
+        progress: its results; the last session belongs to the last process.
         status: how it ended.
         reason: why, where that is not ok.
         started_at: when the last process began, UTC, ISO 8601.
@@ -290,7 +290,7 @@ def make_record(
     """
     best, laps = progress.best, progress.comparable_laps
     speed = tokens_per_second(laps)
-    # The last process may not have come to say how long it was at work.
+    # The last process may have died before it wrote its time.
     *earlier, last = progress.sessions or [Session()]
     sessions = (*earlier, replace(last, seconds=wall_seconds, started_at=last.started_at or started_at))
     return RunRecord(
@@ -355,7 +355,8 @@ def read_record(directory: Path) -> RunRecord | None:
 
 
 def tidy(directory: Path, record: RunRecord | None) -> None:
-    """Remove from a run's `directory` what a killed process left and what its `record`, if any, makes needless.
+    """Remove the leftovers of a killed process and the files that a `record` makes unnecessary from a run's
+    `directory`.
 
     The caller must know that no worker uses it. The last checkpoint stays, so that more epochs can follow.
     """
@@ -367,7 +368,7 @@ def tidy(directory: Path, record: RunRecord | None) -> None:
 
 
 def read_records(sweep_directory: Path) -> tuple[list[RunRecord], dict[Path, str]]:
-    """All records of a sweep, and a line for each file that is damaged.
+    """All records of a sweep, and a message for each damaged file.
 
     A record that stands in a directory of another name is damaged as well: a copy must not count twice.
     """

@@ -32,8 +32,7 @@ def read_points(directory: Path) -> list[dict[str, str]]:
     """The ``run_id`` and ``label`` of each point that was last planned in a sweep's `directory`.
 
     Raises:
-        UserError: it is none.
-        OSError: this process cannot read another file.
+        UserError: it is not a sweep's folder. OSError: this process cannot open more files.
     """
     try:
         content = json.loads(read_whole(directory / "sweep.json"))
@@ -71,10 +70,10 @@ def write_tables(sweep_directory: Path, records: Iterable[RunRecord]) -> None:
 
 
 def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]) -> list[Path]:
-    """Rename each table that says something else than `records`, and return what they are called now.
+    """Rename each table that disagrees with `records`, and return the new names.
 
-    A table may be older than the records, since a sweep can be killed before it writes one; and of a run that is to be
-    made again it may hold the row of before. One that an earlier version wrote, with fewer columns, will be rebuilt.
+    A table may be older than the records, because a sweep can be killed before it writes one, and it may hold the
+    previous row of a run that will be re-run. One that an earlier version wrote, with fewer columns, will be rebuilt.
     """
     finished = {record.run_id for record in records if record.status in FINISHED}
     aside = []
@@ -93,7 +92,7 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
 
 
 def _is_of_before(head: bytes, head_now: bytes) -> bool:
-    """Whether a table's head is an earlier version's: columns of now, not all of them, in their order."""
+    """Whether a table's header comes from an earlier version: some of today's columns, in the same order."""
     now = iter(head_now.split(b","))
     return head != head_now and all(name in now for name in head.split(b","))
 
@@ -124,17 +123,17 @@ def load_results(path: Path | str) -> pd.DataFrame:
     """
     dtypes = {name: _dtype(FIELDS[name].annotation) for name in COLUMNS}
     frame = _load(path, "runs.csv", dtypes, needed=("run_id", "status"))
-    # A word that may be empty is not a missing one.
+    # An empty string is a value here, not a missing one.
     words = {name: "" for name, info in FIELDS.items() if info.default == "" and name in frame}
     frame.fillna(words, inplace=True)
     return frame
 
 
 def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `load_results`, an empty cell as None; what an older table has no column for is at its default.
+    """The rows of `load_results`, an empty cell as None. Columns that an older table lacks have their defaults.
 
     Raises:
-        UserError: a whole number is missing that every run has.
+        UserError: an integer that every run has is missing.
     """
     for name in sorted({name for name, info in FIELDS.items() if info.annotation in (bool, int)} & {*frame}):
         for row in frame[frame[name].isna()].itertuples():

@@ -16,7 +16,7 @@ from gluon_rnn.machine import libmxnet
 from gluon_rnn.machine.hardware import Machine
 from gluon_rnn.runs.job import Job
 
-#: More workers than a machine has use for; each is a slot in memory from the start.
+#: More workers than a machine can use; each occupies a slot in memory from the start.
 _MOST_JOBS = 1024
 
 
@@ -104,7 +104,7 @@ def resolve_device(
 
 
 def _code(library: libmxnet.Library | None) -> libmxnet.GpuCode:
-    """What `library` has for GPUs or, where it has nothing, what the CUDA build has that this suite installs."""
+    """The GPU architectures in `library` or, if it has none, those of the CUDA build that this suite installs."""
     return library.code if library and library.code else libmxnet.CU112
 
 

@@ -10,10 +10,10 @@ from gluon_rnn.config.run import EARLIEST_NTASGD, LABELLED, RunConfig, parse_ste
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.data.corpora import CorpusFiles
 
-#: What steers a run after its first epoch.
+#: Settings that take effect only after the first epoch.
 _LATER = ("lr_decay", "lr_patience", "early_stopping")
 _OF_EVALUATION = ("eval_bptt", "eval_batch_size", "max_eval_tokens")
-#: What says nothing about a result, so that points that differ in it alone are one run.
+#: Settings that do not affect a result, so that points that differ only in them are one run.
 _UNRECORDED = {"log_interval": "it decides no result"}
 
 

@@ -12,7 +12,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import try_lock
 from gluon_rnn.common.printable import Notice
 
-# A sweep that was killed leaves workers that live for some milliseconds more.
+# The workers of a killed sweep live for a few more milliseconds.
 _LOCK_PATIENCE_SECONDS = 2.0
 
 

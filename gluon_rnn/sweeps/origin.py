@@ -22,7 +22,7 @@ def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
         return None, None
     # Git's own variables may name another repository: a hook's do.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # The checkout may be another user's, as in a container. Its code is running already, so that nothing is risked.
+    # The checkout may be another user's, as in a container. Its code is already running, so this adds no risk.
     options = ("-C", str(root), "-c", "safe.directory=*", "--no-optional-locks")
 
     def git(*arguments: str) -> str:

@@ -126,7 +126,8 @@ def move_out(plan: Plan, moving: Mapping[str, str], records: dict[str, RunRecord
     """
     for name in moving:
         records.pop(name, None)
-    # The tables first: what they lack is put back from the records, what the records lack would look like damage.
+    # The tables come first: missing rows are restored from the records, but rows without a record would look like
+    # damage.
     write_tables(plan.directory, records.values())
     runs, archive = plan.directory / "runs", plan.directory / SUPERSEDED
     for name, label in moving.items():

@@ -96,7 +96,7 @@ def _what_stopped(error: OSError, directory: Path) -> str:
     if is_limit(error) or not isinstance(error.filename, str | bytes | os.PathLike):
         return refusal(error)
     folder, file = (Path(os.path.abspath(os.fsdecode(name))) for name in (directory, error.filename))
-    # A folder on the way to it may be what cannot be made.
+    # The folder that cannot be created may be a parent of it.
     if not (file.is_relative_to(folder) or folder.is_relative_to(file)):
         return refusal(error)
     what = fix(error, "fix that or give --results another folder")
@@ -171,7 +171,7 @@ def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
     records, damaged = read_records(plan.directory)
     wanted = {job.run_id for job in plan.missing}
     for path in damaged:
-        # Any other is not ours to make again.
+        # Any other point does not belong to this sweep.
         if path.parent.name in wanted:
             notice(f"{path} is kept as {set_aside(path).name}, and its point is re-run")
     for path in set_aside_damaged_tables(plan.directory, records):

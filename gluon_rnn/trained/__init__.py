@@ -1,4 +1,4 @@
-"""A finished run as a model.
+"""Finished runs as models.
 
-Users and other rooms use `load_run`, `generate` and `get_next`.
+Users and other rooms call `load_run`, `generate` and `get_next`.
 """

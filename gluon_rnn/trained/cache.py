@@ -1,8 +1,8 @@
 """Scoring with a neural cache (Grave, Joulin and Usunier, arXiv 1612.04426).
 
-A cache remembers what the decoder read at each of the last tokens, h_i, and the token x_{i+1} that followed. The next
-token's probability is (1 - lambda) p_model + lambda p_cache, where p_cache(w) is the sum of exp(theta h_t . h_i) over
-the places i with x_{i+1} = w, divided by that over all places of the window.
+A cache stores the decoder's input h_i at each of the last tokens, and the token x_{i+1} that followed. The next token's
+probability is (1 - lambda) p_model + lambda p_cache, where p_cache(w) is the sum of exp(theta h_t . h_i) over the
+places i with x_{i+1} = w, divided by that over all places of the window.
 
 GluonNLP 0.10's ``CacheCell`` computes the same, with three differences: it uses no cache at the first window + 1 tokens
 of a text, where this one uses as much as there is; its script divides the nats by one token more than it scores; and it
@@ -65,7 +65,7 @@ def score_with_caches(
     counted = np.concatenate([target_mask(shard).ravel() for batch in batches for shard in batch.shards])
     of_model, of_caches = (np.concatenate(parts, axis=-1)[..., counted] for parts in (scorer.model, scorer.caches))
     nats = np.empty((len(thetas), len(lambdas)))
-    # A cache alone gives what it has not seen no probability: infinitely many nats.
+    # A cache alone gives unseen words the probability 0, hence infinitely many nats.
     with np.errstate(divide="ignore"):
         for row, of_cache in zip(nats, of_caches, strict=True):
             row[:] = [-np.log((1 - share) * of_model + share * of_cache).sum() for share in lambdas]

@@ -1,7 +1,7 @@
-"""Dynamic evaluation (Krause and others, arXiv 1709.07432): a model that goes on learning as it reads.
+"""Dynamic evaluation (Krause and others, arXiv 1709.07432): a model that keeps learning from the text it is scored on.
 
-A text is cut into segments. Each is scored, and only then are the parameters moved by its gradient g, so that every
-token is scored before it is learned from:
+The text is cut into segments. Each is scored first, and then its gradient g updates the parameters, so every token is
+scored before it is learned:
 
     rms:  w <- w + lambda D (w_0 - w) - eta g / (MS + epsilon)
     sgd:  w <- w + lambda (w_0 - w) - eta g

@@ -97,7 +97,7 @@ def evaluate_run(
         notice: called with one-line messages about the progress.
 
     Raises:
-        UserError: a value is not one of these, the run has no parameters, or its corpus is missing or has changed.
+        UserError: a value is invalid, the run has no parameters, or its corpus is missing or has changed.
     """
     directory = Path(run)
     ways = _read_ways(cache, dynamic)
@@ -203,7 +203,7 @@ def _check(ways: Mapping[Method, Any], split: str, batch_size: int | None, searc
 
 
 def _open_corpus(job: Job, directory: Path, data_dir: Path | None, notice: Notice) -> tuple[CorpusFiles, Corpus]:
-    """The corpus that the run of `job` was trained on, found again and read as then."""
+    """The corpus on which the run of `job` was trained, found again and read in the same way."""
     config, name = job.config, job.corpus.dataset
     found = find_corpus(
         name if name in NAMES else str(job.corpus.folder),

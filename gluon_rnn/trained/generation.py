@@ -1,7 +1,7 @@
-"""Text from a trained run: what its model says follows a prompt.
+"""Text from a trained run: the continuation of a prompt by its model.
 
-A run's directory is enough, wherever it lies (see `trained.run`). As a program, this module answers one request, which
-`gluon_rnn.cli` sends it.
+The run's directory is enough and may be anywhere (see `trained.run`). As a program, this module answers one request,
+which `gluon_rnn.cli` sends it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from gluon_rnn.trained.run import TRAIN_AGAIN, load_run, read_config
 
 Array = np.ndarray[Any, Any]
 
-#: Of one text: minutes with the largest vocabulary, and no mistyped number keeps a machine busy for days.
+#: The longest text. It takes minutes with the largest vocabulary, and a mistyped number cannot keep a machine busy for
+#: days.
 MOST_TOKENS = 100_000
-#: Outside these every choice is the most probable one, or any.
+#: Beyond these limits a draw is always the most probable token, or completely random.
 TEMPERATURES = (0.01, 100.0)
 _MOST_SEEDS = 2**32
 #: Of the words that a line names.
@@ -63,13 +64,14 @@ def generate(
         prompt: read as the corpus was; empty: the text begins after ``<eos>``. Words that the vocabulary lacks are
             named on standard error and read as ``<unk>``.
         tokens: how many follow, up to `MOST_TOKENS`.
-        temperature: divides the logits: below 1 the likely gets likelier, above 1 less so; within `TEMPERATURES`.
+        temperature: divides the logits: values below 1 favour probable tokens, values above 1 the others; within
+            `TEMPERATURES`.
         top_k: draw among the k most probable only; None: among all.
         seed: of the draws, from 0 to 2**32 - 1.
         greedy: take the most probable each time.
 
     Raises:
-        UserError: a value is none of these, `run` holds no text model that can be read, or the prompt cannot be.
+        UserError: a value is out of range, `run` holds no readable text model, or the prompt cannot be read.
     """
     if not 1 <= tokens <= MOST_TOKENS:
         raise UserError(f"tokens={tokens} is not from 1 to {MOST_TOKENS:,}")
@@ -100,7 +102,7 @@ def get_next(run: Path | str, prompt: str) -> str:
 
 
 def sample(logits: Array, random: np.random.RandomState, *, temperature: float = 1.0, top_k: int | None = None) -> int:
-    """An id, as likely as softmax(`logits` / `temperature`) says among the `top_k` most probable (None: all).
+    """Draw an id from softmax(`logits` / `temperature`), among the `top_k` most probable (None: all).
 
     GluonNLP 0.10's ``SequenceSampler`` does not do this: its top_k takes what ``argsort`` returns for ranks (among the
     logits 0.1, 5, 0.2, 0.3 and with top_k=1 it chose the last, each time), and where float32 probabilities add up to
@@ -155,7 +157,7 @@ class _Text:
         return "\n".join(map(" ".join, lines))
 
     def after(self, tokens: Sequence[str], choose: Callable[[Array], int]) -> Iterator[str]:
-        """What follows `tokens`, without end; each is what `choose` makes of the logits, and is read in turn."""
+        """An endless continuation of `tokens`. Each token is chosen from the logits by `choose` and read in turn."""
         windowed = self._config.objective == "next_token"
         reader = _Window(self._model, self._config.bptt) if windowed else _Stream(self._model)
         ids = self._ids(tokens)
@@ -186,7 +188,7 @@ class _Text:
 
 
 class _Stream:
-    """Reads on and on, its state carried along, as a language model is scored."""
+    """Reads one token after another with the state carried over, as a language model is scored."""
 
     def __init__(self, model: SequenceModel) -> None:
         self._model = model
@@ -201,7 +203,7 @@ class _Stream:
 class _Window:
     """Reads the last `steps` tokens from the zero state each time, as a model of next tokens is trained and scored.
 
-    Before there are so many, a shorter window, which it was not trained on.
+    A shorter prompt is a shorter window, on which the model was not trained.
     """
 
     def __init__(self, model: SequenceModel, steps: int) -> None:

@@ -20,7 +20,7 @@ from gluon_rnn.networks.models import SequenceModel, build_network
 from gluon_rnn.runs.job import BEST, VOCABULARY, Job
 from gluon_rnn.runs.tables import read_points
 
-#: The fix for what a run has lost.
+#: The fix for missing files of a run.
 TRAIN_AGAIN = "train the run again"
 #: Of the runs that a line names.
 _NAMED = 5
@@ -133,7 +133,7 @@ def _read_model(directory: Path, config: RunConfig, vocab_size: int, context: mx
 
 
 def _count_classes(path: Path) -> int:
-    """How many labels the decoder of these parameters tells apart; a run keeps no list of them."""
+    """The number of labels of the decoder of these parameters, because a run keeps no list of them."""
     try:
         count: int = mx.nd.load(str(path))["decoder.0.bias"].shape[0]
     except Exception as error:  # as above

@@ -14,15 +14,15 @@ _UPDATES = "updates"
 
 
 class Average:
-    """The mean of the trained parameters that a model had at each `update`, on its first device: replicas are equal."""
+    """The mean of a model's trained parameters over all `update` calls, on its first device (replicas are equal)."""
 
     def __init__(self) -> None:
-        #: How many updates the mean is of.
+        #: The number of updates in the mean.
         self.updates = 0
         self._means: list[mx.nd.NDArray] = []
 
     def update(self, model: SequenceModel) -> None:
-        """Take in the parameters that `model` has now, without waiting for the device."""
+        """Add the current parameters of `model` to the mean, without waiting for the device."""
         self.updates += 1
         values = _values(model)
         if self.updates == 1:
@@ -33,7 +33,9 @@ class Average:
 
     @contextmanager
     def applied(self, model: SequenceModel) -> Iterator[None]:
-        """While it lasts, `model` has the averaged parameters on all its devices; then its own again, to the bit."""
+        """A context in which `model` has the averaged parameters on all its devices. Afterwards its own are restored
+        exactly.
+        """
         own = [value.copy() for value in _values(model)]
         try:
             _set(model, self._means)
@@ -43,12 +45,14 @@ class Average:
 
     @property
     def arrays(self) -> dict[str, mx.nd.NDArray]:
-        """What a checkpoint keeps, for `restore`: the means by the parameters' numbers, and how many updates."""
+        """The arrays that a checkpoint keeps for `restore`: the means by parameter number, and the number of
+        updates.
+        """
         means = {str(number): mean for number, mean in enumerate(self._means)}
         return {**means, _UPDATES: mx.nd.array([self.updates], dtype="int64")}
 
     def restore(self, arrays: dict[str, mx.nd.NDArray], model: SequenceModel) -> None:
-        """Go on from another average's `arrays`, of a model of the kind of `model`."""
+        """Restore the average from the `arrays` of another one, made for a model like `model`."""
         self._means = [arrays[str(number)].copyto(value.context) for number, value in enumerate(_values(model))]
         self.updates = int(arrays[_UPDATES].asscalar())
 

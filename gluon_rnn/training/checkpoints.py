@@ -35,16 +35,16 @@ class CheckpointDirectory:
     def save(
         self, model: SequenceModel, trainer: gluon.Trainer, progress: Progress, average: Average | None = None
     ) -> None:
-        """Keep the end of an epoch; the checkpoint before it goes.
+        """Save the end of an epoch and remove the previous checkpoint.
 
         Args:
             model: with the parameters that training goes on from.
             trainer: of the model.
-            progress: which ends with that epoch.
-            average: of the parameters, which are the best ones where there is one; None: averaging has not begun.
+            progress: of the run, up to and including that epoch.
+            average: the averaged parameters, which are then saved as the best ones; None: averaging has not begun.
 
         Raises:
-            OSError: it cannot be written; the one before is still there.
+            OSError: it cannot be written; the previous checkpoint is still there.
         """
         self._directory.mkdir(exist_ok=True)
         stem = f"epoch-{len(progress.history)}"
@@ -77,9 +77,9 @@ class CheckpointDirectory:
                 path.unlink()
 
     def restore(self, model: SequenceModel, trainer: gluon.Trainer, average: Average | None = None) -> Progress | None:
-        """Put `model`, `trainer` and, if one was saved, `average` where the last `save` found them, on every device.
+        """Restore `model`, `trainer` and, if one was saved, `average` from the last `save`, on every device.
 
-        None where there was none, or one that is damaged: that is set aside, with a line for the log.
+        Returns None if there is no checkpoint or if it is damaged; a damaged one is set aside, and the log says so.
         """
         if not self._state.exists():
             return None
@@ -117,9 +117,9 @@ class CheckpointDirectory:
 def _serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
     """What ``mx.nd.save`` writes.
 
-    It is given a file in memory: MXNet 1.9.1 does not notice that the last block of a file could not be written (dmlc's
-    stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it wrote that many of 68,000
-    and reported no error.
+    The bytes are made in memory, because MXNet 1.9.1 does not notice when the last block of a file cannot be written
+    (dmlc's stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it wrote that many of
+    68,000 and reported no error.
     """
     with open(os.memfd_create("arrays"), "rb") as file:
         mx.nd.save(f"/proc/self/fd/{file.fileno()}", arrays)

@@ -1,4 +1,4 @@
-"""Training and evaluation: epochs of steps, and what is reported of them."""
+"""Training and evaluation: epochs of steps, and the reports on them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Interval:
 
 @dataclass
 class _Meter:
-    """Counts and times the steps of one epoch as their losses arrive, but not what is done with them.
+    """Counts and times the steps of one epoch as their losses arrive. The time spent on reports is excluded.
 
     Attributes:
         progress: of the run.
@@ -163,7 +163,7 @@ class _Meter:
         return step % self.log_interval == 0 or step == self.warmup_steps
 
     def count(self, losses: np.ndarray[Any, Any], batches: Sequence[Batch]) -> None:
-        """Take in the mean losses of the steps since the last call, and what they were of."""
+        """Record the mean losses of the steps since the last call, with their batches."""
         seconds = self.stopwatch.stop()
         progress = self.progress
         targets = np.array([batch.targets for batch in batches])
@@ -184,7 +184,7 @@ class _Meter:
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed MXNet and numpy for one epoch, so that a resumed run draws the masks and the order of one never stopped.
+    """Seed MXNet and NumPy for one epoch, so that a resumed run draws the same masks and order as an uninterrupted one.
 
     Each device draws its own masks: MXNet 1.9.1 adds a GPU's number to its seed, and CPU contexts draw from one
     generator, in the order in which they are told to.
@@ -207,15 +207,15 @@ def fit(
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Train and evaluate as `config` says.
+    """Train and evaluate the model of `config`.
 
     Args:
         contexts: the devices, of one kind. Several share each batch, and the first evaluates.
-        progress: filled in as training goes, so that a run cut short keeps what it had. Its last session is this
-            process's; one of which nothing is known is added where there is none.
+        progress: updated during training, so that an interrupted run keeps its results so far. Its last session belongs
+            to this process; an empty session is added if there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
-        on_interval: called at each log interval; like the other callbacks, it is in no timing of training.
+        on_interval: called at each log interval; no callback counts in the timing of training.
         before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
             improved.
@@ -255,7 +255,7 @@ def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
         settings["momentum"] = config.momentum
-    # With one device MXNet makes no store of it.
+    # With one device MXNet creates no store.
     return gluon.Trainer(
         trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
     )
@@ -302,7 +302,7 @@ class _Loop:
         scored_before = progress.evaluation_seconds
         valid = self.score(objective.valid)
         if not math.isfinite(valid.loss.perplexity):
-            # A training loss may come back from 1e8 nats; an epoch that ends there has led nowhere.
+            # A training loss may recover from 1e8 nats; an epoch that ends there has diverged.
             raise Diverged(f"the validation loss was {valid.loss.mean:g} after epoch {epoch}")
         progress.valid_tokens_scored = valid.loss.tokens
         test = None

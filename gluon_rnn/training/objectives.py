@@ -16,9 +16,10 @@ from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.batches import Batch, columns, random_windows, sequence_batches, token_windows, training_windows
 from gluon_rnn.data.corpora.encoded import Corpus, Ids, Sequences
 
-#: Of the windows of a corpus without splits, held out at random, as in fast.ai's lesson on characters (2018, lesson 6).
+#: The share of windows held out at random from a corpus without splits, as in fast.ai's lesson on characters (2018,
+#: lesson 6).
 HELD_OUT = 0.2
-#: Not the run's, so that every run scores the same windows.
+#: A fixed seed, so that every run scores the same windows.
 _HELD_OUT_SEED = 0
 #: What is predicted of these stands beside the truth in a record.
 _EXAMPLES = 8
@@ -156,7 +157,7 @@ def _labelled(config: RunConfig, corpus: Corpus, contexts: Sequence[mx.Context],
     assert corpus.labels is not None
 
     def batches(split: Sequences, batch_size: int, *, shuffle: bool) -> Sequence[Sequence[int]]:
-        # Made anew each time: a sampler that goes on from the order before would not be that of a resumed run.
+        # Created for each epoch: a sampler that continues from the previous order would differ in a resumed run.
         with warnings.catch_warnings():
             # Of buckets that no sequence falls into, which GluonNLP leaves out.
             warnings.filterwarnings("ignore", "Some buckets are empty")

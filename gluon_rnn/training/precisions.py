@@ -15,9 +15,10 @@ _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # <mkl_cblas.h>
 
 
 class Precision:
-    """How the decoder multiplies: here in float32, in the way that is fastest on a CPU.
+    """How the decoder multiplies.
 
-    What enters `multiply` and `logits` is cast before; what comes out is float32.
+    This class uses float32, in the form that is fastest on a CPU. The inputs of `multiply` and `logits` are cast first;
+    the outputs are float32.
     """
 
     def cast(self, array: mx.nd.NDArray) -> mx.nd.NDArray:
@@ -115,8 +116,8 @@ class Bfloat16(Precision):
     """Factors rounded to bfloat16, multiplied by MKL's ``cblas_gemm_bf16bf16f32``, on a CPU.
 
     MXNet 1.9.1's own bfloat16 (oneDNN 2.4) was slower than its float32 where this is four times as fast: its products
-    leave the processor's matrix unit (AMX) idle. MKL is called past MXNet's engine, so the host waits for what the
-    engine still does with the three arrays; on a CPU nobody else would have used that time.
+    leave the processor's matrix unit (AMX) idle. MKL is called outside MXNet's engine, so the host waits until the
+    engine has finished with the three arrays. On a CPU that time would not have been used otherwise.
     """
 
     def cast(self, array: mx.nd.NDArray) -> mx.nd.NDArray:

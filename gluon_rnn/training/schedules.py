@@ -52,7 +52,7 @@ def _along_cosine(first: float, last: float, done: float) -> float:
 
 
 def averages_from(history: Sequence[EpochResult], config: RunConfig) -> int | None:
-    """The epoch with which averaging begins, once `history` tells; None: it has not begun yet.
+    """The epoch in which averaging begins, once `history` determines it; None: it has not begun yet.
 
     Of ntasgd that is the epoch after the first whose validation loss is worse than the best of all epochs but the last
     5 before it, as GluonNLP 0.10's and AWD-LSTM's own scripts have it.
@@ -69,7 +69,7 @@ def averages_from(history: Sequence[EpochResult], config: RunConfig) -> int | No
 
 
 def is_finished(progress: Progress, config: RunConfig) -> bool:
-    """Whether all epochs are done, or `early_stopping` of them in a row brought no new best validation loss."""
+    """Whether all epochs are done, or `early_stopping` epochs in a row brought no new best validation loss."""
     done = len(progress.history)
     stale = done - progress.best.epoch if progress.best else 0
     return bool(done and done >= epochs_expected(progress, config)) or (

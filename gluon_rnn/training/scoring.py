@@ -46,7 +46,7 @@ class Score:
 
 
 class Scorer(Protocol):
-    """How likely the labels of a batch are, when the network has read it; batches come in their order."""
+    """Scores the labels of a batch that the network has read. Batches arrive in order."""
 
     def __call__(
         self, units: mx.nd.NDArray, labels: mx.nd.NDArray, state: States
@@ -150,7 +150,7 @@ def target_mask(shard: Shard) -> np.ndarray[Any, Any]:
 def unigram_loss(training: Sequence[Batch], scored: Sequence[Batch], classes: int) -> float:
     """Nats a target of `scored` under the unigram model of the targets of `training`.
 
-    That is the model that knows how frequent each of the `classes` is and reads nothing. It is estimated by maximum
+    The unigram model knows the frequency of each of the `classes` and ignores the input. It is estimated by maximum
     likelihood with one added to every count: a target has the probability (its count in `training` + 1) / (their number
     + `classes`). Padding is not counted.
     """
@@ -166,7 +166,7 @@ def _target_counts(batches: Sequence[Batch], classes: int) -> np.ndarray[Any, An
 
 
 def predict(model: SequenceModel, objective: Objective, *, joined_by: str) -> tuple[Prediction, ...]:
-    """What `model` says of an objective's examples, beside the truth.
+    """The predictions of `model` for an objective's examples, beside the true labels.
 
     Args:
         joined_by: what stands between two tokens: a blank between words, nothing between characters.

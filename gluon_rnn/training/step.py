@@ -1,4 +1,4 @@
-"""One training step, hand in hand with MXNet's autograd: gradients, clipping and update."""
+"""One training step: gradients (by hand for the decoder, by MXNet's autograd for the rest), clipping and update."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.training.precisions import Precision, precision_on
 
-#: Logits are worked on in blocks of at most so many, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one block
-#: at bptt 35 and batch 20. Two blocks took the time of one, ten a quarter more (LSTM 200, 700 tokens).
+#: Logits are computed in blocks of at most this size, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one
+#: block at bptt 35 and batch 20. Two blocks took the time of one, ten a quarter more (LSTM 200, 700 tokens).
 LOGITS_IN_A_BLOCK = 1 << 25
 #: See `add_scaled`.
 _COLUMNS = 16
@@ -39,11 +39,11 @@ def backpropagate(
 ) -> tuple[mx.nd.NDArray, States]:
     """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `shard`.
 
-    The decoder's share is worked out by hand. What autograd would do for softmax cross-entropy keeps several arrays as
-    large as the logits (93 MB at 700 tokens and 33,278 words) and passes over them for each of pick, log_softmax and
-    their gradients. Here one array of log-probabilities, a block of tokens at a time, becomes in place the
-    probabilities p, and these the gradient of the logits, p - onehot(targets), which then enters three matrix
-    products. The losses are those of ``SoftmaxCrossEntropyLoss``, the gradients within rounding.
+    The decoder's share is computed by hand. Autograd's softmax cross-entropy would keep several arrays as large as the
+    logits (93 MB at 700 tokens and 33,278 words) and pass over them for each of pick, log_softmax and their gradients.
+    Here one array of log-probabilities, a block of tokens at a time, becomes in place the probabilities p, and these
+    the gradient of the logits, p - onehot(targets), which then enters three matrix products. The losses are those of
+    ``SoftmaxCrossEntropyLoss``, the gradients within rounding.
 
     It is not an ``autograd.Function``: MXNet 1.9.1 runs that one's backward in a thread of its own, without telling the
     engine what it reads, so that reading the weights behind a queued update of the weights waits for ever.
@@ -69,7 +69,7 @@ def backpropagate(
     """
     weight, context = model.decoder[0].weight, shard.inputs.context
     if model.ties_weights and not adds:
-        # Here alone, and with the array there is: another `grad_req` of the parameter would allocate a new one.
+        # Done here, with the existing array: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
     with autograd.record(train_mode=training):
         units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
@@ -85,7 +85,7 @@ def backpropagate(
     if model.ties_weights and not adds:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):
-        # As autograd marks what it has written, but not for views; a Trainer refuses gradients that are not marked.
+        # Autograd marks the gradients that it writes, except views; a Trainer refuses unmarked gradients.
         parameter.data(context)._fresh_grad = True
     return loss, state
 
@@ -181,7 +181,7 @@ def log_probabilities(
 def clip_and_update(trainer: gluon.Trainer, parameters: Sequence[gluon.Parameter], clip: float | None) -> None:
     """Clip the gradients to a global norm and let `trainer` update every replica, without waiting for a device.
 
-    The norm is worked out on the first device and sent to the others, which so take the same step to the bit.
+    The norm is computed on the first device and sent to the others, so all replicas take bit-identical steps.
 
     Args:
         trainer: of `parameters`, its gradients already a mean, and the same on every device.
@@ -300,8 +300,9 @@ def add_scaled(
 ) -> None:
     """Leave alpha scale gradient + beta weight in `weight`, as products with a scaled identity; `scale` has shape (1,).
 
-    Its 16 columns, a vector register's and a cache line's, were the fastest: 4.6 ms for the 21.6 million weights of an
-    embedding of 650 units, 6.9 ms with 28 columns, 9.8 ms with 8 or 48. What fills no row of 16 has one of its own.
+    16 columns, which fill a vector register and a cache line, were the fastest: 4.6 ms for the 21.6 million weights of
+    an embedding of 650 units, 6.9 ms with 28 columns, 9.8 ms with 8 or 48. The last elements that do not fill a row of
+    16 form a row of their own.
     """
     whole = gradient.size // _COLUMNS * _COLUMNS
     flat_gradient, flat_weight = gradient.reshape((-1,)), weight.reshape((-1,))

@@ -1,7 +1,7 @@
 """One run in a process of its own: ``gluon_rnn.training.worker DIRECTORY [PARENT]``, started by `common.processes`.
 
-The directory holds ``config.json``; what the run comes to is written beside it (see `runs.records`). The process was
-started with `machine.environment.process_environment`, since most of what decides speed must stand before MXNet is
+The directory holds ``config.json``; the results are written beside it (see `runs.records`). The process is started with
+`machine.environment.process_environment`, because most settings that affect speed must be in place before MXNet is
 imported.
 """
 
@@ -47,12 +47,13 @@ _EXAMPLES_SHOWN = 3
 def main(
     directory: Path, parent: int | None = None, *, gpu_memory: Callable[[], GpuMemory | None] | None = None
 ) -> int:
-    """Do the run of `directory`; 0 when it ended (ok or diverged), 1 when it failed. Either way its record is there.
+    """Train the run in `directory`. Returns 0 if it ended (ok or diverged) and 1 if it failed; either way it leaves a
+    record.
 
     Args:
         directory: of the run.
-        parent: the process to die with, which started this one; None: whichever did.
-        gpu_memory: tells the memory in use on the run's GPUs; None: the driver does.
+        parent: the process that started this one, with which it dies; None: whichever process did.
+        gpu_memory: returns the memory in use on the run's GPUs; None: ask the driver.
     """
     _die_with(os.getppid() if parent is None else parent)
     job = Job.model_validate_json((directory / "config.json").read_bytes())
@@ -84,12 +85,12 @@ def main(
 
 
 class _Gauge:
-    """Begins this process's session, the last of `progress`, and keeps its seconds and its memory up to date.
+    """Starts this process's session, the last one of `progress`, and updates its seconds and memory.
 
     Args:
         job: what is run.
         progress: of the run.
-        gpu_memory: tells the memory in use on the run's GPUs; None: it runs on none.
+        gpu_memory: returns the memory in use on the run's GPUs; None: the run uses no GPU.
     """
 
     def __init__(self, job: Job, progress: Progress, gpu_memory: Callable[[], GpuMemory | None] | None) -> None:
@@ -110,7 +111,7 @@ class _Gauge:
         progress.sessions.append(session)
 
     def read(self) -> None:
-        """Look at the clock and the memory; the device must be idle, and MXNet imported if it can be."""
+        """Update the time and the memory. The device must be idle, and MXNet already imported if possible."""
         if self._gpu:
             self._gpu.sample()
         session = self._progress.sessions[-1]
@@ -124,7 +125,7 @@ class _Gauge:
 
 
 def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
-    """Train, and say how it ended; no exception leaves, so that a record always comes of it."""
+    """Train and return how it ended. No exception escapes, so a record is always written."""
     try:
         return _train(job, directory, progress, gauge)
     except Exception as error:
@@ -138,7 +139,7 @@ def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[
 
 
 def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
-    # Here, not above: a broken installation is a failed run with a reason, too.
+    # Imported here, not above: a broken installation also becomes a failed run with a reason.
     import mxnet as mx
 
     processes.take_faults_back()
@@ -193,7 +194,7 @@ def _reason(error: Exception) -> str:
     """What a record says of it, in one line."""
     name, text = type(error).__name__, str(error).strip() or "no message"
     if text.startswith("Traceback"):
-        # MXNet's own, of C++ functions; what went wrong is its last line, which repeats the error's name.
+        # MXNet's own traceback of C++ functions. Its last line has the reason and repeats the error's name.
         text = text.splitlines()[-1].removeprefix(f"{name}: ")
     if "gluon_rnn.training.loop" in sys.modules:
         return f"{name}: {text}"
@@ -246,7 +247,7 @@ class _Log:
         )
 
     def total(self) -> None:
-        """The last line: throughput of the whole run, or of its part that this process's environment trained."""
+        """The last line: throughput of the whole run, or of the part trained in this process's environment."""
         _say(f"total training throughput {self._speed(tokens_per_second(self._progress.comparable_laps))}")
 
     @property
@@ -276,10 +277,26 @@ def _say(line: str) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
 
 
+<<<<<<< HEAD
+=======
+def _take_faults_back() -> None:
+    """Let a crash end the process by its signal, with the Python traceback in the log.
+
+    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that a
+    sweep could not tell a crash (seen by killing a run with SIGSEGV).
+    """
+    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
+        signal.signal(sign, signal.SIG_DFL)
+    faulthandler.enable()
+
+
+>>>>>>> 72f775e (Say what modules, classes and settings are in plain English)
 def _die_with(parent: int) -> None:
-    """Ask Linux to kill this process when the sweep that started it dies, however it dies: no orphan trains on."""
+    """Ask Linux to kill this process when the sweep that started it dies for any reason, so that no orphan keeps
+    training.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Linux tells of deaths to come; the parent may have died while Python was starting.
+    # Linux reports only future deaths, and the parent may have died while Python was starting.
     if os.getppid() != parent:
         sys.exit("the sweep that started this run is gone")
 

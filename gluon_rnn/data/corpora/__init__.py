@@ -1,4 +1,4 @@
-"""Text to ids, first half: find a corpus and measure it. Neither MXNet nor GluonNLP is imported here.
+"""From text to ids, first half: find a corpus and measure it. Neither MXNet nor GluonNLP is imported here.
 
 `find_corpus` is for the process that plans; `gluon_rnn.data.corpora.loading.load_corpus` is for the one that trains.
 """
@@ -38,7 +38,7 @@ def find_corpus(
     * ``synthetic`` and ``hihello``: built in;
     * ``auto``: the objective's own of these (in this order: language_model, next_token, classification, tagging) if
       it can be had in those ways, else the synthetic corpus and a notice that says why. It does not wait long for a
-      network that is silent: `gluon_rnn.data.corpora.published.BRIEF`;
+      network that does not answer: `gluon_rnn.data.corpora.published.BRIEF`;
     * anything else: the path of a folder with train.txt, valid.txt and test.txt, which hold text or, for
       classification and tagging, lines as `gluon_rnn.data.corpora.labelled` has them.
 
@@ -79,7 +79,7 @@ def count_words(found: CorpusFiles) -> int:
 
 
 def _check_kind(dataset: str, objective: str, level: str) -> None:
-    """Refuse what a corpus that is known by name has not, and characters of labelled words."""
+    """Refuse objectives that a corpus known by name does not have, and characters for labelled words."""
     if level == "character" and objective in LABELLED:
         raise UserError(f"level=character is of texts, and objective={objective} reads words; leave level out")
     if dataset in known.PUBLISHED or dataset in known.BUILT_IN:

@@ -1,9 +1,9 @@
 """Twitter US Airline Sentiment: 14,640 tweets of February 2015, each negative, neutral or positive.
 
 Collected by CrowdFlower (Figure Eight) and published on Kaggle, which asks for a login, as Tweets.csv of 15 columns
-(3,421,431 bytes). The public copies below serve those very bytes: their Git blobs were compared; the addresses
-themselves could not be tried where this was written. Of the columns five are kept: `FILES` names the file that is made
-of them, which is also accepted from disk. You may put Kaggle's file there instead.
+(3,421,431 bytes). The public copies below serve the same bytes (their Git blobs were compared; the addresses themselves
+could not be tried where this was written). Of the columns five are kept: `FILES` names the file that is made of them,
+which is also accepted from disk. You may put Kaggle's file there instead.
 
 How the tweets are read:
 

@@ -1,4 +1,4 @@
-"""What a corpus is before anything is trained on it: the bytes of its splits, measured without MXNet or GluonNLP."""
+"""A corpus before training: the bytes of its splits, measured without MXNet or GluonNLP."""
 
 from __future__ import annotations
 

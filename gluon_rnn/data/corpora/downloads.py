@@ -1,4 +1,4 @@
-"""Fetch verified files from the first of several sources that serves them whole."""
+"""Download verified files from the first of several sources that serves them completely."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fetch_first(
                 for found in corpus.wrong({part: contents[part]}).values():
                     raise ValueError(f"{name} has SHA-1 {found}, not {corpus.sha1s[part]}")
             return contents, failed
-        except Exception as error:  # whatever a server does wrong, the next one may do right
+        except Exception as error:  # the next server may succeed where this one failed
             failed[url] = reason(error)
     return None, failed
 
@@ -88,9 +88,9 @@ def _download(url: str, timeouts: Timeouts) -> io.BytesIO:
 
 
 class _Limited(io.BytesIO):
-    """Takes a file in chunks, and ends a transfer that goes on and on.
+    """Receives a file in chunks and stops a transfer that takes too long.
 
-    ``timeouts.read`` alone would not: it starts anew with each byte.
+    ``timeouts.read`` alone would not, because it restarts with each byte.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -75,7 +75,7 @@ def shortened(split: Any, most_tokens: int | None) -> Any:
 
 
 def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:
-    """The corpus of this content, so read, if it was kept; one that is damaged is named and counts as none."""
+    """The kept corpus of this content and way of reading, if there is one; a damaged one is reported and ignored."""
     path = _path(files, reading)
     if path is None:
         return None
@@ -98,7 +98,7 @@ def restore(files: CorpusFiles, reading: Reading) -> Corpus | None:
 
 
 def keep(files: CorpusFiles, reading: Reading, corpus: Corpus) -> None:
-    """Keep `corpus` for the next run; where that cannot be written, the next run reads the text again."""
+    """Keep `corpus` for the next run. If it cannot be written, the next run reads the text again."""
     path = _path(files, reading)
     if path is None:
         return

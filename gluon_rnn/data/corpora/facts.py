@@ -1,4 +1,4 @@
-"""What is known of a published corpus: its files, their SHA-1s, who serves them and what is in them."""
+"""Facts about a published corpus: its files, their SHA-1s, its sources and its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to ids, second half: read a corpus that was found, through GluonNLP. Imported only where a run is trained."""
+"""From text to ids, second half: read a corpus that was found, with GluonNLP. Imported only where a run is trained."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Published corpora: how their files are known, where they may lie, how they are fetched; the same for all.
+"""Published corpora: how their files are recognised, searched for and downloaded.
 
-No file is believed by its name: it counts only if its SHA-1 is right, checked each time it is found (20 ms for
-WikiText-2).
+A file's name proves nothing: its SHA-1 is checked each time it is found (20 ms for WikiText-2).
 """
 
 from __future__ import annotations
@@ -28,7 +27,9 @@ BRIEF = Timeouts(connect=2, read=10, whole=60)
 
 
 class Unavailable(UserError):
-    """A corpus is nowhere. ``failed`` holds each source with its reason, ``fix`` how to place the files by hand."""
+    """A corpus was found nowhere. ``failed`` holds each source with its reason, ``fix`` how to place the files by
+    hand.
+    """
 
     def __init__(self, corpus: Published, data_dir: Path | None, cache: Path | None, failed: Mapping[str, str]) -> None:
         self.failed = failed
@@ -161,7 +162,7 @@ def _restored(corpus: Published, contents: Mapping[str, bytes]) -> dict[str, byt
 
 
 def _install(corpus: Published, contents: Mapping[str, bytes], cache: Path) -> None:
-    """Put the parts into ``cache``, the caller must hold its lock; a file that is right stays as it is."""
+    """Put the parts into ``cache``, whose lock the caller must hold; a correct file stays as it is."""
     there = _read(cache, corpus.files)
     for part, content in contents.items():
         if there.get(part) != content:

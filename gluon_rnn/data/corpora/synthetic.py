@@ -1,7 +1,7 @@
 """A built-in corpus: text of an invented language, the same bytes on every machine.
 
-It stands in where no real text can be had, and keeps tests and demonstrations offline. Its statistics bring out the
-usual order of models within a minute of training:
+It is used when no real text is available, and for tests and demonstrations without a network. Its statistics separate
+the usual models within a minute of training:
 
 * word frequencies fall off like Zipf's law, so a unigram model beats guessing;
 * every clause follows a fixed order of word classes, so a bigram model beats a unigram model by far;

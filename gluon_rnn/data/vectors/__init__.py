@@ -58,11 +58,12 @@ def find_vectors(embedding: str, *, data_dir: Path | None = None, notice: Notice
     name of vectors, which are looked for in GluonNLP's cache and then downloaded into it. Either way the whole file is
     read: 4 s for one of 1 GB.
 
-    ``notice`` receives messages for the user. Raises `UserError` if the file is not there, not whole or not such.
+    ``notice`` receives messages for the user. Raises `UserError` if the file is missing, incomplete or in another
+    format.
     """
     if embedding in MADE_HERE:
         return None
-    # They read with NumPy, which a sweep that needs no vectors does not wait for.
+    # Imported here because they need NumPy, which a sweep without vectors need not wait for.
     from gluon_rnn.data.vectors import published, text
 
     if path := _existing(embedding, data_dir):

@@ -16,9 +16,9 @@ def load_vectors(found: FoundVectors, vocab: gluonnlp.Vocab, *, seed: int) -> tu
     """A row for each word of `vocab`, float32 (len(vocab), found.size), and how many of the words have no vector.
 
     Words are looked up as they are, special ones, too. One without a vector gets a row drawn from a normal distribution
-    with the mean and the standard deviation that each component has over the vectors found: to the layers above it
-    then looks like any other, where zeros would make all of them one word, and the usual small numbers would make them
-    near silent beside the others. The padding token's row is zeros, and counts as without one.
+    with the mean and the standard deviation that each component has over the vectors found: to the layers above it then
+    looks like any other word. Zeros would make all such words equal, and the usual small numbers would make them nearly
+    invisible beside the others. The padding token's row is zeros, and counts as without one.
 
     The vocabulary is left as it is: GluonNLP 0.10's ``vocab.set_embedding`` gives all words without a vector one and
     the same, and the vocabulary then warns when it is written as JSON.

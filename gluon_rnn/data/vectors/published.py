@@ -1,4 +1,4 @@
-"""The vectors that GluonNLP knows by name: which there are, where they are kept and fetched, what is in their files.
+"""The vectors that GluonNLP knows by name: their list, their cache and download, and the content of their files.
 
 A file is an archive of NumPy's, as ``gluonnlp.embedding.TokenEmbedding.serialize`` writes it. Its words are a pickle:
 only files whose SHA-1 GluonNLP pins are read, and of their pickle nothing but an array.
@@ -28,7 +28,7 @@ from gluon_rnn.data.vectors.text import Vector
 
 #: What `gluonnlp.embedding.create` calls the kinds, and the tables of their sources in gluonnlp/_constants.py.
 _TABLES = {"glove": "GLOVE_NPZ_SHA1", "word2vec": "WORD2VEC_NPZ_SHA1", "fasttext": "FAST_TEXT_NPZ_SHA1"}
-#: Seconds for a connection, and of silence: the largest has some GB, and takes as long as it takes.
+#: Seconds for a connection and without data. There is no limit in total, because the largest file has several GB.
 _TIMEOUTS = (10, 30)
 
 

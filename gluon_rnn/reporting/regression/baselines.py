@@ -1,4 +1,4 @@
-"""A baseline: results that later ones are held against, chosen on purpose."""
+"""A baseline: results chosen on purpose, with which later ones are compared."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
         The rows, and how they compare, two-sided, with the baseline that was there before; None if there was none.
 
     Raises:
-        UserError: there are no results, or not all, or none that compares with itself; the old baseline cannot be
-            compared with, or the new one written.
+        UserError: results are missing, incomplete or not comparable even with themselves; the old baseline cannot be
+            compared with, or the new one cannot be written.
     """
     frame = load_results(results)
     if frame.empty:
@@ -44,7 +44,7 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
             "that the sweep no longer contains leave its tables by its command with --prune"
         )
     frame["host"] = ""
-    # Whatever a gate would refuse is refused here, before anyone relies on it.
+    # Results that a gate would refuse are refused here, before anyone relies on them.
     itself = compare(frame, frame)
     if itself.verdict == "not compared":
         raise UserError(f"{results} is not a baseline, {itself.reason}")

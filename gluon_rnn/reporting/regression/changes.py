@@ -1,4 +1,4 @@
-"""One quantity of paired runs, baseline beside candidate, and what a change of it must exceed."""
+"""One quantity of paired runs in the baseline and the candidate, and the threshold for its change."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gluon_rnn.reporting.regression.sittings import by_sitting
 from gluon_rnn.runs.metrics import measures_of, written
 from gluon_rnn.runs.progress import perplexity as perplexity_of
 
-#: Of one quantity: shown to be within its threshold; shown to be beyond it, which is ``slower`` of a speed that decides
-#: nothing; or neither.
+#: Verdicts on one quantity: shown to be within its threshold; shown to be beyond it (``slower`` for a speed that
+#: decides nothing); or neither.
 Judgement = Literal["held", "undecided", "slower", "regressed", "not compared"]
 Quantity = Literal["valid_perplexity", "valid_loss", "tokens_per_second"]
 
@@ -34,7 +34,7 @@ SLOWER = 0.10
 
 @dataclass(frozen=True)
 class Limits:
-    """What a comparison lets pass.
+    """The changes that a comparison tolerates.
 
     Attributes:
         perplexity: rise of the validation perplexity, as a fraction; its logarithm, 0.02 nats of 2 %, is what a
@@ -68,21 +68,21 @@ class Change:
     """One quantity, baseline beside candidate.
 
     Attributes:
-        quantity: what it is; of a speed less is worse, else more. Where an accuracy was measured it is the validation
-            loss in nats a target, elsewhere its perplexity.
+        quantity: its name; for a speed less is worse, otherwise more is. Where an accuracy was measured it is the
+            validation loss in nats a target, elsewhere its perplexity.
         pairs: how many pairs of runs, one a seed (pairs of points, where it is that of all points together).
-        baseline: their geometric mean in the baseline; of losses the mean; of speeds the geometric mean of the
-            sittings' medians.
+        baseline: their geometric mean in the baseline; the mean for losses; for speeds the geometric mean of the
+            sessions' medians.
         candidate: and in the candidate.
         change: candidate / baseline - 1; of losses candidate - baseline, as for what follows.
         threshold: the change beyond which it is worse; None where it could not be compared.
         smallest: the smallest change for the worse that this comparison would have found 9 times in 10. The threshold
-            itself for a single pair, whose spread is not known, and for pairs that changed by one and the same.
+            itself for a single pair, whose spread is unknown, and for pairs with identical changes.
         p_value: corrected; None where the threshold alone decided.
-        verdict: of this quantity. ``held`` and ``regressed`` are beyond chance; what is neither is ``undecided`` and
-            no regression.
+        verdict: of this quantity. ``held`` and ``regressed`` exceed chance; everything else is ``undecided``, which is
+            not a regression.
         reason: why it could not be compared.
-        sittings: of a speed, in how many sittings the baseline and the candidate were measured.
+        sittings: for a speed, in how many sessions the baseline and the candidate were measured.
     """
 
     quantity: Quantity
@@ -100,7 +100,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity as pairs of runs have measured it.
+    """A quantity measured by pairs of runs.
 
     Attributes:
         quantity: what it is.

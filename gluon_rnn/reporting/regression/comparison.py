@@ -1,8 +1,8 @@
-"""Whether a sweep's results held against a baseline's; how that is shown is `verdicts`' business.
+"""Compares a sweep's results with a baseline's; `verdicts` shows the outcome.
 
-What is gated is the validation loss at the best epoch. That epoch is chosen by it, on both sides alike. And anyone who
-changes code until a gate lets it pass chooses by what the gate looks at, which must therefore not be the test text: its
-losses and accuracies are shown and decide nothing.
+What is gated is the validation loss at the best epoch. That epoch is chosen by the same loss on both sides. Changing
+code until a gate passes amounts to selecting by the gated quantity, so it must not come from the test text: test losses
+and accuracies are shown and decide nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gluon_rnn.runs.progress import perplexity as perplexity_of
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a gate makes of a point, and of all: whether it stays open, closes, or has nothing to go by.
+#: The verdict on a point or on the whole comparison: passed, regressed, or nothing to compare.
 Verdict = Literal["held", "regressed", "not compared"]
 
 
@@ -54,18 +54,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of holding a candidate against a baseline.
+    """The outcome of comparing a candidate with a baseline.
 
     Attributes:
         verdict: regressed if a point has, or all points together; held if none has and at least one was compared.
             Not compared, too, where speeds were to decide and none could be judged.
         reason: of the verdict, in one line.
-        limits: what was let pass.
+        limits: the changes that were tolerated.
         points: every one of the baseline, in its order.
         new: labels of the points that only the candidate has.
         overall: the validation loss of all points that have several seeds, each a repeat of the others: a change
             too small to be told from chance at any of them may show in all. None where there are fewer than two.
-        remarks: what puts the comparison itself in doubt; a line each.
+        remarks: reasons to doubt the comparison itself, one a line.
     """
 
     verdict: Verdict
@@ -86,12 +86,12 @@ def compare(
     floor: float = Limits.floor,
     two_sided: bool = Limits.two_sided,
 ) -> Comparison:
-    """Hold a candidate's results against a baseline's, configuration by configuration and seed by seed.
+    """Compare a candidate's results with a baseline's, configuration by configuration and seed by seed.
 
-    What several seeds show is told from chance, over all points together, by `judge`. With one
-    seed the threshold alone decides: that is for runs that come out alike when nothing has changed. Speeds are shown
-    and decide nothing unless `throughput` says what they may lose; then they are judged by their sittings, of which
-    each side needs two or more (see `significance.Sittings`).
+    With several seeds, `judge` separates changes from chance over all points together. With one seed the threshold
+    alone decides, which suits runs that are reproducible when nothing has changed. Speeds are shown and decide nothing
+    unless `throughput` sets a limit. They are then judged by sessions, and each side needs at least two (see
+    `significance.Sittings`).
 
     Args:
         baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
@@ -133,7 +133,7 @@ def not_compared(reason: str, limits: Limits) -> Comparison:
 
 @dataclass
 class _PairedRuns:
-    """A point's runs paired by seed, and what can be said of them before any arithmetic.
+    """A point's runs paired by seed, and the conclusions that need no arithmetic.
 
     Attributes:
         match: the point.
@@ -190,7 +190,7 @@ def _outcome(row: Row) -> str:
 
 
 def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
-    """The points, and all of them together, judged at once since chance has as many chances as there are samples."""
+    """Judges all points together, because every additional sample is another opportunity for a false alarm."""
     sittings = (
         sittings_of(row for runs in paired_runs for row in runs.match.before.values()),
         sittings_of(row for runs in paired_runs for row in runs.match.after.values()),
@@ -204,7 +204,7 @@ def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[P
         before, after = zip(*sorted(m.means for m in repeated), strict=True)
         together = [Measured(kind, len(repeated), before, after)]
     compared = [m for of_point in (*measured, together) for m in of_point if not m.reason]
-    # What decides nothing must not make what decides harder to find.
+    # Quantities that decide nothing must not reduce the power of those that decide.
     deciding = [m for m in compared if limits.decides(m.quantity)]
     shown = [m for m in compared if not limits.decides(m.quantity)]
     findings = {
@@ -224,7 +224,7 @@ def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[P
 
 def _point(runs: _PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Point:
     regressions = [*runs.regressions, *(in_words(change) for change in changes if change.verdict == "regressed")]
-    # Where speeds are all there is and decide nothing, it is enough that the runs ended well.
+    # If only speeds were measured and they decide nothing, it is enough that the runs ended well.
     deciding = [change for change in changes if limits.decides(change.quantity)] or changes
     held = any(change.verdict != "not compared" for change in deciding) or (runs.settled and not changes)
     losses, accuracies = (_means(paired(runs.pairs, column)) for column in ("test_loss", "test_accuracy"))
@@ -260,7 +260,7 @@ def _verdict(
         return "regressed", "; ".join([f"regressed: {len(regressed)} of {len(points)} points", *regressed])
     timed = [change for point in points for change in point.changes if change.quantity == "tokens_per_second"]
     if limits.throughput is not None and all(change.verdict == "not compared" for change in timed):
-        # Who asks whether it is slower must not be told that it held because nobody can say.
+        # A question about speed must not be answered with `held` when nothing could be judged.
         left_out = [*dict.fromkeys(map(in_words, timed))] or left_out or ["tokens/s not measured on both sides"]
         held = []
     if not held:

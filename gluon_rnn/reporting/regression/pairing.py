@@ -1,4 +1,4 @@
-"""Which runs of two tables are of one configuration, and which of those have one seed."""
+"""Pairs the runs of two tables by configuration and seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Points = dict[_Key, dict[int, Row]]
 _NOT_THE_POINT = frozenset({"seed", "dataset", "device", "threads", "log_interval"})
 #: Digests that tables of earlier versions do not have.
 _WHERE_KNOWN = ("embedding_sha1", "cell_sha1")
-#: What can be reckoned with, of losses in nats a target; beside that a loss is infinite after a divergence.
+#: The usable range of losses, in nats a target. After a divergence a loss may also be infinite.
 _MEASURABLE = {
     **dict.fromkeys(("valid_loss", "test_loss"), (-700.0, 1e100)),
     **dict.fromkeys(("valid_accuracy", "test_accuracy"), (0.0, 1.0)),

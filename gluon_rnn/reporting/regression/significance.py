@@ -1,9 +1,9 @@
-"""What chance can do: whether repeats show a change beyond a threshold, and how small a change they could have shown.
+"""Significance: whether repeats show a change beyond a threshold, and how small a change they could have shown.
 
-The question is not whether something changed at all (with enough repeats everything has) but whether it changed by more
-than is tolerated: a t-test whose hypothesis is that the true change lies within the threshold ("minimum-effect test":
-Murphy and Myors, Journal of Applied Psychology 84 (1999), 234). So a change that is tolerated alarms no more often than
-none. There are two kinds of samples:
+The question is not whether something changed at all (with enough repeats everything does) but whether it changed by
+more than is tolerated: a t-test whose hypothesis is that the true change lies within the threshold ("minimum-effect
+test": Murphy and Myors, Journal of Applied Psychology 84 (1999), 234). So a tolerated change raises no more false
+alarms than no change. There are two kinds of samples:
 
 - `Sample`, of losses: the repeats are paired by their seed, and their differences are independent of each other.
 - `Sittings`, of speeds: a machine that is slow for an hour slows all that is measured in that hour. Repeats within one
@@ -21,7 +21,7 @@ from functools import cache
 from statistics import fmean, stdev, variance
 from typing import Any, Literal
 
-#: How often all samples together may raise an alarm although none has changed by more than its threshold.
+#: The probability that any sample raises an alarm although none has changed by more than its threshold.
 ALPHA = 0.05
 #: How often, at least, a change of the smallest size that is claimed to be found is found.
 POWER = 0.9
@@ -35,7 +35,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Sample:
-    """What the repeats of one thing changed by.
+    """The changes of one quantity, by repeat.
 
     Attributes:
         differences: nats, one for each pair of repeats, positive where it got worse.
@@ -68,7 +68,7 @@ class Sample:
         return max(self.differences) - min(self.differences) <= _ROUNDING
 
     def p_value(self) -> float:
-        """How often chance alone would show as much, were the true change as large as is tolerated."""
+        """The p-value: the probability of such a change by chance if the true change is as large as tolerated."""
         if self.is_constant:
             return 0.0 if self.beyond else 1.0
         worse = self._chance(self.threshold, "greater")
@@ -82,7 +82,7 @@ class Sample:
         return upper and (not self.two_sided or self._chance(-self.threshold, "greater") < ALPHA)
 
     def smallest(self, alpha: float) -> float:
-        """Nats that would have been found nine times in ten at the level `alpha`, which is corrected."""
+        """The change in nats that would have been found nine times in ten at the corrected level `alpha`."""
         if self.is_constant:
             return self.threshold
         effect = smallest_effect(len(self.differences), alpha / 2 if self.two_sided else alpha)
@@ -99,10 +99,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sittings:
-    """What one thing was measured at in several sessions of each side, which nothing pairs.
+    """Measurements of one quantity in several unpaired sessions of each side, for Student's two-sample test with a
+    common variance: both sides run on the same machine, so its noise is the same.
 
-    Student's two-sample test with a common variance: both sides are measured on the same machine, so that what it does
-    of its own is the same. Each side needs two sessions, or one slow hour would pass for slower code.
+    Each side needs two sessions; otherwise one slow hour would look like slower code.
 
     Attributes:
         before: nats, one for each session of the baseline, more being worse.
@@ -135,7 +135,7 @@ class Sittings:
         return all(max(side) - min(side) <= _ROUNDING for side in (self.before, self.after))
 
     def p_value(self) -> float:
-        """How often chance alone would show as much, were the true change as large as is tolerated."""
+        """The p-value: the probability of such a change by chance if the true change is as large as tolerated."""
         if self.is_constant:
             return 0.0 if self.beyond else 1.0
         return float(sittings_p_value(self.before, self.after, self.threshold))
@@ -145,7 +145,7 @@ class Sittings:
         return self.is_repeated and self.p_value() > 1 - ALPHA
 
     def smallest(self, alpha: float) -> float:
-        """Nats that would have been found nine times in ten at the level `alpha`, which is corrected."""
+        """The change in nats that would have been found nine times in ten at the corrected level `alpha`."""
         counts = [len(self.before), len(self.after)]
         freedom = sum(counts) - 2
         squares = sum(
@@ -225,8 +225,8 @@ def _smallest_ratio(freedom: int, alpha: float) -> float:
     """The same of any one-sided t-test of so many degrees of freedom, in standard errors as a sample shows them.
 
     A few repeats show them badly, so that the power is averaged over what another sample of the same size and of the
-    same true spread may show ("assurance": O'Hagan et al., Pharmaceutical Statistics 4 (2005), 187). Were the estimate
-    mistaken for the truth, what three to five repeats claim would be found 7 or 8 times in 10.
+    same true spread may show ("assurance": O'Hagan et al., Pharmaceutical Statistics 4 (2005), 187). Without this, the
+    change claimed from three to five repeats would be found only 7 or 8 times in 10.
     """
     import numpy as np
     from scipy import optimize, special, stats

@@ -1,4 +1,4 @@
-"""Which runs of a table were measured in one session, and so share whatever the machine did at the time."""
+"""Groups the runs of a table into measuring sessions, which share the state of the machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ APART = 3600.0
 def sittings_of(rows: Iterable[Row]) -> dict[str, int]:
     """The number of the session of each run, by its run_id.
 
-    A session is a stretch of runs in which none starts `APART` or more after all before it have ended. Where a start
-    is not known, all runs count as one session: nothing shows that they are more.
+    A session is a stretch of runs in which none starts `APART` or more after all before it have ended. If a start time
+    is unknown, all runs count as one session.
     """
     starts = {str(row["run_id"]): (seconds_of(row["started_at"]), max(0.0, row["wall_seconds"] or 0.0)) for row in rows}
     known = [(start, start + lasted, run_id) for run_id, (start, lasted) in starts.items() if start is not None]

@@ -1,4 +1,4 @@
-"""What people and programs see of a comparison: a table, JSON, JUnit XML, Markdown, a failed assertion."""
+"""The outputs of a comparison: a table, JSON, JUnit XML, Markdown, a failed assertion."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXIT_STATUS = {"held": 0, "regressed": 1, "not compared": 2}
 
 _COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "detectable", "verdict")
 _TEXT_COLUMNS = ("point", "quantity", "verdict")
-#: What XML 1.0 has no way to write.
+#: Characters that XML 1.0 cannot represent.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -72,7 +72,7 @@ def as_text(comparison: Comparison) -> str:
     for row in _rows(comparison):
         table.add_row(*map(printable, row))
     text = io.StringIO()
-    # As wide as it takes: a terminal folds lines, a log is scrolled.
+    # As wide as necessary: a terminal folds lines, and a log is scrolled.
     console = Console(file=text, width=250, highlight=False, markup=False, emoji=False)
     if comparison.points:
         console.print(table)
@@ -147,7 +147,7 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def _in_short(point: Point) -> str:
-    """Its verdict and the reasons. A gate stays open where nothing was shown; that is not called a success."""
+    """Its verdict and the reasons. A gate passes when nothing was shown, but this is not called a success."""
     verdict: str = point.verdict
     if verdict == "held" and point.changes and point.changes[0].verdict != "not compared":
         verdict = point.changes[0].verdict

@@ -1,9 +1,9 @@
-"""Runs sent, while they run, to where people already look: TensorBoard's event files and MLflow.
+"""Sends runs to TensorBoard's event files and MLflow while they run.
 
 All of it happens in the sweep's own process, beside its display, so that a worker knows nothing of it and any executor
-will do. A `Tracker` is fed by a thread of its own: what is slow or broken there costs one line on standard error, and
-the sweep goes on as without it. A tracker that failed is tried again after pauses that grow, is asked what it has, and
-is sent what it missed; of log intervals, the newest thousand of each run.
+will do. Each `Tracker` has its own thread, so a slow or broken one costs one line on standard error and does not affect
+the sweep. A tracker that failed is tried again after pauses that grow, is asked what it has, and is sent what it
+missed; of log intervals, the newest thousand of each run.
 
 What is sent, the names in full with their units:
 
@@ -13,8 +13,8 @@ What is sent, the names in full with their units:
   ``progress.json``, which is looked at ten times a second, so that of shorter intervals some are left out;
 - at the end, every number of the run's record: ``final/`` and the column's name.
 
-A run that goes on after a kill goes on there, too: its directory remembers its name in the tracker, and the tracker is
-asked what it has. Points that were done before the sweep started are not sent.
+A run that resumes after a kill also resumes in the tracker: its directory remembers its name there, and the tracker
+reports what it already has. Points that were done before the sweep started are not sent.
 """
 
 from gluon_rnn.reporting.tracking.delivery import Tracking

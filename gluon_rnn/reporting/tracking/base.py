@@ -1,4 +1,4 @@
-"""What a tracker is, and what it is sent of a run: curves, settings, tags."""
+"""The interface of a tracker, and the data it receives: curves, settings, tags."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sent:
 
 
 class Tracker(Protocol):
-    """A place where runs are sent. Its methods may raise anything, and may take their time."""
+    """A destination for runs. Its methods may raise any exception and may be slow."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Delivers what a sweep's runs come to, while they run, to a tracker that may be slow, fail or come back."""
+"""Delivers the results of a sweep's runs, while they run, to a tracker that may be slow, fail or recover."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAFE = "the sweep's results have it all"
 
 @dataclass
 class _Feed:
-    """What is known of a run, and what its tracker has of it.
+    """The data of a run, and how much of it the tracker has.
 
     Attributes:
         job: the run.
@@ -51,7 +51,7 @@ class _Feed:
 
 
 class Tracking(Display):
-    """Tells `tracker` of a sweep, from a thread of its own and never at the sweep's cost.
+    """Sends a sweep to `tracker` in a separate thread, without ever slowing the sweep.
 
     Args:
         tracker: when it fails it is tried again, and then sent what it missed.
@@ -147,12 +147,12 @@ class Tracking(Display):
                 self._succeeded(feed)
 
     def _next(self) -> _Feed | None:
-        """Whose turn it is, when it is time; None: the sweep has stopped, and nothing is left that could be sent."""
+        """The next run to send, as soon as it is due; None: the sweep has ended and nothing is left to send."""
         with self._changed:
             while True:
                 feed = next((feed for feed in self._feeds.values() if feed.due), None)
                 pause = self._next_attempt - time.monotonic() if self._failures else 0.0
-                # At the end one failure is made up for; after several there is nobody to wait for.
+                # At the end, a single failure is retried; after several the tracker is considered down.
                 if (feed and pause <= 0) or (self._stopping and (not feed or self._failures > 1)):
                     return feed
                 self._changed.wait(pause if feed else None)
@@ -167,7 +167,7 @@ class Tracking(Display):
         self._failures += 1
         with self._changed:
             feed.sent, feed.due = None, not self._stopping or self._failures == 1
-            # Another run may fare better.
+            # Another run may succeed.
             self._feeds[feed.job.run_id] = self._feeds.pop(feed.job.run_id)
 
     def _succeeded(self, feed: _Feed) -> None:

@@ -22,7 +22,7 @@ from gluon_rnn.sweeps.executors.base import Ended, ExecutorOptions, prune_nothin
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
-# A line every log interval comes to far less; a log that grows past this would fill the disk.
+# One line in each log interval takes far less; a log that grows beyond this would fill the disk.
 _LOG_LIMIT_MB = 64
 # Enough for a traceback's end.
 _LOG_TAIL_BYTES = 2000

@@ -335,7 +335,7 @@ def _unassigned(job: Job) -> Job:
 
 
 def _import_ray() -> Any:
-    # Before the import, which reads them: nobody is told of what runs here, and Ray's events are not the sweep's.
+    # Set before the import, which reads them: no usage reports, and no events of Ray's own.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     try:
@@ -361,7 +361,7 @@ def _connect(address: str | None) -> Any:
     settings = {name: os.environ[name] for name in {*RECORDED_VARIABLES} - of_this_machine if name in os.environ}
     own = {} if address else {"num_cpus": describe_machine().cores, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
-    # Ray would make a token of the user's for a cluster of its own, and from then on ask for it everywhere.
+    # For a cluster that it starts, Ray would create a user token and later require it everywhere.
     token = None if address or TOKEN_VARIABLE in os.environ else secrets.token_hex()
     try:
         if token:
@@ -369,7 +369,7 @@ def _connect(address: str | None) -> Any:
         with _in_the_root_folder():
             ray.init(
                 address=address or "local",
-                # What decides bits and speed is as it would be here; a path to preload is a matter of each node.
+                # Variables that affect bits and speed are the same as here, but each node chooses the paths to preload.
                 runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": settings},
                 log_to_driver=False,
                 logging_level="CRITICAL",
@@ -381,7 +381,7 @@ def _connect(address: str | None) -> Any:
     finally:
         if token:
             del os.environ[TOKEN_VARIABLE]
-        # Ray has put its own in the place of one that stops the sweep in order.
+        # Ray has replaced the signal handler that stops the sweep in order.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     _silence()
