@@ -303,7 +303,7 @@ def check_gluonnlp(worker: Worker) -> Check:
     if worker.gluonnlp is not None:
         return Check("ok", worker.gluonnlp)
     if worker.mxnet is None:
-        return Check("problem", "not tried, as MXNet does not import", "fix MXNet first")
+        return Check("problem", "not tested, because MXNet cannot be imported", "fix MXNet first")
     return Check("problem", worker.error, "make install")
 
 
@@ -361,7 +361,7 @@ def check_blas(
 ) -> Check:
     """The BLAS that multiplies matrices, and the measured speed of each."""
     if worker.mxnet is None:
-        return Check("problem", "not tried, as MXNet does not import", "fix MXNet first")
+        return Check("problem", "not tested, because MXNet cannot be imported", "fix MXNet first")
     text = f"{worker.blas}, {worker.gflops:.0f} GFLOP/s with {machine.cores} threads"
     if not runtime.tuning_wanted(environ):
         return Check("ok", f"{text} ({runtime.TUNING_VARIABLE}=off)")

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         why = shortage(error)
         if isinstance(error, ImportError):
-            why = f"{why or ' '.join(str(error).split())}; gluon-rnn doctor says how to fix it"
+            why = f"{why or ' '.join(str(error).split())}; see gluon-rnn doctor for a fix"
         if why is None:
             raise
         return _failed(why)

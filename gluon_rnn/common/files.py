@@ -301,6 +301,4 @@ def write_named(path: Path, content: str) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; name a file in a folder that is there"
-        ) from None
+        raise UserError(f"cannot write {path}: {error.strerror or error}; name a file in an existing folder") from None

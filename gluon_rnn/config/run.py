@@ -388,7 +388,7 @@ class RunConfig(BaseModel):
                 if value := getattr(self, name):
                     raise ValueError(f"{name}={value} needs objective=language_model, not {self.objective}".lower())
         if self.random_bptt and self.last_batch == "keep":
-            raise ValueError("random_bptt=true leaves nothing to keep; leave last_batch out")
+            raise ValueError("random_bptt=true has no last batch to keep; leave last_batch out")
         if self.bidirectional and self.objective not in LABELLED:
             raise ValueError(
                 f"bidirectional=true is not allowed with objective={self.objective}: the backward direction would see "

@@ -233,9 +233,7 @@ def asked_for(environ: Mapping[str, str] = os.environ) -> Library | None:
     if wanted in NAMES:
         if library := next((library for library in installed() if library.name == wanted), None):
             return library
-        raise UserError(
-            f"{BLAS_VARIABLE}={wanted} is not installed here: make install brings it, or unset the variable"
-        )
+        raise UserError(f"{BLAS_VARIABLE}={wanted} is not installed: run make install, or unset the variable")
     path = expand(wanted).absolute()
     if "/" not in wanted or not path.is_file():
         raise UserError(

@@ -186,9 +186,9 @@ class RunRecord(BaseModel):
         if value:
             size = len(value.labels)
             if len(value.counts) != size or any(len(row) != size for row in value.counts):
-                raise ValueError("its confusion has not a row and a column for each label")
+                raise ValueError("its confusion matrix does not have a row and a column for each label")
             if any(not 0 <= count < _MOST_TARGETS for row in value.counts for count in row):
-                raise ValueError("its confusion counts what cannot be counted")
+                raise ValueError("its confusion matrix has an impossible count")
         return value
 
     @model_validator(mode="before")

@@ -120,10 +120,10 @@ def _check_gpu(name: str, machine: Machine, library: libmxnet.Library | None) ->
         return
     if not machine.gpus:
         raise UserError(
-            f"device {name} is not there: the driver shows no GPU; use --device cpu, or see scripts/doctor.py"
+            f"device {name} does not exist: the driver shows no GPU; use --device cpu, or see scripts/doctor.py"
         )
     if number and int(number) >= len(machine.gpus):
-        raise UserError(f"device {name} is not there: this machine shows gpu:0 to gpu:{len(machine.gpus) - 1}")
+        raise UserError(f"device {name} does not exist: this machine has gpu:0 to gpu:{len(machine.gpus) - 1}")
     usable = _usable(machine, library)
     if (number and int(number) not in usable) or not usable:
         gpu = machine.gpus[int(number or 0)]

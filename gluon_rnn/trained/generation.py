@@ -85,7 +85,7 @@ def generate(
     if not 0 <= seed < _MOST_SEEDS:
         raise UserError(f"seed={seed} is not from 0 to 2**32 - 1")
     if greedy and (temperature != 1.0 or top_k is not None or seed):
-        raise UserError("greedy takes the most likely token each time: temperature, top_k and seed would do nothing")
+        raise UserError("greedy takes the most likely token each time: temperature, top_k and seed have no effect")
     random = np.random.RandomState(seed)
     text = _Text(Path(run))
     begun = text.tokens(prompt)
@@ -126,8 +126,8 @@ class _Text:
         config = read_config(directory)
         if config.objective in LABELLED:
             raise UserError(
-                f"{directory} is a run of {config.objective}, which gives labels and no text; name one whose objective "
-                "is language_model or next_token"
+                f"{directory} is a run of {config.objective}, which predicts labels, not text; name one whose "
+                "objective is language_model or next_token"
             )
         self._directory = directory
         self._config = config
@@ -179,9 +179,9 @@ class _Text:
             named = f"{', '.join(map(quoted, unknown[:_NAMED]))}{', ...' if len(unknown) > _NAMED else ''}"
             if self._vocab.unknown_token is None:
                 there = ("" if level == "character" else " ").join(sorted(known.keys() - {self._vocab.padding_token}))
-                raise UserError(f"this run knows no {level} {named}; it knows {quoted(there)}")
+                raise UserError(f"the vocabulary of this run has no {level} {named}; it has {quoted(there)}")
             print(
-                printable(f"read as {self._vocab.unknown_token}, being no {level} of this run's: {named}"),
+                printable(f"not in the vocabulary, read as {self._vocab.unknown_token}: {named}"),
                 file=sys.stderr,
             )
         return [known[token] if token in known else known[self._vocab.unknown_token] for token in tokens or [EOS]]

@@ -101,7 +101,7 @@ def _read_vocabulary(directory: Path) -> gluonnlp.Vocab:
         return gluonnlp.Vocab.from_json(unseal(read_whole(path))["vocabulary"])
     except FileNotFoundError:
         raise UserError(
-            f"{directory} has no {VOCABULARY}, which a run leaves as it begins to train; {TRAIN_AGAIN}"
+            f"{directory} has no {VOCABULARY}, which a run writes when training begins; {TRAIN_AGAIN}"
         ) from None
     except (OSError, ValueError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

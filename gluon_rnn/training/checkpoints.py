@@ -110,7 +110,7 @@ class CheckpointDirectory:
             raise ValueError("it names files elsewhere")
         for name, checksum in content["checksums"].items():
             if sha256_of((self._directory / name).read_bytes()) != checksum:
-                raise ValueError(f"{name} is not what was written")
+                raise ValueError(f"{name} does not fit its checksum")
         return content
 
 

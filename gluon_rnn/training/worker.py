@@ -198,7 +198,7 @@ def _reason(error: Exception) -> str:
         text = text.splitlines()[-1].removeprefix(f"{name}: ")
     if "gluon_rnn.training.loop" in sys.modules:
         return f"{name}: {text}"
-    return f"{name}: {text}; gluon-rnn doctor says how to fix it"  # the installation is broken
+    return f"{name}: {text}; see gluon-rnn doctor for a fix"  # the installation is broken
 
 
 class _Log:

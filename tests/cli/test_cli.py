@@ -878,4 +878,4 @@ def test_a_library_of_another_python_is_one_line_that_points_to_the_doctor(
     shell = environment(PYTHONPATH=str(tmp_path / "other"))
     done = subprocess.run(command, env=shell, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: of another Python; gluon-rnn doctor says how to fix it\n"
+    assert done.stderr == "error: of another Python; see gluon-rnn doctor for a fix\n"

@@ -70,7 +70,7 @@ def test_defaults_are_system_a() -> None:
             "random_bptt=true needs objective=language_model, not next_token",
         ),
         ({"beta": -1}, "beta=-1: input should be greater than or equal to 0"),
-        ({"random_bptt": True, "last_batch": "keep"}, "random_bptt=true leaves nothing to keep"),
+        ({"random_bptt": True, "last_batch": "keep"}, "random_bptt=true has no last batch to keep"),
         ({"weight_drop": 1}, "weight_drop=1: input should be less than 1"),
         ({"dropout_embedding": None}, "dropout_embedding=None"),
         ({"dropout_hidden": -0.1}, "dropout_hidden=-0.1: input should be greater than or equal to 0"),

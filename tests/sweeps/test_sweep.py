@@ -291,9 +291,9 @@ def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_p
 @pytest.mark.parametrize(
     ("device", "gpus", "words"),
     [
-        ("gpu", [], ["device gpu is not there", "--device cpu"]),
-        ("gpu:0", [], ["device gpu:0 is not there", "--device cpu"]),
-        ("gpu:5", [(8, 0), (8, 0)], ["device gpu:5 is not there", "gpu:0 to gpu:1"]),
+        ("gpu", [], ["device gpu does not exist", "--device cpu"]),
+        ("gpu:0", [], ["device gpu:0 does not exist", "--device cpu"]),
+        ("gpu:5", [(8, 0), (8, 0)], ["device gpu:5 does not exist", "gpu:0 to gpu:1"]),
         ("gpu:0", [(9, 0)], ["gpu:0 (board 0)", "compute capability 9.0", "7.0, 8.0, 8.6, no PTX", "docs/gpus.md"]),
         ("gpu:0,gpu:1", [(8, 0), (9, 0)], ["gpu:1 (board 1)", "9.0"]),
         ("gpu:0,gpu:0", [(8, 0)], ["names a device twice"]),
@@ -302,7 +302,7 @@ def test_a_gpus_number_does_not_name_a_run_but_its_kind_does(sweep: Sweep, tmp_p
         ("gpu,gpu:0", [(8, 0)], ["mixes kinds"]),
         ("tpu", [], ["unknown device 'tpu'"]),
         ("gpu:x", [], ["unknown device 'gpu:x'"]),
-        ("gpu:0+gpu:2", [(8, 0), (8, 0)], ["device gpu:2 is not there", "gpu:0 to gpu:1"]),
+        ("gpu:0+gpu:2", [(8, 0), (8, 0)], ["device gpu:2 does not exist", "gpu:0 to gpu:1"]),
         ("gpu:0+gpu:1", [(8, 0), (9, 0)], ["gpu:1 (board 1)", "9.0"]),
         ("gpu:0+gpu:1,gpu:1+gpu:2", [(8, 0)] * 3, ["names a device twice"]),
         ("gpu:0+gpu:1,gpu:2", [(8, 0)] * 3, ["mixes kinds", "as many for each worker"]),

@@ -268,7 +268,7 @@ def test_padding_is_never_chosen(follow: Callable[..., Path]) -> None:
 def test_unknown_words_are_named_and_read_as_unk(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
     run, _ = keep(VOCABULARY)
     text = generate(run, "one 1 four 1 three", tokens=5, greedy=True)
-    assert capsys.readouterr().err == "read as <unk>, being no word of this run's: '1', 'four'\n"
+    assert capsys.readouterr().err == "not in the vocabulary, read as <unk>: '1', 'four'\n"
     assert text.startswith("one 1 four 1 three ")
     spelt_out = generate(run, "one <unk> <unk> <unk> three", tokens=5, greedy=True)
     assert text.removeprefix("one 1 four 1 three") == spelt_out.removeprefix("one <unk> <unk> <unk> three")
@@ -286,7 +286,7 @@ def test_a_prompt_is_cut_as_the_corpus_was(keep: Keep, capsys: pytest.CaptureFix
     assert text.startswith(begun)
     assert " " not in text.removeprefix(begun)
     named = f"{quoted(f'two{character}three')}, {quoted(character)}"
-    assert capsys.readouterr().err == f"read as <unk>, being no word of this run's: {named}\n"
+    assert capsys.readouterr().err == f"not in the vocabulary, read as <unk>: {named}\n"
 
 
 def test_a_prompt_of_characters_keeps_each_but_a_byte_order_mark(follow: Callable[..., Path]) -> None:
@@ -302,10 +302,10 @@ def test_a_prompt_is_made_lower_case_where_the_corpus_was(keep: Keep, capsys: py
 
 def test_an_unknown_letter_of_an_alphabet_is_refused(follow: Callable[..., Path]) -> None:
     run = follow(LETTERS, ROUND)
-    with pytest.raises(UserError, match=r"^this run knows no character 'é', 'x'; it knows .\\nabc'$"):
+    with pytest.raises(UserError, match=r"^the vocabulary of this run has no character 'é', 'x'; it has .\\nabc'$"):
         generate(run, "aéxé", tokens=1)
     shutil.rmtree(run)
-    with pytest.raises(UserError, match=r"^this run knows no character 'x'; it knows 'abc'$"):
+    with pytest.raises(UserError, match=r"^the vocabulary of this run has no character 'x'; it has 'abc'$"):
         generate(follow(PADDED, [0] * 4), "x", tokens=1)
 
 
@@ -394,7 +394,7 @@ def as_committed(run: Path) -> None:
         ),
         (
             lambda run: (run / "vocabulary.json").unlink(),
-            "{run} has no vocabulary.json, which a run leaves as it begin",
+            "{run} has no vocabulary.json, which a run writes when training begin",
         ),
         (lambda run: flip(run / "vocabulary.json", 60), "{run}/vocabulary.json is damaged: its content does not fit"),
         (
@@ -425,7 +425,7 @@ def test_what_a_run_has_kept_is_checked(keep: Keep, damage: Callable[[Path], Non
 @pytest.mark.parametrize("objective", ["classification", "tagging"])
 def test_labels_are_no_text(tmp_path: Path, small_corpus: CorpusFiles, objective: str) -> None:
     (tmp_path / "config.json").write_text(make_job(small_corpus, objective=objective).model_dump_json())
-    with pytest.raises(UserError, match=f"is a run of {objective}, which gives labels and no text"):
+    with pytest.raises(UserError, match=f"is a run of {objective}, which predicts labels, not text"):
         generate(tmp_path, "one", tokens=5)
 
 
@@ -495,7 +495,7 @@ def test_the_command_writes_the_text_itself_byte_for_byte_in_any_locale(follow: 
     )
     following = "".join(vocab.idx_to_token).encode()
     assert (done.stdout, done.returncode) == (b"\xff\xe9" + STRANGE.encode() + following + b"\n", 0)
-    assert done.stderr == rb"read as <unk>, being no character of this run's: '\udcff', '\udce9'" + b"\n"
+    assert done.stderr == rb"not in the vocabulary, read as <unk>: '\udcff', '\udce9'" + b"\n"
 
 
 class Terminal(io.TextIOWrapper):

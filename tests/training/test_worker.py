@@ -398,4 +398,4 @@ def test_a_run_that_cannot_import_what_it_needs_points_to_the_doctor(tmp_path: P
     )
     record = read_record(run)
     assert record
-    assert record.reason == "ImportError: of another Python; gluon-rnn doctor says how to fix it"
+    assert record.reason == "ImportError: of another Python; see gluon-rnn doctor for a fix"

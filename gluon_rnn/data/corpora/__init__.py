@@ -54,7 +54,10 @@ def find_corpus(
             return _published(own, objective, level, data_dir, notice, timeouts=published.BRIEF)
         except published.Unavailable as error:
             why = ", ".join(dict.fromkeys(error.failed.values()))
-            notice(f"using the built-in synthetic corpus: no {own.title} here and none to fetch ({why}); {error.fix}")
+            notice(
+                f"using the built-in synthetic corpus: {own.title} was not found and could not be downloaded ({why}); "
+                f"{error.fix}"
+            )
             dataset = synthetic.NAME
     if dataset in known.BUILT_IN:
         contents = known.BUILT_IN[dataset](objective)
@@ -81,7 +84,7 @@ def count_words(found: CorpusFiles) -> int:
 def _check_kind(dataset: str, objective: str, level: str) -> None:
     """Refuse objectives that a corpus known by name does not have, and characters for labelled words."""
     if level == "character" and objective in LABELLED:
-        raise UserError(f"level=character is of texts, and objective={objective} reads words; leave level out")
+        raise UserError(f"level=character needs a text, and objective={objective} reads words; leave level out")
     if dataset in known.PUBLISHED or dataset in known.BUILT_IN:
         its = known.objectives(dataset)
         if objective not in its:

@@ -148,7 +148,7 @@ class TestKinds:
         assert message.endswith(f"not for {objective}, whose own is {own}; set another of the two")
 
     def test_labelled_words_have_no_characters(self) -> None:
-        with pytest.raises(UserError, match="level=character is of texts, and objective=tagging reads words; leave"):
+        with pytest.raises(UserError, match="level=character needs a text, and objective=tagging reads words; leave"):
             find_corpus("synthetic", objective="tagging", level="character")
 
     @pytest.mark.usefixtures("no_network")
@@ -165,7 +165,9 @@ class TestKinds:
     ) -> None:
         found = find_corpus("auto", objective=objective, notice=notices.append)
         assert found == find_corpus("synthetic", objective=objective)
-        assert notices[-1].startswith(f"using the built-in synthetic corpus: no {title} here and none to fetch (")
+        assert notices[-1].startswith(
+            f"using the built-in synthetic corpus: {title} was not found and could not be downloaded ("
+        )
         assert f"put {files}" in notices[-1]
 
 
