@@ -90,8 +90,8 @@ class Scored:
         self.model = model
 
     @cache  # noqa: B019
-    def trimmed(self, batch: int) -> Array:
-        """Nats of the text in `batch` columns, what fills no column dropped, (steps, columns)."""
+    def trimmed(self, batch: int, *, pad_word: bool = False) -> Array:
+        """Nats of the text in `batch` columns, without a tail that does not fill them, (steps, columns)."""
         steps = len(self.ids) // batch
         text = self.ids[: steps * batch].reshape(batch, steps).T
         step = 700 // batch
@@ -99,15 +99,24 @@ class Scored:
         for first in range(0, steps - 1, step):
             inputs, targets = (mx.nd.array(part[first : first + step], dtype="int32") for part in (text[:-1], text[1:]))
             windows.append(Batch([Shard(inputs, targets)], tokens=inputs.size, targets=targets.size))
-        return np.concatenate(self.nats(windows))
+        return np.concatenate(self.nats(windows, pad_word=pad_word))
 
-    def nats(self, batches: list[Batch], *, carries_state: bool = True) -> list[Array]:
-        """Of each target, (steps, columns) for each of `batches`."""
+    def nats(self, batches: list[Batch], *, carries_state: bool = True, pad_word: bool = False) -> list[Array]:
+        """Of each target, (steps, columns) for each of `batches`.
+
+        Args:
+            pad_word: whether the softmax has one more class, whose logit is 0: an untrained row of the decoder.
+        """
         softmax = SoftmaxScorer(self.model)
+        weight, bias = self.model.decoder[0].weight.data(), self.model.decoder[0].bias.data()
         kept: list[Array] = []
 
         def keep(units: Array, labels: Array, state: object) -> tuple[Array, None]:
             nats, _ = softmax(units, labels, state)
+            if pad_word:
+                logits = (units * mx.nd.take(weight, labels)).sum(axis=-1) + mx.nd.take(bias, labels)
+                # exp(logit + nats) is the sum of the exponentials of the other logits; the new class adds 1 to it.
+                nats = nats + mx.nd.log1p(mx.nd.exp(-(logits.reshape((-1,)) + nats)))
             kept.append(nats.asnumpy().reshape(labels.shape).astype(np.float64))
             return nats, None
 
@@ -169,6 +178,7 @@ RULES: dict[str, Rule] = {
     "10 columns, tail dropped, divided by the length": lambda scored: by_length(scored, 10),
     "20 columns, windows of 35, incomplete ones dropped": lambda scored: _mean(scored.windows()),
     "one column in steps of 2,000, the rest dropped": fastai,
+    "one column, with an additional pad word": lambda scored: _mean(scored.trimmed(1, pad_word=True)),
     "mean of the windows' perplexities": mean_of_exponentials,
     "state reset at each window of 35": lambda scored: _mean(scored.windows(carries_state=False)),
     "<eos> read but not scored": without("<eos>"),

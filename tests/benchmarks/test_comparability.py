@@ -45,6 +45,12 @@ def test_rules_score_their_targets(scored, rule, targets):
     assert perplexity == pytest.approx(WORDS, rel=1e-5)
 
 
+def test_a_pad_word_is_one_more_class(scored):
+    count, perplexity = comparability.RULES["one column, with an additional pad word"](scored)
+    assert count == TOKENS - 1
+    assert perplexity == pytest.approx(WORDS + 1, rel=1e-5)
+
+
 def test_the_table_has_a_row_for_each_rule():
     figures = dict.fromkeys(comparability.RULES, (10, 2.5))
     first, *rows = comparability.table(figures, figures).splitlines()

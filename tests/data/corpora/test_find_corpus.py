@@ -70,8 +70,9 @@ class TestWikiText2:
     def test_auto_falls_back_and_says_so(self, tmp_path: Path, notices: list[str]) -> None:
         assert find_corpus("auto", notice=notices.append) == find_corpus("synthetic")
         assert notices[-1] == (
-            "using the built-in synthetic corpus: WikiText-2 was not found and could not be downloaded (Connection refused); "
-            f"put wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens into {tmp_path}/mxnet/datasets/wikitext-2, "
+            "using the built-in synthetic corpus: WikiText-2 was not found and could not be downloaded (Connection "
+            "refused); put wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens into "
+            f"{tmp_path}/mxnet/datasets/wikitext-2, "
             "or name their folder with --data-dir"
         )
 
