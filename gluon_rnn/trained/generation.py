@@ -77,8 +77,8 @@ def generate(
         raise UserError(f"tokens={tokens} is not from 1 to {MOST_TOKENS:,}")
     if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
         raise UserError(
-            f"temperature={temperature:g} is not from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; for the most likely "
-            "token each time be greedy"
+            f"temperature={temperature:g} is not from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; use greedy for "
+            "the most likely token each time"
         )
     if top_k is not None and top_k < 1:
         raise UserError(f"top_k={top_k} leaves no token to choose; give 1 or more")
