@@ -37,7 +37,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def take_faults_back() -> None:
-    """Let a crash be one, with the Python line it came from in the log; to be called once MXNet is imported.
+    """Let a crash end the process by its signal, with the Python traceback in the log; call it after importing MXNet.
 
     MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that
     the process that started it could not tell a crash (seen by killing a run with SIGSEGV).

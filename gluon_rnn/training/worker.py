@@ -277,20 +277,6 @@ def _say(line: str) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S} {line}", flush=True)
 
 
-<<<<<<< HEAD
-=======
-def _take_faults_back() -> None:
-    """Let a crash end the process by its signal, with the Python traceback in the log.
-
-    MXNet 1.9.1 answers SIGSEGV, SIGFPE and SIGBUS with a trace of its own functions and exit status 255, so that a
-    sweep could not tell a crash (seen by killing a run with SIGSEGV).
-    """
-    for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
-        signal.signal(sign, signal.SIG_DFL)
-    faulthandler.enable()
-
-
->>>>>>> 72f775e (Say what modules, classes and settings are in plain English)
 def _die_with(parent: int) -> None:
     """Ask Linux to kill this process when the sweep that started it dies for any reason, so that no orphan keeps
     training.
