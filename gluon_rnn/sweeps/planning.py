@@ -199,6 +199,9 @@ def _corpus_of(config: RunConfig) -> tuple[str, str, str]:
 
 def _find_inputs(configs: Sequence[RunConfig], data_dir: Path | None, notice: Notice) -> _Inputs:
     vectors = {name: find_vectors(name, data_dir=data_dir, notice=notice) for name in {c.embedding for c in configs}}
+    for config in configs:
+        # Refused before a corpus is downloaded.
+        fit_embedding(config, vectors[config.embedding])
     corpora = {
         (dataset, objective, level): find_corpus(
             dataset, objective=objective, level=level, data_dir=data_dir, notice=notice
