@@ -26,6 +26,7 @@ from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.runs.evaluations import DynamicSettings
 from gluon_rnn.runs.progress import LossTotal
+from gluon_rnn.training.precisions import precision_for_few
 from gluon_rnn.training.scoring import initial_state
 from gluon_rnn.training.step import adding_gradients, backpropagate
 
@@ -35,6 +36,8 @@ STATISTICS_BATCH_SIZE = 100
 #: {1, 2, 3, 5}e-3.
 _ETAS = (0.6, 0.8, 1.0, 1.2, 1.4, 2.0)
 _LAMBDAS = (0.5, 1.0, 1.5, 2.5)
+#: See `gluon_rnn.training.precisions.FewRows`.
+_FEW = 8
 #: Batches or segments between two lines about how far it is.
 _REPORTED = 1000
 
@@ -111,7 +114,10 @@ def _gradients(model: SequenceModel, batches: Sequence[Batch], *, adds: bool = F
     for batch in batches:
         (shard,) = batch.shards
         state = state or initial_state(model, shard)
-        loss, state = backpropagate(model, shard, state, targets=batch.targets, training=False, adds=adds)
+        precision = precision_for_few(shard.inputs.context.device_type) if shard.targets.size <= _FEW else None
+        loss, state = backpropagate(
+            model, shard, state, targets=batch.targets, precision=precision, training=False, adds=adds
+        )
         yield loss
 
 

@@ -102,6 +102,16 @@ class GpuPrecision(Precision):
         mx.nd.exp(array, out=array)
 
 
+class FewRows(Precision):
+    """Float32 on a CPU for a handful of targets, of which ``FullyConnected`` (oneDNN) makes logits in less time.
+
+    Five of WikiText-2's with 200 units took 2.5 ms where a product took 7.4 with MKL, 2.8 where it took 9.8 with
+    OpenBLAS, and 3.8 where it took 7.0 with MXNet's own; twenty took as long either way (two cores of a busy EPYC).
+    """
+
+    logits = GpuPrecision.logits
+
+
 class Tf32(GpuPrecision):
     """Factors rounded to TF32 on a GPU that has it, if the process was started so (`machine.environment`).
 
@@ -186,3 +196,8 @@ def precision_on(device_type: str, name: str = "float32") -> Precision:
     This alone says which form a product has on which device; ``scripts/check_gpu.py`` times the forms on yours.
     """
     return _PRECISIONS[name, device_type]
+
+
+def precision_for_few(device_type: str) -> Precision:
+    """As `precision_on`, in float32, for batches of a handful of targets."""
+    return FewRows() if device_type == "cpu" else precision_on(device_type)
