@@ -74,7 +74,9 @@ EmbeddingInitializer = Literal["uniform", "normal"]
 #: Epochs of the non-monotone criterion of averaging=ntasgd (Merity et al., 2017), and the first with which averaging
 #: can begin by it.
 NON_MONOTONE, EARLIEST_NTASGD = 5, 8
-_WITH_MOMENTUM = ("sgd", "nag")
+_WITH_MOMENTUM, _SAID_WITH_MOMENTUM = ("sgd", "nag", "adam"), "sgd, nag or adam"
+#: Of MXNet 1.9.1's Adam, unless given.
+_ADAM_MOMENTUM = 0.9
 
 #: What stands for `default_learning_rate`. Validation replaces it, so that a configuration's rate is a number.
 AUTO: Any = "auto"
@@ -137,14 +139,14 @@ def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _averaging(value: Any) -> str:
-    """The one spelling of ``none``, ``ntasgd`` or the number of an epoch."""
-    text = value.strip().lower() if isinstance(value, str) else value
-    if text in ("none", "ntasgd"):
-        return str(text)
-    epoch = int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else text
-    if isinstance(epoch, int) and not isinstance(epoch, bool) and 1 <= epoch <= _MOST:
-        return str(epoch)
-    raise ValueError("choose none, ntasgd or the number of an epoch, from 1 on")
+    """The one spelling of ``none``, ``ntasgd``, the number of an epoch or ``step`` and the number of a step."""
+    text = "" if isinstance(value, bool) else str(value).strip().lower()
+    if text in ("none", "ntasgd") and value is not None:
+        return text
+    found = re.fullmatch(r"(step\s+)?([0-9]{1,10})", text)
+    if found and 1 <= int(found[2]) <= _MOST:
+        return f"{'step ' if found[1] else ''}{int(found[2])}"
+    raise ValueError("choose none, ntasgd, the number of an epoch, from 1 on, or a step, such as 'step 5000'")
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
@@ -251,14 +253,17 @@ class RunConfig(BaseModel):
     over the first 30 % of the steps, then falls to almost 0, both along half a cosine)"""
     averaging: Annotated[str, BeforeValidator(_averaging)] = "none"
     """evaluate and keep the mean of the parameters of all updates since: none (evaluate the parameters themselves), the
-    number of the epoch with which it begins, or ntasgd (it begins when validation is worse than the best of all epochs
-    but the last 5 before it)"""
+    number of the epoch with which it begins, the step of the run after which it begins, such as 'step 5000', or ntasgd
+    (it begins when validation is worse than the best of all epochs but the last 5 before it)"""
     early_stopping: OptionalCount = None
     """stop after this many epochs without a new best validation loss; none: never"""
     clip: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = 0.25
     """clip gradients to this global norm; none: no clipping"""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """momentum, with sgd and nag"""
+    """momentum, with sgd and nag; with adam its beta1, which is 0.9 unless given"""
+    min_momentum: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(_number)] = None
+    """lowest momentum of lr_schedule=one_cycle: momentum falls to it while the learning rate rises, and comes back
+    while that falls; none: momentum stays as it is"""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     """weight decay (L2 penalty)"""
     alpha: Annotated[Real, Field(ge=0)] = 0.0
@@ -354,9 +359,8 @@ class RunConfig(BaseModel):
                 f"{self.embed_size} and {self.hidden_size}; set tie_weights=false or leave embed_size out"
             )
         if self.momentum and self.optimizer not in _WITH_MOMENTUM:
-            raise ValueError(
-                f"momentum={self.momentum} needs optimizer={' or '.join(_WITH_MOMENTUM)}, not {self.optimizer}"
-            )
+            raise ValueError(f"momentum={self.momentum} needs optimizer={_SAID_WITH_MOMENTUM}, not {self.optimizer}")
+        self._check_min_momentum()
         if self.lr_steps and self.lr_schedule != "plateau":
             raise ValueError(f"lr_steps needs lr_schedule=plateau, not {self.lr_schedule}")
         if self.time_budget and "epochs" not in self.model_fields_set:
@@ -396,6 +400,31 @@ class RunConfig(BaseModel):
             )
         if self.stride > 1 and self.objective != "next_token":
             raise ValueError(f"stride={self.stride} needs objective=next_token")
+
+    def _check_min_momentum(self) -> None:
+        """Refuse a cycle of momentum that there cannot be."""
+        if self.min_momentum is None:
+            return
+        given = f"min_momentum={self.min_momentum}"
+        if self.lr_schedule != "one_cycle":
+            raise ValueError(f"{given} needs lr_schedule=one_cycle, not {self.lr_schedule}")
+        if self.optimizer not in _WITH_MOMENTUM:
+            raise ValueError(f"{given} needs optimizer={_SAID_WITH_MOMENTUM}, not {self.optimizer}")
+        if self.min_momentum >= self.full_momentum:
+            raise ValueError(f"{given} must be below momentum, which is {self.full_momentum:g}")
+
+    @property
+    def full_momentum(self) -> float:
+        """`momentum`, or Adam's own where that is not given."""
+        return self.momentum or (_ADAM_MOMENTUM if self.optimizer == "adam" else 0.0)
+
+    @property
+    def averaging_start(self) -> tuple[Literal["epoch", "step"], int] | None:
+        """What `averaging` says of its beginning; None: there is none, or validation decides."""
+        if self.averaging in ("none", "ntasgd"):
+            return None
+        *step, number = self.averaging.split()
+        return "step" if step else "epoch", int(number)
 
     @property
     def embedding_size(self) -> int:

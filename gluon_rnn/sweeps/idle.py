@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from gluon_rnn.common.errors import UserError, did_you_mean
@@ -45,7 +46,8 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
         idle |= dict.fromkeys(("learning_rate", "lr_schedule", "lr_decay", "lr_patience", "lr_steps"), reason)
     if config.averaging != "none":
         epochs = 1 if config.max_steps else config.epochs
-        if epochs < (EARLIEST_NTASGD if config.averaging == "ntasgd" else int(config.averaging)):
+        unit, start = config.averaging_start or ("epoch", EARLIEST_NTASGD)
+        if (epochs if unit == "epoch" else _most_steps(config, corpus)) < start:
             idle["averaging"] = f"epochs={epochs} ends the run before it can begin"
     if config.embedding != "random":
         idle["embedding_initializer"] = "the embedding is given"
@@ -59,6 +61,14 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
     if (config.max_eval_tokens or 0) >= max(corpus.valid_tokens, corpus.test_tokens, 1):
         idle["max_eval_tokens"] = f"the texts of {corpus.dataset} to score are no longer"
     return idle
+
+
+def _most_steps(config: RunConfig, corpus: CorpusFiles) -> float:
+    """How many training steps a run has at most, as far as that is plain before it starts."""
+    if config.objective != "language_model" or config.random_bptt:
+        return math.inf
+    tokens = min(corpus.train_tokens, config.max_train_tokens or corpus.train_tokens)
+    return config.max_steps or config.epochs * math.ceil(tokens / (config.batch_size * config.bptt))
 
 
 def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> Iterator[str]:

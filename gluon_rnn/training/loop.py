@@ -29,6 +29,7 @@ from gluon_rnn.training.schedules import (
     epochs_expected,
     is_finished,
     learning_rate_after,
+    momentum_at,
     schedule_factor,
 )
 from gluon_rnn.training.scoring import Score, SoftmaxScorer, confusion, evaluate, initial_state, predict, unigram_loss
@@ -47,7 +48,9 @@ def train_epoch(
     clip: float | None,
     carries_state: bool,
     rate: Callable[[int, Batch], float] | None = None,
+    momentum: Callable[[int], float | None] = lambda step: None,
     average: Average | None = None,
+    averages_after: int = 0,
     precision: Precision | None = None,
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
@@ -63,7 +66,9 @@ def train_epoch(
         carries_state: whether a batch begins in the state that the one before it ended in (truncated backpropagation
             through time: gradients stop at its edge), not in zeros.
         rate: the learning rate of a step, counted from 1, and its batch; None: that of `trainer`.
-        average: is given the parameters after each step.
+        momentum: that of a step, counted from 1; None: that of `trainer`.
+        average: is given the parameters after each step, from that with the number `averages_after` on.
+        averages_after: see `average`.
         precision: of the decoder's matrix products; None: float32.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
@@ -88,8 +93,10 @@ def train_epoch(
         trainer.allreduce_grads()
         if rate:
             trainer.set_learning_rate(rate(step, batch))
+        if (value := momentum(step)) is not None:
+            set_momentum(trainer, value)
         clip_and_update(trainer, parameters, clip)
-        if average:
+        if average and step >= averages_after:
             average.update(model)
         seen.append(batch)
         if synchronise_at(step):
@@ -251,10 +258,19 @@ def fit(
         on_epoch(result)
 
 
+#: What MXNet's optimizers call their momentum.
+_MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}
+
+
+def set_momentum(trainer: gluon.Trainer, momentum: float) -> None:
+    """Set the momentum of the steps to come; they go on from the gradients that `trainer` has gathered."""
+    setattr(trainer.optimizer, _MOMENTA[type(trainer.optimizer).__name__.lower()], momentum)
+
+
 def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
     settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
     if config.momentum:
-        settings["momentum"] = config.momentum
+        settings[_MOMENTA[config.optimizer]] = config.momentum
     # With one device MXNet creates no store.
     return gluon.Trainer(
         trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
@@ -340,9 +356,8 @@ class _Loop:
         seed_epoch(config.seed, epoch)
         batches = self.objective.training()
         steps = steps or len(batches)
-        rate_at, begins = self._rate(epoch), averages_from(progress.history, config)
-        averaging = begins is not None and epoch >= begins
-        if averaging and not self.average.updates:
+        rate_at, averages_after = self._rate(epoch), self._averages_after(epoch)
+        if averages_after == 0 and not self.average.updates:
             # GluonNLP's mean, too, is of these parameters and those after each step.
             self.average.update(self.model)
 
@@ -361,7 +376,9 @@ class _Loop:
                 clip=config.clip,
                 carries_state=self.objective.carries_state,
                 rate=rate,
-                average=self.average if averaging else None,
+                momentum=lambda step: momentum_at(config, self._done(epoch, (step - 1) / steps)),
+                average=None if averages_after is None else self.average,
+                averages_after=averages_after or 0,
                 precision=self.precision,
                 synchronise_at=meter.due,
                 on_losses=meter.count,
@@ -374,9 +391,20 @@ class _Loop:
 
     def _rate(self, epoch: int) -> Callable[[float], float]:
         """The learning rate of `epoch` by the share of it that is done, before the factor of a window's length."""
-        config, progress = self.config, self.progress
-        rate = learning_rate_after(progress.history, config)
-        return lambda done: rate * schedule_factor(config, (epoch - 1 + done) / epochs_expected(progress, config))
+        rate = learning_rate_after(self.progress.history, self.config)
+        return lambda done: rate * schedule_factor(self.config, self._done(epoch, done))
+
+    def _done(self, epoch: int, done: float) -> float:
+        """The share of the run that is done with the share `done` of `epoch`."""
+        return (epoch - 1 + done) / epochs_expected(self.progress, self.config)
+
+    def _averages_after(self, epoch: int) -> int | None:
+        """The step of `epoch` with which averaging begins; 0: it has begun, or begins now; None: not in this epoch."""
+        start = self.config.averaging_start
+        if start and start[0] == "step":
+            return max(0, start[1] - self.progress.steps)
+        begins = averages_from(self.progress.history, self.config)
+        return 0 if begins is not None and epoch >= begins else None
 
     def score(self, batches: Sequence[Batch]) -> Score:
         """`evaluate`, timed."""

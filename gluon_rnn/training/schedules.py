@@ -47,20 +47,34 @@ def schedule_factor(config: RunConfig, done: float) -> float:
     return 1.0
 
 
+def momentum_at(config: RunConfig, done: float) -> float | None:
+    """The momentum of the step before which the share `done` of the run was done; None: it stays as it is.
+
+    In one_cycle it mirrors the rate (Smith, arXiv 1803.09820): from high to low while that rises, and back.
+    """
+    if config.min_momentum is None:
+        return None
+    high, low = config.full_momentum, config.min_momentum
+    if done < _RISE:
+        return _along_cosine(high, low, done / _RISE)
+    return _along_cosine(low, high, (done - _RISE) / (1 - _RISE))
+
+
 def _along_cosine(first: float, last: float, done: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
 
 
 def averages_from(history: Sequence[EpochResult], config: RunConfig) -> int | None:
-    """The epoch in which averaging begins, once `history` determines it; None: it has not begun yet.
+    """The epoch in which averaging begins, once `history` determines it; None: not yet, or not with an epoch.
 
     Of ntasgd that is the epoch after the first whose validation loss is worse than the best of all epochs but the last
     5 before it, as GluonNLP 0.10's and AWD-LSTM's own scripts have it.
     """
     if config.averaging == "none":
         return None
-    if config.averaging != "ntasgd":
-        return int(config.averaging)
+    if config.averaging_start:
+        unit, number = config.averaging_start
+        return number if unit == "epoch" else None
     losses = [epoch.valid_loss for epoch in history]
     for place in range(NON_MONOTONE + 1, len(losses)):
         if losses[place] > min(losses[: place - NON_MONOTONE]):

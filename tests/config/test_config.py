@@ -58,7 +58,9 @@ def test_defaults_are_system_a() -> None:
             "dropout_input=0.1 contradicts model=standard_lstm_lm_650, which fixes dropout_input=none; use model=rnn",
         ),
         ({"model": "awd_lstm_lm_600", "weight_drop": 0.5}, "weight_drop=0.5 contradicts model=awd_lstm_lm_600, which"),
-        ({"averaging": "always"}, "averaging='always': choose none, ntasgd or the number of an epoch, from 1 on"),
+        ({"averaging": "always"}, "averaging='always': choose none, ntasgd, the number of an epoch, from 1 on, or"),
+        ({"averaging": "step 0"}, "averaging='step 0': choose none, ntasgd"),
+        ({"averaging": "step"}, "averaging='step': choose none, ntasgd"),
         ({"averaging": 0}, "averaging=0: choose none, ntasgd"),
         ({"averaging": True}, "averaging=True: choose none, ntasgd"),
         ({"averaging": None}, "averaging=None: choose none, ntasgd"),
@@ -81,7 +83,18 @@ def test_defaults_are_system_a() -> None:
         ({"dropout": 1}, "dropout=1"),
         ({"clip": 0}, "clip=0"),
         ({"optimizer": "sdg"}, "'sgd', 'nag'"),
-        ({"optimizer": "adam", "momentum": 0.9}, "momentum=0.9 needs optimizer=sgd or nag, not adam"),
+        ({"optimizer": "rmsprop", "momentum": 0.9}, "momentum=0.9 needs optimizer=sgd, nag or adam, not rmsprop"),
+        ({"min_momentum": 0.8, "momentum": 0.9}, "min_momentum=0.8 needs lr_schedule=one_cycle, not plateau"),
+        (
+            {"min_momentum": 0.8, "lr_schedule": "one_cycle", "optimizer": "rmsprop"},
+            "min_momentum=0.8 needs optimizer=sgd, nag or adam, not rmsprop",
+        ),
+        ({"min_momentum": 0.8, "lr_schedule": "one_cycle"}, "min_momentum=0.8 must be below momentum, which is 0"),
+        (
+            {"min_momentum": 0.9, "lr_schedule": "one_cycle", "optimizer": "adam"},
+            "min_momentum=0.9 must be below momentum, which is 0.9",
+        ),
+        ({"min_momentum": 0}, "min_momentum=0: input should be greater than 0"),
         ({"tie_weights": "maybe"}, "tie_weights='maybe'"),
         ({"dataset": ""}, "dataset=''"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
@@ -569,5 +582,9 @@ def test_what_follows_from_other_settings_tells_no_points_apart() -> None:
 
 
 def test_the_beginning_of_averaging_has_one_spelling() -> None:
-    spelled = {value: configure({"averaging": value}).averaging for value in ("none", "NTASGD", 3, "03", " 12 ")}
-    assert spelled == {"none": "none", "NTASGD": "ntasgd", 3: "3", "03": "3", " 12 ": "12"}
+    spelled = {
+        value: configure({"averaging": value}).averaging for value in ("none", "NTASGD", 3, "03", " 12 ", "Step  05")
+    }
+    assert spelled == {
+        **{"none": "none", "NTASGD": "ntasgd", 3: "3", "03": "3", " 12 ": "12", "Step  05": "step 5"},
+    }

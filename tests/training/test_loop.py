@@ -35,7 +35,7 @@ from gluon_rnn.training import loop
 from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
-from gluon_rnn.training.schedules import averages_from, learning_rate_after, schedule_factor
+from gluon_rnn.training.schedules import averages_from, learning_rate_after, momentum_at, schedule_factor
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate, clip_and_update
 from tests import device as on
@@ -308,6 +308,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
         {"random_bptt": True, "dropout_embedding": 0.2, "weight_drop": 0.3, "beta": 1},
         {"lr_schedule": "one_cycle", "random_bptt": True},
         {"averaging": "2", "optimizer": "adam", "learning_rate": 0.02},
+        {"lr_schedule": "one_cycle", "optimizer": "sgd", "momentum": 0.9, "min_momentum": 0.5, "averaging": "step 30"},
+        {"lr_schedule": "one_cycle", "optimizer": "adam", "min_momentum": 0.5, "learning_rate": 0.02},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
@@ -534,6 +536,51 @@ def test_ntasgd_begins_when_validation_stalls_and_resumes_in_each_phase(small: C
         run(config, small, tmp_path, stop_after=stop)
         assert (tmp_path / f"checkpoint/epoch-{stop}.average").exists() == (stop >= begins)
     assert losses(run(config, small, tmp_path)) == losses(whole)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("start", ["first", "last of an epoch", "between"])
+def test_averaging_begins_after_a_step(small: Corpus, start: str) -> None:
+    seen: list[int] = []
+    updates: list[int] = []
+
+    class Counting(Average):
+        def update(self, model: SequenceModel) -> None:
+            updates.append(len(seen))
+            super().update(model)
+
+    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+        seen.append(1)
+        clip_and_update(trainer, *arguments)
+
+    steps = len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
+    number = {"first": 1, "last of an epoch": steps, "between": steps + 3}[start]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Average", Counting)
+        patch.setattr(loop, "clip_and_update", update)
+        progress = run(small_config(epochs=2, averaging=f"step {number}"), small)
+    assert progress.steps == len(seen) == 2 * steps
+    # Of the parameters after that step and each later one.
+    assert updates == [*range(number, 2 * steps + 1)]
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(("optimizer", "attribute"), [("sgd", "momentum"), ("nag", "momentum"), ("adam", "beta1")])
+def test_the_momentum_of_a_step_follows_the_schedule(small: Corpus, optimizer: str, attribute: str) -> None:
+    cycle = {"optimizer": optimizer, "learning_rate": 0.02, "momentum": 0.95, "min_momentum": 0.85}
+    config, taken = small_config(epochs=2, lr_schedule="one_cycle", **cycle), []
+
+    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+        taken.append(getattr(trainer.optimizer, attribute))
+        clip_and_update(trainer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "clip_and_update", update)
+        whole = run(config, small)
+    assert taken == pytest.approx([momentum_at(config, n / len(taken)) for n in range(len(taken))])
+    assert taken[0] == 0.95
+    assert min(taken) == pytest.approx(0.85, abs=1e-3)
+    assert losses(run(config.model_copy(update={"min_momentum": None}), small)) != losses(whole)
 
 
 def rates_of(config: RunConfig, corpus: Corpus) -> list[tuple[int, float]]:

@@ -15,6 +15,7 @@ from gluon_rnn.training.schedules import (
     epochs_expected,
     is_finished,
     learning_rate_after,
+    momentum_at,
     schedule_factor,
 )
 
@@ -125,6 +126,28 @@ def test_a_schedule_goes_by_the_share_of_the_run(schedule: Any, factors: dict[fl
     assert {done: schedule_factor(config, done) for done in factors} == pytest.approx(factors)
 
 
+@pytest.mark.parametrize(
+    ("settings", "momenta"),
+    [
+        ({"optimizer": "sgd", "momentum": 0.95, "min_momentum": 0.85}, [0.95, 0.9, 0.85, 0.9, 0.95]),
+        ({"optimizer": "nag", "momentum": 0.95, "min_momentum": 0.85}, [0.95, 0.9, 0.85, 0.9, 0.95]),
+        ({"optimizer": "adam", "momentum": 0.8, "min_momentum": 0.7}, [0.8, 0.75, 0.7, 0.75, 0.8]),
+        # Adam's own is 0.9.
+        ({"optimizer": "adam", "min_momentum": 0.5}, [0.9, 0.7, 0.5, 0.7, 0.9]),
+        ({"optimizer": "sgd", "momentum": 0.95}, [None] * 5),
+        ({"optimizer": "adam"}, [None] * 5),
+    ],
+)
+def test_momentum_is_lowest_where_the_rate_of_one_cycle_is_highest(
+    settings: dict[str, Any], momenta: list[float | None]
+) -> None:
+    config = RunConfig(lr_schedule="one_cycle", **settings)
+    # The corners, and half of the way between them.
+    assert [momentum_at(config, done) for done in (0, 0.15, 0.3, 0.65, 1)] == [
+        value if value is None else pytest.approx(value) for value in momenta
+    ]
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle"])
 def test_validation_has_no_say_in_a_schedule(schedule: Any) -> None:
     assert learning_rate_after(history(3.0, 4.0, 5.0), RunConfig(lr_schedule=schedule)) == 20
@@ -136,6 +159,7 @@ def test_validation_has_no_say_in_a_schedule(schedule: Any) -> None:
         ("none", [1.0] + [2.0] * 20, None),
         ("3", [], 3),
         ("3", [2.0] * 5, 3),
+        ("step 3", [2.0] * 5, None),  # not with an epoch
         # Worse than the best of all but the five before it; earlier there is nothing to compare with.
         ("ntasgd", [1.0, 2.0, 2.0, 2.0, 2.0, 2.0], None),
         ("ntasgd", [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], 8),
