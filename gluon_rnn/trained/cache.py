@@ -4,9 +4,10 @@ A cache stores the decoder's input h_i at each of the last tokens, and the token
 probability is (1 - lambda) p_model + lambda p_cache, where p_cache(w) is the sum of exp(theta h_t . h_i) over the
 places i with x_{i+1} = w, divided by that over all places of the window.
 
-GluonNLP 0.10's ``CacheCell`` computes the same, with three differences: it uses no cache at the first window + 1 tokens
-of a text, where this one uses as much as there is; its script divides the nats by one token more than it scores; and it
-writes the window out as one-hot rows, 266 MB at a window of 2,000 and 33,278 words.
+GluonNLP 0.10's ``CacheCell`` computes the same, with four differences: it waits until more than `window` tokens lie
+behind, where this one uses as many as there are; of a later batch it has kept just `window`, and so uses no cache at
+the first token; its script divides the nats by one token more than it scores; and it writes the window out as one-hot
+rows, 266 MB at a window of 2,000 and 33,278 words.
 """
 
 from __future__ import annotations
