@@ -96,6 +96,13 @@ def small_config(**settings: object) -> RunConfig:
     return configure({**small, **settings})
 
 
+#: The dropouts and penalties of AWD-LSTM, none of which is on in scoring or generating.
+AWD = {
+    **{"dropout_input": 0.3, "dropout_hidden": 0.4, "dropout_embedding": 0.3, "weight_drop": 0.5},
+    **{"alpha": 2.0, "beta": 1.0},
+}
+
+
 def write_folder(folder: Path, *, lines: int = 60) -> Path:
     """A corpus of three files of made-up sentences, the same at every call."""
     folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ from gluon_rnn.data.batches import columns
 from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.trained.cache import score_with_caches
 from tests import device as on
-from tests.conftest import small_config
+from tests.conftest import AWD, small_config
 
 pytestmark = pytest.mark.numerical
 
@@ -28,6 +28,14 @@ def make_model(**settings: object) -> SequenceModel:
     model = build_model(small_config(dropout=0.5, **settings), WORDS, on.DEVICE)
     model.initialize(mx.init.Uniform(1.0), ctx=on.DEVICE, force_reinit=True)
     return model
+
+
+def same_without_awd(model: SequenceModel) -> SequenceModel:
+    """The network of `model`, whose settings are `AWD`, without any dropout or penalty."""
+    plain = build_model(small_config(dropout=0), model.decoder[0].weight.shape[0], on.DEVICE)
+    for mine, theirs in zip(plain.collect_params().values(), model.collect_params().values(), strict=True):
+        mine.set_data(theirs.data())
+    return plain
 
 
 def make_ids(count: int) -> np.ndarray[Any, Any]:
@@ -70,6 +78,16 @@ def test_a_cache_is_what_a_loop_over_pairs_finds(cell: str, window: int, bptt: i
     assert scores.plain.tokens == len(ids) - 1
     assert scores.plain.nats == pytest.approx(expected[0][0], rel=1e-5)
     assert scores.nats[0, 1] != pytest.approx(expected[0][0], rel=1e-4), "the cache is meant to matter"
+
+
+def test_dropouts_are_off() -> None:
+    model, batches = make_model(**AWD), columns(make_ids(72), bptt=10, batch_size=1, contexts=[on.DEVICE])
+    found, plain = (
+        score_with_caches(network, batches, window=6, thetas=(0.5,), lambdas=(0.4,))
+        for network in (model, same_without_awd(model))
+    )
+    assert found.nats[0, 0] == pytest.approx(plain.nats[0, 0], rel=1e-6)
+    assert found.plain.nats == pytest.approx(plain.plain.nats, rel=1e-6)
 
 
 def test_each_column_has_a_cache_of_its_own_and_padding_counts_nowhere() -> None:

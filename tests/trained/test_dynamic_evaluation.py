@@ -16,7 +16,8 @@ from gluon_rnn.networks.models import SequenceModel, build_model, trained_parame
 from gluon_rnn.runs.evaluations import DynamicSettings
 from gluon_rnn.trained.dynamic_evaluation import root_mean_squares, score_dynamically, search_grid
 from tests import device as on
-from tests.conftest import small_config
+from tests.conftest import AWD, small_config
+from tests.trained.test_cache import same_without_awd
 
 pytestmark = pytest.mark.numerical
 
@@ -123,6 +124,21 @@ def test_dynamic_evaluation_is_the_rule_as_a_plain_loop(network: dict[str, Any],
     assert ours.nats == pytest.approx(expected, rel=1e-5)
     # Far more than the tolerance above.
     assert abs(expected - plain) > 5e-5 * plain, "learning is meant to matter"
+
+
+@pytest.mark.parametrize("rule", ["rms", "sgd"])
+def test_dropouts_are_off_and_penalties_have_no_part_in_the_gradients(rule: str) -> None:
+    """As in Krause's code, which evaluates, and trains on the loss alone."""
+    model = make_model(**AWD)
+    settings = DynamicSettings.model_validate({"rule": rule, "bptt": 12, "eta": {"rms": 0.003, "sgd": 0.5}[rule]})
+    training, text = segments(150, bptt=12, batch_size=3), segments(83, bptt=12)
+    scores, roots = [], []
+    for network in (model, same_without_awd(model)):
+        roots.append(root_mean_squares(network, training, notice=print))
+        scores.append(score_dynamically(network, text, settings, roots[-1], notice=print))
+    for mine, plain in zip(*roots, strict=True):
+        np.testing.assert_allclose(mine.asnumpy(), plain.asnumpy(), rtol=1e-5, atol=1e-8)
+    assert scores[0].nats == pytest.approx(scores[1].nats, rel=1e-6)
 
 
 def test_a_token_is_scored_before_it_is_learned_from() -> None:

@@ -32,8 +32,9 @@ from gluon_rnn.trained.run import load_run
 from gluon_rnn.training import worker
 from tests.cli.test_cli import environment, refusal
 from tests.common.test_plain_text import ODD
-from tests.conftest import write_folder
+from tests.conftest import AWD, write_folder
 from tests.runs.test_records import make_job
+from tests.trained.test_cache import same_without_awd
 
 CPU = mx.cpu()
 WORDS = ["<unk>", "<eos>", "one", "two", "three", "Four"]
@@ -141,6 +142,15 @@ def test_a_language_models_state_is_carried_over_the_prompt_and_on(keep: Keep, s
         text.append(VOCABULARY.idx_to_token[ids[-1]])
     written = "\n".join(line.strip() for line in " ".join(text).split("<eos>"))
     assert generate(run, "one three  three two\nFour", tokens=12, greedy=True) == written
+
+
+def test_a_network_with_awd_lstms_dropouts_generates_without_them(keep: Keep, tmp_path: Path) -> None:
+    run, model = keep(VOCABULARY, directory=tmp_path / "awd", **AWD)
+    bare, _ = keep(VOCABULARY, directory=tmp_path / "bare", dropout=0)
+    same_without_awd(model).save_parameters(str(bare / "best.params"))
+    text = generate(run, "one", tokens=60, seed=1)
+    assert text == generate(bare, "one", tokens=60, seed=1)
+    assert len({*text.split()}) > 2
 
 
 def test_a_next_token_is_predicted_from_a_window_and_zeros(keep: Keep) -> None:

@@ -32,6 +32,7 @@ from gluon_rnn.sweeps.executors.mirror import Change
 from gluon_rnn.sweeps.executors.node import Update
 from gluon_rnn.sweeps.executors.ray import Node, RayExecutor
 from tests.cli.test_cli import CHECKOUT, RUN_SWEEP, SETTINGS, environment, refusal, wait_for, workers_of, write_sweep
+from tests.conftest import AWD
 from tests.runs.test_records import make_job
 from tests.sweeps.executors.test_local import is_alive
 from tests.sweeps.test_sweep import machine
@@ -200,7 +201,7 @@ def test_runs_are_those_of_this_machine_to_the_bit(
         source.write("\nimport beside_it\n")
     monkeypatch.chdir(user)
     jobs = [
-        complete(small_corpus, cell, cell=f"own_cells:{cell}").model_copy(
+        complete(small_corpus, cell, cell=f"own_cells:{cell}", **AWD, random_bptt=True).model_copy(
             update={"cell_sha1": source_sha1("own_cells:OwnCell")}
         )
         for cell in ("OwnCell", "Crashing")
