@@ -163,9 +163,13 @@ class FusedLayer(RecurrentLayer):
         super().__init__(hidden_size, input_size, **kwargs)
         self._packed: PackedParameters | None = None
 
-    def pack(self) -> None:
-        """Keep the four parameters and their gradients in one vector: see `PackedParameters`."""
-        if not self.weight_drop:
+    def pack(self, *, for_scoring: bool = False) -> None:
+        """Keep the four parameters and their gradients in one vector: see `PackedParameters`.
+
+        Args:
+            for_scoring: also where weights are dropped, which they are in training alone.
+        """
+        if for_scoring or not self.weight_drop:
             self._packed = PackedParameters([*self.weights, *self.biases])
 
     def packed(self, context: mx.Context) -> mx.nd.NDArray | None:

@@ -112,7 +112,7 @@ class RecurrentStack(VariadicBlock):
             for _ in range(self.directions)
         ]
 
-    def pack(self, *, together: bool = False) -> None:
+    def pack(self, *, together: bool = False, for_scoring: bool = False) -> None:
         """`gluon_rnn.networks.layers.FusedLayer.pack` of each fused layer.
 
         Args:
@@ -121,6 +121,7 @@ class RecurrentStack(VariadicBlock):
                 many units each. The operator's own dropout is none: cuDNN seeds it with C's ``rand()`` when a device's
                 first such layer is called, and never again, whatever the seed of an epoch (``rnn-inl.h`` and
                 ``Resource::get_cudnn_dropout_desc`` of MXNet 1.9.1), so that a resumed run would draw other masks.
+            for_scoring: see `gluon_rnn.networks.layers.FusedLayer.pack`.
         """
         fused = [layer for layer in self._layers if isinstance(layer, FusedLayer)]
         self._packed = None
@@ -129,7 +130,7 @@ class RecurrentStack(VariadicBlock):
             self._packed = PackedParameters([parameter for pair in order for parameter in pair])
             return
         for layer in fused:
-            layer.pack()
+            layer.pack(for_scoring=for_scoring)
 
     @property
     def _one_call(self) -> bool:

@@ -258,7 +258,7 @@ class _Scored:
             raise UserError(f"cell {job.config.cell} has changed since {directory} was trained; train it again")
         self._model: SequenceModel = load_run(directory, context=_CPU).model
         # As in training on a CPU: see `build_model`.
-        self._model.encoder.pack()
+        self._model.encoder.pack(for_scoring=True)
         self._model.hybridize()
         self._files, self._corpus = _open_corpus(job, directory, data_dir, notice)
 
