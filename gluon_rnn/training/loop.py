@@ -47,10 +47,8 @@ def train_epoch(
     *,
     clip: float | None,
     carries_state: bool,
-    rate: Callable[[int, Batch], float] | None = None,
-    momentum: Callable[[int], float | None] = lambda step: None,
-    average: Average | None = None,
-    averages_after: int = 0,
+    before_update: Callable[[int, Batch], None] = lambda step, batch: None,
+    after_update: Callable[[int], None] = lambda step: None,
     precision: Precision | None = None,
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
@@ -65,10 +63,8 @@ def train_epoch(
         clip: global norm; None leaves the gradients alone.
         carries_state: whether a batch begins in the state that the one before it ended in (truncated backpropagation
             through time: gradients stop at its edge), not in zeros.
-        rate: the learning rate of a step, counted from 1, and its batch; None: that of `trainer`.
-        momentum: that of a step, counted from 1; None: that of `trainer`.
-        average: is given the parameters after each step, from that with the number `averages_after` on.
-        averages_after: see `average`.
+        before_update: called with each step, counted from 1, and its batch.
+        after_update: called with each step, whose update may still be queued.
         precision: of the decoder's matrix products; None: float32.
         synchronise_at: whether to wait for the device and report after this step, counted from 1; nothing else in the
             loop waits.
@@ -91,13 +87,9 @@ def train_epoch(
             )
             losses.append(loss)
         trainer.allreduce_grads()
-        if rate:
-            trainer.set_learning_rate(rate(step, batch))
-        if (value := momentum(step)) is not None:
-            set_momentum(trainer, value)
+        before_update(step, batch)
         clip_and_update(trainer, parameters, clip)
-        if average and step >= averages_after:
-            average.update(model)
+        after_update(step)
         seen.append(batch)
         if synchronise_at(step):
             on_losses(_finite(losses, step, len(seen)), seen)
@@ -356,14 +348,14 @@ class _Loop:
         seed_epoch(config.seed, epoch)
         batches = self.objective.training()
         steps = steps or len(batches)
-        rate_at, averages_after = self._rate(epoch), self._averages_after(epoch)
+        averages_after = self._averages_after(epoch)
         if averages_after == 0 and not self.average.updates:
             # GluonNLP's mean, too, is of these parameters and those after each step.
             self.average.update(self.model)
 
-        def rate(step: int, batch: Batch) -> float:
-            window = len(batch.shards[0].inputs) / config.bptt if config.random_bptt else 1
-            return rate_at((step - 1) / steps) * window
+        def average(step: int) -> None:
+            if averages_after is not None and step >= averages_after:
+                self.average.update(self.model)
 
         stopwatch = Stopwatch(mx.nd.waitall, self.clock)
         meter = _Meter(progress, stopwatch, epoch, steps, config.log_interval, warmup_steps, self.on_interval)
@@ -375,10 +367,8 @@ class _Loop:
                 self.trainer,
                 clip=config.clip,
                 carries_state=self.objective.carries_state,
-                rate=rate,
-                momentum=lambda step: momentum_at(config, self._done(epoch, (step - 1) / steps)),
-                average=None if averages_after is None else self.average,
-                averages_after=averages_after or 0,
+                before_update=self._schedule(epoch, steps),
+                after_update=average,
                 precision=self.precision,
                 synchronise_at=meter.due,
                 on_losses=meter.count,
@@ -393,6 +383,19 @@ class _Loop:
         """The learning rate of `epoch` by the share of it that is done, before the factor of a window's length."""
         rate = learning_rate_after(self.progress.history, self.config)
         return lambda done: rate * schedule_factor(self.config, self._done(epoch, done))
+
+    def _schedule(self, epoch: int, steps: int) -> Callable[[int, Batch], None]:
+        """Sets the learning rate and the momentum of a step of `epoch`, which has so many."""
+        config, rate_at = self.config, self._rate(epoch)
+
+        def schedule(step: int, batch: Batch) -> None:
+            window = len(batch.shards[0].inputs) / config.bptt if config.random_bptt else 1
+            self.trainer.set_learning_rate(rate_at((step - 1) / steps) * window)
+            momentum = momentum_at(config, self._done(epoch, (step - 1) / steps))
+            if momentum is not None:
+                set_momentum(self.trainer, momentum)
+
+        return schedule
 
     def _done(self, epoch: int, done: float) -> float:
         """The share of the run that is done with the share `done` of `epoch`."""

@@ -60,12 +60,10 @@ def backpropagate(
         precision: of the decoder's three products; all else, and what they add up to, is float32. None: so are they.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
         training: whether dropouts are on, and the network's penalties count.
-        adds: add the gradients to what is in the parameters' gradients, within `adding_gradients`, instead of replacing
-            it.
+        adds: add to the gradients that are there, within `adding_gradients`; False: replace them.
 
     Returns:
-        This device's part of the mean loss, in nats a target and without penalties, of shape (1,), and the state after
-        the last step.
+        This device's part of the mean loss in nats a target without penalties, (1,), and the state after the last step.
     """
     weight, context = model.decoder[0].weight, shard.inputs.context
     if model.ties_weights and not adds:
@@ -74,9 +72,7 @@ def backpropagate(
     with autograd.record(train_mode=training):
         units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
     precision = precision or precision_on(context.device_type)
-    loss, gradient = _backpropagate_decoder(
-        model, units.detach(), shard, targets, precision, logits_in_a_block, adds=adds
-    )
+    loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block, adds)
     heads, head_gradients = [units], [gradient]
     if penalty is not None and training:
         heads.append(penalty)
@@ -114,7 +110,6 @@ def _backpropagate_decoder(
     targets: int,
     precision: Precision,
     logits_in_a_block: int,
-    *,
     adds: bool,
 ) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """See `backpropagate`: leave the decoder's gradients in its parameters, and return the loss and that of `units`.
