@@ -73,15 +73,17 @@ class DynamicSettings(_Settings):
     def _scale_defaults(self) -> DynamicSettings:
         if self.rule == "sgd" and (idle := self.model_fields_set & {"epsilon", "batches"}):
             raise ValueError(f"rule=sgd has no {min(idle)}; leave it out")
-        # Not assigned: the fields that were given stay known as those.
+        # Not assigned: the fields that were given stay known as those. From the defaults, not from what is there:
+        # pydantic asks again when the settings become part of an `Evaluation`.
         if "eta" not in self.model_fields_set:
             self.__dict__["eta"] = _ETAS[self.rule] * self.bptt / _DEFAULT_BPTT
         if "lambda_" not in self.model_fields_set:
-            self.__dict__["lambda_"] = min(self.lambda_ * self.bptt / _DEFAULT_BPTT, 1.0)
+            self.__dict__["lambda_"] = min(_LAMBDA * self.bptt / _DEFAULT_BPTT, 1.0)
         return self
 
 
 _DEFAULT_BPTT = DynamicSettings.model_fields["bptt"].default
+_LAMBDA = DynamicSettings.model_fields["lambda_"].default
 #: The default eta of each rule at the default bptt.
 _ETAS = {"rms": DynamicSettings.model_fields["eta"].default, "sgd": 0.1}
 

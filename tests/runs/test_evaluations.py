@@ -74,6 +74,16 @@ def test_rows_are_added_behind_what_is_there_and_read_back_to_the_bit(tmp_path: 
     assert frame.loc[0, "host"] == "here"
 
 
+@pytest.mark.parametrize("given", [{"bptt": 20}, {"bptt": 20, "rule": "sgd"}, {"bptt": 20, "lambda": 0.1}])
+def test_a_row_has_the_settings_that_were_used(given: dict[str, Any]) -> None:
+    """That of the second split, too: pydantic checks settings again when they become part of a row."""
+    settings = DynamicSettings.model_validate(given)
+    for _ in ("valid", "test"):
+        row = make_evaluation(method="dynamic", dynamic=settings).row
+        assert row["dynamic_lambda"] == settings.lambda_ == pytest.approx(given.get("lambda", 0.008))
+        assert row["dynamic_eta"] == settings.eta == pytest.approx({"rms": 2e-4, "sgd": 0.4}[settings.rule])
+
+
 def test_rows_of_several_at_once_are_all_there(tmp_path: Path) -> None:
     def add(place: int) -> None:
         for number in range(10):
