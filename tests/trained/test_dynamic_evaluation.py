@@ -131,7 +131,7 @@ def test_dropouts_are_off_and_penalties_have_no_part_in_the_gradients(rule: str)
     """As in Krause's code, which evaluates, and trains on the loss alone."""
     model = make_model(**AWD)
     model.encoder.pack(for_scoring=True)
-    assert model.encoder.packed(CPU)
+    assert model.encoder.packed(on.DEVICE)
     settings = DynamicSettings.model_validate({"rule": rule, "bptt": 12, "eta": {"rms": 0.003, "sgd": 0.5}[rule]})
     training, text = segments(150, bptt=12, batch_size=3), segments(83, bptt=12)
     scores, roots = [], []

@@ -553,7 +553,7 @@ def test_averaging_begins_after_a_step(small: Corpus, start: str) -> None:
         seen.append(1)
         clip_and_update(trainer, *arguments)
 
-    steps = len(training_windows(small.train, bptt=5, batch_size=4, contexts=[CPU]))
+    steps = len(training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE]))
     number = {"first": 1, "last of an epoch": steps, "between": steps + 3}[start]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Average", Counting)
