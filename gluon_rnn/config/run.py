@@ -65,7 +65,7 @@ MODELS: dict[str, tuple[Objective, ...]] = {
 }
 
 Optimizer = Literal["sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop", "adamax", "ftml", "ftrl", "signum", "lamb"]
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 Level = Literal["word", "character"]
 LastBatch = Literal["discard", "keep"]
 Schedule = Literal["plateau", "linear", "cosine", "one_cycle"]
@@ -234,8 +234,9 @@ class RunConfig(BaseModel):
     stride: Count = 1
     """next_token only: tokens from the start of one window to the start of the next"""
     precision: Precision = "float32"
-    """of matrix products in training: float32; tf32, on a GPU of compute capability 8.0 or higher; or bfloat16, for the
-    decoder, on a CPU where that is faster"""
+    """of matrix products in training: float32; tf32, on a GPU of compute capability 8.0 or higher; float16, for the
+    decoder and with a dynamic loss scale, on a GPU of 7.0 or higher; or bfloat16, for the decoder, on a CPU where that
+    is faster"""
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0), WrapValidator(_or_auto)] = AUTO
     """learning rate of the first epoch; auto: one that suits the cell, the objective and the optimizer. With sgd and

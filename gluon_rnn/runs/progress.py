@@ -257,6 +257,7 @@ class Progress:
         parameters: trained numbers, tied weights counted once.
         vocab_size: tokens that the model tells apart.
         words_without_vector: of the vocabulary, where the embedding was given.
+        skipped_steps: of training, whose gradients overflowed, where precision is float16.
         predictions: of the best epoch, on the first sequences of test, or of validation where there is no test.
         confusion: of the best epoch on the same split, where the targets are labels.
         sessions: the processes that have worked on the run, the present one last.
@@ -280,6 +281,7 @@ class Progress:
     train_sequences: int | None = None
     vocab_size: int | None = None
     words_without_vector: int | None = None
+    skipped_steps: int | None = None
     predictions: tuple[Prediction, ...] = ()
     confusion: Confusion | None = None
     sessions: Annotated[list[Session], Field(alias="sittings")] = field(default_factory=list)

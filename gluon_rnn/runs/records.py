@@ -113,6 +113,8 @@ class RunRecord(BaseModel):
     """finished epochs"""
     steps: int = 0
     """training steps, warm-up included"""
+    skipped_steps: int | None = None
+    """of them, made with gradients of zero because a product was too large; only with precision=float16"""
     best_epoch: int | None = None
     """epoch with the lowest validation loss"""
     train_perplexity: float | None = None
@@ -264,7 +266,15 @@ def describe(column: str) -> str:
 SCORES = ("valid_loss", "valid_perplexity", "test_loss", "test_perplexity", "valid_accuracy", "test_accuracy")
 #: Of `Progress`, as they are.
 _OF_PROGRESS = (
-    *("vocab_size", "words_without_vector", "steps", "unigram_loss", "train_tokens", "valid_tokens_scored"),
+    *(
+        "vocab_size",
+        "words_without_vector",
+        "steps",
+        "skipped_steps",
+        "unigram_loss",
+        "train_tokens",
+        "valid_tokens_scored",
+    ),
     *("test_tokens_scored", "train_seconds", "evaluation_seconds", "parameters", "predictions", "confusion"),
 )
 

@@ -33,6 +33,12 @@ def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
         raise UserError(
             "precision=bfloat16 needs a CPU: MXNet 1.9.1 does not have it on a GPU; use float32 or --device cpu"
         )
+    if ("float16", "cpu") in kinds:
+        raise UserError(
+            "precision=float16 needs a GPU: MXNet 1.9.1 has no float16 products on a CPU; use float32 or bfloat16"
+        )
+    if ("float16", "gpu") in kinds and any(gpu.compute_capability < (7, 0) for gpu in machine.gpus):
+        raise UserError("precision=float16 needs GPUs of compute capability 7.0 or newer; use precision=float32")
     if ("tf32", "cpu") in kinds:
         raise UserError("precision=tf32 needs a GPU; use precision=float32 on a CPU")
     if ("tf32", "gpu") in kinds and any(gpu.compute_capability < (8, 0) for gpu in machine.gpus):

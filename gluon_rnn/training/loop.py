@@ -74,6 +74,7 @@ def train_epoch(
         Diverged: a reported loss is not finite; whatever `on_losses` raises.
     """
     parameters = trained_parameters(model)
+    precision = precision or precision_on(parameters[0].list_ctx()[0].device_type)
     states: list[States] = []
     losses: list[mx.nd.NDArray] = []
     seen: list[Batch] = []
@@ -88,7 +89,7 @@ def train_epoch(
             losses.append(loss)
         trainer.allreduce_grads()
         before_update(step, batch)
-        clip_and_update(trainer, parameters, clip)
+        clip_and_update(trainer, parameters, clip, usable=precision.finish_step())
         after_update(step)
         seen.append(batch)
         if synchronise_at(step):
@@ -360,6 +361,7 @@ class _Loop:
         stopwatch = Stopwatch(mx.nd.waitall, self.clock)
         meter = _Meter(progress, stopwatch, epoch, steps, config.log_interval, warmup_steps, self.on_interval)
         meter.start()
+        self.precision.start_epoch()
         try:
             train_epoch(
                 self.model,
@@ -376,6 +378,9 @@ class _Loop:
         except Diverged as error:
             progress.last_epoch = LossTotal(math.inf, max(1, progress.last_epoch.tokens))
             raise Diverged(f"{error} of epoch {epoch}") from None
+        else:
+            if (skipped := self.precision.skipped_steps) is not None:
+                progress.skipped_steps = (progress.skipped_steps or 0) + skipped
         finally:
             progress.train_seconds += self.clock() - started - stopwatch.paused_seconds
 

@@ -1196,6 +1196,17 @@ def test_tf32_is_refused_where_there_is_none(small_folder: Path, tmp_path: Path)
     assert job.config.precision == "tf32"
 
 
+def test_float16_is_refused_where_there_is_none(small_folder: Path, tmp_path: Path) -> None:
+    sweep = Sweep("s", pinned=small_config(dataset=str(small_folder), precision="float16", device="auto").model_dump())
+    with pytest.raises(
+        UserError, match=r"precision=float16 needs a GPU: MXNet 1\.9\.1 has no float16 products on a CPU;"
+    ):
+        plan(sweep, tmp_path, device="cpu")
+    with pytest.raises(UserError, match=r"precision=float16 needs GPUs of compute capability 7\.0 or newer"):
+        plan(sweep, tmp_path, device="gpu", machine=machine((6, 1)))
+    assert plan(sweep, tmp_path, device="gpu", machine=machine((7, 0))).missing
+
+
 def test_what_no_gpu_has_the_memory_for_is_refused_and_what_may_not_fit_is_mentioned(
     small_folder: Path, tmp_path: Path
 ) -> None:

@@ -592,9 +592,9 @@ def rates_of(config: RunConfig, corpus: Corpus) -> list[tuple[int, float]]:
         shards.append(len(shard.inputs))
         return backpropagate(model, shard, *arguments, **options)
 
-    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+    def update(trainer: gluon.Trainer, *arguments: Any, **options: Any) -> None:
         taken.append((shards[-1], trainer.learning_rate))
-        clip_and_update(trainer, *arguments)
+        clip_and_update(trainer, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "backpropagate", read)
