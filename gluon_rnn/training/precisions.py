@@ -107,8 +107,9 @@ class GpuPrecision(Precision):
         product = mx.nd.dot(a, b, **options, out=None if beta else out)
         if scaled:
             product *= alpha
-        if beta:
+        if beta not in (0, 1):
             out *= beta
+        if beta:
             out += product
 
     def logits(
@@ -235,8 +236,9 @@ class Float16(GpuPrecision):
         # Infinity times zero would be no number.
         product = mx.nd.clip(product, -_LARGEST_FLOAT16, _LARGEST_FLOAT16).astype("float32")
         factor = (alpha / self._scale.on(out.context)).reshape((1, 1))
-        if beta:
+        if beta not in (0, 1):
             out *= beta
+        if beta:
             out += mx.nd.broadcast_mul(product, factor)
         else:
             mx.nd.broadcast_mul(product, factor, out=out)

@@ -256,7 +256,7 @@ def test_a_step_that_overflows_leaves_the_weights_as_they_are(small_corpus: Corp
 
 
 def test_three_epochs_in_float16_learn_what_those_in_float32_do(small_corpus: CorpusFiles) -> None:
-    """Within a hundredth of their perplexity."""
+    """Within a thousandth of their perplexity, which falls by a fiftieth: most of this text is chance."""
     corpus, perplexities = load_corpus(small_corpus), []
     windows = training_windows(corpus.train, bptt=5, batch_size=4, contexts=[CPU])
     float16 = OnCpu()
@@ -274,7 +274,7 @@ def test_three_epochs_in_float16_learn_what_those_in_float32_do(small_corpus: Co
             on_losses=lambda found, batches, losses=losses: losses.extend(found),  # type: ignore[misc]
         )
         first, last = (np.exp(np.mean(part)) for part in (losses[: len(windows)], losses[-len(windows) :]))
-        assert last < 0.9 * first
+        assert last < 0.99 * first
         perplexities.append(last)
-    assert perplexities[0] != perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
+    assert perplexities[0] != perplexities[1] == pytest.approx(perplexities[0], rel=0.001)
     assert float16.skipped_steps == 0
