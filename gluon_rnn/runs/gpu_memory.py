@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gluon_rnn.config.run import LABELLED, RunConfig, configure
+from gluon_rnn.config.run import LABELLED, RunConfig
 
 _MIB = 2**20
 _FLOAT = 4  # bytes
@@ -90,8 +90,10 @@ def what_would_fit(config: RunConfig, vocabulary: int, memory_mb: float) -> str:
     """
     if gpu_memory_mb(config, vocabulary) <= memory_mb:
         return ""
+    square = config.embedding == "random" and config.embed_size == config.hidden_size
     for name, value in _smaller(config):
-        needed = gpu_memory_mb(configure({**config.model_dump(exclude_unset=True), name: value}), vocabulary)
+        changed = {name: value, **({"embed_size": value} if name == "hidden_size" and square else {})}
+        needed = gpu_memory_mb(config.model_copy(update=changed), vocabulary)
         if needed <= memory_mb:
             return f"{name}={value} would take about {needed:,.0f} MiB"
     return ""

@@ -68,6 +68,11 @@ def test_what_adds_to_a_run_adds_to_the_estimate() -> None:
         ({"hidden_size": 1500, "batch_size": 400}, 8192, "batch_size=200 would take about"),
         ({"hidden_size": 1500, "batch_size": 1, "bptt": 40000}, 8192, "bptt=5000 would take about"),
         ({"hidden_size": 6000, "batch_size": 1, "bptt": 8}, 8192, "hidden_size=3000 would take about"),
+        (
+            {"hidden_size": 16000, "batch_size": 1, "bptt": 8, "num_layers": 1},
+            8192,
+            "hidden_size=4000 would take about",
+        ),
         ({"model": "standard_lstm_lm_1500"}, 2000, ""),  # a preset fixes its size
         ({"hidden_size": 1500, "batch_size": 804, "device": "gpu:0+gpu:1"}, 6000, "batch_size=200"),
     ],
@@ -77,6 +82,8 @@ def test_the_first_smaller_setting_that_fits_is_named(settings: dict[str, Any], 
     said = what_would_fit(config, WORDS, memory)
     assert said.startswith(found)
     assert bool(said) == bool(found)
+    # A worker reads its configuration with every setting stated.
+    assert what_would_fit(configure(config.model_dump()), WORDS, memory) == said
     if said:
         name, _, rest = said.partition("=")
         value = int(rest.split()[0])
