@@ -32,7 +32,7 @@ GROUPS = {
     "Embedding": "embedding embed_size train_embedding embedding_initializer",
     "Batches": "bptt random_bptt batch_size eval_bptt eval_batch_size",
     "Optimization": "optimizer learning_rate lr_schedule lr_decay lr_patience lr_steps averaging clip momentum "
-    "weight_decay alpha beta",
+    "min_momentum weight_decay alpha beta",
     "Length of a run": "epochs time_budget early_stopping max_steps warmup_steps",
     "Machine and repeats": "seed device threads precision log_interval",
 }
