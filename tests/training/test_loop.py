@@ -549,9 +549,9 @@ def test_averaging_begins_after_a_step(small: Corpus, start: str) -> None:
             updates.append(len(seen))
             super().update(model)
 
-    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+    def update(trainer: gluon.Trainer, *arguments: Any, **options: Any) -> None:
         seen.append(1)
-        clip_and_update(trainer, *arguments)
+        clip_and_update(trainer, *arguments, **options)
 
     steps = len(training_windows(small.train, bptt=5, batch_size=4, contexts=[on.DEVICE]))
     number = {"first": 1, "last of an epoch": steps, "between": steps + 3}[start]
@@ -570,9 +570,9 @@ def test_the_momentum_of_a_step_follows_the_schedule(small: Corpus, optimizer: s
     cycle = {"optimizer": optimizer, "learning_rate": 0.02, "momentum": 0.95, "min_momentum": 0.85}
     config, taken = small_config(epochs=2, lr_schedule="one_cycle", **cycle), []
 
-    def update(trainer: gluon.Trainer, *arguments: Any) -> None:
+    def update(trainer: gluon.Trainer, *arguments: Any, **options: Any) -> None:
         taken.append(getattr(trainer.optimizer, attribute))
-        clip_and_update(trainer, *arguments)
+        clip_and_update(trainer, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "clip_and_update", update)
