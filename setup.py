@@ -67,6 +67,7 @@ DEV = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.8",
     "hypothesis>=6",
+    "jsonschema>=4",  # checks sweep files against their schema
     "ruff>=0.6",
     "codespell[toml]>=2.4",  # spelling, and the words of words.txt
     "mypy>=1.11",
@@ -109,6 +110,6 @@ setup(
         "bench": BENCH,
     },
     # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.
-    data_files=[("share/gluon_rnn/benchmarks", sorted(glob("benchmarks/*.yaml")))],
+    data_files=[("share/gluon_rnn/benchmarks", sorted(glob("benchmarks/*.yaml") + glob("benchmarks/*.json")))],
     entry_points={"console_scripts": ["gluon-rnn = gluon_rnn.cli:console"]},
 )

@@ -1,7 +1,7 @@
 """Pages and tables that come from the code and from committed results; ``make pages`` renews them.
 
-``settings.md`` and ``commands.md`` are whole files. In other pages a table stands between ``<!-- table: NAME -->`` and
-``<!-- end -->``. tests/docs says when something is out of date.
+``settings.md``, ``commands.md`` and the schema of sweep files are whole files. In other pages a table stands between
+``<!-- table: NAME -->`` and ``<!-- end -->``. tests/docs says when something is out of date.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_rnn.cli import COMMANDS
+from gluon_rnn.config import sweep_schema
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, PRESETS, RunConfig
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -99,9 +100,10 @@ def settings_page() -> str:
 
 def _bounds(name: str) -> dict[str, float]:
     """The bounds of a field, which its JSON schema lacks where a validator comes first."""
-    words = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
     found = RunConfig.model_fields[name].metadata
-    return {word: getattr(item, key) for item in found for key, word in words.items() if hasattr(item, key)}
+    return {
+        word: getattr(item, key) for item in found for key, word in sweep_schema.BOUNDS.items() if hasattr(item, key)
+    }
 
 
 def _sentence(text: str) -> str:
@@ -349,7 +351,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 def pages() -> dict[Path, str]:
     """Every page that is made or holds a table that is, with the text it should have."""
-    made = {CHECKOUT / "docs" / "settings.md": settings_page(), CHECKOUT / "docs" / "commands.md": commands_page()}
+    made = {
+        CHECKOUT / "docs" / "settings.md": settings_page(),
+        CHECKOUT / "docs" / "commands.md": commands_page(),
+        CHECKOUT / "benchmarks" / "sweep.schema.json": sweep_schema.as_text(),
+    }
     for path in [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]:
         text = path.read_text(encoding="utf-8")
         renewed = re.sub(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,3 +92,8 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
             raise UserError(f"{option} gives {key} twice; keep one of them")
         values[key] = value
     return values
+
+
+def split_values(text: str) -> list[str]:
+    """The values of an axis, separated by commas; those within parentheses separate none."""
+    return re.split(r",(?![^()]*\))", text) if text else []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path, parse_seconds
+from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path, parse_seconds, split_values
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
@@ -57,7 +57,19 @@ def _add_points(parser: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fix settings at every point"
     )
     parser.add_argument(
-        "--axis", nargs="+", action="extend", default=[], metavar="KEY=V1,V2", help="add or replace axes"
+        "--axis",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="add or replace axes; of numbers also as seed=0..4 or 'learning_rate=log(1,40,5)'",
+    )
+    parser.add_argument("--sample", type=int, metavar="N", help="run only N points, drawn at random")
+    parser.add_argument(
+        "--sample-seed",
+        type=int,
+        metavar="S",
+        help="random seed of --sample; a larger N adds points (default: 0)",
     )
     parser.add_argument(
         "--results",
@@ -198,11 +210,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
+    if options.sample_seed is not None and options.sample is None:
+        raise UserError("--sample-seed needs --sample N; add it or drop the seed")
     sweep = load_sweep(options.sweep or shipped_sweep(QUICK))
     sweep = sweep.with_arguments(
         parse_pairs("--set", options.set),
-        {k: v.split(",") if v else [] for k, v in parse_pairs("--axis", options.axis).items()},
+        {name: split_values(values) for name, values in parse_pairs("--axis", options.axis).items()},
         name=options.name,
+        sample=options.sample,
+        sample_seed=options.sample_seed or 0,
     )
     return plan_sweep(
         sweep,

@@ -557,6 +557,14 @@ def _adapter(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(field_type, config=ConfigDict(allow_inf_nan=False))
 
 
+@lru_cache
+def number_type(name: str) -> type[int] | type[float] | None:
+    """`int` for a setting that takes whole numbers, `float` for one that takes any; None for all others."""
+    annotation: Any = RunConfig.model_fields[name].annotation
+    kinds = {getattr(kind, "__origin__", kind) for kind in (annotation, *get_args(annotation))}
+    return int if int in kinds else float if float in kinds else None
+
+
 def check_name(name: Any) -> None:
     """Raise a `UserError` unless `name` is a setting."""
     if name not in RunConfig.model_fields:
@@ -570,7 +578,11 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     message = message[0].lower() + message[1:]
     if not where:
         return message
-    hint = "; several values go to --axis" if isinstance(first["input"], str) and "," in first["input"] else ""
+    given, hint = first["input"], ""
+    if isinstance(given, str) and ("," in given or ".." in given):
+        hint = "; several values go to --axis"
+    if isinstance(given, list):
+        hint = "; several values go to axes"
     if first["type"] == "string_type":
         hint = f"; {QUOTE_HINT}"
-    return f"{where}={quoted(first['input'])}: {message}{hint}".replace("\n", " ")
+    return f"{where}={quoted(given)}: {message}{hint}".replace("\n", " ")

@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import quoted
-from gluon_rnn.config.run import RunConfig, check_name, coerce
+from gluon_rnn.config.run import RunConfig, check_name, coerce, number_type
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median", "successive_halving"]
 
+#: What ``search`` of a sweep file may have.
+KEYS = ("space", "conditions", "trials", "sampler", "pruner", "seed")
 #: Trials of a search, as many as a sweep may have points.
 MOST_TRIALS = 10_000
 #: Of a real number that is drawn from a range. More would say nothing, and make tables hard to read.
@@ -194,12 +196,11 @@ def parse_search(value: Any, axes: Mapping[str, Sequence[Any]]) -> SearchSetting
     Raises:
         UserError: it is not such a mapping, or a value in it is wrong.
     """
-    known = ("space", "conditions", "trials", "sampler", "pruner", "seed")
     if not isinstance(value, dict):
         raise UserError("search is a mapping with 'space: {setting: values}'")
     for key in value:
-        if key not in known:
-            raise UserError(f"search has no {quoted(key)}{did_you_mean(key, known)}; it has {', '.join(known)}")
+        if key not in KEYS:
+            raise UserError(f"search has no {quoted(key)}{did_you_mean(key, KEYS)}; it has {', '.join(KEYS)}")
     space = {name: Choice(tuple(values)) for name, values in axes.items()} | _space(value.get("space", {}), "space")
     sampler = _one_of(value, "sampler", "tpe", get_args(Sampler))
     pruner = _one_of(value, "pruner", "none", get_args(Pruner))
@@ -291,17 +292,10 @@ def _is_whole(name: str) -> bool:
     Raises:
         UserError: it does not take numbers.
     """
-    kinds = {*_kinds(RunConfig.model_fields[name].annotation)}
-    if kinds.isdisjoint((int, float)):
+    kind = number_type(name)
+    if kind is None:
         raise UserError(f"search over {name}: it does not take numbers; give it a list of values")
-    return float not in kinds
-
-
-def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types that ``Annotated`` and unions are made of."""
-    yield annotation
-    for part in get_args(annotation):
-        yield from _kinds(part)
+    return kind is int
 
 
 def _check_grid(settings: SearchSettings) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,18 @@ import yaml
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.common.printable import quoted
-from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, configure
+from gluon_rnn.config import ranges
+from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, configure, number_type
 from gluon_rnn.config.search_space import SearchSettings, parse_search
 
-_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: What a sweep file may have.
+KEYS = ("name", "set", "axes", "points", "overrides", "search")
+#: An item of a list in one, for messages.
+_POINT = "'{field: value}'"
+_OVERRIDE = "'when: {field: value}' and 'set: {field: value}' or 'axes: {field: [values]}'"
+
+#: A pattern of what may be the name of a folder.
+SWEEP_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 #: Of a sweep: planned in seconds, and at half a minute each they run for more than three days.
 MOST_POINTS = 10_000
@@ -31,29 +40,44 @@ _MOST_KEYS = 100
 
 @dataclass(frozen=True)
 class Override:
-    """Settings for only those points where every field of `when` has the given value."""
+    """Settings and axes for only those points where every field of `when` has the given value.
+
+    Attributes:
+        when: values by field.
+        settings: of the points that it fits.
+        axes: values by field; each point that it fits becomes one for each combination of them.
+    """
 
     when: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def fits(self, point: Mapping[str, Any]) -> bool:
         """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
         return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in self.when.items())
+
+    def without(self, names: Collection[str]) -> Override:
+        """This override, but of no field in `names`."""
+        return replace(self, settings=_without(self.settings, names), axes=_without(self.axes, names))
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A list of run configurations, written as their differences.
 
-    Later ones win: the defaults, `settings`, `axes`, `overrides`, `pinned`.
+    Later ones win: the defaults, `settings`, `listed`, `axes`, `overrides`, `pinned`.
 
     Attributes:
         name: of its folder in results/.
         settings: of every point, where they differ from the defaults.
         axes: values by field; the points are their product, the first axis varying slowest.
-        overrides: applied in order to the points they match.
+        overrides: applied in order to the points they match. `when` sees settings, listed points, and axes, those of
+            earlier overrides included; it does not see what overrides set.
         pinned: settings of the command line's ``--set``.
         search: proposes the points in place of `axes`, which are choices of its space; None: the points are fixed.
+        listed: settings of points that are written out, which the axes multiply; empty: one point without any.
+        sample: how many points to draw at random; None: all.
+        sample_seed: of the draw. With the same seed a larger sample contains the smaller one.
     """
 
     name: str
@@ -62,6 +86,9 @@ class Sweep:
     overrides: Sequence[Override] = ()
     pinned: Mapping[str, Any] = field(default_factory=dict)
     search: SearchSettings | None = None
+    listed: Sequence[Mapping[str, Any]] = ()
+    sample: int | None = None
+    sample_seed: int = 0
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -69,83 +96,178 @@ class Sweep:
         return {**self.settings, **self.pinned}
 
     def with_arguments(
-        self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], *, name: str | None = None
+        self,
+        pinned: Mapping[str, Any],
+        axes: Mapping[str, str | Sequence[Any]],
+        *,
+        name: str | None = None,
+        sample: int | None = None,
+        sample_seed: int = 0,
     ) -> Sweep:
-        """This sweep under a command line's ``--set`` (`pinned`), ``--axis`` (`axes`) and ``--name``.
+        """This sweep under a command line's ``--set`` (`pinned`), ``--axis`` (`axes`), ``--name`` and ``--sample``.
 
         A pinned field loses its axis; an axis given here replaces the sweep's own of that field. Either way the command
-        line wins over the sweep's overrides of that field.
+        line wins over the sweep's listed points and overrides of that field.
 
         Raises:
-            UserError: a field is unknown, a value is not of its type, an axis is empty, a field is given both ways, or
-                no folder can have the name.
+            UserError: a field is unknown, a value is not of its type, an axis is empty, a field is given both ways, no
+                folder can have the name, or no such sample can be drawn.
         """
         for key in pinned:
             if key in axes:
                 raise UserError(f"{key} is given both to --set and to --axis; keep one of them")
         pinned = {key: coerce(key, value) for key, value in pinned.items()}
-        axes = {key: _axis(key, values) for key, values in axes.items()}
-        said = {*pinned, *axes}
+        given = {key: _axis(key, values) for key, values in axes.items()}
+        said = {*pinned, *given}
+        if sample is not None and not 1 <= sample <= MOST_POINTS:
+            raise UserError(f"--sample {sample} must be from 1 to {MOST_POINTS:,}")
+        if sample is not None and self.search:
+            raise UserError("--sample is not allowed with a search; set its trials and 'sampler: random'")
         idle = self.unmatched()
         changed = replace(
             self,
             name=self.name if name is None else _folder_name(name),
-            axes={**{key: values for key, values in self.axes.items() if key not in pinned}, **axes},
+            axes={**_without(self.axes, pinned), **given},
             pinned={**self.pinned, **pinned},
+            listed=tuple(_without(point, said) for point in self.listed),
+            sample=sample or self.sample,
+            sample_seed=sample_seed if sample else self.sample_seed,
         )
         if self.search:
-            changed = replace(changed, axes={}, search=self.search.with_arguments(pinned, axes))
+            changed = replace(changed, axes={}, search=self.search.with_arguments(pinned, given))
         # A sweep with fewer points does not need every override. One that never fitted stays, to be remarked on.
         moot = [item for item in changed.unmatched() if item not in idle]
-        return replace(
-            changed,
-            overrides=tuple(
-                Override(item.when, {key: value for key, value in item.settings.items() if key not in said})
-                for item in self.overrides
-                if item not in moot
-            ),
-        )
+        return replace(changed, overrides=tuple(item.without(said) for item in self.overrides if item not in moot))
 
     def points(self) -> list[RunConfig]:
-        """Every configuration of the sweep, in order, without duplicates; of a search those at the ends of its space.
+        """Every configuration of the sweep, in order, without duplicates.
+
+        Of a sample those that are drawn, of a search those at the ends of its space.
 
         Raises:
             UserError: a point's settings contradict each other, or there are more than `MOST_POINTS` points.
         """
-        if self._count() > MOST_POINTS:
-            raise UserError(
-                f"the axes make {self._count():,} points, and a sweep has up to {MOST_POINTS:,}; shorten them"
-            )
-        points = self.search.corners(self.fixed) if self.search else self._before_overrides()
-        return list(dict.fromkeys(map(self.at, points)))
+        if self.search:
+            return list(dict.fromkeys(map(self.at, self.search.corners(self.fixed))))
+        if self.sample is not None:
+            return self._draw(self.sample)
+        return list(dict.fromkeys(configure(settings) for settings in self._all_settings()))
 
     def at(self, point: Mapping[str, Any]) -> RunConfig:
-        """The configuration of a point whose settings are `point` and what is `fixed`, after overrides.
+        """The configuration of a search's point whose settings are `point` and what is `fixed`, after overrides.
 
         Raises:
             UserError: they contradict each other.
         """
-        before = {**self.settings, **point, **self.pinned}
-        settings = dict(before)
-        for override in self.overrides:
-            if override.fits(before):
-                settings |= override.settings
+        ((_, settings),) = self._expand({**self.settings, **point, **self.pinned}, set())
         return configure(settings)
+
+    def count(self) -> int:
+        """How many points it has, those that turn out equal counted apart.
+
+        Raises:
+            UserError: there are more than `MOST_POINTS`.
+        """
+        return len(self._all_settings()) if self.sample is None else len(self.points())
 
     def unmatched(self) -> list[Override]:
         """The overrides that match no point; empty for a sweep with too many points to check."""
         if not self.overrides or self._count() > MOST_POINTS:
             return []
-        points = list(self._before_overrides())
-        return [override for override in self.overrides if not any(map(override.fits, points))]
+        used: set[int] = set()
+        expanded = 0
+        if self.search:
+            before = [{**self.settings, **corner, **self.pinned} for corner in self.search.corners(self.fixed)]
+        else:
+            before = [self._before_overrides(number) for number in range(self._count())]
+        for point in before:
+            expanded += len(self._expand(point, used))
+            if expanded > MOST_POINTS:
+                return []
+        return [override for number, override in enumerate(self.overrides) if number not in used]
+
+    def varied(self) -> dict[str, list[Any]]:
+        """The values of each field that has an axis or stands in a listed point."""
+        found: dict[str, list[Any]] = {}
+        for axes in (self.axes, *(override.axes for override in self.overrides)):
+            for name, values in axes.items():
+                found.setdefault(name, []).extend(values)
+        for point in self.listed:
+            for name, value in point.items():
+                found.setdefault(name, []).append(value)
+        return found
 
     def _count(self) -> int:
-        return math.prod(len(values) for values in self.axes.values())
+        """The points that overrides apply to."""
+        return math.prod(len(values) for values in self.axes.values()) * max(1, len(self.listed))
 
-    def _before_overrides(self) -> Iterator[dict[str, Any]]:
-        """The settings of each point as overrides see them."""
-        for values in itertools.product(*self.axes.values()):
-            yield {**self.settings, **dict(zip(self.axes, values, strict=True)), **self.pinned}
+    def _before_overrides(self, number: int) -> dict[str, Any]:
+        """The settings of point `number` as overrides see them; listed points vary slowest, then the first axis."""
+        chosen: dict[str, Any] = {}
+        for name, values in list(self.axes.items())[::-1]:
+            number, place = divmod(number, len(values))
+            chosen[name] = values[place]
+        return {**self.settings, **(self.listed[number] if self.listed else {}), **chosen, **self.pinned}
+
+    def _expand(self, point: Mapping[str, Any], used: set[int]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """What overrides make of a point: what they see of each point, and its settings; `used` gets their numbers."""
+        found = [(point, point)]
+        for number, override in enumerate(self.overrides):
+            before, found = found, []
+            for seen, settings in before:
+                if not override.fits(seen):
+                    found.append((seen, settings))
+                    continue
+                used.add(number)
+                for values in itertools.product(*override.axes.values()):
+                    chosen = dict(zip(override.axes, values, strict=True))
+                    found.append(({**seen, **chosen}, {**settings, **chosen, **override.settings}))
+                    _check_count(len(found))
+        return found
+
+    def _all_settings(self) -> list[Mapping[str, Any]]:
+        """The settings of all points, in order. Points along an axis that an override replaces are one."""
+        if self._count() > MOST_POINTS:
+            raise UserError(
+                f"the axes make {self._count():,} points, and a sweep has up to {MOST_POINTS:,}; shorten them"
+            )
+        replacing = any(override.axes for override in self.overrides)
+        found: dict[Any, Mapping[str, Any]] = {}
+        for number in range(self._count()):
+            for seen, settings in self._expand(self._before_overrides(number), set()):
+                found.setdefault(str(sorted(seen.items())) if replacing else number, settings)
+            _check_count(len(found))
+        return list(found.values())
+
+    def _draw(self, count: int) -> list[RunConfig]:
+        """Up to `count` points at random, without duplicates, in the sweep's order."""
+        found: dict[RunConfig, int] = {}
+        for place, settings in self._shuffled(random.Random(self.sample_seed)):
+            found.setdefault(configure(settings), place)
+            if len(found) == count:
+                break
+        return sorted(found, key=lambda config: found[config])
+
+    def _shuffled(self, generator: random.Random) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The places and settings of points in random order: all of them, or `MOST_POINTS` of a larger sweep.
+
+        There one is drawn of what overrides make of each point.
+        """
+        if self._count() <= MOST_POINTS:
+            everything = list(enumerate(self._all_settings()))
+            yield from generator.sample(everything, len(everything))
+            return
+        drawn: set[int] = set()
+        while len(drawn) < MOST_POINTS:
+            number = generator.randrange(self._count())
+            if number not in drawn:
+                drawn.add(number)
+                yield number, generator.choice(self._expand(self._before_overrides(number), set()))[1]
+
+
+def _check_count(points: int) -> None:
+    if points > MOST_POINTS:
+        raise UserError(f"axes and overrides make more than {MOST_POINTS:,} points; shorten them")
 
 
 def shipped_sweep(name: str) -> Path:
@@ -161,11 +283,39 @@ def shipped_sweep(name: str) -> Path:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """Load a sweep from a YAML file with ``name`` (default: the file's), ``set``, ``axes`` and ``overrides``.
+    """Load a sweep from a YAML file with ``name`` (default: the file's) and the other `KEYS`.
 
     Raises:
         UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
     """
+    content = _mapping(_read(path), f"{path} is not a mapping with {', '.join(KEYS[:-1])} and {KEYS[-1]}")
+    try:
+        _check_keys(content, KEYS)
+        axes = _axes(content.get("axes") or {})
+        listed = tuple(_listed_point(point, axes) for point in _list(content.get("points"), "points", _POINT))
+        sweep = Sweep(
+            name=_folder_name(content.get("name", path.stem)),
+            settings=_settings(content.get("set") or {}, "set must be a mapping of field: value"),
+            axes=axes,
+            overrides=tuple(_override(item) for item in _list(content.get("overrides"), "overrides", _OVERRIDE)),
+            listed=listed,
+        )
+        return _searching(sweep, content["search"]) if "search" in content else sweep
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _searching(sweep: Sweep, search: Any) -> Sweep:
+    """`sweep` as the search that a file describes."""
+    if sweep.listed:
+        raise UserError("points are not allowed with search, which proposes them; drop one of them")
+    if any(override.axes for override in sweep.overrides):
+        raise UserError("axes of an override are not allowed with search; move them to its conditions")
+    return replace(sweep, axes={}, search=parse_search(search, sweep.axes))
+
+
+def _read(path: Path) -> Any:
+    """The content of a YAML file."""
     try:
         with path.open("rb") as file:
             text = file.read(_LONGEST_FILE + 1)
@@ -176,39 +326,11 @@ def load_sweep(path: Path) -> Sweep:
         raise UserError(f"cannot read the sweep file {path}: {reason}") from None
     decoded = decode(text, f"cannot read the sweep file {path}: it")
     try:
-        content = yaml.load(decoded.translate(_NO_LINE_END), _Loader)
+        return yaml.load(decoded.translate(_NO_LINE_END), _Loader)
     except Exception as error:  # whatever goes wrong in PyYAML 6 after a tag such as "!!bool 5"
         told = str(error) if isinstance(error, yaml.YAMLError | ValueError) else repr(error)
         reason = " ".join(told.translate(_GUISES).split())
         raise UserError(f"{path} is not valid YAML: {reason}") from None
-    content = _mapping(content, f"{path} is not a mapping with name, set, axes and overrides")
-    known = ("name", "set", "axes", "overrides", "search")
-    for key in content:
-        if key not in known:
-            raise UserError(
-                f"{path}: unknown key {quoted(key)}{did_you_mean(key, known)}; choose from {', '.join(known)}"
-            )
-    try:
-        name = _folder_name(content.get("name", path.stem))
-        overrides = content.get("overrides") or ()
-        if not isinstance(overrides, list | tuple):
-            raise UserError("overrides must be a list of 'when: {field: value}' and 'set: {field: value}'")
-        sweep = Sweep(
-            name=name,
-            settings=_settings(content.get("set") or {}, "set must be a mapping of field: value"),
-            axes={
-                key: _axis(key, values)
-                for key, values in _mapping(
-                    content.get("axes") or {}, "axes must map fields to lists of values"
-                ).items()
-            },
-            overrides=tuple(_override(item) for item in overrides),
-        )
-        if "search" in content:
-            sweep = replace(sweep, axes={}, search=parse_search(content["search"], sweep.axes))
-        return sweep
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 #: PyYAML 6 ends lines at these, as YAML 1.1 did and YAML 1.2 does not. While it reads, noncharacters of Unicode, which
@@ -269,8 +391,12 @@ _Loader.yaml_implicit_resolvers = {  # None: whatever a scalar begins with
 }
 
 
+def _without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
 def _folder_name(name: Any) -> str:
-    if not isinstance(name, str) or not _SWEEP_NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(SWEEP_NAME, name):
         hint = "" if isinstance(name, str) else f"; {QUOTE_HINT}"
         raise UserError(f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since it names a folder{hint}")
     return name
@@ -282,21 +408,62 @@ def _mapping(value: Any, otherwise: str) -> dict[Any, Any]:
     return value
 
 
+def _list(value: Any, name: str, form: str) -> list[Any] | tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name} must be a list of {form}")
+    return value
+
+
+def _check_keys(content: Mapping[Any, Any], known: Sequence[str]) -> None:
+    for key in content:
+        if key not in known:
+            raise UserError(f"unknown key {quoted(key)}{did_you_mean(key, known)}; choose from {', '.join(known)}")
+
+
 def _settings(value: Any, otherwise: str) -> dict[str, Any]:
     return {name: coerce(name, item) for name, item in _mapping(value, otherwise).items()}
 
 
-def _axis(name: Any, values: Any) -> tuple[Any, ...]:
+def _axes(value: Any) -> dict[str, tuple[Any, ...]]:
+    return {
+        name: _axis(name, values) for name, values in _mapping(value, "axes must map fields to lists of values").items()
+    }
+
+
+def _axis(name: Any, given: Any) -> tuple[Any, ...]:
+    """The values of an axis, given as a list of values and ranges, or as a range."""
     check_name(name)
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise UserError(f"axis {name} must be a list of values")
+    if ranges.is_range(name, given):
+        given = [given]
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        hint = " or a range such as 0..4" if number_type(name) else ""
+        raise UserError(f"axis {name} must be a list of values{hint}")
+    values = [value for item in given for value in ranges.expand(name, item, most=MOST_POINTS)]
     if not values:
         raise UserError(f"axis {name} has no values; give at least one or leave the axis out")
     return tuple(coerce(name, value) for value in values)
 
 
+def _listed_point(item: Any, axes: Mapping[str, Any]) -> dict[str, Any]:
+    point = _settings(item, f"points must be a list of {_POINT}")
+    if both := [name for name in point if name in axes]:
+        raise UserError(f"{both[0]} is both in points and in axes; keep one of them")
+    return point
+
+
 def _override(item: Any) -> Override:
-    problem = "an override is a mapping with 'when: {field: value}' and 'set: {field: value}'"
-    if set(_mapping(item, problem)) != {"when", "set"}:
+    problem = f"an override is a mapping with {_OVERRIDE}"
+    content = _mapping(item, problem)
+    _check_keys(content, ("when", "set", "axes"))
+    if "when" not in content or len(content) < 2:
         raise UserError(problem)
-    return Override(_settings(item["when"], problem), _settings(item["set"], problem))
+    override = Override(
+        _settings(content["when"], problem),
+        _settings(content.get("set", {}), problem),
+        _axes(content.get("axes", {})),
+    )
+    if both := [name for name in override.axes if name in override.when]:
+        raise UserError(f"an override cannot vary {both[0]}, which its 'when' gives; list the values in axes")
+    return override

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import printable
@@ -79,26 +80,37 @@ def remarks(sweep: Sweep, points: Sequence[tuple[RunConfig, CorpusFiles]]) -> It
         points: each of its configurations and its corpus.
 
     Raises:
-        UserError: an axis has no effect at any point, so differences along it would be due to chance.
+        UserError: an axis has no effect at any of its points, so differences along it would be due to chance.
     """
     everywhere = [idle_settings(config, corpus) for config, corpus in points]
-    for name, values in sweep.axes.items():
-        reason = _UNRECORDED.get(name) or _shared_reason(name, everywhere)
-        if reason and len(set(values)) > 1:
-            raise UserError(f"axis {name} changes nothing: {reason}; drop the axis")
+    if sweep.sample is None:  # an axis may change nothing at the few points of a sample
+        _check_axes(sweep.axes, everywhere)
+        for override in sweep.overrides:
+            if override.axes:
+                there = zip(points, everywhere, strict=True)
+                _check_axes(override.axes, [idle for (config, _), idle in there if override.fits(config.model_dump())])
     for name in sweep.pinned:
         if reason := _shared_reason(name, everywhere):
             yield f"{name}={sweep.pinned[name]} changes nothing: {reason}"
+    varied = sweep.varied()
     for override in sweep.unmatched():
         said = " ".join(f"{name}={value}" for name, value in override.when.items())
         hints = (
-            did_you_mean(str(value), map(str, sweep.axes.get(name, ())))
+            did_you_mean(str(value), map(str, varied.get(name, ())))
             for name, value in override.when.items()
-            if value not in sweep.axes.get(name, ())
+            if value not in varied.get(name, ())
         )
         yield printable(f"the override for {said} matches no point{next(filter(None, hints), '')}")
 
 
+def _check_axes(axes: Mapping[str, Sequence[Any]], everywhere: Sequence[dict[str, str]]) -> None:
+    """Refuse an axis that has no effect at any of its points."""
+    for name, values in axes.items():
+        reason = _UNRECORDED.get(name) or _shared_reason(name, everywhere)
+        if reason and len(set(values)) > 1:
+            raise UserError(f"axis {name} changes nothing: {reason}; drop the axis")
+
+
 def _shared_reason(name: str, everywhere: Sequence[dict[str, str]]) -> str | None:
     """Why the setting `name` has no effect at any point; None if it has one."""
-    return everywhere[0].get(name) if all(name in idle for idle in everywhere) else None
+    return everywhere[0].get(name) if everywhere and all(name in idle for idle in everywhere) else None

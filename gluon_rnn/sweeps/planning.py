@@ -5,7 +5,6 @@ Nothing here imports MXNet. User errors are found while planning, before anythin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -262,7 +261,7 @@ def _repeated(sweep: Sweep, planned: Mapping[str, Job]) -> Iterator[str]:
     """A remark if points of `sweep` turn out equal."""
     if sweep.search:
         return
-    count = math.prod(map(len, sweep.axes.values()))
+    count = sweep.count()
     if count > len(planned):
         runs = "one run" if len(planned) == 1 else f"{len(planned)} different runs"
         yield f"{count} points are only {runs}; the others would repeat them"
