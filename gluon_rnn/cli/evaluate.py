@@ -8,7 +8,8 @@ from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path
 from gluon_rnn.cli.mxnet_process import ask
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
 from gluon_rnn.machine.hardware import describe_machine
-from gluon_rnn.reporting.terminal import evaluations_table, make_console
+from gluon_rnn.reporting.terminal.console import make_console
+from gluon_rnn.reporting.terminal.results import evaluations_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,32 +1,76 @@
-"""``gluon-rnn status``: show the progress of a sweep."""
+"""``gluon-rnn status``: show the progress of a sweep, or of all."""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from gluon_rnn.cli.arguments import parse_path
-from gluon_rnn.cli.output import say, status_of_output
-from gluon_rnn.reporting.terminal import status_lines
-from gluon_rnn.runs.records import read_records
-from gluon_rnn.runs.tables import planned_points, read_points
-from gluon_rnn.sweeps.locking import is_locked
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from gluon_rnn.cli.arguments import parse_path, parse_seconds
+from gluon_rnn.cli.output import status_of_output, stopped_by_signals
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import printable
+from gluon_rnn.reporting.terminal.console import make_console
+from gluon_rnn.reporting.terminal.status import find_sweeps, is_sweep, read_standing, status_lines, sweeps_table
+
+_WATCH_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = "Show the progress of a sweep."
-    parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
+    parser.description = "Show the progress of a sweep, or list all sweeps in a folder."
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        type=parse_path,
+        default=Path("results"),
+        metavar="DIR",
+        help="a sweep's folder, such as results/quick, or a folder of such folders (default: results)",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=parse_seconds,
+        const=_WATCH_SECONDS,
+        metavar="S",
+        help=f"show it again every S seconds until Ctrl-C (default S: {_WATCH_SECONDS:g})",
+    )
 
 
+@stopped_by_signals()
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    directory: Path = options.directory
-    points, total = read_points(directory), planned_points(directory)
-    records, damaged = read_records(directory)
-    for line in [
-        *status_lines(directory, points, records, total=total, active=is_locked(directory)),
-        *damaged.values(),
-    ]:
-        say(line)
-    return status_of_output()
+    console = make_console()
+    if options.watch is None:
+        # A terminal's lines are folded between words; those of a log are as long as they are.
+        console.print(standing_of(options.directory), soft_wrap=not console.is_terminal)
+        return status_of_output()
+    if not console.is_terminal:
+        raise UserError("--watch needs a terminal; leave it out and run status again")
+    return watch(options.directory, console, seconds=options.watch)
+
+
+def watch(directory: Path, console: Console, *, seconds: float, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Show how far a folder is, again and again until Ctrl-C, which ends with status 0."""
+    try:
+        with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as screen:
+            while True:
+                screen.update(standing_of(directory), refresh=True)
+                sleep(seconds)
+    except KeyboardInterrupt:
+        return 0
+
+
+def standing_of(directory: Path) -> RenderableType:
+    """What is shown of a folder: a sweep point by point, or a table of the sweeps below it.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if is_sweep(directory) or not directory.is_dir():
+        return Group(*(printable(line) for line in status_lines(read_standing(directory))))
+    return sweeps_table(directory, [read_standing(path) for path in find_sweeps(directory)])

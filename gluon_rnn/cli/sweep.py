@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from rich.console import Group
+
 from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path, parse_seconds, split_values
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
-from gluon_rnn.common.printable import warn
+from gluon_rnn.common.printable import counted, warn
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import load_sweep, shipped_sweep
 from gluon_rnn.reporting.report import write_report
-from gluon_rnn.reporting.terminal import Several, choose_display, make_console, results_tables
+from gluon_rnn.reporting.terminal.console import make_console
+from gluon_rnn.reporting.terminal.displays import Several, choose_display
+from gluon_rnn.reporting.terminal.results import results_tables
 from gluon_rnn.runs.job import FAILED
 from gluon_rnn.runs.records import RunRecord, read_records
 from gluon_rnn.runs.tables import read_points
@@ -201,6 +205,7 @@ def run(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             print(file=sys.stderr)
+            console.print(_so_far(plan))
             again = ", without --rerun" if options.rerun else ""
             warn(f"stopped; the finished runs are in {plan.directory}. To resume, run the same command again{again}:")
             warn(f"  {_command_line()}")
@@ -233,6 +238,13 @@ def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
     )
 
 
+def _so_far(plan: Plan) -> Group:
+    """The results of a sweep that was stopped."""
+    points = {point["run_id"] for point in read_points(plan.directory)}
+    records = [record for record in read_records(plan.directory)[0] if record.run_id in points]
+    return Group(results_tables(records, plan.varying), f"{len(records)} of {counted(plan.total, 'point')} so far")
+
+
 def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
     """Say where the results are and which points failed; the exit status."""
     for remark in plan.remarks:
@@ -244,6 +256,9 @@ def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
         warn(f"no report: {' '.join(str(error).split()) or type(error).__name__}")
     labels = {point["run_id"]: point["label"] for point in read_points(plan.directory)}
     failed = [record for record in records if record.status in FAILED]
+    for record in records:
+        if record.reason and record.status not in FAILED:
+            say(f"{record.status}: {labels[record.run_id]}: {record.reason}")
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
         say(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}")
@@ -262,12 +277,12 @@ def _say_what_would_be(plan: Plan, *, prune: bool) -> None:
     if plan.search:
         for line in plan.search.summary():
             say(line)
-    say(f"{plan.total} points, {plan.to_run} to run")
+    say(f"{counted(plan.total, 'point')}, {plan.to_run:,} to run")
     if prune:
         moving = superseded(plan, read_records(plan.directory)[0])
         for name, label in moving.items():
             say(f"{name}  to move  {label}")
-        say(f"{len(moving)} superseded runs to move to {plan.directory / SUPERSEDED}")
+        say(f"{counted(len(moving), 'superseded run')} to move to {plan.directory / SUPERSEDED}")
 
 
 def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:

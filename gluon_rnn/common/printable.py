@@ -40,6 +40,11 @@ def quoted(value: object) -> str:
     return text if len(text) < _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``1,200 runs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 

@@ -21,7 +21,7 @@ from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.data.vectors import FoundVectors, find_vectors
 from gluon_rnn.machine import blas, libmxnet
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
-from gluon_rnn.runs.contents import DIGESTS, Names
+from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.job import FAILED, FINISHED, Job, Origin
 from gluon_rnn.runs.records import read_records
 from gluon_rnn.sweeps.checks import (
@@ -80,10 +80,12 @@ class Plan:
 
         Files with the same name are also distinguished by their content, since tables show no paths.
         """
+        return label(self.settings(job))
+
+    def settings(self, job: Job) -> dict[str, str]:
+        """The fields that vary, and what is shown of each for `job`."""
         suffixes = {name: self._names.suffix(job.contents, name) for name in DIGESTS}
-        return printable(
-            " ".join(f"{name}={getattr(job.config, name)}{suffixes.get(name, '')}" for name in self.varying)
-        )
+        return {name: printable(f"{getattr(job.config, name)}{suffixes.get(name, '')}") for name in self.varying}
 
     @cached_property
     def varying(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from gluon_rnn import cli, load_epochs, load_results
+from gluon_rnn.cli import status as cli_status
 from gluon_rnn.cli import sweep as cli_sweep
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.data.corpora import CorpusFiles
@@ -29,6 +30,7 @@ from gluon_rnn.runs.tables import write_tables
 from gluon_rnn.sweeps.planning import plan_sweep
 from tests.conftest import small_config, write_folder
 from tests.faults.trials import INJECT, MID_WRITE
+from tests.reporting.terminal.conftest import console_of
 from tests.runs.test_records import epoch, keep, make_done, make_job
 
 CHECKOUT = Path(__file__).parents[2]
@@ -662,14 +664,9 @@ def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path, monkeypatch: 
     assert seen == [signal.SIG_IGN]
 
 
-@pytest.mark.parametrize(
-    "content", [None, "{", "[]", '{"points": 3}', '{"points": ["x"]}', '{"points": [{"run_id": "x"}]}']
-)
-def test_status_of_no_sweep_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
-) -> None:
-    if content is not None:
-        (tmp_path / "sweep.json").write_text(content)
+@pytest.mark.parametrize("content", ["{", "[]", '{"points": 3}', '{"points": ["x"]}', '{"points": [{"run_id": "x"}]}'])
+def test_status_of_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (tmp_path / "sweep.json").write_text(content)
     before = sorted(tmp_path.iterdir())
     assert cli.main(["status", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -677,13 +674,46 @@ def test_status_of_no_sweep_is_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_status_of_results_whose_plan_was_not_committed_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_status_of_a_folder_without_sweeps_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "runs.csv").touch()
-    assert cli.main(["status", str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path} has results, but not the points that were planned" in line
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "empty has no sweeps; run one with gluon-rnn sweep" in refusal(capsys, "status", "empty")
+    for words in (["nowhere"], []):
+        assert f"{words[0] if words else 'results'} is not a sweep's folder" in refusal(capsys, "status", *words)
+    assert "--watch needs a terminal" in refusal(capsys, "status", "empty", "--watch")
+
+
+def test_status_without_a_folder_lists_the_sweeps_of_results(
+    tmp_path: Path, small_corpus: CorpusFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        write_tables(tmp_path / "results" / name, [make_done(make_job(small_corpus), [epoch(1, 2.0, 2.5)])])
+    assert cli.main(["status"]) == 0
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()[3:5]]
+    assert rows == [[name, "results", "1", "7.39"] for name in ("one", "two")]
+    assert cli.main(["status", "results/one"]) == 0
+    assert capsys.readouterr().out.startswith("results/one: 1 run (1 ok); the plan is not committed")
+
+
+def test_a_watched_sweep_is_shown_until_ctrl_c(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    write_tables(tmp_path, [make_done(make_job(small_corpus), [epoch(1, 2.0, 2.5)])])
+    console, text = console_of(terminal=True)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:
+            write_tables(tmp_path, [make_done(make_job(small_corpus), [epoch(1, 3.0, 2.5)])])
+        else:
+            raise KeyboardInterrupt
+
+    assert cli_status.watch(tmp_path, console, seconds=0.5, sleep=sleep) == 0
+    assert slept == [0.5, 0.5]
+    assert text.getvalue().index("validation perplexity 7.39") < text.getvalue().index("validation perplexity 20.09")
 
 
 # Dry
@@ -755,10 +785,10 @@ def test_superseded_runs_are_shown_by_a_dry_run_and_moved_by_a_run(
     old, new = names
     assert cli.main(["sweep", "sweep.yaml", "--prune", "--dry-run"]) == 0
     first, points, moving, last = capsys.readouterr().out.splitlines()
-    assert (first.split()[:2], points) == ([new, "done"], "1 points, 0 to run")
+    assert (first.split()[:2], points) == ([new, "done"], "1 point, 0 to run")
     assert moving.split()[:3] == [old, "to", "move"]
     assert "cell=mine:Cell@" in moving
-    assert last == "1 superseded runs to move to results/grid/runs.superseded"
+    assert last == "1 superseded run to move to results/grid/runs.superseded"
     assert sorted(path.name for path in (grid / "runs").iterdir()) == sorted(names)
     assert cli.main(["sweep", "sweep.yaml", "--prune"]) == 0
     assert f"moved run {old}" in capsys.readouterr().err

@@ -228,5 +228,7 @@ def test_a_search_is_not_sampled_and_its_overrides_match_points_of_its_space(tmp
     sweep = load(tmp_path, text % "gru")
     assert sweep.unmatched() == []
     assert load(tmp_path, text % "rnn_tanh").unmatched() == [Override({"cell": "rnn_tanh"}, {"bptt": 5})]
-    with pytest.raises(UserError, match="^--sample is not allowed with a search; set its trials and 'sampler: random'"):
+    with pytest.raises(
+        UserError, match=r"^--sample is not allowed with a search; set its trials and 'sampler: random'"
+    ):
         sweep.with_arguments({}, {}, sample=2)

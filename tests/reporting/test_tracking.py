@@ -25,7 +25,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_atomically
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.data.vectors import FoundVectors
-from gluon_rnn.reporting.terminal import Several
+from gluon_rnn.reporting.terminal.displays import Several
 from gluon_rnn.reporting.tracking import MlflowTracker, TensorBoardTracker, Tracking, delivery
 from gluon_rnn.reporting.tracking.base import Sent, Tracker
 from gluon_rnn.runs.epochs import write_epochs

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gluon_rnn.common.printable import counted
 from gluon_rnn.reporting.report.chances import Front, front_of, rivals_of
 from gluon_rnn.reporting.report.content import Section, figure
-from gluon_rnn.reporting.report.group import Group, amount_trained, counted, epochs_trained, listed
+from gluon_rnn.reporting.report.group import Group, amount_trained, epochs_trained, listed
 from gluon_rnn.reporting.report.points import CONFIDENCE, Place, Point, compromise, fastest_within, pareto_front, within
 from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, WORSE_THAN_UNIGRAM
 from gluon_rnn.runs.records import RunRecord

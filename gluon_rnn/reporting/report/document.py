@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from gluon_rnn.common.printable import counted
 from gluon_rnn.reporting.report.charts import against_throughput, curves, maps
 from gluon_rnn.reporting.report.choices import choice
 from gluon_rnn.reporting.report.content import Column, Document, Section, Table
 from gluon_rnn.reporting.report.evaluations import evaluations
-from gluon_rnn.reporting.report.group import Group, counted, listed, meaning
+from gluon_rnn.reporting.report.group import Group, listed, meaning
 from gluon_rnn.reporting.report.points import Place, places_of
 from gluon_rnn.reporting.report.rankings import beside_published, over_seeds, ranking
 from gluon_rnn.reporting.report.reading import Findings, Run

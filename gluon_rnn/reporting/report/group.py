@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gluon_rnn.common.printable import counted
 from gluon_rnn.reporting.report.content import Column, figure
 from gluon_rnn.reporting.report.points import Place, Point, axes, points_of, ranked, varying
 from gluon_rnn.reporting.report.reading import Run
@@ -126,11 +127,6 @@ def epochs_trained(record: RunRecord) -> str:
     if config.early_stopping is None:
         return counted(record.epochs_run, "epoch")
     return f"up to {counted(config.epochs, 'epoch')}, ended by {config.early_stopping} without a new best,"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 run``, ``1,200 runs``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def listed(words: Sequence[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gluon_rnn.common.printable import counted
 from gluon_rnn.reporting.report.answers import confusion_tables, prediction_table
 from gluon_rnn.reporting.report.content import Bars, Column, Section, Table
-from gluon_rnn.reporting.report.group import NUMBER, Group, counted, meaning
+from gluon_rnn.reporting.report.group import NUMBER, Group, meaning
 from gluon_rnn.reporting.report.points import quantity
 from gluon_rnn.runs.metrics import learned_nothing, loss_to_beat, outcome
 from gluon_rnn.runs.progress import perplexity

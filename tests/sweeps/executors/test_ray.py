@@ -587,7 +587,7 @@ def test_the_command_line_runs_on_a_cluster_and_goes_on_with_one_of_its_own(
     # Two raylets of two cores, for runs of one thread; and nothing of Ray's between the sweep's lines.
     (run,) = results.glob("runs/*")
     assert out.splitlines() == [
-        "one: 1 points, 0 done already, 1 to run on cpu, 4 at a time; results in results/one",
+        "one: 1 point, 0 done already, 1 to run on cpu, 4 at a time; results in results/one",
         f"started cell=lstm bptt=5 hidden_size=8 (run {run.name})",
     ]
     assert err.splitlines()[:2] == [

@@ -1,0 +1,238 @@
+"""The progress of a sweep while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from gluon_rnn.common.printable import counted, printable
+from gluon_rnn.reporting.terminal.console import Fitting, make_table
+from gluon_rnn.reporting.terminal.results import BestSoFar, summary
+from gluon_rnn.runs.contents import label
+from gluon_rnn.runs.job import Job
+from gluon_rnn.runs.live import LiveProgress, ProgressWatch
+from gluon_rnn.runs.metrics import written
+from gluon_rnn.runs.progress import Progress
+from gluon_rnn.runs.records import RunRecord, read_records
+from gluon_rnn.sweeps.planning import Plan
+from gluon_rnn.sweeps.running import Display
+
+_PLAIN_INTERVAL_SECONDS = 30.0
+
+
+class _Watched(Display):
+    """Keeps count of what is done, for either way of showing it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = ProgressWatch()
+
+    def started(self, plan: Plan) -> None:
+        self._plan = plan
+        self._done = 0
+        self._began = time.monotonic()
+        missing = {job.run_id for job in plan.missing}
+        finished = {job.run_id for job in plan.jobs} - missing
+        records = [record for record in read_records(plan.directory)[0] if record.run_id in finished]
+        self._best = BestSoFar(records, plan.varying)
+        points = counted(plan.total, "point")
+        if plan.to_run:
+            done = f"{plan.total - plan.to_run:,} done already, {plan.to_run:,} to run on {_places(plan)}"
+        else:
+            done = "all done already"
+        self._say(f"{plan.name}: {points}, {done}; results in {plan.directory}")
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        self._done += 1
+        self._best.add(record)
+        self._say(f"[{self._done}/{self._plan.to_run}] {self._plan.label(job)}: {summary(record)}")
+
+    def _live(self, job: Job) -> LiveProgress | None:
+        return self._progress.newest(self._plan.directory / "runs" / job.run_id)
+
+    def _time_left(self, fractions: Iterable[float]) -> str:
+        share = (self._done + sum(fractions)) / max(1, self._plan.to_run)
+        if share <= 0:
+            return "time left unknown"
+        return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
+
+    def _say(self, line: str) -> None:
+        # A terminal's lines are folded between words; those of a log are as long as they are.
+        self._console.print(printable(line), soft_wrap=not self._console.is_terminal)
+
+
+class PlainDisplay(_Watched):
+    """A line when a run starts and ends, and one every half minute: for pipes and logs."""
+
+    def started(self, plan: Plan) -> None:
+        super().started(plan)
+        self._seen: set[str] = set()
+        self._last = time.monotonic()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.run_id not in self._seen:
+                self._seen.add(job.run_id)
+                self._say(f"started {self._plan.label(job)} (run {job.run_id})")
+        if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
+            return
+        self._last = time.monotonic()
+        states = [(job, self._live(job)) for job in jobs]
+        left = self._time_left(state.fraction for _, state in states if state)
+        for job, state in states:
+            if state:
+                self._say(
+                    f"  {self._plan.label(job)}: {doing(state)}; "
+                    f"{self._done} of {counted(self._plan.to_run, 'point')} done, {left}"
+                )
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        before = self._best.lines
+        super().ended(job, record)
+        for line in self._best.lines:
+            if line not in before and self._done < self._plan.to_run:
+                self._say(line)
+
+
+class TerminalDisplay(_Watched):
+    """A bar for the sweep, a row for each running point, and what is best so far, redrawn in place."""
+
+    def started(self, plan: Plan) -> None:
+        super().started(plan)
+        self._shown: object = None
+        self._screen = Live(console=self._console, refresh_per_second=4, transient=True)
+        if plan.to_run:
+            self._screen.start()
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        states = [(job, self._live(job)) for job in jobs]
+        left = self._time_left(state.fraction for _, state in states if state)
+        parts: list[Any] = [self._whole(left)]
+        if states:
+            parts.append(Fitting(self._tables(states)))
+        # What has begun or ended is shown at once, and how far the runs are a few times a second.
+        shown = self._done, [job.run_id for job in jobs]
+        self._screen.update(Group(*parts, *map(printable, self._best.lines)), refresh=shown != self._shown)
+        self._shown = shown
+
+    def stopped(self) -> None:
+        self._screen.stop()
+
+    def _whole(self, left: str) -> Table:
+        """The sweep's own bar."""
+        row = Table.grid(padding=(0, 1))
+        to_run = self._plan.to_run
+        row.add_row("points", ProgressBar(total=to_run, completed=self._done, width=24), f"{self._done}/{to_run}", left)
+        return row
+
+    def _tables(self, states: Sequence[tuple[Job, LiveProgress | None]]) -> Iterator[Table]:
+        """The running points as tables of which each is narrower than the one before."""
+        settings = [self._plan.settings(job) for job, _ in states]
+        names = list(self._plan.varying)
+        # Enough to tell those apart that run now.
+        differing = [name for name in names if len({values[name] for values in settings}) > 1] or names[:1]
+        whole = [label(values) for values in settings]
+        for columns, width, steps in ((names, 24, True), (names, 8, True), (names, 8, False), (differing, 8, False)):
+            rows = [[values[name] for name in columns] for values in settings]
+            yield _running_table(columns, rows, [state for _, state in states], width=width, steps=steps)
+        yield _running_table(["run"], [[text] for text in whole], [state for _, state in states], width=8, steps=False)
+
+
+def _running_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    states: Sequence[LiveProgress | None],
+    *,
+    width: int,
+    steps: bool,
+) -> Table:
+    """Running points.
+
+    Args:
+        columns: the headings of `rows`.
+        rows: what tells the points apart.
+        states: where each is; None: not known yet.
+        width: of a bar.
+        steps: whether to tell the step in the epoch.
+    """
+    table = make_table([*columns, "", "", ""], ["tokens/s", "perplexity"], breaks=True)
+    table.show_edge = False
+    for row, state in zip(rows, states, strict=True):
+        if state is None:
+            state = LiveProgress(doing="starting", progress=Progress())
+        table.add_row(
+            *row,
+            ProgressBar(total=1, completed=state.fraction, width=width),
+            f"{state.fraction:3.0%}",
+            state.doing if steps else state.doing.partition(",")[0],
+            "" if state.tokens_per_second is None else written(state.tokens_per_second, 0),
+            "" if state.perplexity is None else f"{_split(state)} {written(state.perplexity, 2)}",
+        )
+    return table
+
+
+class Several(Display):
+    """Tells each of `displays` the same."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def started(self, plan: Plan) -> None:
+        for display in self._displays:
+            display.started(plan)
+
+    def running(self, jobs: Sequence[Job]) -> None:
+        for display in self._displays:
+            display.running(jobs)
+
+    def ended(self, job: Job, record: RunRecord) -> None:
+        for display in self._displays:
+            display.ended(job, record)
+
+    def stopped(self) -> None:
+        """See `Display`; every one is told, whatever becomes of the others."""
+        with ExitStack() as stack:
+            for display in reversed(self._displays):
+                stack.callback(display.stopped)
+
+
+def choose_display(console: Console, *, quiet: bool) -> Display:
+    """The display that fits `console`."""
+    if quiet:
+        return Display()
+    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def _places(plan: Plan) -> str:
+    """``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
+    devices = list(dict.fromkeys(slot.device for slot in plan.slots))
+    return ", ".join(devices) + (f", {len(plan.slots)} at a time" if len(devices) < len(plan.slots) else "")
+
+
+def doing(state: LiveProgress) -> str:
+    """What a run is at: ``epoch 1/3, step 350/745, 2,000 tokens/s, training perplexity 741.20``."""
+    parts = [state.doing]
+    if state.tokens_per_second is not None:
+        parts.append(f"{written(state.tokens_per_second, 0)} tokens/s")
+    if state.perplexity is not None:
+        split = {"train": "training", "valid": "validation"}[_split(state)]
+        parts.append(f"{split} perplexity {written(state.perplexity, 2)}")
+    return ", ".join(parts)
+
+
+def _split(state: LiveProgress) -> str:
+    """What a running run's newest perplexity is of: ``train``, or ``valid`` at the end of an epoch."""
+    return "valid" if state.interval_loss is None else "train"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

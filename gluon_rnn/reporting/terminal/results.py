@@ -1,0 +1,306 @@
+"""Results as tables and lines: points with their seeds averaged, best first."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from gluon_rnn.common.printable import counted, printable
+from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
+from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
+from gluon_rnn.reporting.report.reading import Run
+from gluon_rnn.reporting.terminal.console import Fitting, make_table
+from gluon_rnn.runs.contents import Names, label
+from gluon_rnn.runs.evaluations import settings_of
+from gluon_rnn.runs.job import FAILED
+from gluon_rnn.runs.metrics import (
+    MEMORY,
+    SECONDS,
+    SPEED,
+    STEP,
+    Measure,
+    Measures,
+    measures_of,
+    outcome,
+    scored_on,
+    written,
+)
+from gluon_rnn.runs.records import RunRecord
+
+#: Of the column ``status`` in a narrow terminal, which "worse than unigram" needs on two lines.
+_STATUS_WIDTH = 10
+#: What a narrow terminal has no room for, in the order in which it goes; ``None`` is the column ``status``.
+_LEAST_WANTED = (MEMORY, SECONDS, None, STEP)
+
+
+def summary(record: RunRecord) -> str:
+    """A record in one line."""
+    if record.status in FAILED:
+        return f"{record.status} ({record.reason})"
+    parts = [f"{record.status} ({record.reason})" if record.reason else outcome(record)]
+    for measure in measures_of([record.valid_accuracy]).all:
+        if (value := getattr(record, measure.column)) is not None:
+            parts.append(f"{measure.words} {measure.written(value)}")
+    if record.tokens_per_second is not None:
+        parts.append(f"{written(record.tokens_per_second, 0)} tokens/s")
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class _Comparable:
+    """Points whose losses compare, best first.
+
+    Attributes:
+        points: each with a run for each seed.
+        columns: the settings that tell them apart.
+        measures: what they are read by.
+        names: of corpora, vectors and own cells.
+    """
+
+    points: Sequence[Point]
+    columns: Sequence[str]
+    measures: Measures
+    names: Names
+
+    @property
+    def records(self) -> list[RunRecord]:
+        return [record for point in self.points for record in point.records]
+
+    def settings(self, point: Point) -> dict[str, str]:
+        row = point.records[0].row
+        return {name: printable(str(self.names.shown(row, name))) for name in self.columns}
+
+    def figure(self, point: Point, measure: Measure, *, spread: bool = True) -> str:
+        """The mean over the seeds, with `spread` and the standard deviation if it was scored; of speeds the median."""
+        value = point.average(measure.column)
+        if value is None:
+            return ""
+        text = written(measure.figure(value), measure.digits)
+        values = point.values(measure.column)
+        if spread and measure in self.measures.all and len(values) > 1 and all(map(math.isfinite, values)):
+            text += f" ± {written(measure.figure(statistics.stdev(values)), measure.digits)}"
+        return text
+
+
+def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_Comparable]:
+    """`records` by what their losses are of, as points that `columns` tell apart."""
+    names = Names(record.row for record in records)
+    # The seeds of a point are averaged.
+    shown = [name for name in columns if name != "seed"] or ["cell", "bptt", "hidden_size"]
+    groups: dict[object, list[Run]] = {}
+    for record in records:
+        groups.setdefault(scored_on(record), []).append(Run("", record))
+    found = []
+    for runs in groups.values():
+        measures = measures_of(run.record.valid_accuracy for run in runs)
+        points = ranked(points_of(runs, places_of(runs), names), measures.loss.column)
+        found.append(_Comparable(points, shown, measures, names))
+    return found
+
+
+def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
+    """The points of `records`, best first, with the `columns` of what varies between them before the results.
+
+    A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
+    own cells of one name have the first digits of their digests behind it.
+    """
+    parts: list[Any] = []
+    for group in _comparable(records, columns):
+        parts += [Fitting(_tables(group)), _caption(group)]
+        if len(group.points) > 1 and (best := _best(group)):
+            parts.append(f"best: {best}")
+        parts.append("")
+    return Group(*parts[:-1])
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best point of results that compare.
+
+    Attributes:
+        label: what tells it from the others.
+        figure: its result, with the spread over its seeds.
+        measure: what that is.
+        records: its runs.
+    """
+
+    label: str
+    figure: str
+    measure: Measure
+    records: Sequence[RunRecord]
+
+    def __str__(self) -> str:
+        result = f"{self.figure} tokens/s" if self.measure is SPEED else f"{self.measure.words} {self.figure}"
+        seeds = len(self.records)
+        return f"{self.label}: {result}" + (f", {counted(seeds, 'seed')}" if seeds > 1 else "")
+
+
+def best_of(records: Sequence[RunRecord], columns: Sequence[str]) -> list[Best]:
+    """The best points of `records`, one for each corpus or what else losses are of; none where nothing ended well."""
+    return [best for group in _comparable(records, columns) if (best := _best(group))]
+
+
+class BestSoFar:
+    """Follows which points are best while runs end. A run costs the same, however many have ended before it.
+
+    Args:
+        records: of runs that have ended.
+        columns: what varies between them.
+
+    Attributes:
+        lines: what is best so far, a line for each corpus or what else losses are of.
+    """
+
+    def __init__(self, records: Iterable[RunRecord], columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._points: dict[object, list[RunRecord]] = {}
+        for record in records:
+            self._points.setdefault(_point(record), []).append(record)
+        self._choose(itertools.chain.from_iterable(self._points.values()))
+
+    def add(self, record: RunRecord) -> None:
+        """Another run has ended."""
+        point = self._points.setdefault(_point(record), [])
+        was_best = bool(point) and any(point[0] is leader for best in self._best for leader in best.records)
+        point.append(record)
+        if was_best:
+            # Its mean has changed, so that any other may be the best now.
+            self._choose(itertools.chain.from_iterable(self._points.values()))
+        else:
+            self._choose([*itertools.chain.from_iterable(best.records for best in self._best), *point])
+
+    def _choose(self, records: Iterable[RunRecord]) -> None:
+        self._best = best_of(list(records), self._columns)
+        self.lines = [f"best so far: {best}" for best in self._best]
+
+
+def _point(record: RunRecord) -> object:
+    """What a run has in common with the other seeds of its point."""
+    return scored_on(record), record.config.model_copy(update={"seed": 0})
+
+
+def _best(group: _Comparable) -> Best | None:
+    point = group.points[0]
+    if "ok" not in map(outcome, point.records):
+        return None
+    measure = group.measures.loss if point.values(group.measures.loss.column) else SPEED
+    return Best(label(group.settings(point)), group.figure(point, measure), measure, point.records)
+
+
+def _tables(group: _Comparable) -> Iterator[Table]:
+    """The group as tables of which each is narrower than the one before."""
+    everything = (*group.measures.all, SPEED, STEP, MEMORY, SECONDS)
+    measures = [measure for measure in everything if any(point.values(measure.column) for point in group.points)]
+    all_ok = all(point.status == "ok" for point in group.points)
+    yield _table(group, _Layout(measures))
+    yield _table(group, _Layout(measures, breaks=True))
+    layout = _Layout(measures, breaks=True, test_spread=False)
+    yield _table(group, layout)
+    for dropped in _LEAST_WANTED:
+        kept = [measure for measure in layout.measures if measure != dropped]
+        layout = replace(layout, measures=kept, status=layout.status and not (dropped is None and all_ok))
+        yield _table(group, layout)
+    valid = [measure for measure in measures if measure in (*group.measures.valid, SPEED)]
+    yield _table(group, replace(layout, measures=valid))
+    yield _table(group, replace(layout, measures=valid, label_only=True))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a table of results is set.
+
+    Attributes:
+        measures: its columns of numbers.
+        status: whether a column says how the runs ended.
+        breaks: whether headings go over two lines.
+        test_spread: whether test has its spread, too; validation always has.
+        label_only: whether all settings share one column.
+    """
+
+    measures: Sequence[Measure]
+    status: bool = True
+    breaks: bool = False
+    test_spread: bool = True
+    label_only: bool = False
+
+
+def _table(group: _Comparable, layout: _Layout) -> Table:
+    words = ["settings"] if layout.label_only else group.columns
+    table = make_table(words, [measure.title for measure in layout.measures], breaks=layout.breaks)
+    if layout.status:
+        table.add_column("status", max_width=_STATUS_WIDTH if layout.breaks else None)
+    for point in group.points:
+        settings = group.settings(point)
+        table.add_row(
+            *([label(settings)] if layout.label_only else settings.values()),
+            *(
+                group.figure(point, measure, spread=layout.test_spread or measure in group.measures.valid)
+                for measure in layout.measures
+            ),
+            *([point.status] if layout.status else []),
+        )
+    return table
+
+
+def _caption(group: _Comparable) -> str:
+    """What the figures are of: the corpus, how much was trained on, by how many threads."""
+    records = group.records
+    corpora = dict.fromkeys(str(group.names.shown(record.row, "dataset")) for record in records)
+    parts = [printable(", ".join(corpora))]
+    if SYNTHETIC in corpora:
+        parts[0] += " (generated text that is built in, not a published corpus)"
+    tokens = [record.train_tokens for record in records if record.train_tokens]
+    of_tokens = f" of {_span(tokens)} tokens" if tokens else ""
+    if epochs := [record.epochs_run for record in records if record.epochs_run]:
+        parts.append(f"{_span(epochs)} {'epoch' if max(epochs) == 1 else 'epochs'}{of_tokens}")
+    if steps := [record.config.max_steps for record in records if record.config.max_steps]:
+        parts.append(f"{_span(steps)} timed steps, nothing evaluated")
+    if threads := [record.config.threads for record in records if record.config.threads]:
+        parts.append(f"{_span(threads)} {'thread' if max(threads) == 1 else 'threads'}")
+    parts.append(", ".join(dict.fromkeys(str(record.row["device"]) for record in records)))
+    if (most := max(len(point.counted) for point in group.points)) > 1:
+        scored = any(record.valid_loss is not None for record in records)
+        what = "mean ± standard deviation" if scored else "median"
+        parts.append(f"{what} of {'up to ' if _differ(group) else ''}{counted(most, 'seed')}")
+    return "; ".join(parts)
+
+
+def _differ(group: _Comparable) -> bool:
+    return len({len(point.counted) for point in group.points}) > 1
+
+
+def _span(values: Collection[int]) -> str:
+    """``3``, or ``1 to 3``."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def evaluations_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """What ``evaluate`` prints of the rows of evaluations, by column of ``evaluations.csv``."""
+    table = make_table(
+        ("split", "method", "settings"), ("tokens", "loss", "ppl", "plain ppl", "acc. %", "seconds", "peak MB")
+    )
+    for row in rows:
+        figures = [
+            (row["tokens_scored"], 0),
+            (row["loss"], 4),
+            (row["perplexity"], 2),
+            (row["plain_perplexity"], 2),
+            (None if row["accuracy"] is None else 100 * row["accuracy"], 2),
+            (row["seconds"], 0),
+            (row["peak_rss_mb"], 0),
+        ]
+        table.add_row(
+            row["split"],
+            f"{row['method']}, searched" if row["searched"] else row["method"],
+            label(settings_of(row)),
+            *("" if value is None else written(value, digits) for value, digits in figures),
+        )
+    return table
