@@ -183,7 +183,7 @@ def _sweeps_tables(rows: Sequence[dict[str, str]]) -> Iterator[Table]:
             table.add_column(
                 name,
                 justify="right" if number else "left",
-                no_wrap=number,
+                no_wrap=number or name == "state",
                 overflow="fold",
                 max_width=width if name == "settings" else None,
             )

@@ -128,7 +128,7 @@ def test_there_is_room_for_all_settings_and_steps_in_a_wide_terminal(tmp_path: P
     say(plan, plan.jobs[0], 0.25, "epoch 1/2, step 350/745")
     display.running(plan.jobs[:1])
     display.stopped()
-    (line,) = (line for line in plain(text.getvalue()).splitlines() if " 25% " in line)
+    line = next(line for line in plain(text.getvalue()).splitlines() if " 25% " in line)
     assert line.split()[:4] == ["gru", "50", "5.0", "0"]
     assert "epoch 1/2, step 350/745" in line
 
