@@ -167,7 +167,12 @@ def test_every_failure_has_its_reason_and_its_log(mixed: Mixed) -> None:
     for cell, reason, logged in (
         ("Crashing", "the worker was ended by SIGSEGV", "in build_layer"),
         ("Telling", "FileNotFoundError: no weights in 'my weights.bin' nor in others", "Traceback"),
-        ("Greedy", "MemoryError: no room for the weights", "Traceback"),
+        (
+            "Greedy",
+            "MemoryError: no room for the weights; lower batch_size, bptt, hidden_size or num_layers, or run fewer points "
+            "side by side (--jobs)",
+            "Traceback",
+        ),
     ):
         row = mixed.row(f"own_cells:{cell}")
         log = Path("results/mixed/runs") / row["run_id"] / "log.txt"
@@ -266,7 +271,7 @@ def test_a_piped_sweep_prints_plain_lines(mixed: Mixed) -> None:
     )
     assert "\x1b" not in mixed.done.stdout
     assert sum(line.startswith("started cell=") for line in lines) == 6
-    assert sorted(line.split("]")[0] for line in lines if line.startswith("[")) == [f"[{n}/6" for n in range(1, 7)]
+    assert sorted(re.findall(r"(?m)^\[./6", mixed.done.stdout)) == [f"[{n}/6" for n in range(1, 7)]
     assert any("validation perplexity" in line and "tokens/s" in line for line in lines)
     assert mixed.done.stderr == ""
 
@@ -310,7 +315,7 @@ def test_status_of_a_sweep_that_has_ended(mixed: Mixed) -> None:
     said = status(mixed.directory)
     assert said.returncode == 0
     first, *points = said.stdout.splitlines()
-    assert first.endswith("6 of 6 points ended (2 ok, 1 diverged, 2 failed, 1 oom); no sweep is running")
+    assert first.endswith("6 of 6 points ended (2 ok, 1 diverged, 1 oom, 2 failed); no sweep is running")
     assert len(points) == 6
     assert points[3] == f"  {mixed.label('Crashing')}: failed (the worker was ended by SIGSEGV)"
 
@@ -439,7 +444,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         assert "Traceback" not in out + err
         assert len(load_results(directory)) == 0
     assert re.search(
-        r"0 of 1 points ended .*; no sweep is running\n  .*: interrupted$", status(directory).stdout.strip()
+        r"0 of 1 point ended .*; no sweep is running\n  .*: interrupted$", status(directory).stdout.strip()
     )
 
     is_stopped_by(signal.SIGKILL)

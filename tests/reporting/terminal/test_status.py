@@ -93,7 +93,7 @@ def test_all_sweeps_of_a_folder_are_a_table(tmp_path: Path, small_corpus: Corpus
     plan_of(done / "runs" / "below", "no sweep of its own")
     folders = find_sweeps(tmp_path)
     assert folders == [done, stopped, committed]
-    for width in (60, 200):
+    for width in (72, 200):
         console, text = console_of(terminal=False, width=width)
         console.print(sweeps_table(tmp_path, [read_standing(folder) for folder in folders]))
         rows = [line.split() for line in text.getvalue().splitlines()]
