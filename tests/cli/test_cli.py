@@ -169,8 +169,8 @@ def test_every_failure_has_its_reason_and_its_log(mixed: Mixed) -> None:
         ("Telling", "FileNotFoundError: no weights in 'my weights.bin' nor in others", "Traceback"),
         (
             "Greedy",
-            "MemoryError: no room for the weights; lower batch_size, bptt, hidden_size or num_layers, or run fewer points "
-            "side by side (--jobs)",
+            "MemoryError: no room for the weights; lower batch_size, bptt, hidden_size or num_layers, or run fewer "
+            "points side by side (--jobs)",
             "Traceback",
         ),
     ):
@@ -316,7 +316,8 @@ def test_status_of_a_sweep_that_has_ended(mixed: Mixed) -> None:
     assert said.returncode == 0
     first, *points = said.stdout.splitlines()
     assert first.endswith("6 of 6 points ended (2 ok, 1 diverged, 1 oom, 2 failed); no sweep is running")
-    assert len(points) == 6
+    assert len(points) == 7
+    assert points[6].startswith("best so far: cell=lstm")
     assert points[3] == f"  {mixed.label('Crashing')}: failed (the worker was ended by SIGSEGV)"
 
 
@@ -422,7 +423,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
         if number == signal.SIGKILL:
             # Meanwhile, from other terminals.
             said = status(directory)
-            assert said.stdout.splitlines()[0].endswith("0 of 1 points ended (none ended); a sweep is running")
+            assert said.stdout.splitlines()[0].endswith("0 of 1 point ended (none ended); a sweep is running")
             assert re.search(r": epoch \d+/10", said.stdout), said.stdout
             second = run("long.yaml", cwd=tmp_path)
             assert second.returncode == 2
