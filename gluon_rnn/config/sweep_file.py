@@ -22,7 +22,7 @@ from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, conf
 from gluon_rnn.config.search_space import SearchSettings, parse_search
 
 #: What a sweep file may have.
-KEYS = ("name", "set", "axes", "points", "overrides", "search")
+KEYS = ("name", "set", "axes", "points", "overrides", "search", "notes", "speeds_count")
 #: An item of a list in one, for messages.
 _POINT = "'{field: value}'"
 _OVERRIDE = "'when: {field: value}' and 'set: {field: value}' or 'axes: {field: [values]}'"
@@ -78,6 +78,8 @@ class Sweep:
         listed: settings of points that are written out, which the axes multiply; empty: one point without any.
         sample: how many points to draw at random; None: all.
         sample_seed: of the draw. With the same seed a larger sample contains the smaller one.
+        notes: what readers of the results should know; reports show it on top.
+        speeds_count: whether the speeds of its runs may be compared; not where the machine has other work to do.
     """
 
     name: str
@@ -89,6 +91,8 @@ class Sweep:
     listed: Sequence[Mapping[str, Any]] = ()
     sample: int | None = None
     sample_seed: int = 0
+    notes: str = ""
+    speeds_count: bool = True
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -285,6 +289,8 @@ def shipped_sweep(name: str) -> Path:
 def load_sweep(path: Path) -> Sweep:
     """Load a sweep from a YAML file with ``name`` (default: the file's) and the other `KEYS`.
 
+    ``notes`` and ``speeds_count`` say what readers of its results should know.
+
     Raises:
         UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
     """
@@ -299,6 +305,8 @@ def load_sweep(path: Path) -> Sweep:
             axes=axes,
             overrides=tuple(_override(item) for item in _list(content.get("overrides"), "overrides", _OVERRIDE)),
             listed=listed,
+            notes=_notes(content.get("notes")),
+            speeds_count=_speeds_count(content.get("speeds_count", True)),
         )
         return _searching(sweep, content["search"]) if "search" in content else sweep
     except UserError as error:
@@ -400,6 +408,18 @@ def _folder_name(name: Any) -> str:
         hint = "" if isinstance(name, str) else f"; {QUOTE_HINT}"
         raise UserError(f"name {quoted(name)} must be letters, digits, '.', '_' and '-', since it names a folder{hint}")
     return name
+
+
+def _notes(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise UserError(f"notes must be text, not {quoted(value)}; {QUOTE_HINT}")
+    return (value or "").strip()
+
+
+def _speeds_count(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"speeds_count must be true or false, not {quoted(value)}")
+    return value
 
 
 def _mapping(value: Any, otherwise: str) -> dict[Any, Any]:

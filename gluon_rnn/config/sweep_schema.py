@@ -53,6 +53,8 @@ def sweep_schema() -> dict[str, Any]:
         },
         "overrides": {"type": ["array", "null"], "items": _override(), "description": "for some of the points only"},
         "search": {**_search(), "description": "proposes points by the results of others, in place of axes"},
+        "notes": {"type": ["string", "null"], "description": "what readers of the results should know"},
+        "speeds_count": {"type": "boolean", "description": "whether the speeds of the runs may be compared"},
     }
     assert tuple(keys) == KEYS
     return {

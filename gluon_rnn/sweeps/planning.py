@@ -6,7 +6,7 @@ Nothing here imports MXNet. User errors are found while planning, before anythin
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from gluon_rnn.machine import blas, libmxnet
 from gluon_rnn.machine.hardware import Machine, default_threads, describe_machine
 from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.job import FAILED, FINISHED, Job, Origin
+from gluon_rnn.runs.notes import Notes
 from gluon_rnn.runs.records import read_records
 from gluon_rnn.sweeps.checks import (
     check_data_dir,
@@ -53,6 +54,7 @@ class Plan:
         remarks: one line each that readers of the results should know, such as a setting without effect.
         search: proposes the points after `jobs`, which it proposed before; None: there are no others.
         samples: jobs whose like will run: every point, or those at the ends of a search's space.
+        notes: of the sweep file, for its folder.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Plan:
     remarks: tuple[str, ...] = ()
     search: Search | None = None
     samples: tuple[Job, ...] = ()
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def total(self) -> int:
@@ -161,7 +164,8 @@ def plan_sweep(
     for line in crowded:
         notice(line)
     remarked = (*said, *crowded)
-    return Plan(sweep.name, directory, tuple(planned.values()), missing, slots, again, remarked, search, sampled)
+    jobs, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)
+    return Plan(sweep.name, directory, jobs, missing, slots, again, remarked, search, sampled, notes)
 
 
 def _begin_search(sweep: Sweep, configs: Sequence[RunConfig], maker: _JobMaker, notice: Notice) -> Search | None:

@@ -20,6 +20,7 @@ from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.runs.epochs import write_epochs
 from gluon_rnn.runs.job import FAILED, FINISHED, Job
 from gluon_rnn.runs.live import read_so_far
+from gluon_rnn.runs.notes import write_notes
 from gluon_rnn.runs.records import RunRecord, make_record, read_record, read_records, tidy, write_record
 from gluon_rnn.runs.tables import set_aside_damaged_tables, write_tables
 from gluon_rnn.sweeps.continuation import take_over_checkpoints
@@ -109,6 +110,7 @@ def _run_missing(
     """Run the missing points of `plan`, whose folder is locked; returns all records in it."""
     runs = plan.directory / "runs"
     _write_points(plan)
+    write_notes(plan.directory, plan.notes)
     records = _take_stock(plan, notice)
     if prune:
         move_out(plan, superseded(plan, records.values()), records, notice)

@@ -1,0 +1,49 @@
+"""``notes.yaml`` of a folder of results: what whoever reads them should know.
+
+A sweep whose file has ``notes`` or ``speeds_count`` writes it. It may also be written by hand, as when a machine turns
+out to have had other work to do. It is a sweep file with nothing else in it, and is committed with the tables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from gluon_rnn.common.files import write_atomically
+from gluon_rnn.config.sweep_file import load_sweep
+
+NOTES = "notes.yaml"
+
+
+class Notes(NamedTuple):
+    """What a folder's ``notes.yaml`` says.
+
+    Attributes:
+        text: for people; empty where there is none.
+        speeds_count: whether the speeds of its runs may be compared.
+    """
+
+    text: str = ""
+    speeds_count: bool = True
+
+
+def read_notes(directory: Path) -> Notes:
+    """The notes of a folder of results; the defaults where it has none.
+
+    Raises:
+        UserError: the file cannot be read or is not such a file.
+    """
+    path = directory / NOTES
+    if not path.exists():
+        return Notes()
+    sweep = load_sweep(path)
+    return Notes(sweep.notes, sweep.speeds_count)
+
+
+def write_notes(directory: Path, notes: Notes) -> None:
+    """Write `notes` to a folder of results, unless they say nothing: what was written by hand stays."""
+    if notes != Notes():
+        content = {"notes": notes.text, "speeds_count": notes.speeds_count}
+        write_atomically(directory / NOTES, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=100))
