@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from gluon_rnn.cli.arguments import parse_path
 from gluon_rnn.cli.output import say, status_of_output
+from gluon_rnn.common.printable import quoted
 from gluon_rnn.reporting.report import write_report
 
 
@@ -13,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
     parser.description = (
         "Write report.html and report.md for one or several folders of results: what to choose and what it costs, "
-        "with rankings, maps, learning curves and the machines. The page is one file and works offline."
+        "with rankings, plots, learning curves and the sweep files that make the runs again. Runs of one configuration "
+        "are one point, whichever folder they are in. The page is one file and works offline."
     )
     parser.add_argument(
         "directories", nargs="+", type=parse_path, metavar="DIR", help="a sweep's folder, such as results/quick"
@@ -22,9 +25,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plots", action="store_true", help="also write each plot to plots/*.svg there and show it in report.md"
     )
+    parser.add_argument(
+        "--speeds",
+        nargs="+",
+        type=parse_path,
+        default=[],
+        metavar="DIR",
+        help="take speeds and memory from these folders of throughput runs, by network, not from the runs themselves",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=parse_count,
+        metavar="N",
+        help="show longer runs as they were after N epochs (default: at their end)",
+    )
+    parser.add_argument(
+        "--target",
+        type=parse_targets,
+        default=(),
+        metavar="PPL[,PPL]",
+        help="perplexities to which the report shows epochs, tokens and seconds (default: chosen from the results)",
+    )
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from 1")
+    return int(text)
+
+
+def parse_targets(text: str) -> tuple[float, ...]:
+    """Perplexities above 1, with commas between them."""
+    try:
+        targets = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        targets = ()
+    if not targets or not all(1 < target < math.inf for target in targets):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a list of perplexities above 1, such as 150,120")
+    return targets
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    say(str(write_report(options.directories, options.output, plots=options.plots)))
+    say(
+        str(
+            write_report(
+                options.directories,
+                options.output,
+                plots=options.plots,
+                speeds=options.speeds,
+                epochs=options.epochs,
+                targets=options.target,
+            )
+        )
+    )
     return status_of_output()

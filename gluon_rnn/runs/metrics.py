@@ -46,7 +46,7 @@ class Measure:
         title: of a table's column.
         words: before a figure, in a sentence that has begun with the measures before it.
         digits: after the point.
-        unit: behind the figure; of ``%`` the column holds a share.
+        unit: behind the figure; of ``%`` the column holds a share, of ``bits`` nats.
     """
 
     column: str
@@ -57,8 +57,8 @@ class Measure:
     unit: str = ""
 
     def figure(self, value: float) -> float:
-        """The number that people read: 74.2 of 0.742 in per cent."""
-        return 100 * value if self.unit == "%" else value
+        """The number that people read: 74.2 of 0.742 in per cent, 1 bit of 0.693 nats."""
+        return 100 * value if self.unit == "%" else value / math.log(2) if self.unit == "bits" else value
 
     def written(self, value: float) -> str:
         """The number with its unit, as in a sentence."""
@@ -97,6 +97,12 @@ SPEED = Measure("tokens_per_second", "speed", "tokens/s", "at", 0)
 STEP = Measure("step_ms_p50", "time of a step", "ms/step", "at", 1)
 MEMORY = Measure("peak_mb", "memory", "peak MB", "at", 0)
 SECONDS = Measure("wall_seconds", "time", "seconds", "in", 0)
+
+#: A loss whose targets are characters, of validation and of test.
+BITS_PER_CHARACTER = tuple(
+    Measure(f"{split}_loss", "bits per character", f"{split} bpc", f"{split} bits per character", 3, "bits")
+    for split in ("valid", "test")
+)
 
 _PERPLEXITY = Measures(
     Measure("valid_perplexity", "perplexity", "valid ppl", "validation perplexity", 2),

@@ -1,4 +1,4 @@
-"""What people read of a sweep: ``report.html`` and ``report.md``, views of its folder as the tables are."""
+"""Reports of sweeps, ``report.html`` and ``report.md``: views of folders of results, as the tables are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from gluon_rnn.common.errors import UserError
 
 
 def write_report(
-    directories: Path | str | Sequence[Path | str], output: Path | str | None = None, *, plots: bool = False
+    directories: Path | str | Sequence[Path | str],
+    output: Path | str | None = None,
+    *,
+    plots: bool = False,
+    speeds: Path | str | Sequence[Path | str] = (),
+    epochs: int | None = None,
+    targets: Sequence[float] = (),
 ) -> Path:
     """Write ``report.md`` and ``report.html`` of one or several folders of results.
 
@@ -18,13 +24,18 @@ def write_report(
     Args:
         directories: a sweep's folder, or several; each holds ``runs/`` with records, or at least ``runs.csv``.
         output: the folder to write to, made if need be; None: the first of `directories`.
+        speeds: folders of throughput runs. Their speeds and memory stand for those of the runs of the same network,
+            which do not count then.
+        epochs: shows longer runs as they were after so many epochs; None: each at its end.
+        targets: perplexities to which the report shows epochs, tokens and seconds; empty: some that tell points apart.
         plots: whether each plot becomes a file of its own, too, ``plots/*.svg``, which ``report.md`` then shows.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        UserError: a folder holds no runs, or the report cannot be written.
+        UserError: a folder holds no runs, its ``notes.yaml`` is wrong, a run cannot be shown after so many `epochs`, or
+            the report cannot be written.
     """
     # Pandas, matplotlib and Jinja take longer to import than a sweep to plan.
     from gluon_rnn.common.files import expand, write_atomically
@@ -32,10 +43,10 @@ def write_report(
     from gluon_rnn.reporting.report.reading import read_folders
     from gluon_rnn.reporting.report.rendering import to_html, to_markdown, to_pictures
 
-    folders = [expand(item) for item in ([directories] if isinstance(directories, Path | str) else directories)]
+    folders, timed = ([expand(item) for item in _listed(given)] for given in (directories, speeds))
     if not folders:
         raise UserError("no folder of results is given; name one such as results/quick")
-    document = compose(read_folders(folders))
+    document = compose(read_folders(folders, speeds=timed, epochs=epochs), targets)
     pictures = {f"plots/{name}": svg for name, svg in to_pictures(document).items()} if plots else {}
     page, text = to_html(document), to_markdown(document, tuple(pictures))
     target = folders[0] if output is None else expand(output)
@@ -50,3 +61,7 @@ def write_report(
             f"cannot write the report to {target}: {error.strerror or error}; give --output another folder"
         ) from None
     return target / "report.html"
+
+
+def _listed(folders: Path | str | Sequence[Path | str]) -> Sequence[Path | str]:
+    return [folders] if isinstance(folders, Path | str) else folders

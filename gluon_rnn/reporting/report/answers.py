@@ -22,7 +22,7 @@ _PRECISION = Column("precision %", "of those that were given the label, how many
 
 
 def confusion_tables(confusion: Confusion) -> tuple[list[str], list[Table]]:
-    """Notes and tables: all labels against all where they are few, else the pairs most confused and single labels."""
+    """Notes and tables: the whole matrix where labels are few, else the most confused pairs and the single labels."""
     few = len(confusion.labels) <= _SQUARE
     return _square(confusion) if few else _most_confused(confusion)
 
@@ -100,7 +100,8 @@ def _labels(confusion: Confusion) -> list[str]:
 def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Table]:
     """Notes, and the first of them, their texts cut."""
     shown = predictions[:_PREDICTIONS]
-    notes = [f"The first {len(shown)} of {len(predictions)}, cut to {_TEXT_CHARACTERS} characters."]
+    first = f"The first {len(shown)} of {len(predictions)}" if len(shown) < len(predictions) else "All"
+    notes = [f"{first}, cut to {_TEXT_CHARACTERS} characters."]
     rows = [[_cut(text, _TEXT_CHARACTERS) for text in (item.text, item.truth, item.predicted)] for item in shown]
     meanings = {
         "text": "what the model was given",
@@ -115,5 +116,17 @@ def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Tabl
 
 
 def _cut(text: str, characters: int) -> str:
-    """The beginning of `text`, with line ends and the like as escapes: among characters they are characters, too."""
-    return printable(text[:characters]) + "…" * (len(text) > characters)
+    """The beginning of `text`, with line ends and the like as escapes: among characters they are characters, too.
+
+    Blanks at its ends, which nobody would see, are ``␣``; ``(empty)`` stands for nothing.
+    """
+    if not text:
+        return "(empty)"
+    cut = len(text) > characters
+    shown = printable(text[:characters])
+    start = len(shown) - len(shown.lstrip(" "))
+    shown = "␣" * start + shown[start:]
+    if not cut:
+        end = len(shown) - len(shown.rstrip(" "))
+        shown = shown[: len(shown) - end] + "␣" * end
+    return shown + "…" * cut

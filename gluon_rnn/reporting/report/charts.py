@@ -1,21 +1,149 @@
-"""Plots of a group's points, with the tables of what they show: loss against speed, maps of two settings, curves."""
+"""Plots of a group's points: a line a cell over each axis, maps of two, loss against speed, learning curves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
 from gluon_rnn.reporting.report.chances import front_of
-from gluon_rnn.reporting.report.content import Column, Curves, HeatMap, Scatter, Section, Table, figure
-from gluon_rnn.reporting.report.group import NUMBER, Group, average, listed, meaning
-from gluon_rnn.reporting.report.points import CONFIDENCE, Point, comparable
-from gluon_rnn.runs.metrics import MEMORY, SPEED
+from gluon_rnn.reporting.report.content import (
+    Column,
+    Curves,
+    HeatMap,
+    Line,
+    Lines,
+    Scatter,
+    Section,
+    Spot,
+    Table,
+    figure,
+    plain,
+)
+from gluon_rnn.reporting.report.group import NUMBER, Group, average
+from gluon_rnn.reporting.report.points import CONFIDENCE, NETWORK, Point, comparable
+from gluon_rnn.runs.metrics import MEMORY, SPEED, Measure
 from gluon_rnn.runs.records import RunRecord
 
 #: Curves that can still be told apart.
 _NAMED_CURVES = 8
+
+
+def over_axes(group: Group) -> list[Section]:
+    """A section for each axis of numbers: a line for each combination of the other settings."""
+    return [section for axis in group.axes if _is_numeric(group, axis) and (section := _over(group, axis))]
+
+
+def _is_numeric(group: Group, axis: str) -> bool:
+    values = {point.settings[axis] for point in group.points}
+    numbers = {v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)}
+    return len(numbers) > 1 and len(values - numbers) <= 1
+
+
+def _over(group: Group, axis: str) -> Section | None:
+    measures = [group.loss] if group.scored else []
+    plots = []
+    for measure in measures:
+        if lines := _lines(group, axis, measure, group.points):
+            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines))
+    if group.timed and axis in NETWORK:
+        for place in group.places:
+            if lines := _lines(group, axis, SPEED, group.at(place)):
+                title = f"Speed by {axis}{group.on(place)}"
+                plots.append(Lines(title, axis, "training tokens/s", lines))
+    if not plots:
+        return None
+    notes = ["A line for each combination of the other settings; the best point of each cell has a ring and its value."]
+    if any(low < high for plot in plots for line in plot.lines for *_, low, high in line.points):
+        notes.append("Bands are from the lowest to the highest seed or repeat.")
+    if absent := [point for point in group.points if group.scored and point.average(group.loss.column) is None]:
+        notes.append(f"Without a result and not drawn: {group.numbers(absent)}.")
+    return Section(f"By {axis}", notes=notes, plots=plots)
+
+
+def _lines(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:
+    """A line for each combination of the other settings; none where every line would be a dot."""
+    others = [
+        name for name in group.names if name != axis and name != "cell" and not _is_decided(group, name, "cell", axis)
+    ]
+    if measure is SPEED and all(point.timed for point in points):
+        others = [name for name in others if name in NETWORK]
+    found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    best: dict[str, tuple[float, tuple[str, str], float]] = {}
+    for point in points:
+        x, y = point.settings[axis], point.average(measure.column)
+        if isinstance(x, str | bool) or x is None or y is None or not 0 < y < math.inf:
+            continue
+        values = point.values(measure.column)
+        key = (str(point.settings["cell"]), point.label(others))
+        line = found.setdefault(key, [])
+        if all(x != spot[0] for spot in line):  # one timing stands for several points
+            line.append((float(x), y, min(values), max(values)))
+        goodness = -y if measure is SPEED else y
+        if point.ok and (key[0] not in best or goodness < best[key[0]][0]):
+            best[key[0]] = (goodness, key, float(x))
+    if all(len(spots) < 2 for spots in found.values()):
+        return []
+    lines = []
+    for (kind, name), spots in sorted(found.items()):
+        spots.sort()
+        _, where, x = best.get(kind, (0.0, None, 0.0))
+        mark = next((n for n, spot in enumerate(spots) if spot[0] == x), None) if where == (kind, name) else None
+        lines.append(Line(kind, name, spots, mark))
+    return lines
+
+
+def _is_decided(group: Group, name: str, *by: str) -> bool:
+    """Whether the settings `by` decide the setting `name`, which then tells no points apart that they do not."""
+    keys = [tuple(point.settings[other] for other in by) for point in group.points]
+    pairs = {(key, point.settings[name]) for key, point in zip(keys, group.points, strict=True)}
+    return len(pairs) == len({*keys})
+
+
+def _title(group: Group, measure: Measure) -> str:
+    return f"Validation {measure.name}" + f", {measure.unit}" * bool(measure.unit)
+
+
+def maps(group: Group) -> list[Section]:
+    """One for each pair of axes that has a whole grid of points which differ in nothing else."""
+    return [section for pair in combinations(group.axes, 2) if (section := _map(group, *pair))]
+
+
+def _map(group: Group, first: str, second: str) -> Section | None:
+    """Of the slice through the best point; None where a pair of values is missing in it, or has several points."""
+    # What brings a setting of its own along, as a cell its learning rate, differs in that as well.
+    brought = [name for name in group.names if name not in group.axes and _is_decided(group, name, first, second)]
+    others = [name for name in group.names if name not in (first, second, *brought)]
+    top = group.points[0]
+    there = [p for p in group.points if all(p.settings[name] == top.settings[name] for name in others)]
+    down, across = (_ordered({point.settings[name] for point in there}) for name in (first, second))
+    if min(len(down), len(across)) < 2 or len(there) != len(down) * len(across):
+        return None
+    spots = {(down.index(p.settings[first]), across.index(p.settings[second])) for p in there}
+    if len(spots) != len(there):
+        return None
+    numbers = {point.number for point in there}
+    decides_speed = {first, second} <= {*NETWORK}
+    drawn = [(m, m in (group.loss,), _title(group, m), there) for m in group.measured(group.measures.valid)]
+    for place in group.places:
+        here = [point for point in group.at(place) if point.number in numbers]
+        if len(here) == len(there):
+            drawn += [(SPEED, False, "Tokens/s" + group.on(place), here)] * (group.timed and decides_speed)
+            drawn += [(MEMORY, True, "Peak MB" + group.on(place), here)] * decides_speed
+    plots = []
+    for measure, lower_is_better, title, points in drawn:
+        cells: dict[tuple[int, int], tuple[float | None, str]] = {}
+        for point in points:
+            value = average(point, measure)
+            spot = (down.index(point.settings[first]), across.index(point.settings[second]))
+            good = point.ok and value is not None
+            cells[spot] = (value, figure(value, measure.digits)) if good else (None, point.status)
+        if any(value is not None for value, _ in cells.values()):
+            names = [*map(plain, down)], [*map(plain, across)]
+            plots.append(HeatMap(title, first, second, *names, cells, lower_is_better))
+    notes = [f"The other settings are those of the best point: {top.label(others)}."] if others else []
+    return Section(f"{first} and {second}", notes=notes, plots=plots)
 
 
 def against_throughput(group: Group) -> Section | None:
@@ -23,98 +151,62 @@ def against_throughput(group: Group) -> Section | None:
     title = f"{group.loss.name.capitalize()} against throughput"
     plots, rows = [], []
     for place in group.places:
-        here = {group.number(point): point for point in group.at(place)}
+        here = group.at(place)
         plot = trade_off(title + group.on(place), group.axis, here, loss=group.loss.column, names=group.names)
-        if len(plot.points) < 2:
+        if len(plot.spots) < 2:
             continue
         plots.append(plot)
-        for word, spots in (("yes", plot.front), ("undecided", plot.undecided)):
-            for speed, loss, number, _ in spots:
-                figures = [loss, speed, here[number].average(MEMORY.column)]
-                rows.append([number, *group.settings(here[number]), *figures, word])
+        points = {point.number: point for point in here}
+        where = [place.letter] if len(group.places) > 1 else []
+        for spot in (*plot.having("yes"), *plot.having("undecided")):
+            figures = [spot.loss, spot.speed, points[spot.number].average(MEMORY.column)]
+            rows.append([spot.number, *where, *group.settings(points[spot.number]), *figures, spot.front])
     if not plots:
         return None
-    columns = [NUMBER, *group.setting_columns()]
+    columns = [NUMBER, *[Column("place")] * (len(group.places) > 1), *group.setting_columns()]
     columns += [Column(measure.title, digits=measure.digits) for measure in (group.loss, SPEED, MEMORY)]
-    columns.append(Column("on the front"))
+    columns.append(Column("Pareto-optimal"))
     notes = [
-        f"On the line: the Pareto front, the points that no other beats in {group.loss.name} without being slower."
+        f"Pareto-optimal points, which no other beats in {group.loss.name} without being slower, are filled and joined "
+        "by a line; points that may be so are ringed."
     ]
-    if any(plot.ranges for plot in plots):
+    if any(spot.ranges for plot in plots for spot in plot.spots):
         notes.append(
-            "Bars are ranges over seeds. A point is on the front where, by t-tests of the logarithms, no other is "
-            f"at least as good in both with a probability above {1 - CONFIDENCE:.0%}, and beaten where one is with "
+            "Bars are ranges over repeats. A point is Pareto-optimal where, by t-tests of the logarithms, no other is "
+            f"at least as good in both with a probability above {1 - CONFIDENCE:.0%}, and not so where one is with "
             f"{CONFIDENCE:.0%}. What lies between is undecided; more seeds decide it."
         )
     return Section(title, notes=notes, plots=plots, tables=[Table(columns, rows)])
 
 
-def trade_off(title: str, axis: str, points: Mapping[int, Point], *, loss: str, names: Sequence[str]) -> Scatter:
+def trade_off(title: str, axis: str, points: Sequence[Point], *, loss: str, names: Sequence[str]) -> Scatter:
     """The `comparable` points of one place and their Pareto front.
 
     Args:
         axis: what stands at the axis of losses.
-        points: by their number in the ranking.
+        points: ranked.
         loss: the column that is read.
-        names: the settings that the front's points are called by.
+        names: the settings that the points are called by.
     """
-
-    def spot(point: Point) -> tuple[float, float, int]:
-        return point.average(SPEED.column) or 0.0, point.average(loss) or 0.0, numbers[id(point)]
-
-    numbers = {id(point): number for number, point in points.items()}
-    front = front_of(points.values(), loss)
-    sure, undecided = ([(*spot(p), p.label(names)) for p in part] for part in (front.sure, front.undecided))
-    shown = comparable(points.values(), loss)
-    measured = {numbers[id(point)]: (point.values(SPEED.column), point.values(loss)) for point in shown}
-    ranges = {
-        number: (min(speeds), max(speeds), min(losses), max(losses))
-        for number, (speeds, losses) in measured.items()
-        if max(len(speeds), len(losses)) > 1
-    }
-    return Scatter(title, axis, [spot(point) for point in shown], sure, undecided, ranges)
-
-
-def maps(group: Group) -> list[Section]:
-    """One for each pair of settings that were swept."""
-    return [_map(group, first, second) for first, second in combinations(group.axes, 2)]
-
-
-def _map(group: Group, first: str, second: str) -> Section:
-    titles = {m: f"Validation {m.name}" + f", {m.unit}" * bool(m.unit) for m in group.measures.valid}
-    titles |= {SPEED: "Tokens/s", MEMORY: "Peak MB"}
-    shown = group.measured(titles)
-    plots: list[HeatMap] = []
-    best_points: list[Point] = []
-    for place in group.places:
-        here = group.at(place)
-        down, across = (_ordered({point.settings[name] for point in here}) for name in (first, second))
-        # The ranking's order makes the first that fits the best one.
-        best: dict[tuple[int, int], Point] = {}
-        for point in here:
-            best.setdefault((down.index(point.settings[first]), across.index(point.settings[second])), point)
-        for measure in shown:
-            cells: dict[tuple[int, int], tuple[float | None, str]] = {
-                spot: (value, figure(value, measure.digits)) if p.ok and value is not None else (None, p.status)
-                for spot, p in best.items()
-                for value in [average(p, measure)]
-            }
-            title, lower_is_better = titles[measure] + group.on(place), measure in (group.loss, MEMORY)
-            plots.append(HeatMap(title, first, second, [*map(str, down)], [*map(str, across)], cells, lower_is_better))
-        best_points += [point for _, point in sorted(best.items(), key=lambda item: item[0])]
-    rows: list[list[Any]] = [
-        [*group.settings(point, (first, second)), *(average(point, measure) for measure in shown)]
-        for point in best_points
-    ]
-    columns = group.setting_columns((first, second))
-    columns += [Column(titles[measure], meaning(measure.column), measure.digits) for measure in shown]
-    notes = []
-    if others := [name for name in group.names if name not in (first, second)]:
-        columns.append(Column("with", "the other settings of the point shown"))
-        rows = [[*row, point.label(others)] for row, point in zip(rows, best_points, strict=True)]
-        if free := [name for name in others if name in group.axes]:
-            notes.append(f"Each cell is the best-ranked point with these two settings, over all {listed(free)}.")
-    return Section(f"{first} and {second}", notes=notes, plots=plots, tables=[Table(columns, rows)])
+    front = front_of(points, loss)
+    places = {point.number: "yes" for point in front.sure} | {point.number: "undecided" for point in front.undecided}
+    others = [name for name in names if name != "cell"]
+    spots = []
+    for point in comparable(points, loss):
+        speeds, losses = point.values(SPEED.column), point.values(loss)
+        several = max(len(speeds), len(losses)) > 1
+        spots.append(
+            Spot(
+                point.average(SPEED.column) or 0.0,
+                point.average(loss) or 0.0,
+                point.number,
+                ", ".join(plain(point.settings[name]) for name in others),
+                str(point.settings["cell"]),
+                places.get(point.number, "no"),
+                (min(speeds), max(speeds), min(losses), max(losses)) if several else (),
+            )
+        )
+    return Scatter(title, axis, spots, ", ".join(("cell", *others)))
 
 
 def curves(group: Group) -> Section | None:

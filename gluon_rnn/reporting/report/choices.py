@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gluon_rnn.common.printable import counted
 from gluon_rnn.reporting.report.chances import Front, front_of, rivals_of
-from gluon_rnn.reporting.report.content import Section, figure
-from gluon_rnn.reporting.report.group import Group, amount_trained, epochs_trained, listed
+from gluon_rnn.reporting.report.content import Section, figure, listed
+from gluon_rnn.reporting.report.group import Group, amount_trained, epochs_trained
 from gluon_rnn.reporting.report.points import CONFIDENCE, Place, Point, compromise, fastest_within, pareto_front, within
 from gluon_rnn.runs.metrics import MEMORY, SECONDS, SPEED, WORSE_THAN_UNIGRAM
 from gluon_rnn.runs.records import RunRecord
@@ -21,6 +21,7 @@ _COSTS = {"tokens/s": SPEED, "MB": MEMORY, "s a run": SECONDS}
 def choice(group: Group) -> Section:
     """The best point, and at each place the front, a compromise and the fastest."""
     heading = f"Corpus {group.corpus or 'unknown'}, {_taken_as(group.record)}"
+    heading += f" on {group.where}" * bool(group.where)
     notes = [_training(group)]
     if most := group.record.config.max_eval_tokens:
         notes.append(f"Scored on the first {most:,} tokens of validation and test only.")
@@ -28,13 +29,13 @@ def choice(group: Group) -> Section:
     if not good:
         unlearned = any(WORSE_THAN_UNIGRAM in point.status for point in group.points)
         whose = "No point ended well" + " and learned something" * unlearned
-        notes.insert(0, f"{whose}, so there is nothing to choose from; the reasons are below.")
+        notes.insert(0, f"{whose}, so there is nothing to choose from. The reasons are below.")
         return Section(heading, level=2, notes=notes)
     choices = []
     if good[0].average(group.loss.column) is not None:
         choices.append((f"Best {group.loss.name}", f"{_costs(group, good[0])}.{_certainty(group, good)}"))
-    for place in group.places:
-        choices += _at(group, place, good)
+    for place in group.places if group.timed else ():
+        choices += _at(group, place)
     return Section(heading, level=2, choices=choices, notes=notes)
 
 
@@ -54,25 +55,28 @@ def _training(group: Group) -> str:
     records = good or records
     if len({(epochs_trained(r), r.config.max_train_tokens, r.config.max_steps) for r in records}) > 1:
         return (
-            "The runs differ in epochs finished, max_train_tokens or max_steps, as the ranking's columns say; "
-            "compare results between rows that agree in them."
+            "The runs differ in epochs finished, max_train_tokens or max_steps; the ranking has a column for each. "
+            "Compare rows that agree in them."
         )
     return f"{whose}: {amount_trained(records[0])}."
 
 
-def _at(group: Group, place: Place, good: Sequence[Point]) -> list[tuple[str, str]]:
-    """What to choose of the `good` points, best first, of a place."""
-    here = [point for point in good if point.place is place]
+def _at(group: Group, place: Place) -> list[tuple[str, str]]:
+    """What to choose of the points of a place, in loss and speed."""
+    here = [point for point in group.at(place) if point.ok]
     on, loss = group.on(place), group.loss.column
+    if len(here) < 2 and group.scored:
+        return []
     choices = []
     front = front_of(here, loss)
     if front.sure or front.undecided:
-        choices.append((f"Pareto front{on}", _front(group, front, len(here))))
+        choices.append((f"Pareto-optimal{on}", _front(group, front, len(here))))
         if middle := compromise(pareto_front(here, loss), loss):
-            doubt = " Whether it is on the front is undecided." * (middle not in front.sure)
-            choices.append((f"Best compromise on the front{on}", f"{_costs(group, middle)}.{doubt}"))
+            doubt = " Whether it is Pareto-optimal is undecided." * (middle not in front.sure)
+            choices.append((f"Best compromise{on}", f"{_costs(group, middle)}.{doubt}"))
     if fastest := fastest_within(here, TOLERANCE, loss):
-        text = f"The point of the best {group.loss.name}" if fastest is good[0] else _costs(group, fastest)
+        best = fastest.number == group.points[0].number
+        text = f"The point with the best {group.loss.name}" if best else _costs(group, fastest)
         text += f".{_as_fast(group, fastest, within(here, TOLERANCE, loss))}"
         choices.append((f"Fastest within {TOLERANCE:.0%} of the best{on}", text))
     elif here and not group.scored:
@@ -86,23 +90,26 @@ def _front(group: Group, front: Front, count: int) -> str:
     """Which points are on it, and of which that is not known."""
 
     def named(points: Sequence[Point]) -> str:
-        return "; ".join(f"{point.label(group.names)} (no. {group.number(point)})" for point in points) + "."
+        return "; ".join(f"{point.label(group.names)} (no. {point.number})" for point in points) + "."
 
-    among = f"of {counted(count, 'point')}"
-    unbeaten = f"no other is better in both {group.loss.name} and speed"
-    parts = [f"By value alone, since no point has several seeds: {unbeaten}: "] * (not front.spread_known)
-    parts += [f"Beyond chance {unbeaten}: "] * (front.spread_known and bool(front.sure))
+    unbeaten = f"no other point is better in both {group.loss.name} and speed"
+    if not front.spread_known:
+        return (
+            f"{len(front.sure)} of {counted(count, 'point')}, fastest first: {named(front.sure)} Judged by the values "
+            f"alone, since no point has several seeds: {unbeaten}."
+        )
+    parts = []
     if front.sure:
-        parts.append(f"{len(front.sure)} {among}, fastest first: {named(front.sure)}")
+        parts.append(f"{len(front.sure)} of {counted(count, 'point')}, fastest first: {named(front.sure)} ")
     if front.undecided:
-        parts.append(" " * bool(front.sure) + f"Undecided: {len(front.undecided)} {among}: {named(front.undecided)}")
-    return "".join(parts)
+        parts.append(f"Undecided: {len(front.undecided)} of {counted(count, 'point')}: {named(front.undecided)} ")
+    return "".join(parts) + f"Beyond chance, {unbeaten}." * bool(front.sure)
 
 
 def _as_fast(group: Group, fastest: Point, others: Sequence[Point]) -> str:
-    """Which of `others`, among them `fastest`, chance may have kept from being as fast."""
+    """Which of `others`, among them `fastest`, may be as fast."""
     rivals = rivals_of(fastest, others, SPEED.column)
-    return f" Undecided: by chance {group.numbers(rivals)} may be as fast." if rivals else ""
+    return f" Undecided: {group.numbers(rivals)} may be as fast." if rivals else ""
 
 
 def _costs(group: Group, point: Point) -> str:
@@ -118,7 +125,8 @@ def _costs(group: Group, point: Point) -> str:
         if (value := point.average(measure.column)) is not None
     ]
     parts += ["at " + listed(costs)] * bool(costs)
-    return f"{group.label(point)}: {', '.join(parts)}"
+    where = group.on(point.place) if point.place and costs else ""
+    return f"{group.label(point)}: {', '.join(parts)}{where}"
 
 
 def _certainty(group: Group, good: Sequence[Point]) -> str:
@@ -126,10 +134,7 @@ def _certainty(group: Group, good: Sequence[Point]) -> str:
     best, loss = good[0], group.loss
     spread = best.spread(loss.column)
     if spread is None or spread.low is None or spread.high is None:
-        text = (
-            f" Based on one seed: seeds alone move a {loss.name} by several per cent, so small differences decide "
-            "nothing."
-        )
+        text = f" Based on one seed. Seeds alone move a {loss.name} by several per cent."
     else:
         text = (
             f" The {CONFIDENCE:.0%} interval of its mean over {spread.count} seeds is "
@@ -137,5 +142,7 @@ def _certainty(group: Group, good: Sequence[Point]) -> str:
         )
     rivals = rivals_of(best, good, loss.column)
     if rivals:
-        return f"{text} Undecided: by chance {group.numbers(rivals)} may be as good."
-    return text if rivals is None else f"{text} All other points are worse beyond chance."
+        return f"{text} Undecided: {group.numbers(rivals)} may be as good."
+    if rivals is None or len(good) == 1:
+        return text
+    return f"{text} All other points are worse, beyond chance."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gluon_rnn.runs.metrics import written
@@ -18,12 +18,14 @@ class Column:
         meaning: for whoever asks.
         digits: after the point, of numbers; None: a setting or words, shown as they are.
         wide: whether it holds sentences, which a narrow page must not squeeze.
+        whole: whether a cell must stay on one line.
     """
 
     name: str
     meaning: str = ""
     digits: int | None = None
     wide: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,78 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A point of a `Scatter`.
+
+    Attributes:
+        speed: tokens/s.
+        loss: as the axis has it.
+        number: in the ranking.
+        name: its other settings' values, which tell it from the others of its kind.
+        kind: its cell, which decides its colour and its mark.
+        front: ``yes``, ``undecided`` or ``no``: whether it is on the Pareto front.
+        ranges: lowest and highest speed, lowest and highest loss over its repeats; empty of a lone run.
+    """
+
+    speed: float
+    loss: float
+    number: int
+    name: str
+    kind: str
+    front: str
+    ranges: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Scatter:
     """A loss against throughput.
 
     Attributes:
         loss: what it is, with its unit.
-        points: (tokens/s, loss, number in the ranking).
-        front: those of the Pareto front, with their names, fastest first.
-        undecided: likewise those that may be on it.
-        ranges: (lowest, highest tokens/s, lowest, highest loss) over the seeds, by number, of points with several.
+        spots: its points.
+        key: the settings whose values name a point, in words.
     """
 
     title: str
     loss: str
-    points: Sequence[tuple[float, float, int]]
-    front: Sequence[tuple[float, float, int, str]]
-    undecided: Sequence[tuple[float, float, int, str]] = ()
-    ranges: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    spots: Sequence[Spot]
+    key: str = ""
+
+    def having(self, front: str) -> list[Spot]:
+        """The spots whose place on the front is this, fastest first."""
+        return sorted((spot for spot in self.spots if spot.front == front), key=lambda spot: (-spot.speed, spot.loss))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Of `Lines`.
+
+    Attributes:
+        kind: its cell, which decides colour and mark; empty of one that is drawn faintly, without a name.
+        name: what else tells it from others; decides its dashes.
+        points: (x, value, lowest, highest over the seeds).
+        best: the place of its best point; None of one that is not the best of its kind.
+    """
+
+    kind: str
+    name: str
+    points: Sequence[tuple[float, float, float, float]]
+    best: int | None = None
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A measure over the values of a setting.
+
+    Attributes:
+        axis: the setting.
+        measure: what it is, with its unit.
+    """
+
+    title: str
+    axis: str
+    measure: str
+    lines: Sequence[Line]
 
 
 @dataclass(frozen=True)
@@ -99,7 +156,7 @@ class Bars:
     bars: Sequence[tuple[str, Sequence[float]]]
 
 
-Plot = HeatMap | Scatter | Curves | Bars
+Plot = HeatMap | Scatter | Lines | Curves | Bars
 
 
 @dataclass(frozen=True)
@@ -110,7 +167,8 @@ class Section:
         level: of the heading, 2 or 3.
         choices: a title and a sentence each.
         notes: paragraphs.
-        logs: a title and the text each.
+        logs: a title and text that stands as it is, such as a log or a command, each.
+        folded: whether its tables are shown on demand only.
     """
 
     heading: str
@@ -120,6 +178,7 @@ class Section:
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     logs: Sequence[tuple[str, str]] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,3 +193,13 @@ class Document:
 def figure(value: float | None, digits: int) -> str:
     """A number for people, ``-`` for none."""
     return "-" if value is None else written(value, digits)
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def plain(value: Any) -> str:
+    """A setting's value as people write it: ``20`` of 20.0, ``none`` of None."""
+    return "none" if value is None else str(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What finished runs came to when they were scored again: with a neural cache, by dynamic evaluation, or plainly."""
+"""Finished runs scored again: with a neural cache, by dynamic evaluation, or plainly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gluon_rnn.runs.contents import Names, label
 from gluon_rnn.runs.evaluations import METHODS, describe_evaluation, settings_of
 
 _NOTE = (
-    "From evaluations.csv. A cache and dynamic evaluation use the scored text itself, so that each has a column of its "
-    "own: such perplexities do not compare with plain ones, nor with those of the tables above. The plain column of a "
-    "cache's row is the same pass without the cache."
+    "From evaluations.csv. A cache and dynamic evaluation use the scored text itself, so each has its own column. Such "
+    "perplexities do not compare with plain ones or with the tables above. The plain column of a cache's row is the "
+    "same pass without the cache."
 )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gluon_rnn.common.printable import counted
-from gluon_rnn.reporting.report.content import Column, figure
+from gluon_rnn.reporting.report.content import Column, figure, listed
 from gluon_rnn.reporting.report.points import Place, Point, axes, points_of, ranked, varying
 from gluon_rnn.reporting.report.reading import Run
 from gluon_rnn.runs.contents import Names
-from gluon_rnn.runs.metrics import Measure, measures_of
+from gluon_rnn.runs.metrics import SPEED, Measure, measures_of
 from gluon_rnn.runs.records import RunRecord, describe
 
 #: The first column of most tables.
@@ -24,6 +24,8 @@ class Group:
         runs: of the group.
         places: of all runs of the report.
         names: of whatever is shown in the report.
+        timed: runs whose speeds and memory stand for those of `runs`.
+        where: the letter of the place that tells the group from another; empty where there is none.
 
     Attributes:
         record: one of its runs.
@@ -32,41 +34,54 @@ class Group:
         loss: the first of them, by which points are ranked.
         points: best first.
         names: the settings in which they differ.
-        places: where they ran.
+        places: where speeds and memory were measured.
         axes: those of `names` that were swept.
         scored: whether any point was evaluated.
         seeded: whether any point has several seeds.
+        timed: whether any speed counts.
     """
 
-    def __init__(self, runs: Sequence[Run], places: Sequence[Place], names: Names) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        places: Sequence[Place],
+        names: Names,
+        timed: Sequence[Run] = (),
+        where: str = "",
+    ) -> None:
+        self.where = where
         self.record = runs[0].record
         self.corpus = names.shown(self.record.row, "dataset")
         self.measures = measures_of(run.record.valid_accuracy for run in runs)
         self.loss = self.measures.loss
-        self.points = ranked(points_of(runs, places, names), self.loss.column)
+        self.points = ranked(points_of(runs, names, timed=timed), self.loss.column)
         self.names = varying(self.points)
-        letters = {point.place.letter for point in self.points}
-        self.places = [place for place in places if place.letter in letters]
+        here = {place for point in self.points for place in point.places}
+        self.places = [place for place in places if place._replace(letter="") in here]
         self.axes = axes(self.points, self.names)
         self.scored = any(point.average(self.loss.column) is not None for point in self.points)
-        self.seeded = any(len(point.records) > 1 for point in self.points)
-        self._numbers = {id(point): number for number, point in enumerate(self.points, 1)}
-
-    def number(self, point: Point) -> int:
-        """Its place in the ranking, from 1."""
-        return self._numbers[id(point)]
+        self.seeded = any(len(point.seeds) > 1 for point in self.points)
+        self._at = {
+            place: [point.at(place) for point in self.points if place._replace(letter="") in point.places]
+            for place in self.places
+        }
+        self.timed = any(point.values(SPEED.column) for points in self._at.values() for point in points)
 
     def numbers(self, points: Sequence[Point]) -> str:
         """``no. 2, 3 and 4``."""
-        return f"no. {listed([str(self.number(point)) for point in points])}"
+        return f"no. {listed([str(point.number) for point in points])}"
 
     def at(self, place: Place) -> list[Point]:
-        """The points of `place`, best first."""
-        return [point for point in self.points if point.place is place]
+        """The points of `place`, best first, with its speeds and memory."""
+        return self._at[place]
+
+    def at_each_place(self, point: Point) -> list[Point]:
+        """`point` as it is at each place where its costs were measured."""
+        return [here for points in self._at.values() for here in points if here.number == point.number]
 
     def label(self, point: Point) -> str:
         """A point's name in a sentence or a plot."""
-        return point.label(self.names) + self.on(point.place)
+        return point.label(self.names)
 
     def on(self, place: Place) -> str:
         """`` on A`` where there are several places."""
@@ -74,13 +89,11 @@ class Group:
 
     def settings(self, point: Point, names: Sequence[str] | None = None) -> list[Any]:
         """Its cells under `setting_columns` of the same `names`."""
-        where = [point.place.letter] if len(self.places) > 1 else []
-        return [*where, *(point.settings[name] for name in names or self.names)]
+        return [point.settings[name] for name in names or self.names]
 
     def setting_columns(self, names: Sequence[str] | None = None) -> list[Column]:
         """What tells points apart; `names` are all that vary unless given."""
-        where = [Column("place", "machine, device and threads; see the end")] if len(self.places) > 1 else []
-        return [*where, *(Column(name, meaning(name)) for name in names or self.names)]
+        return [Column(name, meaning(name)) for name in names or self.names]
 
     @property
     def axis(self) -> str:
@@ -108,7 +121,7 @@ def meaning(name: str) -> str:
     """What a column of tables of points holds."""
     if name == "peak_mb":
         return "peak_gpu_mb on a GPU, else peak_rss_mb: 2**20 bytes"
-    extra = {"results": "the folder", "version": "of runs alike in all but their run_id"}
+    extra = {"version": "of runs alike in all but their run_id"}
     return extra.get(name) or describe(name)
 
 
@@ -127,8 +140,3 @@ def epochs_trained(record: RunRecord) -> str:
     if config.early_stopping is None:
         return counted(record.epochs_run, "epoch")
     return f"up to {counted(config.epochs, 'epoch')}, ended by {config.early_stopping} without a new best,"
-
-
-def listed(words: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
+import statistics
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,14 +23,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from gluon_rnn.reporting.report.content import Bars, Curves, HeatMap, Plot, Scatter
+from gluon_rnn.reporting.report.content import Bars, Curves, HeatMap, Line, Lines, Plot, Scatter
+from gluon_rnn.runs.metrics import written
 
 #: Drawn where the page's text colour belongs; no other part of a plot has it.
 _INK = "#010203"
 #: Okabe and Ito's colours (Color Universal Design, 2008) that stand out from white and from black.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_DASHES = ("-", "--", "-.", ":")
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (3, 5)))
 _HATCHES = ("", "////", "xxxx")
 _FAINT = "#888888"
 _SETTINGS = {
@@ -42,14 +45,32 @@ _SETTINGS = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _LABEL_CHARACTERS = 60
-#: Points beside the Pareto front whose numbers can still be told apart.
-_NUMBERED = 12
+#: Of a plot, in inches: two stand side by side on a wide page, and one fits a phone's.
+_SIZE = (5.4, 3.6)
+#: Values of a setting that fit an axis.
+_TICKS = 12
+#: Points that can be named in a plot.
+_NAMED = 14
+#: How a point is drawn by its place on the Pareto front: filled, ringed or small.
+_STANDING: dict[str, dict[str, Any]] = {
+    "yes": {"markersize": 8},
+    "undecided": {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.5},
+    "no": {"markersize": 4, "alpha": 0.7},
+}
+#: Entries of a legend.
+_LEGEND = 16
+#: Where the name of a point may stand, in points from it, nearest first, with its alignment.
+_AROUND = [
+    *((8, -3, "left"), (-8, -3, "right"), (0, 8, "center"), (0, -15, "center"), (8, 8, "left"), (8, -15, "left")),
+    *((-8, 8, "right"), (-8, -15, "right"), (0, 20, "center"), (0, -27, "center"), (14, 20, "left"), (14, -27, "left")),
+    *((-14, 20, "right"), (-14, -27, "right"), (24, 32, "left"), (24, -39, "left"), (-24, 32, "right")),
+]
 
 
 def to_svg(plot: Plot, prefix: str) -> str:
     """`plot` as an ``<svg>`` element, whose ids begin with `prefix` so that several fit one page."""
     drawn: dict[type[Plot], Callable[[Any], Figure]]
-    drawn = {HeatMap: _heat_map, Scatter: _scatter, Curves: _curves, Bars: _bars}
+    drawn = {HeatMap: _heat_map, Scatter: _scatter, Lines: _lines, Curves: _curves, Bars: _bars}
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A name may hold characters that matplotlib's fonts lack; the reader's have them.
         warnings.simplefilter("ignore")
@@ -87,7 +108,7 @@ def _heat_map(plot: HeatMap) -> Figure:
     columns, rows = len(plot.column_values), len(plot.row_values)
     figure, axes = _new(0.85 * columns, 0.42 * rows)
     known = [value for value, _ in plot.cells.values() if value is not None and value < float("inf")]
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    low, high = min(known, default=0.0), min(max(known, default=0.0), _highest(known))
     by_ratio = Normalize(low, high) if low <= 0 else LogNorm(low, high)
     colours = matplotlib.colormaps["Blues"]
     for row in range(rows):
@@ -118,58 +139,176 @@ def _heat_map(plot: HeatMap) -> Figure:
     return figure
 
 
+def _looks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The colour and the mark of each of `kinds`, the same in all plots of them."""
+    names = sorted(set(kinds))
+    return {
+        name: (_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place, name in enumerate(names)
+    }
+
+
 def _scatter(plot: Scatter) -> Figure:
-    figure, axes = _new(5.0, 3.2)
-    front = {number for _, _, number, _ in (*plot.front, *plot.undecided)}
-    others = [point for point in plot.points if point[2] not in front]
-    spots = [(speed, loss) for speed, loss, _ in others]
-    if spots:
-        axes.plot(*zip(*spots, strict=True), "o", color=_FAINT, markerfacecolor="none", linestyle="none")
-    for speed, loss, number in others if len(others) <= _NUMBERED else ():
-        axes.annotate(str(number), (speed, loss), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axes.plot(
-        [speed for speed, *_ in plot.front], [loss for _, loss, *_ in plot.front], "D-", color=_COLOURS[1], markersize=7
-    )
-    axes.plot(
-        *([spot[axis] for spot in plot.undecided] for axis in (0, 1)),
-        "D",
-        color=_COLOURS[1],
-        markerfacecolor="none",
-        markersize=7,
-    )
+    figure, axes = _new(*_SIZE)
+    looks = _looks([spot.kind for spot in plot.spots])
+    front = plot.having("yes")
+    axes.plot([spot.speed for spot in front], [spot.loss for spot in front], "-", color=_INK, linewidth=1, zorder=2)
+    highest = _scale(axes.yaxis, [spot.loss for spot in plot.spots])
     _bars_of_ranges(axes, plot)
-    for speed, loss, number, _ in (*plot.front, *plot.undecided):
-        axes.annotate(str(number), (speed, loss), (6, -12), textcoords="offset points", fontweight="bold")
-    _scale(axes.yaxis, [loss for _, loss, _ in plot.points])
-    _scale(axes.xaxis, [speed for speed, *_ in plot.points])
-    axes.margins(0.08, 0.1)
+    for spot in plot.spots:
+        colour, mark = looks[spot.kind]
+        style = _STANDING[spot.front]
+        axes.plot([spot.speed], [min(spot.loss, highest)], mark, color=colour, zorder=3, **style)
+    _scale(axes.xaxis, [spot.speed for spot in plot.spots])
+    axes.margins(0.14, 0.12)
     axes.set_xlabel("training tokens/s")
     axes.set_ylabel(plot.loss)
     axes.set_title(plot.title, fontsize=10)
-    named = [("Pareto front:", plot.front), ("On the front or undecided (open):", plot.undecided)]
-    lines = [line for title, spots in named if spots for line in (title, *_names(spots))]
-    axes.annotate("\n".join(lines), (0, 0), (0, -42), "axes fraction", "offset points", va="top", fontsize=9)
+    handles = [
+        Line2D([], [], label=_short(kind, 30), color=colour, marker=mark, linestyle="none")
+        for kind, (colour, mark) in looks.items()
+    ]
+    handles += [Line2D([], [], label="Pareto-optimal", color=_INK, marker="o", linestyle="-")] * bool(front)
+    if plot.having("undecided"):
+        ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "linestyle": "none"}
+        handles.append(Line2D([], [], label="undecided", color=_INK, **ring))
+    _legend(axes, handles, 0.18, title=f"Names: {_short(plot.key)}" * bool(plot.key))
+    best = [*front, *plot.having("undecided")]
+    named = [*best, *(plot.having("no") if len(plot.spots) <= _NAMED else [])][:_NAMED]
+    texts = [_short(" ".join(filter(None, (spot.kind, spot.name))), 36) for spot in named]
+    places = [(spot.speed, min(spot.loss, highest), spot.front == "yes") for spot in named]
+    marks = [(spot.speed, min(spot.loss, highest)) for spot in plot.spots]
+    _place_names(figure, axes, [(text, *place) for text, place in zip(texts, places, strict=True)], marks)
     return figure
+
+
+def _place_names(
+    figure: Figure, axes: Any, names: Sequence[tuple[str, float, float, bool]], marks: Sequence[tuple[float, float]]
+) -> None:
+    """Write each of `names` (text, x, y, whether in bold) beside its place, where it covers no other and no mark.
+
+    A name for which there is no room is left out.
+    """
+    figure.draw_without_rendering()  # settles the scales
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    taken = [axes.transData.transform(mark) for mark in marks]
+    boxes: list[Any] = []
+    for text, x, y, bold in names:
+        for right, up, align in _AROUND:
+            written_there = axes.annotate(
+                text,
+                (x, y),
+                (right, up),
+                textcoords="offset points",
+                ha=align,
+                fontsize=8,
+                fontweight="bold" if bold else "normal",
+            )
+            box = written_there.get_window_extent(renderer)
+            covers = any(box.x0 < a < box.x1 and box.y0 < b < box.y1 for a, b in taken)
+            if not covers and not any(box.overlaps(other) for other in boxes):
+                boxes.append(box)
+                break
+            written_there.remove()
 
 
 def _bars_of_ranges(axes: Any, plot: Scatter) -> None:
     """A cross over the range of each point's seeds; one artist, however many they are."""
     crosses = []
-    for speed, loss, number in plot.points:
-        if number in plot.ranges:
-            slowest, fastest, lowest, highest = plot.ranges[number]
-            crosses += [[(slowest, loss), (fastest, loss)], [(speed, lowest), (speed, highest)]]
+    for spot in plot.spots:
+        if spot.ranges:
+            slowest, fastest, lowest, highest = spot.ranges
+            crosses += [[(slowest, spot.loss), (fastest, spot.loss)], [(spot.speed, lowest), (spot.speed, highest)]]
     axes.add_collection(LineCollection(crosses, colors=_FAINT, linewidths=0.8, zorder=1))
 
 
-def _names(spots: Sequence[tuple[float, float, int, str]]) -> list[str]:
-    """A line for each of the first few."""
-    lines = [f"{number}  {_short(name)}" for _, _, number, name in spots[:_NUMBERED]]
-    return lines + [f"and {len(spots) - _NUMBERED} more"] * (len(spots) > _NUMBERED)
+def _lines(plot: Lines) -> Figure:
+    figure, axes = _new(*_SIZE)
+    looks = _looks([line.kind for line in plot.lines])
+    dashes = {name: _DASHES[n % len(_DASHES)] for n, name in enumerate(sorted({line.name for line in plot.lines}))}
+    values = [value for line in plot.lines for _, value, *_ in line.points]
+    highest = _scale(axes.yaxis, values)
+    for line in plot.lines:
+        _draw_line(axes, line, looks[line.kind], dashes[line.name], highest)
+    _scale_of_settings(axes, sorted({x for line in plot.lines for x, *_ in line.points}))
+    axes.margins(0.08, 0.1)
+    if highest < max(values):
+        axes.set_ylim(top=highest * 1.4)
+    axes.set_xlabel(plot.axis)
+    axes.set_ylabel(plot.measure)
+    axes.set_title(plot.title, fontsize=10)
+    handles = [
+        Line2D([], [], label=_short(kind, 30), color=colour, marker=mark, linestyle="-")
+        for kind, (colour, mark) in looks.items()
+    ]
+    if len(dashes) > 1:
+        handles += [
+            Line2D([], [], label=_short(name, 40), color=_INK, linestyle=dash, linewidth=1)
+            for name, dash in dashes.items()
+        ]
+    _legend(axes, handles, 0.18)
+    best = [(line, *line.points[line.best][:2]) for line in plot.lines if line.best is not None]
+    names = [(_brief(y), x, y, True) for _, x, y in best if y <= highest]
+    marks = [(x, min(y, highest)) for line in plot.lines for x, y, *_ in line.points]
+    _place_names(figure, axes, names, marks)
+    return figure
+
+
+def _brief(value: float) -> str:
+    return written(value, 0 if value >= 1000 else 1) if value >= 100 else f"{value:.3g}"
+
+
+def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, highest: float) -> None:
+    """A line with its band; marks at the top, with their values, stand for what is off the scale."""
+    colour, mark = look
+    x, y, low, high = zip(*line.points, strict=True)
+    shown = [min(value, highest) for value in y]
+    axes.plot(x, shown, mark, linestyle=dash, color=colour, markersize=5, linewidth=1.2)
+    if any(a < b for a, b in zip(low, high, strict=True)):
+        axes.fill_between(x, low, [min(value, highest * 1.4) for value in high], color=colour, alpha=0.15, linewidth=0)
+    for place, value in enumerate(y):
+        if value > highest:
+            axes.annotate(
+                f"▲ {written(value, 0)}",
+                (x[place], highest),
+                (0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+    if line.best is not None and y[line.best] <= highest:
+        at = (x[line.best], y[line.best])
+        axes.plot(*([value] for value in at), "o", color=colour, markersize=11, markerfacecolor="none")
+
+
+def _scale_of_settings(axes: Any, values: Sequence[float]) -> None:
+    """Ticks at the values of a setting where they are few; a logarithm where each is a multiple of the last."""
+    if values[0] > 0 and values[-1] >= 4 * values[0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    if len(values) <= _TICKS:
+        axes.set_xticks(values, [f"{value:,.6g}" for value in values], fontsize=9)
+    if len(values) > _TICKS // 2:
+        axes.tick_params("x", labelrotation=30)
+
+
+def _legend(axes: Any, handles: Sequence[Any], below: float, *, title: str = "") -> None:
+    """A legend below the plot, of as many entries as can be read."""
+    axes.legend(
+        handles=handles[:_LEGEND],
+        loc="upper left",
+        bbox_to_anchor=(0, -below),
+        ncols=2 if len(handles) > 4 else 1,
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+        title=title or None,
+        title_fontsize=9,
+        alignment="left",
+    )
 
 
 def _curves(plot: Curves) -> Figure:
-    figure, axes = _new(5.0, 3.3)
+    figure, axes = _new(*_SIZE)
     handles = []
     every = [point for _, curves in plot.lines for curve in curves for point in curve]
     for number, (name, curves) in enumerate(plot.lines):
@@ -185,7 +324,9 @@ def _curves(plot: Curves) -> Figure:
             handles.append(Line2D([], [], label=_short(name), **style))
         for curve in curves:
             axes.plot(*zip(*curve, strict=True), **style)
-    _scale(axes.yaxis, [loss for _, loss in every])
+    highest = _scale(axes.yaxis, [loss for _, loss in every])
+    if highest < max(loss for _, loss in every):
+        axes.set_ylim(top=highest * 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(plot.loss)
@@ -194,7 +335,7 @@ def _curves(plot: Curves) -> Figure:
 
 
 def _bars(plot: Bars) -> Figure:
-    figure, axes = _new(5.0, 0.6 + 0.22 * len(plot.bars))
+    figure, axes = _new(_SIZE[0], 0.6 + 0.22 * len(plot.bars))
     for place, (_, seconds) in enumerate(plot.bars):
         left = 0.0
         for part, width in enumerate(seconds):
@@ -215,15 +356,37 @@ def _bars(plot: Bars) -> Figure:
     return figure
 
 
-def _scale(axis: Any, values: list[float]) -> None:
-    """Plain figures on `axis`; a logarithm where they range widely, as after a divergence."""
-    if max(values) > 5 * min(values) > 0:
+def _scale(axis: Any, values: Sequence[float]) -> float:
+    """Plain figures on `axis`; a logarithm where they range widely. The highest value that it shows.
+
+    What is far above the rest, as after a divergence, would leave nothing to be seen of the rest.
+    """
+    highest = _highest(values)
+    low, high = min(values), min(max(values), highest)
+    if high > 5 * low > 0:
         axis._set_axes_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    return highest
+
+
+#: Larger numbers overflow when an axis leaves a margin.
+_UNDRAWABLE = 1e30
+
+
+def _highest(values: Sequence[float]) -> float:
+    """The largest of `values` that belongs to them: an outlier is more than three times the range of the quartiles, and
+    a factor of 10, above the upper quartile, as logarithms (Tukey, Exploratory Data Analysis, 1977: "far out").
+    """
+    values = [value for value in values if value < _UNDRAWABLE] or [*values[:1]]
+    if len(values) < 4 or min(values) <= 0:
+        return max(values, default=math.inf)
+    first, _, third = statistics.quantiles(map(math.log10, values), n=4, method="inclusive")
+    bound = third + max(3 * (third - first), 1.0)
+    return max(value for value in values if math.log10(value) <= bound)
 
 
 def _short(text: str, characters: int = _LABEL_CHARACTERS) -> str:

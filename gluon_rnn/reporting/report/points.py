@@ -6,11 +6,12 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from gluon_rnn.config.run import RunConfig, unnumbered, varying_fields
+from gluon_rnn.config.run import PRESETS, RunConfig, unnumbered, varying_fields
+from gluon_rnn.reporting.report.content import plain
 from gluon_rnn.reporting.report.reading import Run
 from gluon_rnn.runs.contents import DIGESTS, Names, label
 from gluon_rnn.runs.metrics import SCORED_ON, outcome, rank
@@ -27,8 +28,8 @@ TIMED = frozenset({"tokens_per_second", "step_ms_p50", "wall_seconds"})
 
 #: Ratios tell these apart, so their intervals are those of their logarithms: of a perplexity, of the loss.
 LOGARITHMIC = frozenset({"valid_perplexity", "test_perplexity", "tokens_per_second"})
-#: What a run costs, which other runs of the same network may have been timed for.
-_COSTS = TIMED | {"peak_mb", "peak_rss_mb", "peak_gpu_mb"}
+#: What a run costs; it compares at one place only, and other runs of the same network may have been timed for it.
+COSTS = TIMED | {"peak_mb", "peak_rss_mb", "peak_gpu_mb"}
 
 _LARGEST = 1e300
 
@@ -103,21 +104,23 @@ def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | No
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration at one place, with a run for each seed.
+    """One configuration, with the runs of each seed, wherever and in whichever folder they were made.
 
     Attributes:
-        settings: everything that can tell it from others: ``results`` (the folder), the configuration's fields, where
-            vectors or an own cell of one name are several with a digest behind it, and ``version``, which counts runs
-            that agree in all but their run_id, as of an own cell in records that hold no digest of its sources.
-        place: where it ran.
+        settings: everything that can tell it from others: the configuration's fields, where vectors or an own cell of
+            one name are several with a digest behind it, and ``version``, which counts runs that agree in all but their
+            run_id, as of an own cell in records that hold no digest of its sources.
         runs: by seed.
         timed: the runs that its speeds and memory come from, where those are not its own.
+        place: whose speeds and memory are read; None: of the only one where there are any.
+        number: place in the ranking, from 1; 0 before it has one.
     """
 
     settings: Mapping[str, Any]
-    place: Place
     runs: tuple[Run, ...]
-    timed: tuple[RunRecord, ...] = ()
+    timed: tuple[Run, ...] = ()
+    place: Place | None = None
+    number: int = 0
 
     @cached_property
     def records(self) -> tuple[RunRecord, ...]:
@@ -129,10 +132,52 @@ class Point:
         """The runs its figures come from: those that ended well, or all where none did."""
         return tuple(record for record in self.records if outcome(record) == "ok") or self.records
 
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the runs that its figures come from."""
+        return tuple(sorted({record.config.seed for record in self.counted}))
+
+    @cached_property
+    def seeds_run(self) -> tuple[int, ...]:
+        """Of all its runs."""
+        return tuple(sorted({record.config.seed for record in self.records}))
+
+    @cached_property
+    def places(self) -> frozenset[Place]:
+        """Where its speeds and memory were measured, without letters; of runs whose speeds count where any do."""
+        runs = self._costing
+        return frozenset(Place.of(run.record) for run in [r for r in runs if r.speeds_count] or runs)
+
+    def at(self, place: Place) -> Point:
+        """The same point, its speeds and memory those of a place."""
+        return replace(self, place=place)
+
+    @cached_property
+    def _costing(self) -> list[Run]:
+        """The runs of which speeds and memory are read."""
+        counted = {id(record) for record in self.counted}
+        runs = [*self.timed] or [run for run in self.runs if id(run.record) in counted]
+        if self.place is not None:
+            runs = [run for run in runs if Place.of(run.record) == self.place._replace(letter="")]
+        return runs
+
     def values(self, name: str) -> list[float]:
-        """A `quantity` of each seed that has one."""
-        records = self.timed if self.timed and name in _COSTS else self.counted
-        return [value for record in records if (value := quantity(record, name)) is not None]
+        """A `quantity` of each seed that has one, the mean of a seed's runs; of costs, of each run at its place.
+
+        None of a cost at several places, no speeds or times that do not count, and no whole times of other runs.
+        """
+        if name in COSTS:
+            if self.timed and name == "wall_seconds":
+                return []
+            if self.place is None and len(self.places) > 1:
+                return []
+            runs = [run for run in self._costing if run.speeds_count or name not in TIMED]
+            return [value for run in runs if (value := quantity(run.record, name)) is not None]
+        seeds: dict[int, list[float]] = {}
+        for record in self.counted:
+            if (value := quantity(record, name)) is not None:
+                seeds.setdefault(record.config.seed, []).append(value)
+        return [statistics.fmean(values) for values in seeds.values()]
 
     def spread(self, name: str) -> Spread | None:
         """Of a `quantity` over the seeds."""
@@ -143,6 +188,11 @@ class Point:
         """Of a `quantity` over the seeds: the mean, but the median of `TIMED` ones."""
         values = self.values(name)
         return (statistics.median if name in TIMED else statistics.fmean)(values) if values else None
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers are trained."""
+        return next((record.parameters for record in self.records if record.parameters), None)
 
     @property
     def ok(self) -> bool:
@@ -159,7 +209,7 @@ class Point:
 
     def label(self, names: Iterable[str]) -> str:
         """``cell=gru bptt=35``."""
-        return label(self.settings, names)
+        return label({name: plain(self.settings[name]) for name in names})
 
 
 def places_of(runs: Iterable[Run]) -> list[Place]:
@@ -173,29 +223,52 @@ def _letter(number: int) -> str:
     return (_letter(more - 1) if more else "") + chr(ord("A") + last)
 
 
-def points_of(runs: Iterable[Run], places: Sequence[Place], names: Names | None = None) -> list[Point]:
+def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterable[Run] = ()) -> list[Point]:
     """`runs` gathered to points: never runs of different contents, whatever these are called.
 
+    The folder and the place of a run do not matter: neither changes what a configuration learns.
+
     Args:
-        places: of all `runs`.
+        runs: of any folders and places.
         names: of whatever is shown together with the points; None: of them alone.
+        timed: runs whose speeds and memory stand for those of the points of the same network, in place of their own.
     """
-    runs = list(runs)
+    runs, timed = list(runs), list(timed)
     shown = names or Names(run.record.row for run in runs)
-    lettered = {place._replace(letter=""): place for place in places}
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
     gathered: dict[Any, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.record.config.seed, run.record.started_at, run.record.run_id)):
         row = run.record.row
-        settings = (run.folder, *(shown.shown(row, name) for name in fields))
-        contents = (Place.of(run.record), *(row[digest] for digest in DIGESTS.values()))
-        version = seen[settings, contents, row["seed"]] = seen[settings, contents, row["seed"]] + 1
+        # A preset's name stands for settings that the row has as well.
+        plain = {**row, "model": "rnn_lm"} if row["model"] in PRESETS else row
+        settings = tuple(shown.shown(plain, name) for name in fields)
+        contents = tuple(row[digest] for digest in DIGESTS.values())
+        origin = (run.folder, Place.of(run.record), row["seed"])
+        version = seen[settings, contents, origin] = seen[settings, contents, origin] + 1
         gathered.setdefault((contents, (*settings, version)), []).append(run)
+    networks: dict[Any, list[Run]] = {}
+    for run in timed:
+        networks.setdefault(_network(run.record), []).append(run)
     return [
-        Point(dict(zip(("results", *fields, "version"), settings, strict=True)), lettered[place], tuple(group))
-        for ((place, *_), settings), group in gathered.items()
+        Point(
+            dict(zip((*fields, "version"), settings, strict=True)),
+            tuple(group),
+            tuple(networks.get(_network(group[0].record), ())),
+        )
+        for (_, settings), group in gathered.items()
     ]
+
+
+#: What makes a network and its batches, and so its speed.
+NETWORK = (
+    *("cell", "bidirectional", "hidden_size", "embed_size", "num_layers", "tie_weights", "dropout", "precision"),
+    *("vocab_size", "bptt", "batch_size", "optimizer"),
+)
+
+
+def _network(record: RunRecord) -> tuple[Any, ...]:
+    return tuple(record.row[name] for name in NETWORK)
 
 
 def varying(points: Sequence[Point]) -> tuple[str, ...]:
@@ -224,9 +297,9 @@ def ranked(points: Iterable[Point], loss: str) -> list[Point]:
     def key(point: Point) -> tuple[int, float, float, str]:
         outcomes = {*map(outcome, point.records)}
         place = rank(outcomes, point.average(loss), point.average("tokens_per_second"))
-        return *place, f"{point.place.letter} {point.settings}"
+        return *place, str(point.settings)
 
-    return sorted(points, key=key)
+    return [replace(point, number=number) for number, point in enumerate(sorted(points, key=key), 1)]
 
 
 def comparable(points: Iterable[Point], loss: str) -> list[Point]:

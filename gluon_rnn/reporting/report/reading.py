@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.printable import counted
+from gluon_rnn.reporting.report.cut import after
 from gluon_rnn.runs.evaluations import EVALUATIONS
 from gluon_rnn.runs.job import RUN_ID
 from gluon_rnn.runs.metrics import outcome
+from gluon_rnn.runs.notes import read_notes
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import FIELDS, RunRecord, read_records, without_paths
 from gluon_rnn.runs.tables import (
@@ -40,32 +44,71 @@ class Run:
         folder: of results, as a short name that tells it from the others.
         record: what came of it; a column that its table lacks is at its default, or empty.
         log: the last lines of its log, where it went wrong and the log is still there.
+        speeds_count: whether its speed may be compared with others.
     """
 
     folder: str
     record: RunRecord
     log: str = ""
+    speeds_count: bool = True
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All runs of some folders, the rows of their ``evaluations.csv``, and what is to be said of reading them."""
+    """What some folders hold.
+
+    Attributes:
+        folders: their short names.
+        runs: all of them.
+        notes: what readers should know of them, most of it from ``notes.yaml``.
+        evaluations: the rows of their ``evaluations.csv``.
+        timed: the runs whose speeds and memory stand for those of `runs` of the same network.
+    """
 
     folders: tuple[str, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
     evaluations: tuple[dict[str, Any], ...] = field(default=())
+    timed: tuple[Run, ...] = ()
 
 
-def read_folders(directories: Sequence[Path]) -> Findings:
+def read_folders(directories: Sequence[Path], *, speeds: Sequence[Path] = (), epochs: int | None = None) -> Findings:
     """The runs of `directories`, in their order, then by run_id.
 
     Records come from ``runs/`` and, where that has none, from ``runs.csv``. A run that stands in several folders counts
     once.
 
+    Args:
+        directories: folders of results.
+        speeds: folders whose runs were timed for those of `directories`, whose own speeds then do not count.
+        epochs: reads longer runs as they were after so many epochs; None: each to its end.
+
     Raises:
-        UserError: a folder is not there or holds no runs.
+        UserError: a folder is not there or holds no runs, its ``notes.yaml`` is wrong, or a run cannot be cut.
     """
+    found = _read(directories)
+    runs, notes = list(found.runs), list(found.notes)
+    if epochs is not None:
+        if longer := sum(run.record.epochs_run > epochs for run in runs):
+            notes.append(f"{counted(longer, 'run')} trained for longer: shown as after epoch {epochs}.")
+        runs = [replace(run, record=after(run.record, epochs)) for run in runs]
+    if not speeds:
+        return replace(found, runs=tuple(runs), notes=tuple(notes))
+    timed = _read(speeds)
+    notes = [note for note in notes if _SPEEDS not in note]
+    notes.append(
+        f"Speeds and memory come from {' and '.join(timed.folders)}: runs of the same network with the same windows "
+        "and batches, timed by themselves."
+    )
+    runs = [replace(run, speeds_count=False) for run in runs]
+    return replace(found, runs=tuple(runs), notes=tuple(notes), timed=tuple(r for r in timed.runs if r.speeds_count))
+
+
+#: In each note on them.
+_SPEEDS = "do not count"
+
+
+def _read(directories: Sequence[Path]) -> Findings:
     directories = list({os.path.realpath(path): path for path in directories}.values())
     names = _short_names(directories)
     runs: list[Run] = []
@@ -75,6 +118,11 @@ def read_folders(directories: Sequence[Path]) -> Findings:
     twice = 0
     for directory, name in zip(directories, names, strict=True):
         records, damaged = _records(directory, notes)
+        said = read_notes(directory)
+        if said.text:
+            notes.append(f"{name}: {said.text}" if len(names) > 1 else said.text)
+        if not said.speeds_count:
+            notes.append(f"The speeds and times in {name} {_SPEEDS}, as its notes.yaml says; none are shown.")
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
         evaluations += _evaluations(directory, notes)
         for record in sorted(records, key=lambda record: record.run_id):
@@ -83,10 +131,50 @@ def read_folders(directories: Sequence[Path]) -> Findings:
             if identity not in seen:
                 seen.add(identity)
                 log = "" if outcome(record) == "ok" else _log_tail(directory, record.run_id)
-                runs.append(Run(name, record, log))
+                runs.append(Run(name, record, log, said.speeds_count))
     if twice:
-        notes.append(f"{twice} of the runs stand in several of the folders and count once.")
+        notes.append(f"{counted(twice, 'run')} in several of the folders; each counts once.")
+    beside = crowded([run.record for run in runs if run.speeds_count])
+    if beside:
+        notes.append(
+            f"The speeds and times of {counted(len(beside), 'run')} {_SPEEDS}: another of these runs had the same "
+            "machine's processor at the time."
+        )
+        runs = [replace(run, speeds_count=run.speeds_count and id(run.record) not in beside) for run in runs]
     return Findings(tuple(names), tuple(runs), tuple(notes), tuple(evaluations))
+
+
+def crowded(records: Sequence[RunRecord]) -> set[int]:
+    """The ids of those `records` whose runs shared the processor of their machine with others for most of their time.
+
+    Only runs on a CPU that were never resumed: of others it is not known when they ran.
+    """
+    spans: dict[tuple[str, str], list[tuple[float, float, RunRecord]]] = {}
+    for record in records:
+        if not record.config.device.startswith("cpu") or record.times_resumed or not record.wall_seconds:
+            continue
+        try:
+            start = datetime.fromisoformat(record.started_at).timestamp()
+        except ValueError:
+            continue
+        origin = record.origin
+        spans.setdefault((origin.host, origin.machine_id), []).append((start, start + record.wall_seconds, record))
+    found: set[int] = set()
+    for several in spans.values():
+        several.sort(key=lambda span: span[:2])
+        for place, (_, end, record) in enumerate(several):
+            for start, other_end, other in several[place + 1 :]:
+                if start >= end:
+                    break
+                shared = min(end, other_end) - start
+                for one in (record, other):
+                    if shared > _MOST_SHARED * (one.wall_seconds or 0):
+                        found.add(id(one))
+    return found
+
+
+#: Of a run's time. Times of starting are to the second, and a process ends a little after its run.
+_MOST_SHARED = 0.25
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:

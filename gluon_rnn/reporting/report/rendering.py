@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from gluon_rnn.reporting.report.content import Column, Document, Plot, Table, figure
+from gluon_rnn.reporting.report.content import Column, Document, HeatMap, Plot, Section, Table, figure, plain
 
 #: What GitHub's Markdown reads as more than text inside a line or a table's cell: an underscore within a word is none,
 #: a colon is where it makes a link of an address.
@@ -37,6 +37,8 @@ def to_html(document: Document) -> str:
     script = _read("report.js")
     return environment.from_string(_read("report.html")).render(
         document=document,
+        sections=_anchored(document.sections),
+        is_map=lambda plot: isinstance(plot, HeatMap),
         cell=_shown,
         raw=_raw,
         draw=draw,
@@ -46,6 +48,21 @@ def to_html(document: Document) -> str:
     )
 
 
+def _anchored(sections: Sequence[Section]) -> list[tuple[str, Section]]:
+    """Each of `sections` behind a name of its own, made of letters, digits and ``-``."""
+    seen: Counter[str] = Counter()
+    anchored = []
+    for section in sections:
+        name = "s-" + (_slug(section.heading) or "section")
+        seen[name] += 1
+        anchored.append((f"{name}-{seen[name]}" if seen[name] > 1 else name, section))
+    return anchored
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
@@ -53,7 +70,7 @@ def _read(name: str) -> str:
 def _shown(value: Any, column: Column) -> str:
     """What stands in a cell."""
     if column.digits is None:
-        return "none" if value is None else str(value) or "-"
+        return plain(value) or "-"
     return figure(value, column.digits)
 
 
@@ -72,7 +89,7 @@ def to_pictures(document: Document) -> dict[str, str]:
     for section, plot in plots:
         # "Tokens/s" is there for each pair of axes.
         words = section.heading if len(section.plots) == 1 else f"{section.heading} {plot.title}"
-        name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+        name = _slug(words)
         seen[name] += 1
         again = f"-{seen[name]}" * (seen[name] > 1)
         pictures[f"{name}{again}.svg"] = to_picture(plot)
@@ -104,7 +121,10 @@ def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
         for plot, address in zip(section.plots, addresses, strict=False):
             lines += [f"![{_escaped(plot.title)}]({address})", ""]
         for table in section.tables:
-            lines += [*markdown_table(table), ""]
+            rows = [*markdown_table(table), ""]
+            if section.folded:
+                rows = ["<details><summary>Show the table</summary>", "", *rows, "</details>", ""]
+            lines += rows
         for title, text in section.logs:
             lines += [
                 f"<details><summary>{html.escape(title)}</summary>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,12 @@ _BARS = 30
 
 
 def confusions(group: Group) -> Section | None:
-    """Which labels the best point took for which."""
+    """Which labels the best point mistook for which."""
     for record, whose in _answers(group):
         if record.confusion:
             notes, tables = confusion_tables(record.confusion)
-            return Section("What was taken for what", notes=[whose, *notes], tables=tables)
+            heading = "Confusion matrix" if len(tables) == 1 else "Most frequent confusions"
+            return Section(heading, notes=[whose, *notes], tables=tables)
     return None
 
 
@@ -32,7 +34,7 @@ def predictions(group: Group) -> Section | None:
     for record, whose in _answers(group):
         if record.predictions:
             notes, table = prediction_table(record.predictions)
-            return Section("Predictions beside the truth", notes=[whose, *notes], tables=[table])
+            return Section("Predictions and truth", notes=[whose, *notes], tables=[table])
     return None
 
 
@@ -47,7 +49,7 @@ def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
 
 def time_spent(group: Group) -> Section | None:
     """The seconds of each run, by what they were spent on."""
-    runs = [(point, record, _seconds(record)) for point in group.points for record in point.records]
+    runs = [(p, run.record, _seconds(run.record)) for p in group.points for run in p.runs if run.speeds_count]
     if all(whole is None for _, _, (*_, whole) in runs):
         return None
     columns = [
@@ -59,12 +61,12 @@ def time_spent(group: Group) -> Section | None:
         Column("training %", "of the whole", 0),
     ]
     rows = [
-        [group.number(point), *group.settings(point), record.config.seed, *seconds, _share(*seconds)]
+        [point.number, *group.settings(point), record.config.seed, *seconds, _share(*seconds)]
         for point, record, seconds in runs
     ]
     bars = [
         (
-            f"{group.number(point)}" + (f", seed {record.config.seed}" if group.seeded else ""),
+            f"no. {point.number}" + (f", seed {record.config.seed}" if group.seeded else ""),
             [max(0.0, part or 0.0) for part in seconds[:3]],
         )
         for point, record, seconds in runs
@@ -73,15 +75,17 @@ def time_spent(group: Group) -> Section | None:
     plot = Bars(title, ("training", "evaluation", "the rest"), bars[:_BARS])
     notes = []
     if any(evaluation is None for _, _, (_, evaluation, *_) in runs):
-        notes.append("Where evaluation was not timed, it is in the rest.")
+        notes.append("The rest includes evaluation where that was not timed.")
     if any(rest is None and None not in (train, whole) for _, _, (train, _, rest, whole) in runs):
-        notes.append("Runs that an earlier version resumed have no rest: their whole is that of the last process.")
+        notes.append("Runs that an earlier version resumed have no rest: their whole time is that of the last process.")
     if resumed := sum(bool(record.times_resumed) for _, record, _ in runs):
         notes.append(
             f"{counted(resumed, 'run')} {'was' if resumed == 1 else 'were'} resumed: seconds are the sums over all "
             "processes, speeds are those where the last process ran."
         )
-    return Section("Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)])
+    return Section(
+        "Where the time went", notes=notes, plots=[plot], tables=[Table(columns, rows)], folded=len(rows) > _BARS
+    )
 
 
 def _seconds(record: RunRecord) -> tuple[float | None, float | None, float | None, float | None]:
@@ -116,8 +120,8 @@ def failures(group: Group) -> Section | None:
         for point, run in wrong
         if run.log
     ]
-    notes = ["Logs are not kept with the tables; those that are not shown are gone."] * (len(logs) < len(wrong))
-    return Section("What went wrong", notes=notes, tables=[Table(columns, rows)], logs=logs)
+    notes = ["Logs are not committed, so those that are not shown are gone."] * (len(logs) < len(wrong))
+    return Section("Failed runs", notes=notes, tables=[Table(columns, rows)], logs=logs)
 
 
 def _unlearned(group: Group, record: RunRecord) -> str:
@@ -129,3 +133,30 @@ def _unlearned(group: Group, record: RunRecord) -> str:
     as_read = float if group.loss.column == "valid_loss" else perplexity
     reached, beaten = (group.loss.written(as_read(loss)) for loss in (record.valid_loss, bound))
     return f"{group.loss.words} {reached}, the {whose} model's {beaten}"
+
+
+def runs(group: Group) -> Section:
+    """Every run: its seed, its run_id, and where it is from."""
+    several = len({run.folder for point in group.points for run in point.runs}) > 1
+    names = ("run_id", "seed", "started_at", "git_commit", "epochs_run")
+    columns = [NUMBER, *group.setting_columns()]
+    columns += [Column(name, meaning(name)) for name in names]
+    columns += [*[Column("folder", "where the run's results are")] * several, Column("status", meaning("status"))]
+    rows = []
+    for point in group.points:
+        for run in point.runs:
+            row, origin = run.record.row, run.record.origin
+            cells = [run.record.run_id, row["seed"], to_the_minute(row["started_at"]), (origin.git_commit or "")[:12]]
+            folder = [run.folder] * several
+            rows.append([point.number, *group.settings(point), *cells, row["epochs_run"], *folder, outcome(run.record)])
+    return Section("Runs", tables=[Table(columns, rows)], folded=len(rows) > _FEW_RUNS)
+
+
+#: More are shown on demand only.
+_FEW_RUNS = 12
+
+
+def to_the_minute(started_at: str) -> str:
+    """``2026-11-22 17:34`` of an ISO 8601 time; what is none as it is."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", started_at)
+    return f"{found[1]} {found[2]}" if found else started_at

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
-from gluon_rnn.reporting.report.points import Point, places_of, points_of, ranked
+from gluon_rnn.reporting.report.points import Point, points_of, ranked
 from gluon_rnn.reporting.report.reading import Run
 from gluon_rnn.reporting.terminal.console import Fitting, make_table
 from gluon_rnn.runs.contents import Names, label
@@ -100,7 +100,7 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
     found = []
     for runs in groups.values():
         measures = measures_of(run.record.valid_accuracy for run in runs)
-        points = ranked(points_of(runs, places_of(runs), names), measures.loss.column)
+        points = ranked(points_of(runs, names), measures.loss.column)
         found.append(_Comparable(points, shown, measures, names))
     return found
 

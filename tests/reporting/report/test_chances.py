@@ -13,8 +13,7 @@ from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.reporting.report.chances import Chances, front_of, rivals_of
 from gluon_rnn.reporting.report.content import Scatter
 from gluon_rnn.reporting.report.plots import to_picture
-from gluon_rnn.reporting.report.points import Point, places_of, points_of
-from gluon_rnn.reporting.report.reading import read_folders
+from gluon_rnn.reporting.report.points import Point
 from tests.reporting.report.test_report import PPL, document_of, good, points, section
 
 SPEED = "tokens_per_second"
@@ -87,10 +86,8 @@ def test_repeats_that_agree_to_the_bit_leave_nothing_to_chance(small_corpus: Cor
 
 
 def main_points() -> list[Point]:
-    trained = read_folders([RESULTS / name for name in ("wikitext2-cpu", "notebook-cpu", "seeds-cpu")])
-    timed = read_folders([RESULTS / "throughput-xeon"])
-    records = [run.record for run in trained.runs if run.record.epochs_run]
-    return main_table.joined(records, points_of(timed.runs, places_of(timed.runs)))
+    folders = [RESULTS / name for name in ("wikitext2-cpu", "notebook-cpu", "seeds-cpu")]
+    return main_table.ranking_of(folders, RESULTS / "throughput-xeon", 2)
 
 
 def test_the_committed_repeats_leave_the_front_as_open_as_a_bootstrap_does() -> None:
@@ -119,22 +116,21 @@ def test_the_report_names_what_chance_leaves_open(tmp_path: Path, small_corpus: 
     ]
     document = document_of(tmp_path / "grid", *records)
     choices = dict(section(document, "Corpus small, words, language_model").choices)
-    assert choices["Pareto front"] == (
-        "Beyond chance no other is better in both perplexity and speed: 1 of 3 points, fastest first: "
-        "cell=lstm (no. 1). Undecided: 1 of 3 points: cell=gru (no. 2)."
+    assert choices["Pareto-optimal"] == (
+        "1 of 3 points, fastest first: cell=lstm (no. 1). Undecided: 1 of 3 points: cell=gru (no. 2). Beyond chance, "
+        "no other point is better in both perplexity and speed."
     )
-    assert choices["Best perplexity"].endswith("All other points are worse beyond chance.")
-    assert choices["Fastest within 5% of the best"].endswith("Undecided: by chance no. 1 may be as fast.")
+    assert choices["Best perplexity"].endswith("All other points are worse, beyond chance.")
+    assert choices["Fastest within 5% of the best"].endswith("Undecided: no. 1 may be as fast.")
     trade = section(document, "Perplexity against throughput")
     (plot,) = trade.plots
     assert isinstance(plot, Scatter)
-    assert [number for *_, number, _ in plot.front] == [1]
-    assert [number for *_, number, _ in plot.undecided] == [2]
-    assert plot.ranges[2] == (960.0, 1110.0, 104.0, 105.0)
+    assert [spot.number for spot in plot.having("yes")] == [1]
+    assert [(spot.number, spot.ranges) for spot in plot.having("undecided")] == [(2, (960.0, 1110.0, 104.0, 105.0))]
     (table,) = trade.tables
     assert [row[-1] for row in table.rows] == ["yes", "undecided"]
     picture = "".join(ElementTree.fromstring(to_picture(plot)).itertext())
-    assert picture.index("Pareto front:") < picture.index("On the front or undecided (open):")
+    assert picture.index("Pareto-optimal") < picture.index("undecided")
     assert to_picture(plot).count("LineCollection") == 1
 
 

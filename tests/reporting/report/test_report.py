@@ -10,6 +10,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -21,11 +24,11 @@ from gluon_rnn import cli, load_results, write_report
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import sha1_of_file
 from gluon_rnn.common.printable import printable
-from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.reporting import columns_page as columns
 from gluon_rnn.reporting.report.answers import confusion_tables
-from gluon_rnn.reporting.report.content import Bars, Curves, Document, HeatMap, Scatter, Section
+from gluon_rnn.reporting.report.content import Bars, Curves, Document, HeatMap, Line, Lines, Scatter, Section, Spot
 from gluon_rnn.reporting.report.document import compose
 from gluon_rnn.reporting.report.plots import to_svg
 from gluon_rnn.reporting.report.points import (
@@ -33,7 +36,6 @@ from gluon_rnn.reporting.report.points import (
     compromise,
     fastest_within,
     pareto_front,
-    places_of,
     points_of,
     ranked,
     spread,
@@ -64,7 +66,10 @@ def make(corpus: CorpusFiles, name: str, **columns: Any) -> RunRecord:
     settings = {key: columns.pop(key) for key in list(columns) if key in SETTINGS}
     record = make_done(make_job(corpus, run_id=name, **settings))
     loss = columns.get("valid_perplexity")
-    return record.with_columns({"epochs_run": 0 if loss is None else 1, **columns})
+    # Each at a time of its own: runs that share a processor have no speeds that count.
+    minutes = timedelta(minutes=zlib.crc32(name.encode()) % 500_000)
+    started = (datetime(2024, 1, 2, tzinfo=timezone.utc) + minutes).isoformat()
+    return record.with_columns({"epochs_run": 0 if loss is None else 1, "started_at": started, **columns})
 
 
 def good(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **columns: Any) -> RunRecord:
@@ -78,8 +83,7 @@ def learned(corpus: CorpusFiles, name: str, perplexity: float, speed: float, **c
 
 
 def points(*records: RunRecord) -> list[Point]:
-    runs = [Run("grid", record) for record in records]
-    return ranked(points_of(runs, places_of(runs)), PPL)
+    return ranked(points_of(Run("grid", record) for record in records), PPL)
 
 
 def labelled(corpus: CorpusFiles, name: str, loss: float, accuracy: float, speed: float, **columns: Any) -> RunRecord:
@@ -283,7 +287,7 @@ def test_a_page_says_what_learned_nothing_and_is_readable_whatever_came_of_it(
         extra = {"cell": cell, "bptt": bptt, "unigram_loss": math.log(983.0)}
         keep(tmp_path / "grid", learned(small_corpus, name, perplexity, 10.0, **extra))
     # Of an earlier version: nothing is known but that it is worse than the uniform model.
-    keep(tmp_path / "grid", learned(small_corpus, "e", 43_886.14, 10.0, cell="rnn_tanh"))
+    keep(tmp_path / "grid", learned(small_corpus, "e", 43_886.14, 10.0, hidden_size=9))
     write_report(tmp_path / "grid")
     text = (tmp_path / "grid" / "report.md").read_text()
     page = Page((tmp_path / "grid" / "report.html").read_text()).text
@@ -296,10 +300,10 @@ def test_a_page_says_what_learned_nothing_and_is_readable_whatever_came_of_it(
         assert not re.search(r"\d[\d,]{11}", re.sub(r"<style.*?</style>|[0-9a-f]{40}", "", shown))
     document = compose(read_folders([tmp_path / "grid"]))
     assert column(section(document, "Ranking"), "status") == ["ok"] + ["worse than unigram"] * 4
-    assert column(section(document, "What went wrong"), "status") == ["worse than unigram"] * 4
+    assert column(section(document, "Failed runs"), "status") == ["worse than unigram"] * 4
     (perplexity, *_) = section(document, "cell and bptt").plots
     assert isinstance(perplexity, HeatMap)
-    assert [text for _, text in perplexity.cells.values()].count("worse than unigram") == 4
+    assert [text for _, text in perplexity.cells.values()].count("worse than unigram") == 3
     assert "worse than" in to_svg(perplexity, "p")
     assert "than unigram…" not in to_svg(perplexity, "p")
 
@@ -324,10 +328,11 @@ def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) 
     assert choices["Best perplexity"].startswith(
         "cell=lstm: validation perplexity 100.00, test 99.00, at 1,000 tokens/s, 500 MB and 20 s a run. Based on one "
     )
-    assert choices["Pareto front"].startswith("By value alone, since no point has several seeds: no other is better in")
-    assert choices["Pareto front"].endswith("cell=rnn_tanh (no. 3); cell=gru (no. 2); cell=lstm (no. 1).")
-    assert "3 of 4 points" in choices["Pareto front"]
-    assert choices["Best compromise on the front"].startswith("cell=gru: ")
+    assert choices["Pareto-optimal"] == (
+        "3 of 4 points, fastest first: cell=rnn_tanh (no. 3); cell=gru (no. 2); cell=lstm (no. 1). Judged by the "
+        "values alone, since no point has several seeds: no other point is better in both perplexity and speed."
+    )
+    assert choices["Best compromise"].startswith("cell=gru: ")
     assert choices["Fastest within 5% of the best"].startswith("cell=gru: validation perplexity 104.00")
     ranking = section(document, "Ranking")
     assert column(ranking, "cell") == ["lstm", "gru", "rnn_tanh", "rnn_relu"]
@@ -335,12 +340,12 @@ def test_the_choice_is_said_in_words(tmp_path: Path, small_corpus: CorpusFiles) 
     assert column(ranking, "test ppl") == [99.0, 103.0, 149.0, 159.0]
     (plot,) = section(document, "Perplexity against throughput").plots
     assert isinstance(plot, Scatter)
-    assert plot.front == [
-        (3000.0, 150.0, 3, "cell=rnn_tanh"),
-        (2000.0, 104.0, 2, "cell=gru"),
-        (1000.0, 100.0, 1, "cell=lstm"),
+    assert plot.having("yes") == [
+        Spot(3000.0, 150.0, 3, "", "rnn_tanh", "yes"),
+        Spot(2000.0, 104.0, 2, "", "gru", "yes"),
+        Spot(1000.0, 100.0, 1, "", "lstm", "yes"),
     ]
-    assert sorted(plot.points) == [(1000.0, 100.0, 1), (1500.0, 160.0, 4), (2000.0, 104.0, 2), (3000.0, 150.0, 3)]
+    assert plot.having("no") == [Spot(1500.0, 160.0, 4, "", "rnn_relu", "no")]
 
 
 def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
@@ -356,7 +361,7 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
     # of 102 (t = 1.81, four degrees of freedom, p = 0.07), 106 is not (t = 2.40, p = 0.04).
     text = dict(section(document, "Corpus small, words, language_model").choices)["Best perplexity"]
     assert text.endswith(
-        "The 95% interval of its mean over 3 seeds is 97.14 to 107.08. Undecided: by chance no. 2 may be as good."
+        "The 95% interval of its mean over 3 seeds is 97.14 to 107.08. Undecided: no. 2 may be as good."
     )
     seeds = section(document, "Over seeds")
     assert column(seeds, "seeds") == [3, 3, 3, 3]
@@ -366,54 +371,84 @@ def test_the_interval_of_the_best_names_how_many_it_does_not_tell_apart(
     losses = [math.log(perplexity) for perplexity in (100, 102, 104)]
     half = 4.302653 * statistics.stdev(losses) / math.sqrt(3)
     low, high = (math.exp(statistics.mean(losses) + side * half) for side in (-1, 1))
-    assert table.rows[0][2:6] == pytest.approx([102.0, 2.0, low, high], rel=1e-5)
+    assert table.rows[0][3:7] == pytest.approx([102.0, 2.0, low, high], rel=1e-5)
     assert column(section(document, "Ranking"), "valid ppl range")[0] == "100.00 to 104.00"
     assert column(section(document, "Ranking"), "tokens/s range")[0] == "10 to 10"
     assert column(section(document, "Ranking"), "seeds") == [3, 3, 3, 3]
 
 
-def test_each_pair_of_axes_shows_its_best_point_and_what_that_costs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    """A rate that each cell brings along is not an axis; the other settings are those of the best."""
+def grid(corpus: CorpusFiles, *, without: tuple[str, int, int] | None = None) -> list[RunRecord]:
+    """Two cells, each with a rate of its own, two windows and two sizes."""
     rates = {"lstm": 20.0, "gru": 5.0}
     records = [
         good(
-            small_corpus,
+            corpus,
             f"{cell}{bptt}{size}",
-            100.0 + bptt - size,
+            100.0 + bptt - size + (cell == "gru"),
             10.0 * size,
             cell=cell,
             bptt=bptt,
             hidden_size=size,
-        )
+        ).with_columns({"learning_rate": rates[cell]})
         for cell in rates
         for bptt in (20, 9)
         for size in (8, 16)
-        if (cell, bptt) != ("gru", 20)
+        if (cell, bptt, size) != without
     ]
-    records += [make(small_corpus, "wrong", cell="gru", bptt=20, hidden_size=8, status="oom", reason="no room")]
-    records = [record.with_columns({"learning_rate": rates[record.config.cell]}) for record in records]
-    document = document_of(tmp_path / "grid", *records)
+    return records
+
+
+def test_a_map_holds_points_that_differ_in_its_axes_only(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """A rate that each cell brings along is no axis; the other settings are those of the best point."""
+    document = document_of(tmp_path / "grid", *grid(small_corpus))
     assert [s.heading for s in document.sections if " and " in s.heading and s.level == 3] == [
         "cell and bptt",
         "cell and hidden_size",
         "bptt and hidden_size",
     ]
     pair = section(document, "cell and bptt")
-    assert column(pair, "Validation perplexity") == [93.0, None, 93.0, 104.0]
-    assert column(pair, "Tokens/s")[0] == 160.0
-    assert column(pair, "with")[0] == "hidden_size=16 learning_rate=5.0"
-    assert pair.notes == ["Each cell is the best-ranked point with these two settings, over all hidden_size."]
+    assert pair.notes == ["The other settings are those of the best point: hidden_size=16."]
     losses, speeds, memory = pair.plots
     assert isinstance(losses, HeatMap)
     assert isinstance(speeds, HeatMap)
+    assert isinstance(memory, HeatMap)
     assert (losses.row_values, losses.column_values) == (["gru", "lstm"], ["9", "20"])
     assert losses.cells == {
-        (0, 0): (93.0, "93.00"),
-        (0, 1): (None, "oom"),
+        (0, 0): (94.0, "94.00"),
+        (0, 1): (105.0, "105.00"),
         (1, 0): (93.0, "93.00"),
         (1, 1): (104.0, "104.00"),
     }
     assert (losses.lower_is_better, speeds.lower_is_better, memory.lower_is_better) == (True, False, True)
+    # Where one is missing there is no map, except of the slice that is whole.
+    some = document_of(tmp_path / "some", *grid(small_corpus, without=("gru", 20, 16)))
+    assert [s.heading for s in some.sections if " and " in s.heading and s.level == 3] == [
+        "cell and hidden_size",
+        "bptt and hidden_size",
+    ]
+
+
+def test_each_axis_of_numbers_has_a_line_for_each_combination_of_the_others(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    seeds = [
+        good(small_corpus, "again", 101.0 + 9 - 16, 200.0, cell="lstm", bptt=9, hidden_size=16, seed=1).with_columns(
+            {"learning_rate": 20.0}
+        )
+    ]
+    document = document_of(tmp_path / "grid", *grid(small_corpus), *seeds)
+    losses, speeds = section(document, "By bptt").plots
+    assert isinstance(losses, Lines)
+    assert isinstance(speeds, Lines)
+    assert [(line.kind, line.name, line.points, line.best) for line in losses.lines] == [
+        ("gru", "hidden_size=16", [(9.0, 94.0, 94.0, 94.0), (20.0, 105.0, 105.0, 105.0)], 0),
+        ("gru", "hidden_size=8", [(9.0, 102.0, 102.0, 102.0), (20.0, 113.0, 113.0, 113.0)], None),
+        ("lstm", "hidden_size=16", [(9.0, 93.5, 93.0, 94.0), (20.0, 104.0, 104.0, 104.0)], 0),
+        ("lstm", "hidden_size=8", [(9.0, 101.0, 101.0, 101.0), (20.0, 112.0, 112.0, 112.0)], None),
+    ]
+    assert speeds.measure == "training tokens/s"
+    # Of a rate that follows the cell there are no lines.
+    assert {s.heading for s in document.sections if s.heading.startswith("By ")} == {"By bptt", "By hidden_size"}
 
 
 def test_curves_and_time_come_from_their_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -430,11 +465,11 @@ def test_curves_and_time_come_from_their_columns(tmp_path: Path, small_corpus: C
     assert column(time, "rest s") == [5.0, None]
     assert column(time, "training %") == [60.0, None]
     assert [note for note in time.notes if "resumed" in note] == [
-        "Runs that an earlier version resumed have no rest: their whole is that of the last process."
+        "Runs that an earlier version resumed have no rest: their whole time is that of the last process."
     ]
     (bars,) = time.plots
     assert isinstance(bars, Bars)
-    assert bars.bars == [("1", [12.0, 3.0, 5.0]), ("2", [30.0, 2.5, 0.0])]
+    assert bars.bars == [("no. 1", [12.0, 3.0, 5.0]), ("no. 2", [30.0, 2.5, 0.0])]
 
 
 def test_a_resumed_runs_seconds_are_those_of_all_its_processes(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -450,9 +485,7 @@ def test_a_resumed_runs_seconds_are_those_of_all_its_processes(tmp_path: Path, s
     assert "and 2,600 s a run" in best
 
 
-def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
-    tmp_path: Path, small_corpus: CorpusFiles
-) -> None:
+def test_losses_of_several_places_are_averaged_and_speeds_are_not(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     here = {"machine_id": "0" * 12, "threads": 2}
     there = {"machine_id": "1" * 12, "threads": 2}
     document = document_of(
@@ -461,19 +494,26 @@ def test_rows_of_several_places_are_neither_averaged_nor_set_against_each_other(
         good(small_corpus, "b", 90.0, 9000.0, cell="lstm", seed=1, **there),
         good(small_corpus, "c", 120.0, 20.0, cell="gru", seed=0, **here),
         good(small_corpus, "d", 80.0, 5.0, cell="gru", seed=0, **{**here, "threads": 1}),
-        good(small_corpus, "e", 81.0, 5.0, cell="gru", seed=1, device="gpu:3", **here),
-        good(small_corpus, "f", 82.0, 5.0, cell="lstm", seed=1, device="gpu:1", **here),
+        good(small_corpus, "e", 81.0, 6.0, cell="gru", seed=1, device="gpu:3", **here),
+        good(small_corpus, "f", 82.0, 8.0, cell="gru", seed=2, device="gpu:1", **here),
     )
     ranking = section(document, "Ranking")
-    assert column(ranking, "place") == ["A", "C", "C", "D", "B", "B"]
-    assert column(ranking, "valid ppl") == [80.0, 81.0, 82.0, 90.0, 100.0, 120.0]
+    assert column(ranking, "cell") == ["gru", "lstm"]
+    # The runs of a seed are averaged first: (100 + 81 + 82) / 3.
+    assert column(ranking, "valid ppl") == [pytest.approx(263 / 3), 95.0]
+    assert [column(ranking, f"tokens/s on {letter}") for letter in "ABCD"] == [
+        [5.0, None],
+        [20.0, 10.0],
+        [7.0, None],
+        [None, 9000.0],
+    ]
     choices = dict(section(document, "Corpus small, words, language_model").choices)
-    assert "cell=gru on A" in choices["Best perplexity"]
-    assert choices["Fastest within 5% of the best on B"].startswith("cell=lstm on B: validation perplexity 100.00")
-    assert {title for title in choices if "front" in title} == {f"Pareto front on {letter}" for letter in "ABCD"}
-    plot_b, _ = section(document, "Perplexity against throughput").plots
-    assert isinstance(plot_b, Scatter)
-    assert [speed for speed, *_ in plot_b.points] == [10.0, 20.0]
+    assert choices["Best perplexity"].startswith("cell=gru: validation perplexity 87.67, test 86.67. ")
+    assert {title for title in choices if "Pareto" in title} == {"Pareto-optimal on B"}
+    (plot,) = section(document, "Perplexity against throughput").plots
+    assert isinstance(plot, Scatter)
+    assert plot.title == "Perplexity against throughput on B"
+    assert [(spot.speed, spot.loss) for spot in plot.spots] == [(20.0, pytest.approx(263 / 3)), (10.0, 95.0)]
     (notes,) = [s.notes for s in document.sections if s.heading == "Before you compare"]
     assert "The runs come from 4 places" in notes[0]
     machines = section(document, "Machines and versions")
@@ -489,8 +529,152 @@ def test_one_gpu_and_two_are_different_places(tmp_path: Path, small_corpus: Corp
         good(small_corpus, "c", 80.0, 30.0, seed=1, device="gpu:3+gpu:2"),
     )
     ranking = section(document, "Ranking")
-    assert column(ranking, "place") == ["B", "A"]
-    assert column(ranking, "valid ppl") == [85.0, 100.0]
+    assert column(ranking, "valid ppl") == [87.5]
+    assert (column(ranking, "tokens/s on A"), column(ranking, "tokens/s on B")) == ([10.0], [25.0])
+
+
+def test_speeds_that_do_not_count_are_not_shown(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        good(
+            small_corpus,
+            name,
+            100.0 + n,
+            10.0 + n,
+            cell=name,
+            train_seconds=1.0,
+            history=(epoch(1, 4.6), epoch(2, 4.5)),
+        )
+        for n, name in enumerate(("lstm", "gru"))
+    ]
+    document_of(tmp_path / "grid", *records)
+    (tmp_path / "grid" / "notes.yaml").write_text("notes: A quiet evening.\nspeeds_count: false\n")
+    document = compose(read_folders([tmp_path / "grid"]))
+    assert section(document, "Before you compare").notes[:2] == [
+        "A quiet evening.",
+        "The speeds and times in grid do not count, as its notes.yaml says; none are shown.",
+    ]
+    headings = {found.heading for found in document.sections}
+    assert not {"Perplexity against throughput", "Where the time went"} & headings
+    names = {c.name for found in document.sections for table in found.tables for c in table.columns}
+    assert not {"tokens/s", "ms/step", "seconds", "s to 110"} & names
+    assert "peak MB" in names
+    assert [title for title, _ in section(document, "Corpus small, words, language_model").choices] == [
+        "Best perplexity"
+    ]
+    (tmp_path / "grid" / "notes.yaml").write_text("speed_counts: false\n")
+    with pytest.raises(UserError, match="unknown key 'speed_counts'; did you mean 'speeds_count'"):
+        read_folders([tmp_path / "grid"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "shared"),
+    [
+        ({}, 2),
+        ({"host": "elsewhere"}, 0),
+        ({"started_at": "2024-01-02T03:04:21+00:00"}, 0),
+        ({"device": "gpu:0"}, 0),
+        ({"times_resumed": 1}, 0),
+    ],
+)
+def test_runs_that_shared_a_processor_have_no_speeds_that_count(
+    tmp_path: Path, small_corpus: CorpusFiles, columns: dict[str, Any], shared: int
+) -> None:
+    """Two of 20 s at once; of those that began 16 s apart a fifth is shared."""
+    start = {"started_at": "2024-01-02T03:04:05+00:00"}
+    keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, cell="lstm", **start))
+    keep(tmp_path / "grid", good(small_corpus, "b", 110.0, 20.0, cell="gru", **{**start, **columns}))
+    found = read_folders([tmp_path / "grid"])
+    assert [run.speeds_count for run in found.runs].count(False) == shared
+    assert any("had the same machine's processor" in note for note in found.notes) == bool(shared)
+
+
+def test_speeds_of_other_runs_and_fewer_epochs_can_be_asked_for(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    history = [epoch(1, 5.0, 5.1), epoch(2, 4.0, 4.1), epoch(3, 3.0, 3.1)]
+    longer = good(small_corpus, "a", math.exp(3.0), 10.0, cell="lstm", epochs_run=3)
+    keep(tmp_path / "grid", longer, history)
+    for seed, speed in enumerate((900.0, 1000.0, 4000.0)):
+        timed = make(small_corpus, f"t{seed}", cell="lstm", seed=seed, tokens_per_second=speed, max_steps=5)
+        keep(tmp_path / "speeds", timed)
+    document = compose(read_folders([tmp_path / "grid"], speeds=[tmp_path / "speeds"], epochs=2))
+    ranking = section(document, "Ranking")
+    assert column(ranking, "valid ppl") == [math.exp(4.0)]
+    assert column(ranking, "tokens/s") == [1000.0]
+    assert column(ranking, "tokens/s range") == ["900 to 4,000"]
+    assert "1 run trained for longer: shown as after epoch 2." in section(document, "Before you compare").notes
+    cosine = longer.with_columns({"lr_schedule": "cosine", "run_id": "b"})
+    keep(tmp_path / "other", cosine, history)
+    with pytest.raises(UserError, match="run b cannot be read as it was after epoch 2: lr_schedule=cosine"):
+        read_folders([tmp_path / "other"], epochs=2)
+
+
+def test_times_to_a_perplexity_are_those_of_the_first_epoch_at_or_below_it(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    def record(name: str, losses: tuple[float, ...], **columns: Any) -> RunRecord:
+        history = tuple(
+            replace(epoch(n, loss), valid_perplexity=loss, seconds=10.0, evaluation_seconds=2.0)
+            for n, loss in enumerate(losses, 1)
+        )
+        return good(small_corpus, name, losses[-1], 10.0, history=history, train_tokens=1000, **columns)
+
+    records = [record("a", (300.0, 180.0, 150.0), cell="lstm"), record("b", (400.0, 250.0, 200.5), cell="gru")]
+    for one in records:
+        keep(tmp_path / "grid", one)
+    found = section(compose(read_folders([tmp_path / "grid"]), (250.0, 180.0)), "Time to a perplexity")
+    names = [c.name for c in found.tables[0].columns]
+    assert names[2:] == ["epochs to 250", "tokens to 250", "s to 250", "epochs to 180", "tokens to 180", "s to 180"]
+    assert [row[2:] for row in found.tables[0].rows] == [
+        ["2", 2000, 24.0, "2", 2000, 24.0],
+        ["2", 2000, 24.0, "-", None, None],
+    ]
+    # Without targets, round ones that all, half and the best reach.
+    chosen = section(compose(read_folders([tmp_path / "grid"])), "Time to a perplexity")
+    assert [c.name for c in chosen.tables[0].columns if c.name.startswith("epochs")] == ["epochs to 210"]
+
+
+def test_the_sweep_files_of_a_report_make_its_runs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    """Whole grids where there are such: of cells with rates of their own, a file each."""
+    rates = {"lstm": (20.0, 40.0), "gru": (5.0, 10.0)}
+    configs = [
+        small_config(dataset="wikitext-2", cell=cell, learning_rate=rate, seed=seed)
+        for cell in rates
+        for rate in rates[cell]
+        for seed in (0, 1)
+    ]
+    runs = [
+        good(small_corpus, f"r{n}", 100.0 + n, 10.0, cell=config.cell, seed=config.seed).with_columns(
+            config.model_dump(exclude={"device", "threads"})
+        )
+        for n, config in enumerate(configs)
+    ]
+    found = section(document_of(tmp_path / "grid", *runs), "Common settings")
+    logs = dict(found.logs)
+    assert logs["Commands"] == "gluon-rnn sweep again-1.yaml\ngluon-rnn sweep again-2.yaml"
+    again = []
+    for text in logs["Sweep files"].split("\n\n"):
+        (tmp_path / "again.yaml").write_text(text)
+        again += load_sweep(tmp_path / "again.yaml").points()
+    plain = {"device": "auto", "threads": None}
+    assert {str(c.model_copy(update=plain)) for c in again} == {str(c.model_copy(update=plain)) for c in configs}
+
+
+def test_characters_have_bits_and_blanks_are_seen(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    predictions = (Prediction("a b", " ", "e"), Prediction("xyz", "", " q "))
+    record = labelled(
+        small_corpus,
+        "a",
+        2 * math.log(2),
+        0.5,
+        10.0,
+        level="character",
+        objective="next_token",
+        predictions=predictions,
+    )
+    document = document_of(tmp_path / "grid", record)
+    assert column(section(document, "Ranking"), "valid bpc") == [pytest.approx(2.0)]
+    found = section(document, "Predictions and truth")
+    assert column(found, "truth") == ["␣", "(empty)"]
+    assert column(found, "predicted") == ["e", "␣q␣"]
 
 
 def test_corpora_are_apart_and_so_are_parts_of_one(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -503,7 +687,9 @@ def test_corpora_are_apart_and_so_are_parts_of_one(tmp_path: Path, small_corpus:
     rankings = [s for s in document.sections if s.heading == "Ranking"]
     assert sorted(column(s, "valid ppl") for s in rankings) == [[10.0], [50.0], [100.0]]
     assert any("first 500 tokens of validation" in note for s in document.sections for note in s.notes)
-    assert "several corpora" in " ".join(section(document, "Before you compare").notes)
+    assert "These runs differ in max_eval_tokens (none and 500); compare losses only within a section." in (
+        section(document, "Before you compare").notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -596,8 +782,13 @@ def test_throughputs_of_two_machines_have_a_ranking_each(tmp_path: Path, small_c
         make(small_corpus, f"{cell}{machine}", cell=cell, machine_id=machine, tokens_per_second=speed, max_steps=5)
         for cell, machine, speed in (("lstm", "x", 5.0), ("gru", "y", 50.0), ("gru", "x", 7.0))
     ]
-    tables = section(document_of(tmp_path / "grid", *records), "Ranking").tables
-    assert [[row[1:3] for row in table.rows] for table in tables] == [[["A", "gru"], ["A", "lstm"]], [["B", "gru"]]]
+    document = document_of(tmp_path / "grid", *records)
+    tables = [table for found in document.sections if found.heading == "Ranking" for table in found.tables]
+    assert [found.heading for found in document.sections if found.heading.startswith("Corpus")] == [
+        "Corpus small, words, language_model on A",
+        "Corpus small, words, language_model on B",
+    ]
+    assert [[row[1] for row in table.rows] for table in tables] == [["gru", "lstm"], ["gru"]]
 
 
 def test_what_went_wrong_has_its_reason_and_the_end_of_its_log(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -606,13 +797,13 @@ def test_what_went_wrong_has_its_reason_and_the_end_of_its_log(tmp_path: Path, s
     directory = keep(tmp_path / "grid", failed)
     lines = [f"line {n}" for n in range(99)] + ['  File "/home/me/a b/model.py", line 3', "\x1b[31mred\x1b[0m\x07"]
     (directory / "log.txt").write_text("\n".join(lines) + "\n")
-    wrong = section(compose(read_folders([tmp_path / "grid"])), "What went wrong")
+    wrong = section(compose(read_folders([tmp_path / "grid"])), "Failed runs")
     assert column(wrong, "reason") == ["because"]
     ((title, text),) = wrong.logs
     assert title.startswith("cell=gru seed=0")
     assert text.split("\n") == [f"line {n}" for n in range(86, 99)] + ['  File "model.py", line 3', "red"]
     (directory / "log.txt").unlink()
-    assert section(compose(read_folders([tmp_path / "grid"])), "What went wrong").logs == []
+    assert section(compose(read_folders([tmp_path / "grid"])), "Failed runs").logs == []
 
 
 def test_nothing_to_choose_from_is_said(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -633,7 +824,7 @@ def test_published_figures_stand_beside_wikitext_2_only(
     tmp_path: Path, small_corpus: CorpusFiles, dataset: str, there: bool
 ) -> None:
     document = document_of(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, dataset=dataset))
-    found = [s for s in document.sections if s.heading == "Beside published perplexities"]
+    found = [s for s in document.sections if s.heading == "Published perplexities"]
     assert len(found) == there
     if there:
         rows = found[0].tables[0].rows
@@ -674,7 +865,11 @@ def test_where_an_accuracy_was_measured_cross_entropy_ranks_and_is_drawn(
     (trade,) = section(document, "Cross-entropy against throughput").plots
     assert isinstance(trade, Scatter)
     assert trade.loss == "validation cross-entropy (nats)"
-    assert [point[:3] for point in trade.front] == [(30.0, 0.64, 3), (20.0, 0.62, 2), (10.0, 0.6, 1)]
+    assert [(spot.speed, spot.loss, spot.number) for spot in trade.having("yes")] == [
+        (30.0, 0.64, 3),
+        (20.0, 0.62, 2),
+        (10.0, 0.6, 1),
+    ]
     losses, accuracies, *_ = section(document, "cell and bptt").plots
     assert isinstance(losses, HeatMap)
     assert isinstance(accuracies, HeatMap)
@@ -710,7 +905,7 @@ def test_the_best_points_confusion_has_totals_recall_and_precision(tmp_path: Pat
         labelled(small_corpus, "y", 0.6, 0.6, 10.0, cell="lstm", seed=2, confusion=other),
         labelled(small_corpus, "z", 0.7, 0.9, 10.0, cell="gru", confusion=other),
     )
-    found = section(document, "What was taken for what")
+    found = section(document, "Confusion matrix")
     assert found.notes[0] == "Of no. 1 in the ranking (cell=lstm, seed 1), on validation."
     (table,) = found.tables
     assert [c.name for c in table.columns] == ["true", "a", "b", "c", "total", "recall %", "precision %"]
@@ -746,7 +941,7 @@ def test_of_many_labels_the_most_confused_pairs_are_shown() -> None:
 def test_predictions_stand_beside_the_truth_cut_to_a_length(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     predictions = tuple(Prediction("long " * 99, f"t{n}", "line\nend\u202e") for n in range(12))
     document = document_of(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, predictions=predictions))
-    found = section(document, "Predictions beside the truth")
+    found = section(document, "Predictions and truth")
     assert found.notes == ["Of no. 1 in the ranking (cell=lstm bptt=5 hidden_size=8), on validation.", found.notes[1]]
     assert found.notes[1] == "The first 10 of 12, cut to 200 characters."
     assert column(found, "truth") == [f"t{n}" for n in range(10)]
@@ -837,10 +1032,13 @@ def test_several_folders_are_told_apart_and_a_run_counts_once(tmp_path: Path, sm
     )
     assert path == tmp_path / "o" / "report.html"
     document = compose(read_folders([tmp_path / "x" / "grid", tmp_path / "y" / "grid"]))
-    assert document.title == "x/grid and y/grid"
+    assert document.title == "x/grid and y/grid: lstm on small"
     assert document.summary.startswith("2 runs (2 ok)")
-    assert column(section(document, "Ranking"), "results") == ["y/grid", "x/grid"]
-    assert "1 of the runs stand in several" in section(document, "Before you compare").notes[0]
+    # One configuration is one point, whatever folder a run is in.
+    assert column(section(document, "Ranking"), "valid ppl") == [95.0]
+    assert column(section(document, "Ranking"), "seeds") == [2]
+    assert column(section(document, "Runs"), "folder") == ["x/grid", "y/grid"]
+    assert "1 run in several of the folders; each counts once." in section(document, "Before you compare").notes[0]
     assert not (tmp_path / "x" / "grid" / "report.html").exists()
 
 
@@ -993,7 +1191,8 @@ def test_what_was_answered_is_text(tmp_path: Path, small_corpus: CorpusFiles, fo
     page = Page(text if form == "html" else MarkdownIt("commonmark").enable("table").render(text))
     names = [name for name, _ in page.elements]
     assert names.count("script") == (form == "html")
-    assert not {"img", "a", "b", "em", "iframe", "object", "form"} & set(names)
+    assert not {"img", "b", "em", "iframe", "object", "form"} & set(names)
+    assert all((attributes["href"] or "").startswith("#s-") for name, attributes in page.elements if name == "a")
     assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
     said = " ".join(page.text.split())
     for payload in PAYLOADS:
@@ -1010,7 +1209,8 @@ def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusF
     page = Page(write_report(hostile(tmp_path, small_corpus)).read_text(encoding="utf-8"))
     names = [name for name, _ in page.elements]
     assert names.count("script") == 1
-    assert not {"img", "a", "b", "iframe", "object", "link", "form"} & set(names) - {"link"}
+    assert not {"img", "b", "iframe", "object", "link", "form"} & set(names) - {"link"}
+    assert all((attributes["href"] or "").startswith("#s-") for name, attributes in page.elements if name == "a")
     assert not [value for _, attributes in page.elements for key, value in attributes.items() if key.startswith("on")]
     assert page.text.count(HOSTILE) > 8
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -1019,20 +1219,33 @@ def test_what_rows_say_is_text_in_the_page(tmp_path: Path, small_corpus: CorpusF
 
 def test_a_name_in_a_plot_is_no_formula_and_no_tag() -> None:
     name = r"$\frac{$ & <b>"
-    svg = to_svg(Scatter(name, name, [(1.0, 2.0, 1)], [(1.0, 2.0, 1, name)]), "p1")
+    svg = to_svg(Scatter(name, name, [Spot(1.0, 2.0, 1, "", name, "yes")]), "p1")
     page = Page(svg)
-    assert page.text.count(name) == 3
+    assert page.text.count(name) == 4
     assert [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"] == [name]
     assert all((attributes.get("id") or "p1-").startswith("p1-") for _, attributes in page.elements)
 
 
-@pytest.mark.parametrize(("others", "numbered"), [(1, 1), (12, 12), (13, 0)])
-def test_few_points_have_their_numbers_in_the_plot(others: int, numbered: int) -> None:
-    points = [(1.0 + place, 2.0, 90_001 + place) for place in range(1 + others)]
-    page = Page(to_svg(Scatter("title", "loss", points, [(*points[0], "name")]), "p1"))
-    assert {number for *_, number in points if str(number) in page.text} == {
-        number for *_, number in points[: 1 + numbered]
-    }
+@pytest.mark.parametrize(("others", "named"), [(1, 1), (13, 13), (14, 0)])
+def test_few_points_have_their_names_in_the_plot(others: int, named: int) -> None:
+    """Far apart, so that there is room for each."""
+    spots = [Spot(10.0**place, 2.0**place, 1 + place, f"name{place}.", "c", "no") for place in range(1, 1 + others)]
+    page = Page(to_svg(Scatter("title", "loss", [Spot(1.0, 1.0, 99, "best.", "c", "yes"), *spots]), "p1"))
+    assert "best." in page.text
+    assert sum(spot.name in page.text for spot in spots) == named
+
+
+def test_an_outlier_is_marked_at_the_top_and_does_not_set_the_scale() -> None:
+    def line(last: float) -> Lines:
+        spots = [(float(x), y, y, y) for x, y in enumerate((400.0, 500.0, 450.0, 470.0, last), 1)]
+        return Lines("title", "learning_rate", "validation perplexity", [Line("lstm", "", spots, 0)])
+
+    plain, clipped = (Page(to_svg(line(last), "p")).text for last in (480.0, 4.2e13))
+    assert "▲ 4.2e+13" in clipped
+    assert "▲" not in plain
+    assert "1e+" not in clipped
+    # The ticks are those of the rest.
+    assert "480" in clipped
 
 
 def test_the_page_asks_for_nothing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -1114,7 +1327,7 @@ def test_plots_become_files_that_the_markdown_shows_in_their_places(tmp_path: Pa
         keep(tmp_path / "grid", record)
     assert cli.main(["report", str(tmp_path / "grid"), "--plots"]) == 0
     text = (tmp_path / "grid" / "report.md").read_text()
-    assert text.count("![") == len(list((tmp_path / "grid" / "plots").iterdir())) == 5
+    assert text.count("![") == len(list((tmp_path / "grid" / "plots").iterdir())) == 7
     headings: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith("#"):
@@ -1123,6 +1336,7 @@ def test_plots_become_files_that_the_markdown_shows_in_their_places(tmp_path: Pa
             headings.setdefault(heading, []).append(found[1])
     assert headings == {
         "Perplexity against throughput": ["plots/perplexity-against-throughput.svg"],
+        "By bptt": ["plots/by-bptt-validation-perplexity-by-bptt.svg", "plots/by-bptt-speed-by-bptt.svg"],
         "cell and bptt": [
             f"plots/cell-and-bptt-{what}.svg" for what in ("validation-perplexity", "tokens-s", "peak-mb")
         ],

@@ -1,0 +1,188 @@
+"""What the runs of a group have in common, and the sweep files that make them again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import yaml
+
+from gluon_rnn.common.errors import UserError
+from gluon_rnn.config.run import PRESETS, RunConfig, configure
+from gluon_rnn.reporting.report.content import Column, Section, Table, plain
+from gluon_rnn.reporting.report.group import Group
+from gluon_rnn.runs.records import RunRecord
+
+#: Settings by which runs are parted, each way of which is tried.
+_MOST_KEYS = 4
+#: More take seconds to be parted into grids.
+_MOST_RUNS = 500
+#: All but those that the machine decides, unless a user does.
+_SETTINGS = tuple(name for name in RunConfig.model_fields if name not in ("device", "threads"))
+#: Of runs, with what to call them.
+_FACTS = {
+    "vocab_size": "vocabulary",
+    "parameters": "parameters",
+    "device_name": "machines",
+    "threads": "threads",
+    "git_commit": "commits",
+}
+#: Digits of a commit that tell it from others.
+_COMMIT = 12
+#: Sweep files that a reader still goes through.
+_MOST_FILES = 12
+
+
+def recipe(group: Group) -> Section:
+    """What all runs share and what they are of, and the sweep files that make them again."""
+    records = [record for point in group.points for record in point.records]
+    rows = [["corpus", group.corpus or "unknown"]]
+    for name, title in _FACTS.items():
+        values = {value for record in records if (value := record.row[name]) not in (None, "")}
+        shown = [
+            f"{value:,}" if isinstance(value, int) else str(value)[: _COMMIT if name == "git_commit" else None]
+            for value in sorted(values)
+        ]
+        rows += [[title, _brief(shown)]] if shown else []
+    common = {
+        name: plain(getattr(records[0].config, name))
+        for name in RunConfig.model_fields
+        if len({plain(getattr(record.config, name)) for record in records}) == 1
+    }
+    sweeps: list[tuple[dict[str, Any], dict[str, list[Any]]]] = []
+    if len(records) <= _MOST_RUNS:
+        with suppress(UserError):  # of a record that no sweep could have made
+            sweeps = [_sweep(part) for part in _grids(records)]
+    if sweeps:
+        given = [sweep[0] for sweep in sweeps]
+        differ = [f"{name}={plain(value)}" for name, value in given[0].items() if all(name in item for item in given)]
+        rows.append(
+            ["settings beside the defaults", " ".join(text for text in differ if text in _pairs(common)) or "-"]
+        )
+    rows.append(["what varies", ", ".join(group.names) + ", seed" * group.seeded if len(records) > 1 else "-"])
+    run_ids = sorted({record.run_id for record in records})
+    rows += [["run_id", run_ids[0]]] if len(run_ids) == 1 else []
+    logs = _files(sweeps)
+    logs.append(("All common settings", "\n".join(f"{name}: {value}" for name, value in common.items())))
+    table = Table([Column("of all runs"), Column("value")], rows)
+    return Section("Common settings", tables=[table], logs=logs)
+
+
+def _pairs(settings: Mapping[str, str]) -> set[str]:
+    return {f"{name}={value}" for name, value in settings.items()}
+
+
+def _brief(values: Sequence[str]) -> str:
+    """All of a few values, or the first and the last of many."""
+    return "; ".join(values) if len(values) < 5 else f"{values[0]} to {values[-1]}, {len(values)} values"
+
+
+def _files(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> list[tuple[str, str]]:
+    """The command and the sweep files of `sweeps`; none where they are too many."""
+    if not 0 < len(sweeps) <= _MOST_FILES:
+        return []
+    names = ["again.yaml"] if len(sweeps) == 1 else [f"again-{number}.yaml" for number in range(1, len(sweeps) + 1)]
+    commands, texts = [], []
+    for name, (settings, axes) in zip(names, sweeps, strict=True):
+        content: dict[str, Any] = {"name": "again", "set": settings, "axes": axes}
+        text = yaml.safe_dump(
+            {key: value for key, value in content.items() if value},
+            allow_unicode=True,
+            sort_keys=False,
+            default_flow_style=None,
+            width=100,
+        )
+        commands.append(f"gluon-rnn sweep {name}")
+        texts.append(f"# {name}\n{text}" if len(sweeps) > 1 else text.rstrip("\n"))
+    titles = ("Command", "Sweep file again.yaml") if len(sweeps) == 1 else ("Commands", "Sweep files")
+    return list(zip(titles, ("\n".join(commands), "\n".join(texts)), strict=True))
+
+
+def _grids(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """The runs parted into full grids of their settings, few of them."""
+    configs = _configs(records)
+    varying = [name for name in _SETTINGS if len({plain(getattr(config, name)) for config in configs}) > 1]
+    free = [name for name in varying if not _follows(name, configs)]
+    if _is_grid(records, free):
+        return [list(records)]
+    grids = []
+    for name in free[:_MOST_KEYS]:
+        parts: dict[str, list[RunRecord]] = {}
+        for record in records:
+            parts.setdefault(plain(getattr(record.config, name)), []).append(record)
+        if len(parts) > 1:
+            grids.append([grid for part in parts.values() for grid in _grids(part)])
+    return min(grids, key=len)
+
+
+def _configs(records: Sequence[RunRecord]) -> list[RunConfig]:
+    """The distinct configurations of `records`, as a sweep would give them."""
+    settings = {
+        tuple(plain(getattr(record.config, name)) for name in _SETTINGS): {
+            name: getattr(record.config, name) for name in _SETTINGS
+        }
+        for record in records
+    }
+    # A preset's name stands for settings that the record has as well.
+    plainly = [{**item, "model": "rnn_lm"} if item["model"] in PRESETS else item for item in settings.values()]
+    return [configure(item) for item in plainly]
+
+
+def _follows(name: str, configs: Sequence[RunConfig]) -> bool:
+    """Whether the default of a setting is what each of `configs` has, as the embedding is as wide as the layers."""
+    return all(_without(config, name) == config for config in configs)
+
+
+def _without(config: RunConfig, name: str) -> RunConfig | None:
+    given = {other: getattr(config, other) for other in _SETTINGS if other != name}
+    try:
+        return configure(given)
+    except UserError:
+        return None
+
+
+def _is_grid(records: Sequence[RunRecord], names: Sequence[str]) -> bool:
+    points = {tuple(plain(getattr(record.config, name)) for name in names) for record in records}
+    return math.prod(map(len, map(set, zip(*points, strict=True)))) == len(points)
+
+
+def _sweep(records: Sequence[RunRecord]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """The settings and axes of a grid, without what the defaults say.
+
+    Raises:
+        UserError: a setting is one that no run could have.
+    """
+    configs = _configs(records)
+    distinct = {name: _distinct(getattr(config, name) for config in configs) for name in _SETTINGS}
+    axes = {
+        name: sorted(values, key=_order)
+        for name, values in distinct.items()
+        if len(values) > 1 and not _follows(name, configs)
+    }
+    given = {name: values[0] for name, values in distinct.items() if len(values) == 1}
+    varied = {name: values[0] for name, values in axes.items()}
+    configure({**given, **varied})
+    for name in list(given):
+        fewer = {key: value for key, value in given.items() if key != name}
+        try:
+            if all(configure({**fewer, **other}) == configure({**given, **other}) for other in _corners(varied, axes)):
+                given = fewer
+        except UserError:
+            continue
+    return given, axes
+
+
+def _corners(varied: dict[str, Any], axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Each value of each axis once, the others at their first: what a default may depend on."""
+    return [{**varied, name: value} for name, values in axes.items() for value in values] or [varied]
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({plain(value): value for value in values}.values())

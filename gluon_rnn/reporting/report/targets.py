@@ -1,0 +1,86 @@
+"""How long runs took to come down to given perplexities."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from gluon_rnn.reporting.report.content import Column, Section, Table, figure
+from gluon_rnn.reporting.report.group import NUMBER, Group
+from gluon_rnn.reporting.report.points import Point
+from gluon_rnn.runs.metrics import Reached, time_to_perplexity
+
+_MOST_TARGETS = 3
+
+
+def time_to_targets(group: Group, targets: Sequence[float] = ()) -> Section | None:
+    """Epochs, tokens and seconds until validation was first at or below each of the `targets`.
+
+    Args:
+        group: of runs that were read by perplexity; of others there is no such section.
+        targets: perplexities; empty: some that tell the points apart.
+    """
+    if group.loss.column != "valid_perplexity" or all(len(r.history) < 2 for p in group.points for r in p.records):
+        return None
+    wanted = sorted(set(targets), reverse=True) or _chosen(group)
+    if not wanted:
+        return None
+    untimed = not any(run.speeds_count for point in group.points for run in point.runs)
+    columns = [NUMBER, *group.setting_columns()]
+    for target in wanted:
+        name = f"{target:g}"
+        columns.append(Column(f"epochs to {name}", "epochs until validation perplexity was first at or below it"))
+        columns.append(Column(f"tokens to {name}", "training tokens read until then", 0))
+        if not untimed:
+            columns.append(Column(f"s to {name}", "seconds of training and scoring until then", 0))
+    rows = []
+    for point in group.points:
+        cells: list[Any] = [point.number, *group.settings(point)]
+        for target in wanted:
+            cells += _reached(point, target, untimed)
+        rows.append(cells)
+    notes = [
+        "Until validation perplexity was first at or below each target, as scored after each epoch. Seconds count "
+        "training and scoring. Of several seeds these are medians, and how many reached the target is said where not "
+        "all did; - was not reached."
+    ]
+    if untimed:
+        notes.append("Seconds are left out, since the times of these runs do not count.")
+    elif len(group.places) > 1:
+        notes.append("Seconds compare between runs of one machine only.")
+    return Section("Time to a perplexity", notes=notes, tables=[Table(columns, rows)])
+
+
+def _chosen(group: Group) -> list[float]:
+    """Up to three perplexities: one that all good points reach, one that half of them reach, one for the best."""
+    best = sorted(value for p in group.points if p.ok and (value := p.average(group.loss.column)) is not None)
+    best = [value for value in best if math.isfinite(value)]
+    if not best:
+        return []
+    targets = (best[-1], statistics.median_high(best), best[min(1, len(best) - 1)])
+    return sorted({rounded_up(value) for value in targets}, reverse=True)[:_MOST_TARGETS]
+
+
+def rounded_up(value: float) -> float:
+    """`value` in two significant digits, never below it: 180 of 175.6."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(round(value / unit, 9)) * unit:.6g}")
+
+
+def _reached(point: Point, target: float, untimed: bool) -> list[Any]:
+    """The cells of a target: epochs, tokens and, where they count, seconds."""
+    found = [time_to_perplexity(record, target) for record in point.counted]
+    reached: list[Reached] = [item for item in found if item is not None]
+    if not reached:
+        return ["-", None] + [None] * (not untimed)
+    epochs = figure(statistics.median(item.epoch for item in reached), 1).removesuffix(".0")
+    share = f" ({len(reached)} of {len(found)} runs)" * (len(reached) < len(found))
+    timed = [
+        item.seconds
+        for run in point.runs
+        if run.speeds_count and (item := time_to_perplexity(run.record, target)) is not None
+    ]
+    seconds = [] if untimed else [statistics.median(timed) if timed else None]
+    return [epochs + share, int(statistics.median(item.tokens for item in reached)), *seconds]
