@@ -164,8 +164,8 @@ def plan_sweep(
     for line in crowded:
         notice(line)
     remarked = (*said, *crowded)
-    points, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)
-    return Plan(sweep.name, directory, points, missing, slots, again, remarked, search, sampled, notes)
+    found, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)
+    return Plan(sweep.name, directory, found, missing, slots, again, remarked, search, sampled, notes)
 
 
 def _begin_search(sweep: Sweep, configs: Sequence[RunConfig], maker: _JobMaker, notice: Notice) -> Search | None:
