@@ -37,7 +37,7 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
             "history": history,
             "predictions": (),
             "confusion": None,
-            "train_seconds": sum(epoch.seconds for epoch in history),
+            "train_seconds": sum(epoch.seconds or 0 for epoch in history),
             "evaluation_seconds": sum(epoch.evaluation_seconds or 0 for epoch in history) or None,
             "wall_seconds": None if record.epochs_run > epochs else record.wall_seconds,
         }

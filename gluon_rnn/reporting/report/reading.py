@@ -155,7 +155,7 @@ def crowded(records: Sequence[RunRecord]) -> set[int]:
             continue
         try:
             start = datetime.fromisoformat(record.started_at).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):  # not a time, or one that no clock counts
             continue
         origin = record.origin
         spans.setdefault((origin.host, origin.machine_id), []).append((start, start + record.wall_seconds, record))

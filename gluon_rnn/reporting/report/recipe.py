@@ -114,7 +114,7 @@ def _grids(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
             parts.setdefault(plain(getattr(record.config, name)), []).append(record)
         if len(parts) > 1:
             grids.append([grid for part in parts.values() for grid in _grids(part)])
-    return min(grids, key=len)
+    return min(grids, key=len, default=[[record] for record in records])
 
 
 def _configs(records: Sequence[RunRecord]) -> list[RunConfig]:

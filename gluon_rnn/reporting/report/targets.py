@@ -11,6 +11,7 @@ from gluon_rnn.reporting.report.content import Column, Section, Table, figure
 from gluon_rnn.reporting.report.group import NUMBER, Group
 from gluon_rnn.reporting.report.points import Point
 from gluon_rnn.runs.metrics import Reached, time_to_perplexity
+from gluon_rnn.runs.records import RunRecord
 
 _MOST_TARGETS = 3
 
@@ -56,7 +57,7 @@ def time_to_targets(group: Group, targets: Sequence[float] = ()) -> Section | No
 def _chosen(group: Group) -> list[float]:
     """Up to three perplexities: one that all good points reach, one that half of them reach, one for the best."""
     best = sorted(value for p in group.points if p.ok and (value := p.average(group.loss.column)) is not None)
-    best = [value for value in best if math.isfinite(value)]
+    best = [value for value in best if 0 < value < math.inf]
     if not best:
         return []
     targets = (best[-1], statistics.median_high(best), best[min(1, len(best) - 1)])
@@ -69,18 +70,22 @@ def rounded_up(value: float) -> float:
     return float(f"{math.ceil(round(value / unit, 9)) * unit:.6g}")
 
 
+def _first_at(record: RunRecord, target: float) -> Reached | None:
+    """When `record` first was at or below `target`; None if never, or where a table lacks what it takes."""
+    whole = all(None not in (epoch.epoch, epoch.valid_perplexity, epoch.seconds) for epoch in record.history)
+    return time_to_perplexity(record, target) if whole else None
+
+
 def _reached(point: Point, target: float, untimed: bool) -> list[Any]:
     """The cells of a target: epochs, tokens and, where they count, seconds."""
-    found = [time_to_perplexity(record, target) for record in point.counted]
+    found = [_first_at(record, target) for record in point.counted]
     reached: list[Reached] = [item for item in found if item is not None]
     if not reached:
         return ["-", None] + [None] * (not untimed)
     epochs = figure(statistics.median(item.epoch for item in reached), 1).removesuffix(".0")
     share = f" ({len(reached)} of {len(found)} runs)" * (len(reached) < len(found))
     timed = [
-        item.seconds
-        for run in point.runs
-        if run.speeds_count and (item := time_to_perplexity(run.record, target)) is not None
+        item.seconds for run in point.runs if run.speeds_count and (item := _first_at(run.record, target)) is not None
     ]
     seconds = [] if untimed else [statistics.median(timed) if timed else None]
     return [epochs + share, int(statistics.median(item.tokens for item in reached)), *seconds]
