@@ -148,8 +148,7 @@ def _machines(runs: Sequence[Run], places: Sequence[Place]) -> Section:
     for record in records:
         environments.setdefault(record.environment or "none", set()).add(letters[Place.of(record)])
     logs = [
-        (f"Environment of the runs on {listed(sorted(found))}", "\n".join(text.split(" ")))
-        for text, found in sorted(environments.items())
+        (f"Environment of the runs on {listed(sorted(found))}", text) for text, found in sorted(environments.items())
     ]
     differ = [name for name in (*software, "environment") if len({record.row[name] for record in records} - {None}) > 1]
     if differ:
