@@ -1,4 +1,4 @@
-"""``notes.yaml`` of a folder of results: what whoever reads them should know.
+"""``notes.yaml`` of a folder of results: what its readers should know.
 
 A sweep whose file has ``notes`` or ``speeds_count`` writes it. It may also be written by hand, as when a machine turns
 out to have had other work to do. It is a sweep file with nothing else in it, and is committed with the tables.
@@ -21,7 +21,7 @@ class Notes(NamedTuple):
     """What a folder's ``notes.yaml`` says.
 
     Attributes:
-        text: for people; empty where there is none.
+        text: for readers; empty where there is none.
         speeds_count: whether the speeds of its runs may be compared.
     """
 
