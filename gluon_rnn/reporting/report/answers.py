@@ -106,7 +106,7 @@ def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Tabl
     meanings = {
         "text": "what the model was given",
         "truth": "what was to be predicted",
-        "predicted": "what the model thought likeliest",
+        "predicted": "what the model thought most likely",
     }
     columns = [
         Column(name, meaning, wide=any(len(row[place]) > _LABEL_CHARACTERS for row in rows))

@@ -15,7 +15,7 @@ class Column:
 
     Attributes:
         name: its heading.
-        meaning: for whoever asks.
+        meaning: for readers.
         digits: after the point, of numbers; None: a setting or words, shown as they are.
         wide: whether it holds sentences, which a narrow page must not squeeze.
         whole: whether a cell must stay on one line.
@@ -191,7 +191,7 @@ class Document:
 
 
 def figure(value: float | None, digits: int) -> str:
-    """A number for people, ``-`` for none."""
+    """A number as readers see it, ``-`` for none."""
     return "-" if value is None else written(value, digits)
 
 

@@ -46,7 +46,7 @@ with _without_surprises():
     import matplotlib
     import matplotlib.figure
 if _is_first and _BACKEND in os.environ:
-    # For whoever plots in this process besides.
+    # For other plots of this process.
     with suppress(ValueError):
         matplotlib.rcParams["backend"] = os.environ[_BACKEND]
 

@@ -399,7 +399,7 @@ def grid(corpus: CorpusFiles, *, without: tuple[str, int, int] | None = None) ->
 
 
 def test_a_map_holds_points_that_differ_in_its_axes_only(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    """A rate that each cell brings along is no axis; the other settings are those of the best point."""
+    """A rate that each cell brings along is not an axis; the other settings are those of the best point."""
     document = document_of(tmp_path / "grid", *grid(small_corpus))
     assert [s.heading for s in document.sections if " and " in s.heading and s.level == 3] == [
         "cell and bptt",
