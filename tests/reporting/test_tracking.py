@@ -48,7 +48,7 @@ from tests.cli.test_cli import (
 )
 from tests.conftest import small_config
 from tests.faults.trials import MID_WRITE
-from tests.reporting.test_terminal import make_plan
+from tests.reporting.terminal.conftest import make_plan
 from tests.runs.test_records import AWKWARD, epoch, make_done, make_job
 from tests.sweeps.test_sweep import FakeExecutor
 
