@@ -59,6 +59,9 @@ TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 # for these two kinds of machine.
 RAY = ['ray>=2.49; platform_machine == "x86_64" or platform_machine == "aarch64"']
 
+# ONNX files of trained runs, and what checks them: gluon-rnn export. Releases that run with numpy 1.23.
+EXPORT = ["onnx>=1.16,<1.19", "onnxruntime>=1.18.1,<1.24"]
+
 # The documentation site: `make docs`. Its pages, search and icons come from these packages, so nothing is fetched.
 DOCS = ["mkdocs-material>=9.6", "mkdocs>=1.6,<2"]
 
@@ -81,6 +84,7 @@ DEV = [
     *DOCS,
     *TRACKING,
     *RAY,
+    *EXPORT,
     "uv>=0.4",  # makes the lock files
 ]
 
@@ -107,6 +111,7 @@ setup(
         "docs": DOCS,
         "tracking": TRACKING,
         "ray": RAY,
+        "export": EXPORT,
         "bench": BENCH,
     },
     # An installed package has the sweeps of the checkout, too: `gluon-rnn sweep` without a file runs quick.yaml.

@@ -22,6 +22,7 @@ load_chosen()
 
 if TYPE_CHECKING:
     from gluon_rnn.trained.evaluation import evaluate_run
+    from gluon_rnn.trained.export import export_run
     from gluon_rnn.trained.generation import generate, get_next
     from gluon_rnn.trained.run import load_run
 
@@ -34,6 +35,7 @@ __all__ = [
     "UserError",
     "assert_no_regression",
     "evaluate_run",
+    "export_run",
     "generate",
     "get_next",
     "load_epochs",
@@ -49,6 +51,7 @@ __all__ = [
 
 _WITH_MXNET = {
     "evaluate_run": "gluon_rnn.trained.evaluation",
+    "export_run": "gluon_rnn.trained.export",
     "generate": "gluon_rnn.trained.generation",
     "get_next": "gluon_rnn.trained.generation",
     "load_run": "gluon_rnn.trained.run",

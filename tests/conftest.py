@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ REAL_DATA = Path(os.environ.get("GLUON_RNN_DATA") or Path(__file__).parents[2] /
 #: In which the tests of pages look at them.
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NO_CHROMIUM = "there is no Chromium; apt-get install chromium"
+
+#: Which the extra ``export`` installs.
+HAS_ONNX = bool(find_spec("onnx") and find_spec("onnxruntime"))
+NO_ONNX = "there is no onnx and onnxruntime; run: make dev"
 
 # A process of tests takes a gigabyte, and a file that takes a minute decides how long all of them take.
 _MOST_PROCESSES = 4
@@ -73,10 +78,15 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say loudly, after all else, that a part of the tests was left out."""
     yield
-    skipped = [report for report in terminalreporter.getreports("skipped") if "browser" in report.keywords]
-    if skipped:
-        terminalreporter.section(f"{len(skipped)} TESTS IN A BROWSER WERE SKIPPED", yellow=True, bold=True)
-        terminalreporter.write_line(f"Whether the pages of reports work is not known: {NO_CHROMIUM}")
+    unknown = {
+        "browser": ("IN A BROWSER", f"Whether the pages of reports work is not known: {NO_CHROMIUM}"),
+        "onnx": ("OF ONNX FILES", f"Whether exported models work is not known: {NO_ONNX}"),
+    }
+    for marker, (what, why) in unknown.items():
+        skipped = [report for report in terminalreporter.getreports("skipped") if marker in report.keywords]
+        if skipped:
+            terminalreporter.section(f"{len(skipped)} TESTS {what} WERE SKIPPED", yellow=True, bold=True)
+            terminalreporter.write_line(why)
 
 
 def small_config(**settings: object) -> RunConfig:

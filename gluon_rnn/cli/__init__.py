@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "write report.html and report.md",
     "evaluate": "score a run's model, plainly, with a neural cache or by dynamic evaluation",
     "generate": "generate text with a run's model",
+    "export": "write a run's model as ONNX or for MXNet",
     "doctor": "check whether this machine will work",
     "check-gpu": "check what works on a GPU, and how fast",
 }

@@ -104,6 +104,11 @@ class RecurrentStack(VariadicBlock):
         #: Features of an output.
         self.output_size = features
 
+    @property
+    def layers(self) -> Sequence[HybridBlock]:
+        """From the bottom to the top; of two directions the forward one comes first."""
+        return self._layers
+
     def begin_state(self, batch_size: int, context: mx.Context) -> States:
         """The state before the first step: zeros."""
         return [
@@ -207,11 +212,11 @@ class OneHot(HybridBlock):
 
     def __init__(self, vocab_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
 
     def hybrid_forward(self, F: Any, inputs: Any) -> Any:
         """Ids of any shape to float32 with one more axis, of `vocab_size`."""
-        return F.one_hot(inputs, depth=self._vocab_size)
+        return F.one_hot(inputs, depth=self.vocab_size)
 
 
 class Backbone(VariadicBlock):
@@ -241,7 +246,8 @@ class Backbone(VariadicBlock):
         self.embedding = embedding
         self.encoder = encoder
         self.output_dropout = output_dropout
-        self._reads = reads
+        #: What is read.
+        self.reads = reads
         self._factors = {"alpha": alpha, "beta": beta}
         self._unrolled: frozenset[int] = frozenset()
 
@@ -280,9 +286,9 @@ class Backbone(VariadicBlock):
         step.
         """
         outputs, states = self.encoder(self.embedding(inputs), states, lengths, vectors)
-        if self._reads == "last":
+        if self.reads == "last":
             outputs = F.slice_axis(outputs, axis=0, begin=-1, end=None)
-        elif self._reads == "states":
+        elif self.reads == "states":
             # h of each direction, then c of each: (1, batch, state_count x directions x units)
             top = states[-self.encoder.directions :]
             outputs = F.concat(*(state for kind in zip(*top, strict=True) for state in kind), dim=2)

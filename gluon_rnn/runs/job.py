@@ -16,7 +16,7 @@ from gluon_rnn.runs.contents import DIGESTS
 CHECKPOINT = "checkpoint"
 #: The parameters of the epoch with the best validation loss.
 BEST = "best.params"
-#: GluonNLP's JSON of the vocabulary that a run's parameters are of, sealed.
+#: The vocabulary that a run's parameters are of, and its labels: see `gluon_rnn.data.corpora.vocabulary`.
 VOCABULARY = "vocabulary.json"
 
 Status = Literal["ok", "diverged", "pruned", "oom", "timeout", "failed"]

@@ -5,7 +5,6 @@ As a program, this module answers one request, which `gluon_rnn.cli` sends it.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from gluon_rnn.common.errors import UserError, refusal
+from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import sha1_of_file
 from gluon_rnn.common.printable import Notice, warn
 from gluon_rnn.config.identity import source_sha1
@@ -48,6 +47,7 @@ from gluon_rnn.runs.evaluations import (
 from gluon_rnn.runs.job import BEST, Job
 from gluon_rnn.runs.progress import LossTotal
 from gluon_rnn.sweeps.origin import describe_origin
+from gluon_rnn.trained.answering import answer
 from gluon_rnn.trained.cache import LAMBDAS, THETAS, score_with_caches
 from gluon_rnn.trained.dynamic_evaluation import (
     STATISTICS_BATCH_SIZE,
@@ -349,15 +349,8 @@ class _Scored:
 
 
 def main() -> int:
-    """Answer the request on standard input, the arguments of `evaluate_run` as JSON, by a line of JSON."""
-    try:
-        answer: dict[str, Any] = {"evaluations": [each.row for each in evaluate_run(**json.loads(sys.stdin.read()))]}
-    except UserError as error:
-        answer = {"error": str(error)}
-    except OSError as error:
-        answer = {"error": refusal(error)}
-    print(json.dumps(answer))
-    return 0
+    """Answer a request for evaluations: the arguments of `evaluate_run`."""
+    return answer(lambda **request: {"evaluations": [each.row for each in evaluate_run(**request)]})
 
 
 if __name__ == "__main__":

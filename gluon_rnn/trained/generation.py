@@ -6,7 +6,6 @@ which `gluon_rnn.cli` sends it.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from gluon_rnn.data.corpora.content import EOS
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel
 from gluon_rnn.runs.job import BEST
+from gluon_rnn.trained.answering import answer
 from gluon_rnn.trained.run import TRAIN_AGAIN, load_run, read_config
 
 Array = np.ndarray[Any, Any]
@@ -228,13 +228,8 @@ def _only(logits: mx.nd.NDArray) -> Array:
 
 
 def main() -> int:
-    """Answer the request on standard input, the arguments of `generate` as JSON, by a line of JSON: text or error."""
-    try:
-        answer = {"text": generate(**json.loads(sys.stdin.read()))}
-    except UserError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
-    return 0
+    """Answer a request for text: the arguments of `generate`."""
+    return answer(lambda **request: {"text": generate(**request)})
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ import gluonnlp
 import mxnet as mx
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.common.files import read_whole, unseal
+from gluon_rnn.common.files import read_whole
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.config.run import LABELLED, RunConfig
+from gluon_rnn.data.corpora import vocabulary
+from gluon_rnn.data.corpora.vocabulary import Words
 from gluon_rnn.networks.models import SequenceModel, build_network
 from gluon_rnn.runs.job import BEST, VOCABULARY, Job
 from gluon_rnn.runs.tables import read_points
@@ -33,12 +35,16 @@ class Run:
     Attributes:
         config: what it was given.
         vocabulary: the tokens of its inputs, and of its outputs unless those are labels.
-        model: with the parameters of its best epoch.
+        model: with the parameters of its best epoch. Called with ids (steps, batch) and a state, such as
+            ``model.begin_state(batch, mx.cpu())``, it returns logits (steps, batch, tokens) and the next state; of a
+            model of labels see `gluon_rnn.networks.models.SequenceModel`.
+        labels: those it predicts, by id; None: it predicts tokens, or the run is of a version that did not keep them.
     """
 
     config: RunConfig
     vocabulary: gluonnlp.Vocab
     model: SequenceModel
+    labels: tuple[str, ...] | None = None
 
 
 def load_run(directory: Path | str, *, context: mx.Context | None = None) -> Run:
@@ -53,8 +59,9 @@ def load_run(directory: Path | str, *, context: mx.Context | None = None) -> Run
     """
     directory = Path(directory)
     config = read_config(directory)
-    vocabulary = _read_vocabulary(directory)
-    return Run(config, vocabulary, _read_model(directory, config, len(vocabulary), context or mx.cpu()))
+    words = _read_vocabulary(directory)
+    model = _read_model(directory, config, len(words.vocabulary), context or mx.cpu())
+    return Run(config, words.vocabulary, model, words.labels)
 
 
 def read_config(directory: Path) -> RunConfig:
@@ -95,10 +102,10 @@ def _no_run(directory: Path) -> str:
     return f"{directory} is a sweep's folder; name one of its runs: {named}{more}"
 
 
-def _read_vocabulary(directory: Path) -> gluonnlp.Vocab:
+def _read_vocabulary(directory: Path) -> Words:
     path = directory / VOCABULARY
     try:
-        return gluonnlp.Vocab.from_json(unseal(read_whole(path))["vocabulary"])
+        return vocabulary.parse(read_whole(path))
     except FileNotFoundError:
         raise UserError(
             f"{directory} has no {VOCABULARY}, which a run writes when training begins; {TRAIN_AGAIN}"

@@ -48,7 +48,7 @@ class CheckpointDirectory:
         """
         self._directory.mkdir(exist_ok=True)
         stem = f"epoch-{len(progress.history)}"
-        parameters = _serialised(_parameters(model))
+        parameters = serialised(_parameters(model))
         checksums = {f"{stem}.params": sha256_of(parameters)}
         write_atomically(self._directory / f"{stem}.params", parameters)
         del parameters  # hundreds of megabytes
@@ -56,13 +56,13 @@ class CheckpointDirectory:
             # Before the checkpoint: a run killed in between trains this epoch again, to the same bits.
             if average:
                 with average.applied(model):
-                    write_atomically(self._best, _serialised(_parameters(model)))
+                    write_atomically(self._best, serialised(_parameters(model)))
             else:
                 replicate(self._directory / f"{stem}.params", self._best)
         arrays, counts = _optimizer_state(trainer)
         for suffix, kept in (("states", arrays), ("average", average.arrays if average else {})):
             if kept:
-                content = _serialised(kept)
+                content = serialised(kept)
                 checksums[f"{stem}.{suffix}"] = sha256_of(content)
                 write_atomically(self._directory / f"{stem}.{suffix}", content)
         state = {
@@ -114,7 +114,7 @@ class CheckpointDirectory:
         return content
 
 
-def _serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
+def serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
     """What ``mx.nd.save`` writes.
 
     The bytes are made in memory, because MXNet 1.9.1 does not notice when the last block of a file cannot be written

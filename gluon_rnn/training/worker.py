@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gluon_rnn.common import processes
-from gluon_rnn.common.files import seal, write_atomically
+from gluon_rnn.common.files import write_atomically
 from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.machine.blas import blas_in_use
 from gluon_rnn.machine.environment import recorded_environment, tells_want_of_memory
@@ -143,6 +143,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
     import mxnet as mx
 
     processes.take_faults_back()
+    from gluon_rnn.data.corpora import vocabulary
     from gluon_rnn.data.corpora.loading import load_corpus_for
     from gluon_rnn.data.vectors.loading import load_vectors
     from gluon_rnn.training.checkpoints import CheckpointDirectory
@@ -170,7 +171,8 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
         _say(f"{progress.words_without_vector:,} words have no vector in {job.vectors.name}")
     log = _Log(job, directory, progress, gauge)
     # The corpus may be gone when the parameters are used.
-    write_atomically(directory / VOCABULARY, seal({"vocabulary": corpus.vocab.to_json()}))
+    labels = None if corpus.labels is None else tuple(corpus.labels.idx_to_token)
+    write_atomically(directory / VOCABULARY, vocabulary.as_json(vocabulary.Words(corpus.vocab, labels)))
     try:
         fit(
             config,

@@ -37,9 +37,9 @@ PAGES = [
     *sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "results").glob("*-*/README.md")),
 ]
 #: Pages that continue from what another one has run.
-AFTER = {"docs/generate.md": "docs/quickstart.md"}
+AFTER = {"docs/generate.md": "docs/quickstart.md", "docs/export.md": "docs/quickstart.md"}
 #: They train several networks.
-SLOW = ("docs/generate.md", "docs/your-own.md")
+SLOW = ("docs/export.md", "docs/generate.md", "docs/your-own.md")
 SCRIPTS = {"run_sweep": "sweep", "promote_baseline": "promote"}
 
 
@@ -107,7 +107,7 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.done: set[str] = set()
-        for name in ("scripts", "requirements", "Makefile", "docs"):
+        for name in ("scripts", "requirements", "Makefile", "docs", "examples"):
             (folder / name).symlink_to(CHECKOUT / name)
         for name in ("benchmarks", "results"):
             (folder / name).mkdir()

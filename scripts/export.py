@@ -1,0 +1,8 @@
+"""Write a run's model as ONNX or for MXNet: ``gluon-rnn export`` from a checkout."""
+
+import runpy
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Not imported: with PYTHONSAFEPATH or python -P this folder is not on Python's path.
+    runpy.run_path(str(Path(__file__).with_name("_launch.py")))["launch"]("export")
