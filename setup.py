@@ -60,7 +60,11 @@ TRACKING = ["tensorboardX>=2.6", "mlflow-skinny>=2.14"]
 RAY = ['ray>=2.49; platform_machine == "x86_64" or platform_machine == "aarch64"']
 
 # ONNX files of trained runs, and what checks them: gluon-rnn export. Releases that run with numpy 1.23.
-EXPORT = ["onnx>=1.16,<1.19", "onnxruntime>=1.18.1,<1.24"]
+# There are wheels of onnxruntime for these processors alone, and nothing to build it from.
+EXPORT = [
+    "onnx>=1.16,<1.19",
+    'onnxruntime>=1.18.1,<1.24; platform_machine == "x86_64" or platform_machine == "aarch64"',
+]
 
 # The documentation site: `make docs`. Its pages, search and icons come from these packages, so nothing is fetched.
 DOCS = ["mkdocs-material>=9.6", "mkdocs>=1.6,<2"]
@@ -101,7 +105,7 @@ setup(
     # Said although it is the default: an editable installation then puts this folder on Python's path. Otherwise it is
     # found after all that is on the path, and so after this folder itself, where that is called gluon_rnn.
     package_dir={"": "."},
-    package_data={"gluon_rnn.reporting.report": ["report.html", "report.css", "report.js"]},
+    package_data={"gluon_rnn": ["py.typed"], "gluon_rnn.reporting.report": ["report.html", "report.css", "report.js"]},
     install_requires=CORE,
     extras_require={
         "cpu": CPU,

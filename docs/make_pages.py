@@ -145,7 +145,10 @@ def commands_page() -> str:
     ]
     lines += table(
         ["command", "script", "purpose"],
-        [[f"[`{name}`](#{name})", f"`scripts/{_SCRIPTS.get(name, name)}.py`", what] for name, what in COMMANDS.items()],
+        [
+            [f"[`{name}`](#{name})", f"`scripts/{_SCRIPTS.get(name, name).replace('-', '_')}.py`", what]
+            for name, what in COMMANDS.items()
+        ],
         left=3,
     )
     lines += [
@@ -163,12 +166,7 @@ def commands_page() -> str:
     return "\n".join([*lines, ""])
 
 
-_SCRIPTS = {
-    "sweep": "run_sweep",
-    "promote": "promote_baseline",
-    "check-regression": "check_regression",
-    "check-gpu": "check_gpu",
-}
+_SCRIPTS = {"sweep": "run_sweep", "promote": "promote_baseline"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:

@@ -13,6 +13,7 @@ from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.machine.blas import load_chosen
 from gluon_rnn.reporting.regression.verdicts import assert_no_regression
 from gluon_rnn.reporting.report import write_report
+from gluon_rnn.reporting.side_by_side import compare_folders
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.runs.tables import load_epochs, load_evaluations, load_results
 from gluon_rnn.sweeps.planning import plan_sweep
@@ -34,6 +35,7 @@ __all__ = [
     "Sweep",
     "UserError",
     "assert_no_regression",
+    "compare_folders",
     "evaluate_run",
     "export_run",
     "generate",

@@ -24,6 +24,8 @@ COMMANDS = {
     "status": "show the progress of a sweep",
     "prune": "delete failed, unfinished and superseded runs",
     "check-regression": "compare results with a baseline",
+    "compare": "show results side by side",
+    "compare-commits": "run a sweep at two commits and compare the results",
     "promote": "make a sweep's results the baseline",
     "report": "write report.html and report.md",
     "evaluate": "score a run's model, plainly, with a neural cache or by dynamic evaluation",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from gluon_rnn.cli.arguments import parse_path
 from gluon_rnn.cli.mxnet_process import ask
@@ -29,8 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @stopped_by_signals()
-def run(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit status."""
+def run(options: argparse.Namespace, *, ask: Callable[..., dict[str, Any]] = ask) -> int:
+    """Run the command; returns the exit status.
+
+    Args:
+        options: the command line.
+        ask: has MXNet's process answer a request.
+    """
     request = {"run": str(options.directory), "format": options.format}
     if options.output:
         request["output"] = str(options.output)

@@ -20,21 +20,26 @@ def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
     """
     if not (root / ".git").exists() or not (root / "setup.py").exists():
         return None, None
+    try:
+        changed = git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", ":!results")
+        return git(root, "rev-parse", "HEAD"), bool(changed)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What Git prints in `root`.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it is not installed, or it failed.
+    """
     # Git's own variables may name another repository: a hook's do.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # The checkout may be another user's, as in a container. Its code is already running, so this adds no risk.
     options = ("-C", str(root), "-c", "safe.directory=*", "--no-optional-locks")
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *options, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=60
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=normal", "--", ".", ":!results")
-        return git("rev-parse", "HEAD"), bool(changed)
-    except (OSError, subprocess.SubprocessError):
-        return None, None
+    return subprocess.run(
+        ["git", *options, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.strip()
 
 
 def describe_origin(machine: Machine) -> Origin:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gluonnlp
 import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn import cli, export_run, load_run
+from gluon_rnn import export_run, load_run
+from gluon_rnn.cli import export as command
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.config.run import LABELLED
@@ -209,10 +213,19 @@ def test_a_model_that_computes_something_else_is_refused(keep: Callable[..., Pat
             network.difference(almost(off))
 
 
-@pytest.mark.slow
-def test_the_command_says_what_it_wrote(keep: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_wrote(
+    keep: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = keep()
-    assert cli.main(["export", str(run), "--format", "mxnet"]) == 0
+
+    def ask(module: str, request: dict[str, str], **process: object) -> dict[str, Any]:
+        assert module == export.__name__
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+        assert export.main() == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    options = argparse.Namespace(directory=run, format="mxnet", output=None)
+    assert command.run(options, ask=ask) == 0
     files = [f"{run}/export/{name}" for name in ("model-symbol.json", "model-0000.params", "vocabulary.json")]
     assert capsys.readouterr().out.splitlines() == [
         *files,

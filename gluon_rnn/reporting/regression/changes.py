@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
+from typing import Literal, get_args
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.reporting.regression.pairing import Row
@@ -19,8 +19,9 @@ from gluon_rnn.runs.progress import perplexity as perplexity_of
 #: decides nothing); or neither.
 Judgement = Literal["held", "undecided", "slower", "regressed", "not compared"]
 Quantity = Literal["valid_perplexity", "valid_loss", "tokens_per_second"]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
-_NAMES = {
+NAMES: dict[Quantity, str] = {
     "valid_perplexity": "validation perplexity",
     "valid_loss": "validation loss",
     "tokens_per_second": "tokens/s",
@@ -108,6 +109,7 @@ class Measured:
         before: logarithms of the baseline's, one for each pair; a loss is one already. Of speeds one for each session.
         after: the candidate's.
         reason: why the pairs cannot be compared; empty where they can.
+        paired: whether each value of `after` repeats that of `before` in its place.
     """
 
     quantity: Quantity
@@ -115,9 +117,10 @@ class Measured:
     before: Sequence[float]
     after: Sequence[float]
     reason: str = ""
+    paired: bool = True
 
     @property
-    def _worse(self) -> int:
+    def worse(self) -> int:
         """The sign of a change for the worse."""
         return -1 if self.quantity == "tokens_per_second" else 1
 
@@ -128,22 +131,31 @@ class Measured:
 
     def sample(self, limits: Limits) -> Sample | Sittings:
         """The changes, and what they must exceed."""
-        before, after = (tuple(self._worse * value for value in side) for side in (self.before, self.after))
+        before, after = (tuple(self.worse * value for value in side) for side in (self.before, self.after))
+        threshold = self._threshold(limits)
+        two_sided = limits.two_sided and self.quantity != "tokens_per_second"
+        if not self.paired:
+            return Sittings(before, after, threshold, two_sided)
+        return Sample(tuple(b - a for a, b in zip(before, after, strict=True)), threshold, two_sided)
+
+    def _threshold(self, limits: Limits) -> float:
+        """Nats."""
         if self.quantity == "tokens_per_second":
-            tolerated = SLOWER if limits.throughput is None else limits.throughput
-            return Sittings(before, after, -math.log1p(-tolerated))
-        differences = tuple(b - a for a, b in zip(before, after, strict=True))
+            return -math.log1p(-(SLOWER if limits.throughput is None else limits.throughput))
         if self.quantity == "valid_loss":
-            return Sample(differences, math.log1p(limits.perplexity), limits.two_sided)
+            return math.log1p(limits.perplexity)
         # The floor is a fraction of the lower one, so that it is the same change from here to there and back.
-        floor = limits.floor / perplexity_of(min(self.means))
-        return Sample(differences, math.log1p(max(limits.perplexity, floor)), limits.two_sided)
+        return math.log1p(max(limits.perplexity, limits.floor / perplexity_of(min(self.means))))
+
+    def difference(self, nats: float) -> float:
+        """A difference of logarithms as people read it: a fraction, of a loss nats."""
+        return nats if self.quantity == "valid_loss" else _fraction(nats)
 
     def change(self, limits: Limits, finding: Finding | None) -> Change:
         """The change, as `finding` has judged it; None where it is not compared."""
         before, after = self.means
         in_nats = self.quantity == "valid_loss"
-        difference = float if in_nats else _fraction
+        difference = self.difference
         timed = self.quantity == "tokens_per_second"
         shown = Change(
             self.quantity,
@@ -163,8 +175,8 @@ class Measured:
         beyond: Judgement = "regressed" if limits.decides(self.quantity) else "slower"
         return replace(
             shown,
-            threshold=difference(self._worse * sample.threshold),
-            smallest=difference(self._worse * finding.smallest),
+            threshold=difference(self.worse * sample.threshold),
+            smallest=difference(self.worse * finding.smallest),
             p_value=finding.p_value,
             verdict=beyond if finding.changed else "held" if finding.within else "undecided",
         )
@@ -176,7 +188,11 @@ def _fraction(nats: float) -> float:
 
 
 def measure(
-    pairs: Sequence[tuple[Row, Row]], sittings: tuple[Mapping[str, int], Mapping[str, int]], *, repeated: bool
+    pairs: Sequence[tuple[Row, Row]],
+    sittings: tuple[Mapping[str, int], Mapping[str, int]],
+    *,
+    repeated: bool,
+    interleaved: bool = False,
 ) -> list[Measured]:
     """What pairs of runs have measured on both sides: the validation loss, and the speed if on one machine.
 
@@ -185,6 +201,8 @@ def measure(
         sittings: of the baseline's runs and of the candidate's, as `sittings_of` numbers them.
         repeated: whether the baseline has several seeds. If a single pair is left of them, its spread is not known
             but not nothing: it says nothing.
+        interleaved: whether the runs of each pair were measured one after the other, so that speeds are compared pair
+            by pair, not sitting by sitting.
     """
     lone = "is left of one seed alone" if repeated else ""
     measured = []
@@ -197,12 +215,17 @@ def measure(
     if timed:
         alone = lone if len(comparable) == 1 else ""
         reason = alone if comparable else "not measured on the same machine with as many threads"
-        sides = zip(*(comparable or timed), strict=True)
+        sides = [
+            (rows, [math.log(row["tokens_per_second"]) for row in rows])
+            for rows in zip(*(comparable or timed), strict=True)
+        ]
         before, after = (
-            by_sitting(rows, [math.log(row["tokens_per_second"]) for row in rows], numbers)
-            for rows, numbers in zip(sides, sittings, strict=True)
+            tuple(speeds) if interleaved else by_sitting(rows, speeds, numbers)
+            for (rows, speeds), numbers in zip(sides, sittings, strict=True)
         )
-        measured.append(Measured("tokens_per_second", len(comparable or timed), before, after, reason))
+        measured.append(
+            Measured("tokens_per_second", len(comparable or timed), before, after, reason, paired=interleaved)
+        )
     return measured
 
 
@@ -223,12 +246,12 @@ def _same_machine(before: Row, after: Row) -> bool:
 
 def in_words(change: Change) -> str:
     """``validation perplexity +5.3 %``, or why that says nothing."""
-    return f"{_NAMES[change.quantity]} {change.reason or amount(change, change.change)}"
+    return f"{NAMES[change.quantity]} {change.reason or amount(change.quantity, change.change)}"
 
 
-def amount(change: Change, value: float | None) -> str:
-    """A `value` of its change, threshold or smallest: ``+5.30 %``, of losses ``+0.0522 nats``; nothing of None."""
-    if change.quantity != "valid_loss" or value is None:
+def amount(quantity: Quantity, value: float | None) -> str:
+    """A change of `quantity`, or a threshold: ``+5.30 %``, of losses ``+0.0522 nats``; nothing of None."""
+    if quantity != "valid_loss" or value is None:
         return percent(value)
     return f"{written(value, 4, sign='+')} nats" if math.isfinite(value) else "infinite"
 

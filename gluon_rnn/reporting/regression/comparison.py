@@ -109,7 +109,7 @@ def compare(
     if not any(match.before and match.after for match in matches):
         fields = ", ".join(differing_fields(matches)) or "how their settings are combined"
         return not_compared(f"no configuration is in both; they differ in {fields}", limits)
-    points, overall = _judged([_pair_runs(match, limits) for match in matches if match.before], limits)
+    points, overall = _judged([pair_runs(match) for match in matches if match.before], limits)
     new = tuple(match.label for match in matches if not match.before)
     verdict, reason = _verdict(points, overall, new, limits)
     return Comparison(verdict, reason, limits, points, new, overall, _doubts(matches))
@@ -132,55 +132,60 @@ def not_compared(reason: str, limits: Limits) -> Comparison:
 
 
 @dataclass
-class _PairedRuns:
+class PairedRuns:
     """A point's runs paired by seed, and the conclusions that need no arithmetic.
 
     Attributes:
         match: the point.
         pairs: runs that ended well on both sides.
-        regressions: seeds that failed, are missing or diverged, in words.
+        lost: seeds that failed or are missing in the candidate, in words.
+        diverged: seeds that newly diverged.
+        recovered: seeds that no longer diverge.
         remarks: what else there is to know, in words.
         settled: whether something was compared that needs no arithmetic: a divergence.
     """
 
     match: Match
     pairs: list[tuple[Row, Row]] = field(default_factory=list)
-    regressions: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    diverged: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     settled: bool = False
 
 
-def _pair_runs(match: Match, limits: Limits) -> _PairedRuns:
-    runs = _PairedRuns(match)
+def pair_runs(match: Match, names: tuple[str, str] = ("the baseline", "the candidate")) -> PairedRuns:
+    """The runs of a point, those of one seed side by side; `names` are those of the sides, in words."""
+    runs = PairedRuns(match)
     for seed, before in sorted(match.before.items()):
         after = match.after.get(seed)
-        had, has = _outcome(before), _outcome(after) if after else "missing"
+        had, has = outcome_of(before), outcome_of(after) if after else "missing"
         if had not in ("ok", "diverged"):
-            runs.remarks.append(f"seed {seed} {had} in the baseline")
+            runs.remarks.append(f"seed {seed} {had} in {names[0]}")
         elif after is None or has not in ("ok", "diverged") or (had, has) == ("ok", "diverged"):
             reason = f" ({after['reason']})" if after and after["reason"] else ""
-            runs.regressions.append(f"seed {seed} {has}{reason}")
+            (runs.diverged if has == "diverged" else runs.lost).append(f"seed {seed} {has}{reason}")
         elif has == "diverged":
             runs.settled = True
             runs.remarks.append(f"seed {seed} diverged in both")
         elif had == "diverged":
             runs.settled = True
-            (runs.regressions if limits.two_sided else runs.remarks).append(f"seed {seed} no longer diverged")
+            runs.recovered.append(f"seed {seed} no longer diverged")
         else:
             runs.pairs.append((before, after))
-            sides = [side for side, row in (("baseline", before), ("candidate", after)) if learned_nothing(row)]
+            sides = [side for side, row in zip(names, (before, after), strict=True) if learned_nothing(row)]
             if sides:
-                runs.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in the {' and the '.join(sides)}")
+                runs.remarks.append(f"seed {seed} {WORSE_THAN_UNIGRAM} in {' and '.join(sides)}")
     if added := sorted(match.after.keys() - match.before.keys()):
-        runs.remarks.append(f"seed {', '.join(map(str, added))} not in the baseline")
+        runs.remarks.append(f"seed {', '.join(map(str, added))} not in {names[0]}")
     versions = [{row["cell_sha1"] for row in side.values()} for side in (match.before, match.after)]
     if all(versions) and versions[0] != versions[1] and None not in versions[0] | versions[1]:
         old, new = (", ".join(sorted(sha1[:7] for sha1 in digests)) for digests in versions)
-        runs.remarks.append(f"{match.settings['cell']}@{old} in the baseline, now @{new}")
+        runs.remarks.append(f"{match.settings['cell']}@{old} in {names[0]}, now @{new}")
     return runs
 
 
-def _outcome(row: Row) -> str:
+def outcome_of(row: Row) -> str:
     """A run's status; a loss that is not finite is a divergence, whatever the run went by."""
     if row["status"] != "ok" or row["max_steps"] is not None:
         return str(row["status"])
@@ -189,7 +194,7 @@ def _outcome(row: Row) -> str:
     return "ok" if math.isfinite(row["valid_loss"]) else "diverged"
 
 
-def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
+def _judged(paired_runs: Sequence[PairedRuns], limits: Limits) -> tuple[tuple[Point, ...], Change | None]:
     """Judges all points together, because every additional sample is another opportunity for a false alarm."""
     sittings = (
         sittings_of(row for runs in paired_runs for row in runs.match.before.values()),
@@ -222,8 +227,10 @@ def _judged(paired_runs: Sequence[_PairedRuns], limits: Limits) -> tuple[tuple[P
     return points, next(iter(changes(together)), None)
 
 
-def _point(runs: _PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Point:
-    regressions = [*runs.regressions, *(in_words(change) for change in changes if change.verdict == "regressed")]
+def _point(runs: PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Point:
+    regressions = [*runs.lost, *runs.diverged, *(runs.recovered if limits.two_sided else ())]
+    regressions += [in_words(change) for change in changes if change.verdict == "regressed"]
+    remarks = [*(() if limits.two_sided else runs.recovered), *runs.remarks]
     # If only speeds were measured and they decide nothing, it is enough that the runs ended well.
     deciding = [change for change in changes if limits.decides(change.quantity)] or changes
     held = any(change.verdict != "not compared" for change in deciding) or (runs.settled and not changes)
@@ -234,7 +241,7 @@ def _point(runs: _PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Po
         runs.match.label,
         runs.match.settings,
         "regressed" if regressions else "held" if held else "not compared",
-        (*regressions, *runs.remarks, *unmeasured, *left_out),
+        (*regressions, *remarks, *unmeasured, *left_out),
         changes,
         (perplexity_of(losses[0]), perplexity_of(losses[1])) if losses else None,
         accuracies,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,9 @@ class Match:
     after: Mapping[int, Row]
 
 
-def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.DataFrame) -> list[Match]:
+def match_runs(
+    baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.DataFrame, *, ignore: Collection[str] = ()
+) -> list[Match]:
     """Every configuration of two tables of results: the baseline's in its order, then those that are new.
 
     Configurations are compared as the rows have them, not by run_id, which another version may make otherwise. The
@@ -59,15 +61,21 @@ def match_runs(baseline: Path | str | pd.DataFrame, candidate: Path | str | pd.D
     version is compared with another, as versions of this package are: whether code made results worse is the question.
     A digest that a table of an earlier version lacks is not asked for.
 
+    Args:
+        baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
+        candidate: likewise.
+        ignore: fields in which runs of one configuration may differ; with a name goes its digest.
+
     Raises:
         UserError: a table cannot be read, or has two runs of one configuration and seed.
     """
-    rows = [_rows(table) for table in (baseline, candidate)]
-    key_of = _matching(rows)
+    ignored = frozenset({*ignore, *(digest for name, digest in DIGESTS.items() if name in ignore)})
+    rows = [read_rows(table) for table in (baseline, candidate)]
+    key_of = _matching(rows, ignored)
     before, after = (
         _by_point(side, name, key_of) for side, name in zip(rows, ("the baseline", "the candidate"), strict=True)
     )
-    labels = _labels({key_of(row): row for side in reversed(rows) for row in reversed(side)})
+    labels = _labels({key_of(row): row for side in reversed(rows) for row in reversed(side)}, ignored)
     keys = list(before | after)
     return [Match(labels[key], dict(key), before.get(key, {}), after.get(key, {})) for key in keys]
 
@@ -79,7 +87,7 @@ def differing_fields(matches: Iterable[Match]) -> list[str]:
     return [name for name in before[0] if not {row[name] for row in before} & {row[name] for row in after}]
 
 
-def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
+def read_rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
     """A table's runs, an empty cell as None; a column that an older table lacks has its field's default."""
     frame = load_results(table) if isinstance(table, Path | str) else table
     if "status" not in frame:
@@ -93,34 +101,38 @@ def _rows(table: Path | str | pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _matching(sides: Sequence[Sequence[Row]]) -> Callable[[Row], _Key]:
-    """What the runs of two tables are matched by; a digest that does not count is None in it."""
+def _matching(sides: Sequence[Sequence[Row]], ignored: Collection[str]) -> Callable[[Row], _Key]:
+    """What the runs of two tables are matched by; what is ignored and a digest that does not count are None in it."""
     threads = ("threads",) if any(_differ_in_threads_alone(side) for side in sides) else ()
     contents: dict[tuple[_Key, str], tuple[set[str | None], set[str | None]]] = {}
     for place, side in enumerate(sides):
         for row in side:
             for digest in _WHERE_KNOWN:
-                contents.setdefault((_key(row, *threads), digest), (set(), set()))[place].add(row[digest])
+                found = contents.setdefault((_key(row, *threads, ignored=ignored), digest), (set(), set()))
+                found[place].add(row[digest])
 
     def counts(key: _Key, digest: str) -> bool:
         before, after = contents[key, digest]
+        if digest in ignored:
+            return False
         several_in_one = max(len(before), len(after)) > 1
         return several_in_one or before == after or (digest == "embedding_sha1" and None not in before | after)
 
     def key_of(row: Row) -> _Key:
-        key = _key(row, *threads)
+        key = _key(row, *threads, ignored=ignored)
         return (*key, *((digest, row[digest] if counts(key, digest) else None) for digest in _WHERE_KNOWN))
 
     return key_of
 
 
-def _key(row: Row, *more: str) -> _Key:
-    """The settings of `row` that tell points apart, with `more` of its columns."""
+def _key(row: Row, *more: str, ignored: Collection[str] = ()) -> _Key:
+    """The settings of `row` that tell points apart, with `more` of its columns; what is ignored is None."""
     settings = {name: row[name] for name in RunConfig.model_fields if name not in _NOT_THE_POINT}
-    if settings["embed_size"] is None and settings["embedding"] == "random":
+    if settings["embed_size"] is None and settings["embedding"] == "random" and "hidden_size" not in ignored:
         settings["embed_size"] = settings["hidden_size"]
     settings |= {"device": unnumbered(str(row["device"])), "dataset_sha1": row["dataset_sha1"]}
-    return (*settings.items(), *((name, row[name]) for name in more))
+    settings |= {name: row[name] for name in more}
+    return tuple((name, None if name in ignored else value) for name, value in settings.items())
 
 
 def _differ_in_threads_alone(rows: Iterable[Row]) -> bool:
@@ -142,14 +154,14 @@ def _by_point(rows: Iterable[Row], name: str, key_of: Callable[[Row], _Key]) -> 
     return points
 
 
-def _labels(rows: Mapping[_Key, Row]) -> dict[_Key, str]:
+def _labels(rows: Mapping[_Key, Row], ignored: Collection[str]) -> dict[_Key, str]:
     """What tells each point from the others, by name; `rows` has a run of each."""
-    columns = (*DIGESTS, *DIGESTS.values())
+    columns = [name for name in (*DIGESTS, *DIGESTS.values()) if name not in ignored]
     settings = {key: {"dataset": "", **dict(key), **{name: row[name] for name in columns}} for key, row in rows.items()}
     names = Names(settings.values())
     shown = {
         key: {name: names.shown(row, name) for name in row if name not in DIGESTS.values()}
         for key, row in settings.items()
     }
-    varying = varying_fields(list(shown.values())) if shown else ()
+    varying = [name for name in varying_fields(list(shown.values())) if name not in ignored] if shown else []
     return {key: label(row, varying) for key, row in shown.items()}

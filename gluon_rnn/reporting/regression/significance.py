@@ -88,6 +88,11 @@ class Sample:
         effect = smallest_effect(len(self.differences), alpha / 2 if self.two_sided else alpha)
         return self.threshold + effect * stdev(self.differences)
 
+    def interval(self) -> tuple[float, float] | None:
+        """Between which nats the true mean lies, 19 times in 20; None where no spread is known."""
+        count = len(self.differences)
+        return _interval(self.mean, count - 1, stdev(self.differences) / math.sqrt(count)) if count > 1 else None
+
     def _chance(self, mean: float, alternative: Literal["greater", "less"]) -> float:
         """The p-value of Student's one-sample test; SciPy's `ttest_1samp` takes a millisecond to come to the same."""
         from scipy import special
@@ -108,11 +113,13 @@ class Sittings:
         before: nats, one for each session of the baseline, more being worse.
         after: and of the candidate.
         threshold: nats that a change may have.
+        two_sided: as of `Sample`.
     """
 
     before: tuple[float, ...]
     after: tuple[float, ...]
     threshold: float
+    two_sided: bool = False
 
     @property
     def mean(self) -> float:
@@ -122,7 +129,7 @@ class Sittings:
     @property
     def beyond(self) -> bool:
         """Whether the change, as it is, lies beyond the threshold."""
-        return self.mean > self.threshold + _ROUNDING
+        return (abs(self.mean) if self.two_sided else self.mean) > self.threshold + _ROUNDING
 
     @property
     def is_repeated(self) -> bool:
@@ -138,21 +145,46 @@ class Sittings:
         """The p-value: the probability of such a change by chance if the true change is as large as tolerated."""
         if self.is_constant:
             return 0.0 if self.beyond else 1.0
-        return float(sittings_p_value(self.before, self.after, self.threshold))
+        worse, better = self._chances()
+        return min(1.0, 2 * min(worse, better)) if self.two_sided else worse
 
     def is_within(self) -> bool:
-        """Whether the sessions show that the true change is tolerated."""
-        return self.is_repeated and self.p_value() > 1 - ALPHA
+        """Whether the sessions show that the true change is tolerated, either way if both count."""
+        if not self.is_repeated or self.is_constant:
+            return self.is_repeated and not self.beyond
+        worse, better = self._chances()
+        return worse > 1 - ALPHA and (not self.two_sided or better > 1 - ALPHA)
 
     def smallest(self, alpha: float) -> float:
         """The change in nats that would have been found nine times in ten at the corrected level `alpha`."""
+        freedom, error = self._spread()
+        return self.threshold + _smallest_ratio(freedom, alpha / 2 if self.two_sided else alpha) * error
+
+    def interval(self) -> tuple[float, float] | None:
+        """Between which nats the true change lies, 19 times in 20; None where no spread is known."""
+        return _interval(self.mean, *self._spread()) if self.is_repeated else None
+
+    def _chances(self) -> tuple[float, float]:
+        """How often chance would show as much for the worse, or for the better, were the change the threshold."""
+        worse = sittings_p_value(self.before, self.after, self.threshold)
+        return float(worse), float(sittings_p_value(self.after, self.before, self.threshold))
+
+    def _spread(self) -> tuple[int, float]:
+        """Degrees of freedom, and the standard error of the mean in nats."""
         counts = [len(self.before), len(self.after)]
         freedom = sum(counts) - 2
         squares = sum(
             (count - 1) * variance(side) for count, side in zip(counts, (self.before, self.after), strict=True)
         )
-        error = math.sqrt(squares / freedom * sum(1 / count for count in counts))
-        return self.threshold + _smallest_ratio(freedom, alpha) * error
+        return freedom, math.sqrt(squares / freedom * sum(1 / count for count in counts))
+
+
+def _interval(mean: float, freedom: int, error: float) -> tuple[float, float]:
+    """The confidence interval of Student's t at `ALPHA`, two-sided."""
+    from scipy import stats
+
+    half = float(stats.t.isf(ALPHA / 2, freedom)) * error
+    return mean - half, mean + half
 
 
 def sittings_p_value(before: Any, after: Any, threshold: float) -> Any:

@@ -32,6 +32,18 @@ def sittings_of(rows: Iterable[Row]) -> dict[str, int]:
     return numbers
 
 
+def interleaved(pairs: Iterable[tuple[Row, Row]]) -> bool:
+    """Whether the runs of two sides took turns: of each two that started one after the other, one is of each side.
+
+    Then whatever slows the machine for a while slows both, and pairs are compared as they are.
+    """
+    starts = [(seconds_of(row["started_at"]), side) for pair in pairs for side, row in enumerate(pair)]
+    if any(start is None for start, _ in starts):
+        return False
+    sides = [side for _, side in sorted(starts)]
+    return all(sides[place] != sides[place + 1] for place in range(0, len(sides), 2))
+
+
 def by_sitting(rows: Iterable[Row], values: Sequence[float], sittings: Mapping[str, int]) -> tuple[float, ...]:
     """The median of `values`, one for each of `rows`, in each of their sittings.
 

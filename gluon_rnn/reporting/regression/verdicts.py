@@ -91,7 +91,7 @@ def as_json(comparison: Comparison) -> str:
     ``throughput`` limit of null decides nothing.
     """
     content = {"schema_version": SCHEMA_VERSION, "alpha": ALPHA, "power": POWER, **asdict(comparison)}
-    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
 
 def as_junit(comparison: Comparison) -> str:
@@ -104,7 +104,7 @@ def as_junit(comparison: Comparison) -> str:
     ]
     if comparison.overall:
         overall = comparison.overall
-        cases.append(("all points together", overall.verdict, amount(overall, overall.change)))
+        cases.append(("all points together", overall.verdict, amount(overall.quantity, overall.change)))
     if comparison.verdict == "not compared":
         cases.append(("comparison", "error", comparison.reason))
     tags = {"regressed": "failure", "not compared": "skipped", "error": "error"}
@@ -128,11 +128,11 @@ def as_junit(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table for a job's summary page."""
-    lines = [f"**{_escaped(comparison.reason)}**", ""]
+    lines = [f"**{escaped(comparison.reason)}**", ""]
     if comparison.points:
-        lines += [_line(_COLUMNS), _line("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
-        lines += [_line(map(_escaped, row)) for row in _rows(comparison)] + [""]
-    return "\n".join(lines + [_escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
+        lines += [markdown_row(_COLUMNS), markdown_row("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
+        lines += [markdown_row(map(escaped, row)) for row in _rows(comparison)] + [""]
+    return "\n".join(lines + [escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
 
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
@@ -164,16 +164,16 @@ _SHOWN: dict[Quantity, tuple[str, int]] = {
 
 def _figures(change: Change, comparison: Comparison) -> tuple[str, ...]:
     name, digits = _SHOWN[change.quantity]
-    threshold = amount(change, change.threshold)
+    threshold = amount(change.quantity, change.threshold)
     both_sides = comparison.limits.two_sided and change.quantity != "tokens_per_second"
     return (
         name,
         str(change.pairs),
         written(change.baseline, digits),
         written(change.candidate, digits),
-        amount(change, change.change),
+        amount(change.quantity, change.change),
         threshold.replace("+", "±") if both_sides else threshold,
-        amount(change, change.smallest),
+        amount(change.quantity, change.smallest),
     )
 
 
@@ -220,18 +220,20 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _line(cells: Iterable[str]) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` as it is, in a cell of a Markdown table."""
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """`content` as JSON can have it: a number that is not finite is None."""
     if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
+        return {name: finite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
