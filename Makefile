@@ -106,6 +106,8 @@ check: $(DEV)
 	PYTHONPATH= $(BIN)/lint-imports --no-logo --cache-dir .venv/imports
 	@rm -rf .venv/checked && mkdir .venv/checked && ln -s ../../gluon_rnn ../../scripts .venv/checked
 	cd .venv/checked && PYTHONPATH= ../bin/python ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+	@# As a user's mypy sees the installed package: examples/ lies in no folder that has it.
+	cd .venv && PYTHONPATH= bin/python bin/mypy --strict --config-file= --cache-dir ../.mypy_cache/user ../examples/program.py
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

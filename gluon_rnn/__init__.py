@@ -14,10 +14,10 @@ from gluon_rnn.machine.blas import load_chosen
 from gluon_rnn.reporting.regression.verdicts import assert_no_regression
 from gluon_rnn.reporting.report import write_report
 from gluon_rnn.reporting.side_by_side import compare_folders
+from gluon_rnn.reporting.watched import run_sweep, train
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.runs.tables import load_epochs, load_evaluations, load_results
 from gluon_rnn.sweeps.planning import plan_sweep
-from gluon_rnn.sweeps.running import run_sweep, train
 
 load_chosen()
 

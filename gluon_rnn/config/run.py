@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.markup import html_table
 from gluon_rnn.common.printable import quoted
 
 FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -158,15 +159,21 @@ OptionalRate = Annotated[Annotated[float, Field(ge=0, lt=1)] | None, BeforeValid
 OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
 
 
+class SettingError(UserError, ValueError):
+    """A setting that does not exist, or a value that it cannot have."""
+
+
 class RunConfig(BaseModel):
     """Everything that decides one run; each field is a setting for ``--set`` and ``--axis``.
 
     Constructing one checks every value and their combination. A preset in `model` fills in the fields it fixes;
     `embed_size` defaults to `hidden_size`, and `learning_rate` to `default_learning_rate`.
 
+    Its text lists what differs from the defaults, as code that makes it again.
+
     Raises:
-        pydantic.ValidationError: a value is of the wrong type or out of range, or two fields contradict each other.
-            `configure` raises a one-line `UserError` instead.
+        SettingError: a name is not a setting, a value is of the wrong type or out of range, or two fields contradict
+            each other; in one line, as the command line prints it.
     """
 
     model_config = ConfigDict(
@@ -372,7 +379,7 @@ class RunConfig(BaseModel):
 
     def _complete_network(self) -> None:
         """Choose the objective's network, and refuse settings that do not fit it."""
-        default = next(model for model, objectives in MODELS.items() if self.objective in objectives)
+        default = _default_model(self.objective)
         if "model" not in self.model_fields_set:
             object.__setattr__(self, "model", default)
         if self.objective not in MODELS[self.model]:
@@ -427,6 +434,36 @@ class RunConfig(BaseModel):
         *step, number = self.averaging.split()
         return "step" if step else "epoch", int(number)
 
+    if not TYPE_CHECKING:  # for which its fields are the arguments
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise SettingError(_one_line(error)) from None
+
+        # As pydantic's own has: what is validated as a part of something else does not go through this one.
+        __init__.__pydantic_base_init__ = True
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, without those that follow from others."""
+        expected = {name: info.default for name, info in RunConfig.model_fields.items()}
+        expected |= {"model": _default_model(self.objective), "learning_rate": default_learning_rate(self)}
+        expected["tie_weights"] = self.objective == "language_model"
+        if self.embedding == "random":
+            expected["embed_size"] = self.hidden_size
+        if self.time_budget is not None:
+            expected["epochs"] = _UNBOUNDED_EPOCHS
+        expected |= PRESETS.get(self.model, {})
+        return {name: getattr(self, name) for name, value in expected.items() if getattr(self, name) != value}
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.given.items()
+
+    def _repr_html_(self) -> str:
+        return html_table(self.given.items(), caption="RunConfig; all other settings are at their defaults")
+
     @property
     def embedding_size(self) -> int:
         """`embed_size`, which validation has filled in."""
@@ -442,6 +479,10 @@ class RunConfig(BaseModel):
     def device_kind(self) -> str:
         """``auto``, ``cpu`` or ``gpu``."""
         return self.devices[0].partition(":")[0]
+
+
+def _default_model(objective: Objective) -> str:
+    return next(model for model, objectives in MODELS.items() if objective in objectives)
 
 
 def default_learning_rate(config: RunConfig) -> float:
@@ -535,10 +576,7 @@ def configure(settings: Mapping[str, Any]) -> RunConfig:
     """The configuration for `settings`; raises a one-line `UserError` if they are wrong."""
     for name in settings:
         check_name(name)
-    try:
-        return RunConfig(**settings)
-    except ValidationError as error:
-        raise UserError(_one_line(error)) from None
+    return RunConfig(**settings)
 
 
 def coerce(name: str, value: Any) -> Any:
@@ -568,11 +606,17 @@ def number_type(name: str) -> type[int] | type[float] | None:
 def check_name(name: Any) -> None:
     """Raise a `UserError` unless `name` is a setting."""
     if name not in RunConfig.model_fields:
-        raise UserError(f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}")
+        raise UserError(_unknown(name))
+
+
+def _unknown(name: Any) -> str:
+    return f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}"
 
 
 def _one_line(error: ValidationError, name: str = "") -> str:
     first = error.errors(include_url=False)[0]
+    if first["type"] == "extra_forbidden":
+        return _unknown(first["loc"][-1])
     where = name or ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.files import expand
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.config import ranges
@@ -286,7 +287,7 @@ def shipped_sweep(name: str) -> Path:
     raise UserError(f"benchmarks/{name}.yaml is missing; name a sweep file")
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path | str) -> Sweep:
     """Load a sweep from a YAML file with ``name`` (default: the file's) and the other `KEYS`.
 
     ``notes`` and ``speeds_count`` say what readers of its results should know.
@@ -294,6 +295,7 @@ def load_sweep(path: Path) -> Sweep:
     Raises:
         UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
     """
+    path = expand(path)
     content = _mapping(_read(path), f"{path} is not a mapping with {', '.join(KEYS[:-1])} and {KEYS[-1]}")
     try:
         _check_keys(content, KEYS)

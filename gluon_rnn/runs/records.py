@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -29,6 +29,7 @@ from pydantic import (
 
 from gluon_rnn.common.errors import is_limit
 from gluon_rnn.common.files import read_whole, remove_leftovers, seal, unseal, write_atomically
+from gluon_rnn.common.markup import html_table
 from gluon_rnn.config.identity import FORMER_LEARNING_RATE
 from gluon_rnn.config.run import Real, RunConfig
 from gluon_rnn.runs.contents import DIGESTS
@@ -206,6 +207,32 @@ class RunRecord(BaseModel):
         content: dict[str, Any] = nested(self)
         content |= content.pop("config", {}) | content.pop("origin", {})
         return {name: content.pop(name) for name in COLUMNS if name in content} | content
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Its name, how it ended, what was set and what came of it; `row` has all the rest."""
+        yield "run_id", self.run_id
+        yield "status", self.status
+        if self.reason:
+            yield "reason", self.reason
+        yield from self.config.given.items()
+        yield from self.results.items()
+
+    def _repr_html_(self) -> str:
+        settings = " ".join(f"{name}={value}" for name, value in self.config.given.items())
+        rows = [("status", f"{self.status} {self.reason}".strip()), ("settings", settings), *self.results.items()]
+        return html_table(rows, caption=f"run {self.run_id}")
+
+    @property
+    def results(self) -> dict[str, float]:
+        """What was measured, of what people look at first; to six digits."""
+        losses = ("perplexity",) if self.valid_accuracy is None else ("loss", "accuracy")
+        names = (
+            *(f"{split}_{kind}" for split in ("valid", "test") for kind in losses),
+            "tokens_per_second",
+            "wall_seconds",
+        )
+        values = ((name, getattr(self, name)) for name in names)
+        return {name: float(f"{value:.6g}") for name, value in values if value is not None}
 
     @property
     def peak_mb(self) -> float | None:

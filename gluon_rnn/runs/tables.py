@@ -15,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from gluon_rnn.common.errors import UserError, is_limit
+from gluon_rnn.common.errors import UserError, did_you_mean, is_limit
 from gluon_rnn.common.files import read_whole, set_aside, write_atomically
 from gluon_rnn.common.plain_text import decode
+from gluon_rnn.config.run import RunConfig, varying_fields
 from gluon_rnn.runs.epochs import ATTRIBUTES, EPOCH_COLUMNS, csv_text, epoch_rows
 from gluon_rnn.runs.evaluations import EVALUATION_FIELDS, EVALUATIONS
 from gluon_rnn.runs.job import FINISHED, RUN_ID
@@ -121,8 +122,20 @@ def load_results(path: Path | str) -> pd.DataFrame:
     Raises:
         UserError: there is no such table, or it is not UTF-8 text.
     """
-    dtypes = {name: _dtype(FIELDS[name].annotation) for name in COLUMNS}
-    frame = _load(path, "runs.csv", dtypes, needed=("run_id", "status"))
+    return _with_words(_load(path, "runs.csv", _run_dtypes(), needed=("run_id", "status")))
+
+
+def frame_of(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """What `load_results` would load of a table of `records`, in their order."""
+    text = csv_text([COLUMNS]) + "".join(_lines(record)[0] for record in records)
+    return _with_words(_parsed(text, _run_dtypes()))
+
+
+def _run_dtypes() -> dict[str, str]:
+    return {name: _dtype(FIELDS[name].annotation) for name in COLUMNS}
+
+
+def _with_words(frame: pd.DataFrame) -> pd.DataFrame:
     # An empty string is a value here, not a missing one.
     words = {name: "" for name, info in FIELDS.items() if info.default == "" and name in frame}
     frame.fillna(words, inplace=True)
@@ -148,11 +161,34 @@ def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def load_epochs(path: Path | str) -> pd.DataFrame:
-    """A sweep's ``epochs.csv``, as `load_results`."""
+def load_epochs(path: Path | str, *, settings: bool | Iterable[str] = False) -> pd.DataFrame:
+    """A sweep's ``epochs.csv``, as `load_results`.
+
+    Args:
+        path: the sweep's folder, or the file.
+        settings: columns of ``runs.csv``, which lies beside it, to add to each epoch of a run, behind its run_id; True:
+            the settings that differ between the runs. What is a column of epochs, too, gets the suffix ``_run``, such
+            as ``learning_rate_run``.
+
+    Raises:
+        UserError: as `load_results`; or there is no such column.
+    """
     types = get_type_hints(EpochResult)
     dtypes = {"run_id": "string", **{column: _dtype(types[name]) for column, name in ATTRIBUTES.items()}}
-    return _load(path, "epochs.csv", dtypes, needed=("run_id",))
+    frame = _load(path, "epochs.csv", dtypes, needed=("run_id",))
+    if settings is False:
+        return frame
+    runs = load_results(path if os.path.isdir(path) else Path(path).with_name("runs.csv"))
+    if settings is True:
+        points = [{name: row[name] for name in RunConfig.model_fields} for row in table_rows(runs)]
+        settings = varying_fields(points) if points else ()
+    names = list(settings)
+    for name in names:
+        if name not in runs:
+            raise UserError(f"there is no column {name!r} in runs.csv{did_you_mean(name, map(str, runs.columns))}")
+    renamed = {name: f"{name}_run" for name in names if name in frame}
+    of_runs = runs[["run_id", *names]].rename(columns=renamed)
+    return frame[["run_id"]].merge(of_runs, on="run_id", how="left").join(frame.drop(columns="run_id"))
 
 
 def load_evaluations(path: Path | str) -> pd.DataFrame:
@@ -182,20 +218,22 @@ def histories_of(frame: pd.DataFrame) -> dict[str, tuple[EpochResult, ...]]:
     return {run_id: tuple(history) for run_id, history in histories.items()}
 
 
-def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequence[str]) -> pd.DataFrame:
+def _parsed(text: str, dtypes: dict[str, str]) -> pd.DataFrame:
+    """The table in `text`."""
     import pandas as pd
 
     types: Any = dtypes  # pandas-stubs wants a mapping from Hashable, which one from str is not
+    # pandas is otherwise content with a neighbour of the float that was written.
+    frame: pd.DataFrame = pd.read_csv(
+        io.StringIO(text, newline=""), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+    )
+    return frame
+
+
+def _load(path: Path | str, name: str, dtypes: dict[str, str], *, needed: Sequence[str]) -> pd.DataFrame:
     file = Path(path) / name if os.path.isdir(path) else Path(path)
     try:
-        # pandas is otherwise content with a neighbour of the float that was written.
-        frame: pd.DataFrame = pd.read_csv(
-            io.StringIO(decode(read_whole(file), f"cannot read {file}: it"), newline=""),
-            dtype=types,
-            keep_default_na=False,
-            na_values=[""],
-            float_precision="round_trip",
-        )
+        frame = _parsed(decode(read_whole(file), f"cannot read {file}: it"), dtypes)
         for column in needed:
             if column not in frame:
                 raise ValueError(f"it has no column {column}")

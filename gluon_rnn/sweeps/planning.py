@@ -40,7 +40,7 @@ from gluon_rnn.sweeps.origin import describe_origin
 from gluon_rnn.sweeps.search import Search, check_search, read_proposals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A checked sweep, ready to run; planning has no side effects.
 
@@ -67,6 +67,9 @@ class Plan:
     search: Search | None = None
     samples: tuple[Job, ...] = ()
     notes: Notes = field(default_factory=Notes)
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name}: {self.total} points, {self.to_run} to run, in {self.directory}>"
 
     @property
     def total(self) -> int:
@@ -105,8 +108,8 @@ class Plan:
 def plan_sweep(
     sweep: Sweep,
     *,
-    results: Path,
-    data_dir: Path | None = None,
+    results: Path | str,
+    data_dir: Path | str | None = None,
     device: str = "auto",
     jobs: int | None = None,
     rerun_failed: bool = False,
@@ -135,6 +138,7 @@ def plan_sweep(
     Raises:
         UserError: the sweep cannot be run as requested.
     """
+    results, data_dir = expand(results), None if data_dir is None else Path(data_dir)
     machine = machine or (executor.machine if executor else describe_machine())
     library = library or libmxnet.installed()
     blas.asked_for()

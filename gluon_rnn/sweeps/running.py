@@ -186,26 +186,22 @@ def _take_stock(plan: Plan, notice: Notice) -> dict[str, RunRecord]:
     return known
 
 
-def train(config: RunConfig, *, data_dir: Path | None = None, directory: Path | None = None) -> RunRecord:
-    """Train one configuration in its own worker process and return its record.
-
-    Args:
-        config: what to run.
-        data_dir: folder to search first for corpora; None: ``GLUON_RNN_DATA``, the cache, a download.
-        directory: where to keep the run, as a sweep named ``train``, and to resume it; None: nothing is kept.
-
-    Raises:
-        UserError: the corpus or the device is not available.
-        RuntimeError: the run failed; the message is the record's reason and the end of the log.
-    """
+def train(
+    config: RunConfig,
+    *,
+    data_dir: Path | str | None = None,
+    directory: Path | str | None = None,
+    display: Display | None = None,
+) -> RunRecord:
+    """`gluon_rnn.reporting.watched.train`, which chooses a `display`."""
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="gluon-rnn-") as temporary:
-            return train(config, data_dir=data_dir, directory=Path(temporary))
+            return train(config, data_dir=data_dir, directory=temporary, display=display)
     settings = config.model_dump(exclude_unset=True)
     plan = plan_sweep(
         Sweep("train", settings=settings), results=directory, data_dir=data_dir, rerun_failed=True, notice=warn
     )
-    (record,) = run_sweep(plan, notice=warn)
+    (record,) = run_sweep(plan, display=display, notice=warn)
     if record.status not in FINISHED:
         log = (plan.directory / "runs" / record.run_id / "log.txt").read_text(errors="replace").splitlines()
         raise RuntimeError("\n".join([f"{record.status}: {record.reason}", *log[-_LOG_TAIL_LINES:]]))

@@ -18,7 +18,7 @@ from gluon_rnn.common.printable import quoted
 from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.corpora import vocabulary
 from gluon_rnn.data.corpora.vocabulary import Words
-from gluon_rnn.networks.models import SequenceModel, build_network
+from gluon_rnn.networks.models import SequenceModel, build_network, count_parameters
 from gluon_rnn.runs.job import BEST, VOCABULARY, Job
 from gluon_rnn.runs.tables import read_points
 
@@ -28,7 +28,7 @@ TRAIN_AGAIN = "train the run again"
 _NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run that has been trained for at least an epoch.
 
@@ -45,6 +45,9 @@ class Run:
     vocabulary: gluonnlp.Vocab
     model: SequenceModel
     labels: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.config!r}, {len(self.vocabulary):,} tokens, {count_parameters(self.model):,} parameters>"
 
 
 def load_run(directory: Path | str, *, context: mx.Context | None = None) -> Run:

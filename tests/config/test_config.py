@@ -9,7 +9,7 @@ import pytest
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.identity import run_id
-from gluon_rnn.config.run import PRESETS, Optimizer, RunConfig, configure, parse_steps, varying_fields
+from gluon_rnn.config.run import PRESETS, Optimizer, RunConfig, SettingError, configure, parse_steps, varying_fields
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.runs.records import read_records
 
@@ -588,3 +588,49 @@ def test_the_beginning_of_averaging_has_one_spelling() -> None:
     assert spelled == {
         **{"none": "none", "NTASGD": "ntasgd", 3: "3", "03": "3", " 12 ": "12", "Step  05": "step 5"},
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cel": "gru"}, "unknown setting 'cel'; did you mean 'cell'?"),
+        ({"bptt": 0}, "bptt=0: input should be greater than or equal to 1"),
+        ({"tie_weights": True, "embedding": "one_hot"}, "tie_weights=true has nothing to tie with embedding=one_hot"),
+    ],
+)
+def test_python_is_told_what_the_command_line_says(settings: dict[str, Any], message: str) -> None:
+    for make in (RunConfig, lambda **given: configure(given)):
+        with pytest.raises(UserError) as refused:
+            make(**settings)
+        assert str(refused.value).startswith(message)
+        assert "\n" not in str(refused.value)
+        assert isinstance(refused.value, ValueError | UserError)
+    with pytest.raises(SettingError) as plain:
+        RunConfig(**settings)
+    assert plain.value.__cause__ is None
+    assert plain.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "RunConfig()"),
+        ({"cell": "gru", "hidden_size": 20}, "RunConfig(cell='gru', hidden_size=20)"),
+        ({"cell": "gru", "learning_rate": 3}, "RunConfig(cell='gru', learning_rate=3.0)"),
+        ({"objective": "tagging", "bidirectional": True}, "RunConfig(objective='tagging', bidirectional=True)"),
+        ({"model": "standard_lstm_lm_650"}, "RunConfig(model='standard_lstm_lm_650')"),
+        ({"time_budget": 9, "epochs": 3}, "RunConfig(epochs=3, time_budget=9.0)"),
+        ({"time_budget": 9}, "RunConfig(time_budget=9.0)"),
+        ({"embed_size": 100, "momentum": 0.9}, "RunConfig(embed_size=100, momentum=0.9)"),
+        (
+            {"embedding": "one_hot", "tie_weights": False, "model": "rnn_lm"},
+            "RunConfig(embedding='one_hot', tie_weights=False)",
+        ),
+    ],
+)
+def test_a_configuration_is_written_as_what_differs_from_the_defaults(settings: dict[str, Any], text: str) -> None:
+    config = RunConfig(**settings)
+    assert repr(config) == text
+    again = RunConfig(**eval(f"dict{text.removeprefix('RunConfig')}"))
+    assert again.model_dump() == config.model_dump()
+    assert all(f"<td>{name}</td>" in config._repr_html_() for name in config.given)

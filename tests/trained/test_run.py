@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sizes = {"dataset": "synthetic", "device": "cpu", "threads": 1, "hidden_size": 8, "epochs": 1}
     for objective in ("language_model", "tagging"):
         limit = {"max_train_tokens": 2000, "max_eval_tokens": 500} if objective == "language_model" else {}
-        record = train(RunConfig(objective=objective, **sizes, **limit), directory=folder / objective)  # type: ignore[arg-type]
+        record = train(RunConfig(objective=objective, **sizes, **limit), directory=str(folder / objective))  # type: ignore[arg-type]
         runs[objective] = folder / objective / "train" / "runs" / record.run_id
     return runs
 

@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gluonnlp
 import mxnet as mx
 import pytest
 
 from gluon_rnn.common import processes
-from gluon_rnn.common.files import unseal
 from gluon_rnn.config.identity import source_sha1
-from gluon_rnn.data.corpora import CorpusFiles, find_corpus
+from gluon_rnn.data.corpora import CorpusFiles, find_corpus, vocabulary
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.machine.memory import GpuMemory, peak_rss_mb
 from gluon_rnn.runs.job import Job
@@ -345,8 +343,7 @@ def test_the_vocabulary_is_kept_before_the_first_step(run: Callable[..., RunReco
     kept: list[list[str]] = []
 
     def fit(config: object, corpus: Corpus, **others: object) -> None:
-        content = unseal((tmp_path / "vocabulary.json").read_bytes())
-        kept.append(gluonnlp.Vocab.from_json(content["vocabulary"]).idx_to_token)
+        kept.append(vocabulary.parse((tmp_path / "vocabulary.json").read_bytes()).vocabulary.idx_to_token)
         assert kept == [corpus.vocab.idx_to_token]
 
     assert run(fit, code=0).status == "ok"
