@@ -13,5 +13,6 @@ def html_table(rows: Iterable[Sequence[object]], *, head: Sequence[str] = (), ca
         return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
     top = f"<thead>{line(head, 'th')}</thead>" if head else ""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    # Else it is as narrow as the table.
+    title = f'<caption style="white-space: nowrap; text-align: left">{escape(caption)}</caption>' if caption else ""
     return f"<table>{title}{top}<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
