@@ -341,6 +341,10 @@ def _check_driver(driver: Driver, library: libmxnet.Library | None) -> Check:
             return Check("problem", f"{text}; this MXNet needs CUDA {cuda}", "install a newer driver")
     elif driver.cuda < (11, 2):
         return Check("problem", f"{text}; MXNet's build needs 11.2", "install driver 520 or later")
+    elif driver.cuda < (11, 8):
+        # MXNet compiles fused operators with NVRTC 11.8, whose PTX an older driver refuses.
+        fix = "install driver 520 or later, or set MXNET_USE_FUSION=0"
+        return Check("warning", f"{text}; it cannot load operators fused for CUDA 11.8", fix)
     return Check("ok", text)
 
 

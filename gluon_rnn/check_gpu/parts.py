@@ -21,6 +21,7 @@ class Part:
         environment: how the process starts: as a ``worker`` of a sweep does, or as ``plain`` as the user's own
             processes, but for the GPU that it sees and its libraries.
         columns: what the page shows of each item, with its heading.
+        judged: whether what fails here is a problem; False: it is tried out of interest.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Part:
     columns: dict[str, str]
     precision: str = "float32"
     environment: Literal["worker", "plain"] = "worker"
+    judged: bool = True
 
 
 _AGREEMENT = {
@@ -115,6 +117,13 @@ PARTS: dict[str, Part] = {
             "ok": "ok",
         },
         environment="plain",
+    ),
+    "fusion": Part(
+        "Loops whose operators MXNet fuses, which this suite forbids: a crash is expected",
+        "graphs",
+        6,
+        _AGREEMENT | {"every_turn_alike": "alike"},
+        judged=False,
     ),
 }
 

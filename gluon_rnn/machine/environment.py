@@ -21,15 +21,15 @@ from gluon_rnn.machine.hardware import cpu_name, libc_version, read_text
 #: Set to ``off``, this variable leaves a worker's environment alone but for its threads and its device.
 TUNING_VARIABLE = "GLUON_RNN_TUNING"
 
-#: Whether MXNet compiles neighbouring pointwise operators of a graph on a GPU into one; its own default is 1.
+#: Whether MXNet compiles neighbouring pointwise operators of a graph on a GPU into one; 1 unless the user sets 0.
 #:
-#: A worker has 0, except while it calls an unrolled graph (`fusing`), because fusion in MXNet 1.9.1 can crash. Python's
-#: thread infers a fused operator's shapes (``FusedOp::InferShape`` in src/operator/fusion/fused_op.cc) and replaces its
-#: graph meanwhile, without a lock, while the device's thread may be generating code from that graph
-#: (``FusedOp::GenerateCode``). Shapes are inferred anew whenever a graph is given other ones and, in the body of
-#: ``F.contrib.foreach``, at each step (``NaiveRunGraph``). This was read in the sources after a test with such a body
-#: had died of a segmentation fault on an H100; the stack of apache/mxnet#16725 ends in the same function. An unrolled
-#: graph has much to fuse, and keeps its shape until the device has been waited for; fused layers have next to nothing.
+#: It is 0 while a graph is called that loops or whose arrays change their shapes (`unfused`), because fusion in MXNet
+#: 1.9.1 can crash. Python's thread infers a fused operator's shapes (``FusedOp::InferShape`` in
+#: src/operator/fusion/fused_op.cc) and replaces its graph meanwhile, without a lock, while the device's thread may be
+#: generating code from that graph (``FusedOp::GenerateCode``). Shapes are inferred anew whenever a graph is given other
+#: ones and, in the body of ``F.contrib.foreach``, at each step (``NaiveRunGraph``). This was read in the sources after
+#: a test with such a body had died of a segmentation fault on an H100; the stack of apache/mxnet#16725 ends in the same
+#: function. An unrolled graph has much to fuse, and keeps its shapes until the device has been waited for.
 FUSION_VARIABLE = "MXNET_USE_FUSION"
 
 #: Environment variables that can change a run's speed or bits: `recorded_environment` reports those that are set.
@@ -121,7 +121,7 @@ def process_environment(
         environment.pop("NVIDIA_TF32_OVERRIDE", None)
         if precision != "tf32":
             environment["NVIDIA_TF32_OVERRIDE"] = "0"
-        environment.setdefault(FUSION_VARIABLE, "0")
+        environment.setdefault(FUSION_VARIABLE, "1")
     # MXNet's CUDA build looks for its libraries beside itself, whatever the device; the wheels put them elsewhere.
     blas.prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
     if library:
@@ -143,20 +143,20 @@ def process_environment(
 
 
 @contextmanager
-def fusing(wanted: bool | None = True) -> Iterator[None]:
-    """Let MXNet fuse operators in the graphs that this process makes meanwhile, or forbid it; None leaves that alone.
+def unfused() -> Iterator[None]:
+    """Forbid MXNet to fuse operators in the graphs that this process makes meanwhile: see `FUSION_VARIABLE`.
 
-    See `FUSION_VARIABLE`.
+    Only a process for a GPU has the variable, and only there MXNet fuses.
     """
     before = os.environ.get(FUSION_VARIABLE)
-    if wanted is not None:
-        os.environ[FUSION_VARIABLE] = str(int(wanted))
+    if before is None:
+        yield
+        return
+    os.environ[FUSION_VARIABLE] = "0"
     try:
         yield
     finally:
-        os.environ.pop(FUSION_VARIABLE, None)
-        if before is not None:
-            os.environ[FUSION_VARIABLE] = before
+        os.environ[FUSION_VARIABLE] = before
 
 
 def measure_libraries(

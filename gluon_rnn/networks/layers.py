@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import mxnet as mx
@@ -21,6 +22,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from mxnet.gluon.rnn import HybridRecurrentCell
 
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS
+from gluon_rnn.machine.environment import unfused
 from gluon_rnn.networks.regularization import drop
 
 #: A list of NDArrays in eager code, of Symbols in a hybridized graph.
@@ -43,6 +45,9 @@ class VariadicBlock(HybridBlock):
     its own graph, and there is no warning about parameters that one of the graphs does not use.
     """
 
+    #: Whether MXNet may fuse operators of every graph on a GPU: see `gluon_rnn.machine.environment.FUSION_VARIABLE`.
+    fuses = False
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._graphs: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -60,9 +65,15 @@ class VariadicBlock(HybridBlock):
             args = args[:-1]
         given = self._kind_of_call(args)
         self.__dict__.update(self._graphs.get(given, _NO_GRAPH))
-        outputs = super()._call_cached_op(*args)
+        # MXNet asks for it as it makes a graph's state, of which a graph may have several, and at each call of a loop.
+        with nullcontext() if self._may_fuse(args) else unfused():
+            outputs = super()._call_cached_op(*args)
         self._graphs[given] = {name: vars(self)[name] for name in _NO_GRAPH}
         return outputs
+
+    def _may_fuse(self, args: tuple[Any, ...]) -> bool:
+        """Whether MXNet may fuse operators of the graph for these arguments."""
+        return self.fuses
 
     def _build_cache(self, *args: Any) -> None:
         reads = set(self._get_graph(*args)[1].list_inputs())

@@ -11,7 +11,6 @@ from mxnet.gluon import HybridBlock, Parameter, nn
 
 from gluon_rnn.config.run import MODELS, PRESETS, RunConfig
 from gluon_rnn.data.batches import Shard
-from gluon_rnn.machine.environment import fusing
 from gluon_rnn.networks.layers import (
     FusedLayer,
     PackedParameters,
@@ -260,13 +259,11 @@ class Backbone(VariadicBlock):
         """
         self._unrolled = frozenset(steps)
 
-    def _call_cached_op(self, *args: Any) -> Any:
-        # MXNet asks whether to fuse as it makes a graph's state, of which a graph may have several.
-        with fusing(True if self._unrolled_steps(*args) else None):
-            return super()._call_cached_op(*args)
-
     def _kind_of_call(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return *super()._kind_of_call(args), self._unrolled_steps(*args)
+
+    def _may_fuse(self, args: tuple[Any, ...]) -> bool:
+        return super()._may_fuse(args) or self._unrolled_steps(*args) is not None
 
     def _unrolled_steps(self, inputs: Any, states: States, lengths: Any = None, *vectors: Any) -> int | None:
         return len(inputs) if lengths is None and len(inputs) in self._unrolled else None

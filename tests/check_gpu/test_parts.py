@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,7 @@ def test_graphs_with_and_without_lengths_take_turns(cell: str) -> None:
     found = graphs._turns(cell, OTHER)
     assert found["every_turn_alike"]
     assert found["ok"]
-    assert graphs._turns(cell, OTHER, fusion=False, static_alloc=True)["ok"]
-    assert "MXNET_USE_FUSION" not in os.environ
+    assert graphs._turns(cell, OTHER, fuses=True, static_alloc=True)["ok"]
 
 
 @pytest.mark.parametrize("axes", [(), (0,)])

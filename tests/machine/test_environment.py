@@ -132,13 +132,21 @@ def test_float32_is_float32_on_a_gpu_and_tf32_is_allowed_where_it_is_asked_for(u
     assert "NVIDIA_TF32_OVERRIDE" not in process_environment("gpu:0", 1, precision="tf32", environ=asked)
 
 
-def test_operators_are_not_fused_on_a_gpu_unless_the_user_says_so() -> None:
+def test_operators_are_fused_on_a_gpu_unless_the_user_or_a_graph_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for tuning in ("on", "off"):
         environ = {"GLUON_RNN_TUNING": tuning}
-        assert process_environment("gpu:0", 1, environ=environ)["MXNET_USE_FUSION"] == "0"
+        assert process_environment("gpu:0", 1, environ=environ)["MXNET_USE_FUSION"] == "1"
         assert "MXNET_USE_FUSION" not in process_environment("cpu", 1, environ=environ)
-    asked = {"GLUON_RNN_TUNING": "off", "MXNET_USE_FUSION": "1"}
-    assert process_environment("gpu:0", 1, environ=asked)["MXNET_USE_FUSION"] == "1"
+    asked = {"GLUON_RNN_TUNING": "off", "MXNET_USE_FUSION": "0"}
+    assert process_environment("gpu:0", 1, environ=asked)["MXNET_USE_FUSION"] == "0"
+    for before in ("0", "1"):
+        monkeypatch.setenv("MXNET_USE_FUSION", before)
+        with runtime.unfused():
+            assert os.environ["MXNET_USE_FUSION"] == "0"
+        assert os.environ["MXNET_USE_FUSION"] == before
+    monkeypatch.delenv("MXNET_USE_FUSION")
+    with runtime.unfused():
+        assert "MXNET_USE_FUSION" not in os.environ
 
 
 def test_one_switch_leaves_out_all_tuning():
@@ -423,7 +431,7 @@ def test_a_library_of_ones_own_is_named_and_one_that_mxnet_ignores_is_a_warning(
     assert "code for 9.0, PTX 9.0" in checks_of(tmp_path, library=FOR_HOPPER)["MXNet"].text
 
 
-@pytest.mark.parametrize(("cuda", "level"), [(11010, "problem"), (11040, "ok"), (11080, "ok"), (12020, "ok")])
+@pytest.mark.parametrize(("cuda", "level"), [(11010, "problem"), (11040, "warning"), (11080, "ok"), (12020, "ok")])
 def test_an_old_driver_is_noticed(tmp_path, cuda, level):
     driver = doctor.find_driver(FakeNvml(cuda=cuda))
     assert checks_of(tmp_path, machine=machine(BOARDS[0]), driver=driver)["driver"].level == level

@@ -14,10 +14,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from mxnet.gluon import HybridBlock
 
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, LABELLED, MODELS, PRESETS, RunConfig, configure
 from gluon_rnn.data.batches import Shard, columns
-from gluon_rnn.networks.layers import VariadicBlock
 from gluon_rnn.networks.models import (
     BUILDERS,
     RNNLabeller,
@@ -52,7 +52,7 @@ def words(steps: int, seed: int = 0) -> mx.nd.NDArray:
 def test_logits_and_states_equal_gluonnlps_model(cell: str, tie: bool, tmp_path: Path) -> None:
     theirs = gluonnlp.model.train.StandardRNN(cell, VOCABULARY, 10, 10, 2, 0.3, tie)
     theirs.initialize(mx.init.Uniform(0.4), ctx=on.DEVICE)
-    state = theirs.begin_state(batch_size=3, func=mx.nd.zeros)
+    state = theirs.begin_state(batch_size=3, func=mx.nd.zeros, ctx=on.DEVICE)
     theirs(words(2), state)
     theirs.save_parameters(str(tmp_path / "theirs"))
     ours = model_of(cell, tie=tie)
@@ -78,7 +78,7 @@ def test_presets_exchange_parameter_files_with_gluonnlps_model_of_that_name(name
     theirs, _ = gluonnlp.model.get_model(name, dataset_name=None, vocab=vocab)
     theirs.load_parameters(str(tmp_path / "ours"), ctx=on.DEVICE)
     x = on.array(np.arange(8).reshape(4, 2), dtype="int32")
-    expected, _ = theirs(x, theirs.begin_state(batch_size=2, func=mx.nd.zeros))
+    expected, _ = theirs(x, theirs.begin_state(batch_size=2, func=mx.nd.zeros, ctx=on.DEVICE))
     on.assert_close(ours(x, ours.begin_state(2, on.DEVICE))[0].asnumpy(), expected.asnumpy(), atol=1e-5)
     theirs.save_parameters(str(tmp_path / "theirs"))
     again = build_model(RunConfig(model=name, seed=7), len(vocab), on.DEVICE)
@@ -94,7 +94,7 @@ def awd_pair(cell: str, *, tie: bool, dropout: float = 0.0) -> tuple[RNNLanguage
     ours = RNNLanguageModel(cell, VOCABULARY, awd=awd, **sizes)
     theirs = gluonnlp.model.train.AWDRNN(cell, VOCABULARY, 10, 14, 3, tie, dropout, dropout, dropout, dropout, dropout)
     theirs.initialize(mx.init.Uniform(0.4), ctx=on.DEVICE)
-    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros))
+    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros, ctx=on.DEVICE))
     for parameter in theirs.collect_params(".*bias").values():
         parameter.set_data(mx.nd.random.uniform(-0.4, 0.4, parameter.shape))
     return ours, theirs
@@ -108,7 +108,7 @@ def test_logits_states_and_gradients_equal_gluonnlps_awd_model(cell: str, tie: b
     ours.load_parameters(str(tmp_path / "theirs"), ctx=on.DEVICE)
     ours.encoder.pack()
     ours.hybridize()
-    state, our_state = theirs.begin_state(batch_size=3, func=mx.nd.zeros), ours.begin_state(3, on.DEVICE)
+    state, our_state = theirs.begin_state(batch_size=3, func=mx.nd.zeros, ctx=on.DEVICE), ours.begin_state(3, on.DEVICE)
     for steps in (5, 5, 8):
         inputs, targets = words(steps, steps), words(steps, steps + 1)
         logits, _ = ours(inputs, our_state)
@@ -134,7 +134,7 @@ def zoo_pair(name: str, cell: str, tie: bool) -> tuple[RNNLanguageModel, Any]:
         return awd_pair(cell, tie=tie, dropout=0.2)
     theirs = gluonnlp.model.train.StandardRNN(cell, VOCABULARY, 10, 10, 3, 0.2, tie)
     theirs.initialize(mx.init.Uniform(0.4), ctx=on.DEVICE)
-    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros))
+    theirs(words(2), theirs.begin_state(batch_size=3, func=mx.nd.zeros, ctx=on.DEVICE))
     return model_of(cell, tie=tie, layers=3), theirs
 
 
@@ -520,14 +520,14 @@ def loops(graph: dict[str, Any]) -> int:
 def test_only_unrolled_graphs_may_be_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `gluon_rnn.machine.environment.FUSION_VARIABLE`: what MXNet reads as it makes a graph."""
     seen: list[str | None] = []
-    original = VariadicBlock._call_cached_op
+    original = HybridBlock._call_cached_op
 
     def call(block: Any, *args: Any) -> Any:
         seen.append(os.environ.get("MXNET_USE_FUSION"))
         return original(block, *args)
 
-    monkeypatch.setattr(VariadicBlock, "_call_cached_op", call)
-    monkeypatch.setenv("MXNET_USE_FUSION", "0")
+    monkeypatch.setattr(HybridBlock, "_call_cached_op", call)
+    monkeypatch.setenv("MXNET_USE_FUSION", "1")
     model = build_model(RunConfig(cell="custom_gru", hidden_size=4), VOCABULARY, on.DEVICE)
     model.backbone.unroll(6)
     shard = shard_of(on.DEVICE)  # of six steps
@@ -535,4 +535,6 @@ def test_only_unrolled_graphs_may_be_fused(monkeypatch: pytest.MonkeyPatch) -> N
     for each in (shard, Shard(shard.inputs[:5], shard.targets[:5]), Shard(*shard[:2], lengths=lengths), shard):
         model.read(each, model.begin_state(3, on.DEVICE))
     assert seen == ["1", "0", "0", "1"]
-    assert os.environ["MXNET_USE_FUSION"] == "0"
+    model.backbone.fuses = True
+    model.read(Shard(*shard[:2], lengths=lengths), model.begin_state(3, on.DEVICE))
+    assert (seen[-1], os.environ["MXNET_USE_FUSION"]) == ("1", "1")
