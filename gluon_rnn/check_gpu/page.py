@@ -10,6 +10,8 @@ from gluon_rnn.check_gpu.parts import PARTS, SIZES
 if TYPE_CHECKING:
     from gluon_rnn.check_gpu.running import Result
 
+#: Digits of a value that are worth showing, if more than four.
+_DIGITS = {"loss": 8, "reference_loss": 8}
 #: Operators that the page lists of each model; the JSON file has more.
 _OPERATORS_SHOWN = 12
 #: What the comparison of steps shows, in the order of its columns: the part, and which of its items.
@@ -27,8 +29,9 @@ _CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def verdict(results: Mapping[str, Result]) -> dict[str, Any]:
     """What the parts come to: ``ok``, whether all that was checked holds; ``text``, in a line; and what is missing."""
-    failed = {name: result.failed for name, result in results.items() if result.failed}
-    crashed = [name for name, result in results.items() if result.state == "crashed"]
+    judged = {name: result for name, result in results.items() if PARTS[name].judged}
+    failed = {name: result.failed for name, result in judged.items() if result.failed}
+    crashed = [name for name, result in judged.items() if result.state == "crashed"]
     incomplete = [name for name, result in results.items() if result.state in ("out of time", "not begun")]
     skipped = [name for name, result in results.items() if result.state == "skipped"]
     if failed or crashed:
@@ -167,7 +170,7 @@ def _section(name: str, result: Result) -> list[str]:
     part = PARTS[name]
     items = _with_fastest(result.items) if part.module == "products" else result.items
     shown = {key: title for key, title in part.columns.items() if any(each.get(key) is not None for each in items)}
-    rows = [[each["item"], *(_text(each.get(key)) for key in shown)] for each in items]
+    rows = [[each["item"], *(_text(each.get(key), digits=_DIGITS.get(key, 4)) for key in shown)] for each in items]
     left = 2 if {"value", "what", "product"} & {*shown} else 1
     lines = [f"## {part.title}", "", *_table(["", *shown.values()], rows, left=left), ""]
     for each in items:
@@ -213,13 +216,13 @@ def _left_out(results: Mapping[str, Result]) -> list[str]:
     return ["## Left out", "", *lines, ""] if lines else []
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, *, digits: int = 4) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "**no**"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)

@@ -1,7 +1,7 @@
 """The process of one part: ``gluon_rnn.check_gpu.part REQUEST RESULTS``, started by `running`.
 
 Each thing that it says is a line of JSON in the file RESULTS, written at once: ``{"planned": [...]}``, ``{"begun":
-item}`` and ``{"item": item, ...}``.
+item}``, ``{"progress": text}`` of an item that takes long, and ``{"item": item, ...}``.
 """
 
 from __future__ import annotations

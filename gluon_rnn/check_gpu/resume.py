@@ -34,19 +34,19 @@ def run(request: Request, report: Report) -> None:
 
     def whole() -> dict[str, Any]:
         results = folder / "first"
-        first.update(sweeps.outcome(results, sweeps.finish(sweeps.start(request, results, _SETTINGS), results)))
+        first.update(sweeps.outcome(results, sweeps.finish(sweeps.start(request, results, _SETTINGS), results, report)))
         losses = ", ".join(f"{epoch['valid_loss']:.6f}" for epoch in first["epochs"])
         return {"what": f"validation losses {losses}"}
 
     items: dict[str, Callable[[], dict[str, Any]]] = {
         "a run": whole,
-        "the same run again": partial(_again, request, folder / "second", first, kills=False),
-        "killed after an epoch and resumed": partial(_again, request, folder / "killed", first, kills=True),
+        "the same run again": partial(_again, request, report, folder / "second", first, kills=False),
+        "killed after an epoch and resumed": partial(_again, request, report, folder / "killed", first, kills=True),
     }
     report.measure(items)
 
 
-def _again(request: Request, results: Path, first: dict[str, Any], *, kills: bool) -> dict[str, Any]:
+def _again(request: Request, report: Report, results: Path, first: dict[str, Any], *, kills: bool) -> dict[str, Any]:
     if not first:
         raise RuntimeError("there is no first run to compare with")
     process = sweeps.start(request, results, _SETTINGS)
@@ -54,7 +54,7 @@ def _again(request: Request, results: Path, first: dict[str, Any], *, kills: boo
     if kills:
         what = f"killed after epoch {sweeps.kill_after_an_epoch(process, results)}"
         process = sweeps.start(request, results, _SETTINGS)
-    record = sweeps.finish(process, results)
+    record = sweeps.finish(process, results, report)
     found = sweeps.outcome(results, record)
     if kills and len(record.sessions) < 2:
         raise RuntimeError("the run was done before it could be killed")

@@ -160,6 +160,8 @@ def _lack(name: str, gpu: Gpu | None, library: libmxnet.Library | None, options:
         return f"MXNet cannot run on {gpu.name}; see the part machine, and docs/gpus.md for builds that can"
     if part.precision not in get_args(Precision):
         return f"this version does not offer precision={part.precision}"
+    if name == "fusion" and gpu is None:
+        return "MXNet fuses operators on a GPU only"
     if part.precision != "float32" and gpu is None:
         return f"{part.precision} needs a GPU"
     if part.precision == "tf32" and gpu and gpu.compute_capability < (8, 0):
@@ -224,7 +226,7 @@ def _do(
         done = tuple(each["item"] for each in result.items) + tuple(result.crashes)
         told = Request(**{**asdict(request), "done": done})
         status = _run(command(told, lines), environment, log, left)
-        begun = _read(lines, result)
+        begun, progress = _read(lines, result)
         result.seconds = time.monotonic() - began
         if status == 0:
             result.state, result.why = "done", ""
@@ -232,7 +234,7 @@ def _do(
         if status is None:
             result.state = "out of time"
             result.why = f"{len(result.items)} of {len(result.planned)} were done in {result.seconds:.0f} s" + (
-                f"; it was at {begun}" if begun else ""
+                f"; it was at {begun}{f' ({progress})' if progress else ''}" if begun else ""
             )
             return
         died = f"{_ended(status)}{_last_line(log)}"
@@ -264,21 +266,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str], log: Path, seco
         process.wait()
 
 
-def _read(path: Path, result: Result) -> str | None:
-    """Take over what a part has written; returns the item that was begun and not ended."""
-    planned, items, begun = result.planned, [], None
+def _read(path: Path, result: Result) -> tuple[str | None, str]:
+    """Take over what a part has written; returns the item that was begun and not ended, and how far it had got."""
+    planned, items, begun, progress = result.planned, [], None, ""
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             said = json.loads(line)
         except ValueError:
             continue  # the process died as it wrote
         planned = said.get("planned", planned)
-        begun = said.get("begun", begun)
+        begun, progress = said.get("begun", begun), said.get("progress", progress)
         if "item" in said:
             items.append(said)
-            begun = None
+            begun, progress = None, ""
     result.planned, result.items = planned, items
-    return begun if begun not in result.crashes else None
+    return begun if begun not in result.crashes else None, progress
 
 
 def _ended(status: int) -> str:

@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gluon_rnn.check_gpu.part import Report
 from gluon_rnn.check_gpu.parts import Request
 from gluon_rnn.common import processes
 from gluon_rnn.common.files import sha256_of
+from gluon_rnn.runs.live import read_progress
 from gluon_rnn.runs.records import RunRecord, read_records
 
-#: How often a run's folder is looked at for its first epoch.
+#: How often a run's folder is looked at.
 _LOOK_SECONDS = 0.02
 #: Of an epoch, what the seed decides.
 _DECIDED = ("learning_rate", "train_loss", "valid_loss", "test_loss")
@@ -37,13 +39,20 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[bytes], results: Path) -> RunRecord:
-    """Wait for a sweep of one point.
+def finish(process: subprocess.Popen[bytes], results: Path, report: Report) -> RunRecord:
+    """Wait for a sweep of one point, and report how far it is.
 
     Raises:
         RuntimeError: there is no record, or not one of a run that went well.
     """
-    status = process.wait()
+    said = ""
+    while (status := process.poll()) is None:
+        for directory in (results / "check" / "runs").glob("*"):
+            live = read_progress(directory)
+            if live and live.doing != said:
+                said = live.doing
+                report.write(progress=said)
+        time.sleep(_LOOK_SECONDS)
     records, _ = read_records(results / "check")
     if len(records) != 1 or records[0].status != "ok":
         why = records[0].reason if records else f"the sweep ended with status {status}"

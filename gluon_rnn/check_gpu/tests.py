@@ -44,5 +44,5 @@ def run(request: Request, report: Report) -> None:
     """See `gluon_rnn.check_gpu.parts`."""
     folder = Path(__file__).parents[2] / "tests"
     names = [str(folder / name) for name in FOLDERS]
-    arguments = ["-m", "not slow and not browser", "-n", "0", "-p", "no:cacheprovider", f"--rootdir={folder.parent}"]
+    arguments = ["-m", "numerical and not slow", "-n", "0", "-p", "no:cacheprovider", f"--rootdir={folder.parent}"]
     pytest.main([*arguments, *names], plugins=[_Plugin(report, request.done)])

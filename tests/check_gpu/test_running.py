@@ -151,14 +151,14 @@ write(planned=['a', 'b', 'c'])
 write(begun='a'); write(item='a', ok=True)
 process = subprocess.Popen(['sleep', '600'])
 open({str(child)!r}, 'w').write(str(process.pid))
-write(begun='b')
+write(begun='b'); write(progress='step 5/70')
 time.sleep(600)
 """
     results, content, text = check(tmp_path, {"parity": script}, minutes=1.5 / 60)
     result = results["parity"]
     assert (result.state, [each["item"] for each in result.items]) == ("out of time", ["a"])
     assert result.why.startswith("1 of 3 were done in ")
-    assert result.why.endswith("; it was at b")
+    assert result.why.endswith("; it was at b (step 5/70)")
     assert content["verdict"]["incomplete"] == ["parity"]
     assert content["verdict"]["text"] == "Everything that was checked holds. Not complete: parity."
     assert "- parity (out of time): b, c" in text
@@ -291,8 +291,9 @@ def test_the_fastest_right_form_of_a_product_is_marked() -> None:
 
 def test_a_result_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text('{"planned": ["a", "b"]}\n{"begun": "a"}\n{"item": "a"}\n{"begun": "b"}\n{"item": "b", "lo')
+    lines = ['{"planned": ["a", "b"]}', '{"begun": "a"}', '{"progress": "half"}', '{"item": "a"}', '{"begun": "b"}']
+    path.write_text("\n".join([*lines, '{"item": "b", "lo']))
     result = Result()
-    assert running._read(path, result) == "b"
+    assert running._read(path, result) == ("b", "")
     assert (result.planned, result.items) == (["a", "b"], [{"item": "a"}])
-    assert running._read(path, replace(result, crashes={"b": "SIGSEGV"})) is None
+    assert running._read(path, replace(result, crashes={"b": "SIGSEGV"})) == (None, "")
