@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,7 @@ from gluon_rnn.config.run import RunConfig, configure
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.machine.blas import BLAS_VARIABLE, blas_in_use, choose
 from gluon_rnn.machine.hardware import describe_machine
-from tests.device_name import is_gpu
+from tests.device_name import VARIABLE, is_gpu, parse
 
 # No repository is that of a hook which runs the tests, and the user's configuration of Git holds in none.
 for name in [name for name in os.environ if name.startswith("GIT_")]:
@@ -149,6 +150,26 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLUON_RNN_DATA", raising=False)
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _inputs_of_an_operator_share_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other devices than cpu(0), which is what MXNet takes for an array that is made without a context.
+
+    MXNet 1.9.1 says nothing of inputs on two contexts of one CPU, outside hybridized graphs.
+    """
+    if parse(os.environ.get(VARIABLE)) == ("cpu", 0):
+        return
+    from mxnet.ndarray import register
+
+    invoke = register._imperative_invoke
+
+    def checked(operator: Any, arrays: list[Any], *rest: Any) -> Any:
+        contexts = {array.context for array in arrays}
+        assert len(contexts) < 2, f"inputs of one operator on {contexts}"
+        return invoke(operator, arrays, *rest)
+
+    monkeypatch.setattr(register, "_imperative_invoke", checked)
 
 
 @pytest.fixture(autouse=True)
