@@ -37,6 +37,8 @@ _ALWAYS_SECONDS = 15.0
 _LOOK_SECONDS = 0.05
 #: After its process died a part continues with the next item, but not for ever.
 _MOST_CRASHES = 5
+#: The oldest compute capability that has a precision, as `gluon_rnn.sweeps.checks` has it.
+_NEEDED = {"tf32": (8, 0), "float16": (7, 0)}
 #: What a user of MXNet has not set.
 _TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
 
@@ -164,8 +166,9 @@ def _lack(name: str, gpu: Gpu | None, library: libmxnet.Library | None, options:
         return "MXNet fuses operators on a GPU only"
     if part.precision != "float32" and gpu is None:
         return f"{part.precision} needs a GPU"
-    if part.precision == "tf32" and gpu and gpu.compute_capability < (8, 0):
-        return "TF32 needs compute capability 8.0 or newer"
+    needed = _NEEDED.get(part.precision)
+    if needed and gpu and gpu.compute_capability < needed:
+        return f"{part.precision} needs compute capability {libmxnet.written(needed)} or newer"
     if name == "pytorch" and options.torch is None:
         return "no Python with torch was found; name one with --torch PYTHON"
     if name == "tests" and (lack := _lack_of_tests()):
