@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import expand
+from gluon_rnn.config.run import find_setting
 
 
 def parse_seconds(text: str) -> float:
@@ -81,19 +84,72 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
     """The KEY=VALUE items `given` to an option, by key.
 
     Args:
+        option: its name, for the message.
+        given: the items.
         first: what the command takes before its options, for the message.
     """
     values: dict[str, str] = {}
-    for item in given:
+    for place, item in enumerate(given):
         key, equals, value = item.partition("=")
         if not equals:
-            raise UserError(f"{option} takes KEY=VALUE, not {item!r}; {first} goes before the options")
+            raise UserError(f"{option} takes KEY=VALUE, not {item!r}; {_pair_hint(option, given, place, first)}")
         if key in values:
             raise UserError(f"{option} gives {key} twice; keep one of them")
         values[key] = value
     return values
 
 
+def _pair_hint(option: str, given: Sequence[str], place: int, first: str) -> str:
+    """How to write item `place` of `given`, which has no equals sign."""
+    item, before, after = given[place], given[:place], given[place + 1 :]
+    if item.endswith((".yaml", ".yml")):
+        return f"{first} goes before the options"
+    if find_setting(item) and after and "=" not in after[0]:
+        return f"write {option} {find_setting(item)}={after[0]}"
+    if before and "=" in before[-1]:
+        several = [before[-1], *itertools.takewhile(lambda word: "=" not in word, given[place:])]
+        comma = ",".join(word.strip(",") for word in several if word.strip(","))
+        return f"write --axis {comma}" if option in ("--set", "--axis") else f"write {option} {comma}"
+    return f"{first} goes before the options"
+
+
 def split_values(text: str) -> list[str]:
     """The values of an axis, separated by commas; those within parentheses separate none."""
     return re.split(r",(?![^()]*\))", text) if text else []
+
+
+#: Of an example and what it does, side by side, in a line of 80 columns.
+_EXAMPLE_WIDTH = 80 - len("  gluon-rnn    ")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Folds the text of a help, but keeps its lines, and those that are set in as they are."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"max_help_position": 28, **options})
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (
+            line if line.startswith(" ") else super(HelpFormatter, self)._fill_text(line, width, indent)
+            for line in text.splitlines()
+        )
+        return "\n".join(lines)
+
+
+def describe(parser: argparse.ArgumentParser, description: str, examples: Mapping[str, str], more: str = "") -> None:
+    """Give `parser` its description and examples.
+
+    Args:
+        parser: of a command.
+        description: what it does.
+        examples: command lines after ``gluon-rnn``, and what each does.
+        more: what else there is to say, before the examples.
+    """
+    parser.description = description
+    parser.formatter_class = HelpFormatter
+    width = max(map(len, examples))
+    beside = max(width + len(what) for words, what in examples.items()) < _EXAMPLE_WIDTH
+    lines = []
+    for words, what in examples.items():
+        lines += [f"  gluon-rnn {words:<{width}}   {what}"] if beside else [f"  gluon-rnn {words}", f"      {what}"]
+    parser.epilog = "\n".join([*([more, ""] if more else []), "examples:", *lines])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from gluon_rnn.cli.arguments import parse_floor, parse_path, parse_tolerance
-from gluon_rnn.cli.output import status_of_output
+from gluon_rnn.cli.arguments import describe, parse_floor, parse_path, parse_tolerance
+from gluon_rnn.cli.output import narrow, status_of_output
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_named
 from gluon_rnn.common.printable import warn
@@ -16,13 +16,19 @@ from gluon_rnn.reporting.regression.comparison import Comparison, compare, not_c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Compare the results of CANDIDATE with those of BASELINE, each a sweep's folder or its runs.csv. Points are "
         "matched by configuration and paired by seed. With several seeds, a t-test corrected for the number of "
         "points decides whether a difference is more than chance; with one seed the tolerance alone decides. "
-        "Speeds are shown but do not count unless --throughput is given."
+        "Speeds are shown but do not count unless --throughput is given.",
+        {
+            "check-regression baseline.csv results/quick": "one line says what regressed",
+            "check-regression baseline.csv results/quick --junit gate.xml": "for a CI",
+            "check-regression old/quick new/quick --throughput 10%": "speeds count, too",
+        },
+        more="exit status: 0 no regression, 1 regression, 2 could not compare",
     )
-    parser.epilog = "exit status: 0 no regression, 1 regression, 2 could not compare"
     parser.add_argument("baseline", type=parse_path, metavar="BASELINE", help="results to compare with")
     parser.add_argument("candidate", type=parse_path, metavar="CANDIDATE", help="results to check")
     parser.add_argument(
@@ -32,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help=f"how much worse validation perplexity may get (default: {Limits.perplexity:.0%}%)",
     )
-    parser.add_argument(
+    speeds = parser.add_mutually_exclusive_group()
+    speeds.add_argument(
         "--throughput",
         type=parse_tolerance,
         default=Limits.throughput,
@@ -40,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also check speed: how much slower a run may get on the same machine. Each side needs two series of "
         "measurements an hour or more apart; without them the exit status is 2 (default: speeds do not count)",
     )
+    speeds.add_argument("--no-throughput", action="store_true", help="leave speeds out altogether")
     parser.add_argument(
         "--floor",
         type=parse_floor,
@@ -59,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     limits = {name: getattr(options, name) for name in ("perplexity", "throughput", "floor", "two_sided")}
+    limits["speeds"] = not options.no_throughput
     forms = (
         (options.json, verdicts.as_json),
         (options.junit, verdicts.as_junit),
@@ -80,6 +89,6 @@ def run(options: argparse.Namespace) -> int:
     write(comparison)
     for remark in comparison.remarks:
         warn(remark)
-    print(verdicts.as_text(comparison))
+    print(verdicts.as_text(comparison, **narrow()))
     status_of_output()
     return verdicts.EXIT_STATUS[comparison.verdict]  # of the verdict, even if its reader has gone

@@ -12,11 +12,19 @@ from typing import NoReturn
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
 from gluon_rnn.common.printable import printable
+from gluon_rnn.reporting.regression.verdicts import NARROW
+from gluon_rnn.reporting.terminal.console import make_console
 
 
 def say(line: str) -> None:
     """Print a line."""
     print(printable(line))
+
+
+def narrow() -> dict[str, int]:
+    """The ``width`` of text on a terminal, at most `NARROW`; nothing where it goes elsewhere."""
+    console = make_console()
+    return {"width": min(NARROW, console.width)} if console.is_terminal else {}
 
 
 def status_of_output(status: int = 0) -> int:

@@ -45,12 +45,14 @@ class Limits:
         floor: units of perplexity; a smaller change does not count, however large a fraction it is. Results that have
             an accuracy have no floor: near perplexity 1, where they lie, it would be most of their loss.
         two_sided: whether a perplexity that fell by as much (in nats) is refused, too. A faster run never is.
+        speeds: whether speeds are looked at.
     """
 
     perplexity: float = 0.02
     throughput: float | None = None
     floor: float = 0.05
     two_sided: bool = False
+    speeds: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("perplexity", self.perplexity), ("throughput", self.throughput)):
@@ -84,6 +86,8 @@ class Change:
             not a regression.
         reason: why it could not be compared.
         sittings: for a speed, in how many sessions the baseline and the candidate were measured.
+        improved: whether it is better by more than the threshold, and not by chance. Of several quantities it is wrong
+            about one or more as rarely as the verdicts are.
     """
 
     quantity: Quantity
@@ -97,6 +101,7 @@ class Change:
     verdict: Judgement = "not compared"
     reason: str = ""
     sittings: tuple[int, int] | None = None
+    improved: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,11 @@ class Measured:
         """A difference of logarithms as people read it: a fraction, of a loss nats."""
         return nats if self.quantity == "valid_loss" else _fraction(nats)
 
-    def change(self, limits: Limits, finding: Finding | None) -> Change:
-        """The change, as `finding` has judged it; None where it is not compared."""
+    def change(self, limits: Limits, finding: Finding | None, mirrored: Finding | None) -> Change:
+        """The change, as `finding` has judged it, and `mirrored` whether it is one for the better.
+
+        Both are None where it is not compared.
+        """
         before, after = self.means
         in_nats = self.quantity == "valid_loss"
         difference = self.difference
@@ -166,7 +174,7 @@ class Measured:
             reason=self.reason,
             sittings=(len(self.before), len(self.after)) if timed else None,
         )
-        if finding is None:
+        if finding is None or mirrored is None:
             return shown
         sample = self.sample(limits)
         if timed and not sample.is_repeated:
@@ -179,6 +187,7 @@ class Measured:
             smallest=difference(self.worse * finding.smallest),
             p_value=finding.p_value,
             verdict=beyond if finding.changed else "held" if finding.within else "undecided",
+            improved=mirrored.changed and not finding.changed,
         )
 
 

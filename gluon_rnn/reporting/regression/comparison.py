@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gluon_rnn.reporting.regression.changes import Change, Limits, Measured, Quantity, in_words, measure, paired
 from gluon_rnn.reporting.regression.pairing import Match, Row, differing_fields, match_runs
-from gluon_rnn.reporting.regression.significance import judge
+from gluon_rnn.reporting.regression.significance import Finding, Sample, Sittings, judge
 from gluon_rnn.reporting.regression.sittings import seconds_of, sittings_of
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, learned_nothing
 from gluon_rnn.runs.progress import perplexity as perplexity_of
@@ -85,6 +85,7 @@ def compare(
     throughput: float | None = Limits.throughput,
     floor: float = Limits.floor,
     two_sided: bool = Limits.two_sided,
+    speeds: bool = Limits.speeds,
 ) -> Comparison:
     """Compare a candidate's results with a baseline's, configuration by configuration and seed by seed.
 
@@ -101,7 +102,7 @@ def compare(
     Raises:
         UserError: a table cannot be read or has two runs of one configuration and seed, or a limit is none.
     """
-    limits = Limits(perplexity, throughput, floor, two_sided)
+    limits = Limits(perplexity, throughput, floor, two_sided, speeds)
     matches = match_runs(baseline, candidate)
     for side, name in (("before", "the baseline"), ("after", "the candidate")):
         if not any(getattr(match, side) for match in matches):
@@ -200,7 +201,14 @@ def _judged(paired_runs: Sequence[PairedRuns], limits: Limits) -> tuple[tuple[Po
         sittings_of(row for runs in paired_runs for row in runs.match.before.values()),
         sittings_of(row for runs in paired_runs for row in runs.match.after.values()),
     )
-    measured = [measure(runs.pairs, sittings, repeated=len(runs.match.before) > 1) for runs in paired_runs]
+    measured = [
+        [
+            found
+            for found in measure(runs.pairs, sittings, repeated=len(runs.match.before) > 1)
+            if limits.speeds or found.quantity != "tokens_per_second"
+        ]
+        for runs in paired_runs
+    ]
     repeated = [m for of_point in measured for m in of_point if m.quantity != "tokens_per_second" and m.pairs > 1]
     # Nats are nats; only where all are read as such are they shown so, without a floor.
     kind: Quantity = "valid_loss" if all(m.quantity == "valid_loss" for m in repeated) else "valid_perplexity"
@@ -212,19 +220,28 @@ def _judged(paired_runs: Sequence[PairedRuns], limits: Limits) -> tuple[tuple[Po
     # Quantities that decide nothing must not reduce the power of those that decide.
     deciding = [m for m in compared if limits.decides(m.quantity)]
     shown = [m for m in compared if not limits.decides(m.quantity)]
-    findings = {
-        id(m): finding
-        for family in (deciding, shown)
-        for m, finding in zip(family, judge([m.sample(limits) for m in family]), strict=True)
-    }
+    families = (deciding, shown)
+    findings = _findings(families, [[m.sample(limits) for m in family] for family in families])
+    mirrored = _findings(families, [[m.sample(limits).mirrored for m in family] for family in families])
 
     def changes(of_point: Iterable[Measured]) -> tuple[Change, ...]:
-        return tuple(m.change(limits, findings.get(id(m))) for m in of_point)
+        return tuple(m.change(limits, findings.get(id(m)), mirrored.get(id(m))) for m in of_point)
 
     points = tuple(
         _point(runs, changes(of_point), limits) for runs, of_point in zip(paired_runs, measured, strict=True)
     )
     return points, next(iter(changes(together)), None)
+
+
+def _findings(
+    families: Sequence[Sequence[Measured]], samples: Sequence[Sequence[Sample | Sittings]]
+) -> dict[int, Finding]:
+    """What each measured quantity's sample shows, by the quantity's `id`; a family is judged at once."""
+    return {
+        id(m): finding
+        for family, of_family in zip(families, samples, strict=True)
+        for m, finding in zip(family, judge(of_family), strict=True)
+    }
 
 
 def _point(runs: PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Point:
@@ -274,7 +291,9 @@ def _verdict(
         return "not compared", f"could not compare: {'; '.join(left_out)}"
     parts = [f"held: {len(held)} of {len(points)} points", *(f"not compared: {point}" for point in left_out)]
     undecided = sum(any(c.verdict == "undecided" and limits.decides(c.quantity) for c in p.changes) for p in points)
-    parts += [f"{undecided} undecided"] * bool(undecided)
+    parts += [f"{undecided} inconclusive"] * bool(undecided)
+    improved = sum(any(change.improved for change in point.changes) for point in points)
+    parts += [f"{improved} improved"] * bool(improved)
     if timed and len(timed) == sum(len(point.changes) for point in points) and limits.throughput is None:
         parts.append("speeds decide nothing")
     return "held", "; ".join([*parts, *([f"{len(new)} new"] if new else [])])

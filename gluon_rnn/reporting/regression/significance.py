@@ -48,6 +48,11 @@ class Sample:
     two_sided: bool = False
 
     @property
+    def mirrored(self) -> Sample:
+        """The same with better for worse: of a change beyond its threshold, the results improved."""
+        return Sample(tuple(-difference for difference in self.differences), self.threshold)
+
+    @property
     def mean(self) -> float:
         """Nats."""
         return fmean(self.differences)
@@ -120,6 +125,11 @@ class Sittings:
     after: tuple[float, ...]
     threshold: float
     two_sided: bool = False
+
+    @property
+    def mirrored(self) -> Sittings:
+        """The same with better for worse."""
+        return Sittings(self.after, self.before, self.threshold)
 
     @property
     def mean(self) -> float:

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from rich import box
+from rich.table import Table
+
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.common.printable import printable
-from gluon_rnn.reporting.regression.changes import SLOWER, Change, Limits, Quantity, amount, percent
+from gluon_rnn.common.printable import counted, printable
+from gluon_rnn.reporting.regression.changes import SLOWER, Change, Judgement, Limits, Quantity, amount, percent
 from gluon_rnn.reporting.regression.comparison import Comparison, Point, compare
 from gluon_rnn.reporting.regression.significance import ALPHA, POWER
+from gluon_rnn.reporting.terminal.console import Fitting
 from gluon_rnn.runs.metrics import written
 
 if TYPE_CHECKING:
@@ -31,6 +35,12 @@ EXIT_STATUS = {"held": 0, "regressed": 1, "not compared": 2}
 
 _COLUMNS = ("point", "quantity", "pairs", "baseline", "candidate", "change", "threshold", "detectable", "verdict")
 _TEXT_COLUMNS = ("point", "quantity", "verdict")
+#: What a narrow terminal has no room for, in the order in which it goes.
+_LEAST_WANTED = ("pairs", "detectable", "threshold")
+#: Of what is printed to a terminal, and of a failed assertion.
+NARROW = 100
+#: Of a log, which is scrolled.
+_WIDE = 250
 #: Characters that XML 1.0 cannot represent.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -43,6 +53,7 @@ def assert_no_regression(
     throughput: float | None = Limits.throughput,
     floor: float = Limits.floor,
     two_sided: bool = Limits.two_sided,
+    speeds: bool = Limits.speeds,
 ) -> None:
     """`compare`, as a line of a test.
 
@@ -52,32 +63,74 @@ def assert_no_regression(
     """
     __tracebackhide__ = True
     comparison = compare(
-        baseline, candidate, perplexity=perplexity, throughput=throughput, floor=floor, two_sided=two_sided
+        baseline,
+        candidate,
+        perplexity=perplexity,
+        throughput=throughput,
+        floor=floor,
+        two_sided=two_sided,
+        speeds=speeds,
     )
     if comparison.verdict == "not compared":
         raise UserError(comparison.reason)
     if comparison.verdict == "regressed":
-        raise AssertionError("\n" + as_text(comparison))
+        # Of an assertion pytest's summary shows the first line.
+        raise AssertionError(as_text(comparison, width=NARROW))
 
 
-def as_text(comparison: Comparison) -> str:
-    """A table of the points and the verdict in a line below it."""
-    from rich import box
+def as_text(comparison: Comparison, *, width: int = _WIDE) -> str:
+    """The verdict and what regressed, then a table of the points, those that regressed first, then notes.
+
+    Args:
+        comparison: what is shown.
+        width: of a line, in columns; a log is scrolled.
+    """
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=name != "verdict")
-    for row in _rows(comparison):
-        table.add_row(*map(printable, row))
     text = io.StringIO()
-    # As wide as necessary: a terminal folds lines, and a log is scrolled.
-    console = Console(file=text, width=250, highlight=False, markup=False, emoji=False)
+    console = Console(file=text, width=width, highlight=False, markup=False, emoji=False)
+    first, *others = _summary(comparison)
+    # Alone in its line, however long, since programs and people look for it there.
+    console.print(printable(first), soft_wrap=True)
+    for line in others:
+        console.print(printable(f"  {line}"))
     if comparison.points:
-        console.print(table)
-    notes = map(printable, [*_notes(comparison), comparison.reason])
-    return "\n".join([*(line.rstrip() for line in text.getvalue().splitlines()), *notes])
+        console.print(Fitting(_tables(comparison)))
+    for note in [*_notes(comparison), *_remarks_on_points(comparison)]:
+        console.print(printable(note))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _summary(comparison: Comparison) -> list[str]:
+    """The verdict, then what regressed, a line each: of one thing, the line itself."""
+    regressed = [
+        f"{point.label}: {', '.join(point.reasons)}" for point in comparison.points if point.verdict == "regressed"
+    ]
+    if comparison.verdict != "regressed" or len(regressed) < 2:
+        return [comparison.reason]
+    return [comparison.reason.removesuffix("; ".join(["", *regressed])), *regressed]
+
+
+def _tables(comparison: Comparison) -> Iterator[Table]:
+    """The table of the points, narrower and narrower."""
+    rows = list(_rows(comparison))
+    for gone, label in ((0, 80), (0, 40), (1, 32), (2, 28), (3, 24)):
+        dropped = _LEAST_WANTED[:gone]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in _COLUMNS:
+            if name not in dropped:
+                text = name in _TEXT_COLUMNS
+                table.add_column(
+                    name,
+                    justify="left" if text else "right",
+                    no_wrap=name != "point",
+                    max_width=label if name == "point" else None,
+                    overflow="fold",
+                )
+        for row in rows:
+            cells = zip(_COLUMNS, map(printable, row), strict=True)
+            table.add_row(*(cell for name, cell in cells if name not in dropped))
+        yield table
 
 
 def as_json(comparison: Comparison) -> str:
@@ -131,27 +184,56 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"**{escaped(comparison.reason)}**", ""]
     if comparison.points:
         lines += [markdown_row(_COLUMNS), markdown_row("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
-        lines += [markdown_row(map(escaped, row)) for row in _rows(comparison)] + [""]
-    return "\n".join(lines + [escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
+        lines += [markdown_row(map(escaped, row)) for row in _rows(comparison, reasons=True)] + [""]
+    return "
+".join(lines + [escaped(note) for note in _notes(comparison)]).rstrip() + "
+"
 
 
-def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    """A point's verdict and its reasons stand in its first row, the verdicts of its other quantities beside them."""
-    for point in comparison.points:
-        figures = [*(_figures(change, comparison) for change in point.changes), *_test_figures(point)]
-        verdicts = [_in_short(point), *(change.verdict for change in point.changes[1:])]
-        for place, row in enumerate(figures or [("",) * 7]):
-            yield "" if place else point.label, *row, verdicts[place] if place < len(verdicts) else ""
+def _rows(comparison: Comparison, *, reasons: bool = False) -> Iterator[tuple[str, ...]]:
+    """The rows of a table: a verdict stands in the row of its quantity, and points that regressed come first.
+
+    Args:
+        comparison: what is shown.
+        reasons: whether a point's reasons stand behind its verdict.
+    """
+    order = {"regressed": 0, "not compared": 1}
+    for point in sorted(comparison.points, key=lambda point: order.get(point.verdict, 2)):
+        rows = [(*_figures(change, comparison), _word(change)) for change in point.changes]
+        # Of what failed, or was nowhere measured, there are no figures.
+        if point.verdict not in ("held", *(row[-1] for row in rows)):
+            rows.insert(0, ("runs", *[""] * 6, point.verdict))
+        rows += [(*row, "") for row in _test_figures(point)]
+        rows = rows or [("runs", *[""] * 6, point.verdict)]
+        if reasons and point.reasons:
+            place = next((place for place, row in enumerate(rows) if row[-1] == point.verdict), 0)
+            *figures, word = rows[place]
+            rows[place] = (*figures, f"{word}: {', '.join(point.reasons)}")
+        for place, row in enumerate(rows):
+            yield "" if place else point.label, *row
     if comparison.overall:
-        yield ("all points together", *_figures(comparison.overall, comparison), comparison.overall.verdict)
+        yield ("all points together", *_figures(comparison.overall, comparison), _word(comparison.overall))
 
 
-def _in_short(point: Point) -> str:
-    """Its verdict and the reasons. A gate passes when nothing was shown, but this is not called a success."""
-    verdict: str = point.verdict
-    if verdict == "held" and point.changes and point.changes[0].verdict != "not compared":
-        verdict = point.changes[0].verdict
-    return ": ".join([verdict, *[", ".join(point.reasons)] * bool(point.reasons)])
+#: The verdicts of changes that people read as another word.
+_SPOKEN = {"undecided": "inconclusive"}
+
+
+def _word(change: Change) -> str:
+    """What people read of its verdict. A gate stays open where nothing was shown; that is not called a success."""
+    if change.improved:
+        return "improved"
+    return _SPOKEN.get(change.verdict, change.verdict)
+
+
+def _remarks_on_points(comparison: Comparison) -> Iterator[str]:
+    """What there is to know of points that did not regress, a line for each remark."""
+    shared: dict[str, list[str]] = {}
+    for point in comparison.points:
+        if point.verdict != "regressed" and point.reasons:
+            shared.setdefault(", ".join(point.reasons), []).append(point.label)
+    for remark, labels in shared.items():
+        yield f"{labels[0]}: {remark}" if len(labels) == 1 else f"{counted(len(labels), 'point')}: {remark}"
 
 
 #: What a quantity is called in a table, and its digits after the point.
@@ -198,7 +280,8 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     if timed and comparison.limits.throughput is None:
         counts = Counter(change.verdict for change in timed)
-        verdicts = ", ".join(f"{word} at {counts[word]}" for word in ("slower", "undecided", "held") if counts[word])
+        words: tuple[Judgement, ...] = ("slower", "undecided", "held")
+        verdicts = ", ".join(f"{_SPOKEN.get(word, word)} at {counts[word]}" for word in words if counts[word])
         notes.append(
             f"tokens/s decides nothing unless --throughput says what it may lose; by {SLOWER:.0%}: {verdicts}."
         )
@@ -209,8 +292,8 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     if any(change.verdict == "undecided" and not change.reason for change in (*changes, *overall)):
         notes.append(
-            "Undecided: the repeats show neither that a change is within its threshold nor that it is beyond it. One "
-            "as large as the detectable one is found 9 times in 10; more seeds make that smaller."
+            "Inconclusive: the repeats show neither that a change is within its threshold nor that it is beyond it. A "
+            "detectable change is found 9 times in 10; more seeds make it smaller."
         )
     if any(change.p_value is None and not change.reason for change in changes):
         notes.append(

@@ -505,7 +505,7 @@ def test_a_change_that_is_neither_shown_nor_excluded_is_undecided() -> None:
     assert lstm.smallest > 0.5
     # No regression: the gate stays open, as before.
     assert [point.verdict for point in comparison.points] == ["held", "held"]
-    assert (comparison.verdict, comparison.reason) == ("held", "held: 2 of 2 points; 1 undecided")
+    assert (comparison.verdict, comparison.reason) == ("held", "held: 2 of 2 points; 1 inconclusive")
 
 
 # How often chance alone closes the gate, and how often it stays open for what it claims to find

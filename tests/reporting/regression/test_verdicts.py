@@ -41,21 +41,93 @@ def cells(line: str, between: str = "  ") -> list[str]:
 
 def test_the_table_says_for_each_point_what_was_found_and_could_have_been() -> None:
     lines = as_text(compare(table(*SAME), table(*OTHER))).splitlines()
-    head, lstm, speed, test, gru, elsewhere = (cells(line) for line in [lines[1], *lines[3:8]])
+    assert lines[0] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
+    head, lstm, speed, test, gru, elsewhere = (cells(line) for line in [lines[2], *lines[4:9]])
     assert head[:7] == ["point", "quantity", "pairs", "baseline", "candidate", "change", "threshold"]
     assert head[7:] == ["detectable", "verdict"]
-    regressed = "regressed: validation perplexity +10.00 %"
-    assert lstm == ["cell=lstm", "valid ppl", "1", "100.00", "110.00", "+10.00 %", "+2.00 %", "+2.00 %", regressed]
+    assert lstm == ["cell=lstm", "valid ppl", "1", "100.00", "110.00", "+10.00 %", "+2.00 %", "+2.00 %", "regressed"]
     # One session on each side.
-    assert speed == ["tokens/s", "1", "1,000", "990", "-1.00 %", "undecided"]
+    assert speed == ["tokens/s", "1", "1,000", "990", "-1.00 %", "inconclusive"]
     assert test == ["test ppl", "90.48", "99.53", "+10.00 %"]
-    assert gru[:3] + gru[5:8] == ["cell=gru", "valid ppl", "1", "+0.00 %", "+2.00 %", "+2.00 %"]
-    assert gru[8].startswith("held: tokens/s not measured on the same machine")
+    assert gru == ["cell=gru", "valid ppl", "1", "200.00", "200.00", "+0.00 %", "+2.00 %", "+2.00 %", "held"]
     assert elsewhere == ["tokens/s", "1", "500", "5,000", "+900.00 %", "not compared"]
-    assert "tokens/s decides nothing unless --throughput says what it may lose; by 10%: undecided at 1." in lines
+    assert "tokens/s decides nothing unless --throughput says what it may lose; by 10%: inconclusive at 1." in lines
     assert any(line.startswith("Speeds of one session cannot tell slower code from a machine") for line in lines)
     assert "new: cell=rnn_tanh" in lines
-    assert lines[-1] == "regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %"
+    assert lines[-1] == "cell=gru: tokens/s not measured on the same machine with as many threads"
+
+
+def test_what_regressed_comes_first_and_what_improved_is_called_so() -> None:
+    cells_ = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    before = [run(100.0, cell=cell) for cell in cells_]
+    after = [run(value, cell=cell) for cell, value in zip(cells_, (100.0, 90.0, 110.0), strict=False)]
+    comparison = compare(table(*before), table(*after, run(None, cell="rnn_relu", status="failed", reason="killed")))
+    lines = as_text(comparison, width=100).splitlines()
+    assert lines[:3] == [
+        "regressed: 2 of 4 points",
+        "  cell=rnn_tanh: validation perplexity +10.00 %",
+        "  cell=rnn_relu: seed 0 failed (killed)",
+    ]
+    rows = [cells(line) for line in lines if line.startswith(" cell=")]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("cell=rnn_tanh", "regressed"),
+        ("cell=rnn_relu", "regressed"),
+        ("cell=lstm", "held"),
+        ("cell=gru", "improved"),
+    ]
+    assert rows[1] == ["cell=rnn_relu", "runs", "regressed"]
+    assert [only.changes[0].improved for only in comparison.points[:3]] == [False, True, False]
+
+
+def test_a_slowdown_stands_in_the_row_of_the_speed() -> None:
+    comparison = compare(table(*sessions(1000.0)), table(*sessions(500.0)), throughput=0.1)
+    rows = [cells(line) for line in as_text(comparison).splitlines()]
+    (perplexity,) = (row for row in rows if "valid ppl" in row)
+    (speed,) = (row for row in rows if "tokens/s" in row and "quantity" not in row)
+    assert (perplexity[-1], speed[-1]) == ("held", "regressed")
+    faster = compare(table(*sessions(500.0)), table(*sessions(1000.0)))
+    assert [change.improved for change in faster.points[0].changes] == [False, True]
+    assert faster.reason.endswith("1 improved")
+
+
+def test_a_lone_session_improves_nothing() -> None:
+    (point,) = compare(table(run(tokens_per_second=100.0)), table(run(tokens_per_second=900.0))).points
+    assert [change.improved for change in point.changes] == [False, False]
+
+
+def test_chance_is_no_improvement_and_what_a_gate_refuses_is_none() -> None:
+    noisy = compare(table(*worsened([0, 0, 0])), table(*worsened([-0.5, 0.02, 0.3])))
+    assert not noisy.points[0].changes[0].improved
+    better = [[-0.1, -0.11, -0.12], [-0.1, -0.11, -0.12]]
+    for two_sided, improved in ((False, True), (True, False)):
+        comparison = compare(table(*worsened([0, 0, 0])), table(*worsened(better[0])), two_sided=two_sided)
+        assert comparison.points[0].changes[0].improved == improved
+        assert comparison.verdict == ("regressed" if two_sided else "held")
+
+
+def test_speeds_may_be_left_out() -> None:
+    comparison = compare(table(*SAME), table(*OTHER), speeds=False)
+    assert "tokens/s" not in as_text(comparison) + as_markdown(comparison) + as_junit(comparison)
+    assert comparison.verdict == "regressed"
+    timed = table(run(None, max_steps=5, tokens_per_second=100.0))
+    assert compare(timed, timed, speeds=False).verdict == "not compared"
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_nothing_is_wider_than_a_terminal_and_no_number_is_cut(width: int) -> None:
+    settings = {"bptt": 70, "hidden_size": 650}
+    before = [
+        run(123_456.78, cell=cell, **settings, tokens_per_second=12_345.0) for cell in ("lstm", "char_loop_concat")
+    ]
+    after = [run(234_567.89, cell=row["cell"], **settings, tokens_per_second=12_345.0) for row in before]
+    text = as_text(
+        compare(table(*before, run(cell="gru", **settings)), table(*after, run(cell="gru", **settings))), width=width
+    )
+    _, *lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    for number in ("123,456.78", "234,567.89", "+90.00 %", "12,345"):
+        assert number in text
+    assert "…" not in text
 
 
 def test_no_number_is_longer_than_a_person_reads() -> None:
@@ -76,14 +148,13 @@ def test_where_an_accuracy_was_measured_all_is_said_in_nats() -> None:
     before, after = classified(0.176), classified(0.205, test_accuracy=0.7625)
     comparison = compare(table(before), table(after), two_sided=True)
     lines = as_text(comparison).splitlines()
-    loss, test, accuracy = (cells(line) for line in lines[3:6])
+    loss, test, accuracy = (cells(line) for line in lines[4:7])
     assert loss[1:] == [
-        *("valid loss", "1", "0.1760", "0.2050", "+0.0290 nats", "±0.0198 nats", "+0.0198 nats"),
-        "regressed: validation loss +0.0290 nats",
+        *("valid loss", "1", "0.1760", "0.2050", "+0.0290 nats", "±0.0198 nats", "+0.0198 nats", "regressed")
     ]
     assert test == ["test loss", "0.0760", "0.1050", "+0.0290 nats"]
     assert accuracy == ["test accuracy", "80.00 %", "76.25 %", "-3.75 points"]
-    for text in (as_junit(comparison), as_markdown(comparison), lines[-1]):
+    for text in (as_junit(comparison), as_markdown(comparison), lines[0]):
         assert "validation loss +0.0290 nats" in text
         assert "perplexity" not in text
     (point,) = json.loads(as_json(comparison))["points"]
@@ -97,7 +168,7 @@ def test_several_seeds_show_what_they_could_find_on_either_side() -> None:
     comparison = compare(table(*before), table(*after), two_sided=True)
     lines = as_text(comparison).splitlines()
     (overall,) = [line for line in lines if line.startswith(" all points together   valid ppl       2")]
-    for line, change in ((lines[3], comparison.points[0].changes[0]), (overall, comparison.overall)):
+    for line, change in ((lines[4], comparison.points[0].changes[0]), (overall, comparison.overall)):
         assert change is not None
         assert change.smallest is not None
         assert "±2.00 %" in line
@@ -106,9 +177,9 @@ def test_several_seeds_show_what_they_could_find_on_either_side() -> None:
     assert "A single pair" not in "".join(lines)
     # A gate that could detect only an enormous change is not a success.
     gru = next(line for line in lines if line.startswith(" cell=gru"))
-    assert cells(gru)[-1] == "undecided"
-    assert any(line.startswith("Undecided: the repeats show neither") for line in lines)
-    assert lines[-1].endswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +12.75 %")
+    assert cells(gru)[-1] == "inconclusive"
+    assert any(line.startswith("Inconclusive: the repeats show neither") for line in lines)
+    assert lines[0].endswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +12.75 %")
 
 
 def test_json_holds_everything_and_no_number_that_is_none() -> None:
@@ -118,7 +189,13 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
         *("schema_version", "alpha", "power", "verdict", "reason", "limits", "points", "new", "overall", "remarks")
     ]
     assert (content["schema_version"], content["verdict"], content["new"]) == (1, "regressed", ["cell=rnn_tanh"])
-    assert content["limits"] == {"perplexity": 0.02, "throughput": None, "floor": 0.05, "two_sided": False}
+    assert content["limits"] == {
+        "perplexity": 0.02,
+        "throughput": None,
+        "floor": 0.05,
+        "two_sided": False,
+        "speeds": True,
+    }
     lstm, gru, failed = content["points"]
     assert list(lstm) == ["label", "settings", "verdict", "reasons", "changes", "test_perplexity", "test_accuracy"]
     assert (lstm["settings"]["cell"], lstm["settings"]["dataset_sha1"]) == ("lstm", "d" * 40)
@@ -135,6 +212,7 @@ def test_json_holds_everything_and_no_number_that_is_none() -> None:
         "verdict": "regressed",
         "reason": "",
         "sittings": None,
+        "improved": False,
     }
     assert lstm["changes"][1]["sittings"] == [1, 1]
     assert gru["changes"][1]["threshold"] is None
@@ -195,6 +273,19 @@ def test_markdown_keeps_its_columns_whatever_stands_in_them() -> None:
     assert "new: cell=rnn\\_tanh" in lines
 
 
+def sessions(speed: float) -> list[dict[str, object]]:
+    """Runs of three sessions, hours apart, that read about so many tokens a second."""
+    return [
+        run(
+            100.0,
+            seed=hour,
+            tokens_per_second=speed * (1 + hour / 1000),
+            started_at=f"2026-01-01T{3 * hour:02}:00:00+00:00",
+        )
+        for hour in range(3)
+    ]
+
+
 # In a user's own tests
 
 
@@ -205,7 +296,9 @@ def test_the_assertion_shows_the_table(tmp_path: Path) -> None:
     assert_no_regression(table(OTHER[0]), table(SAME[0]))
     with pytest.raises(AssertionError) as raised:
         assert_no_regression(baseline, candidate)
-    assert str(raised.value).strip() == as_text(compare(baseline, candidate)).strip()
+    assert str(raised.value) == as_text(compare(baseline, candidate), width=100)
+    # The first line is what pytest's summary shows.
+    assert str(raised.value).startswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %\n")
     with pytest.raises(AssertionError):
         assert_no_regression(table(OTHER[0]), table(SAME[0]), two_sided=True)
     with pytest.raises(UserError, match="could not compare: no configuration is in both"):
@@ -224,6 +317,7 @@ def test_the_assertion_shows_the_table(tmp_path: Path) -> None:
         (OTHER, ["--perplexity", "0.101"], 0),
         (OTHER, ["--perplexity", "0.101", "--throughput", "0.5%"], 2),
         (OTHER, ["--throughput", "0.5%"], 1),
+        (OTHER, ["--no-throughput"], 1),
         (OTHER, ["--floor", "11"], 0),
         ([SAME[0] | {"valid_loss": 4.0}, SAME[1]], [], 0),
         ([SAME[0] | {"valid_loss": 4.0}, SAME[1]], ["--two-sided"], 1),
@@ -252,7 +346,7 @@ def test_the_exit_status_is_the_verdict_and_every_file_says_so(
     content = json.loads(names["json"].read_text())
     assert content["verdict"] == verdict
     if candidate:
-        assert said.out.splitlines()[-1] == content["reason"]
+        assert said.out.splitlines()[0] == content["reason"]
     else:
         (line,) = said.err.splitlines()
         assert line.startswith("error: cannot read")
@@ -271,6 +365,7 @@ def test_the_exit_status_is_the_verdict_and_every_file_says_so(
         (["--perplexity=-1%"], "not a tolerance"),
         (["--throughput", "nan"], "not a tolerance"),
         (["--throughput", "%"], "not a tolerance"),
+        (["--no-throughput", "--throughput", "5%"], "not allowed with argument"),
         (["--floor", "-1"], "--floor"),
         (["--floor", "inf"], "not a number of units"),
         (["--json", ""], "--json"),
@@ -298,7 +393,7 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
     command = [sys.executable, str(CHECKOUT / "scripts" / "check_regression.py"), str(baseline), str(candidate)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %\n")
+    assert done.stdout.startswith("regressed: 1 of 2 points; cell=lstm: validation perplexity +10.00 %\n")
 
 
 # A baseline on purpose
