@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path
-from gluon_rnn.cli.mxnet_process import ask
+from gluon_rnn.cli.arguments import describe, parse_data_dir, parse_pairs, parse_path
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
 from gluon_rnn.machine.hardware import describe_machine
+from gluon_rnn.machine.mxnet_process import ask
 from gluon_rnn.reporting.terminal.console import make_console
 from gluon_rnn.reporting.terminal.results import evaluations_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Score the best parameters of a run on validation and test, every token once, and add the results to "
-        "evaluations.csv beside the sweep's runs.csv. Without --cache and --dynamic the model is scored as in training."
+        "evaluations.csv beside the sweep's runs.csv. Without --cache and --dynamic the model is scored as in "
+        "training.",
+        {
+            "evaluate results/quick/runs/RUN_ID": "as in training",
+            "evaluate results/quick/runs/RUN_ID --cache --search": "with a neural cache, tuned on validation",
+            "evaluate results/quick/runs/RUN_ID --dynamic rule=sgd --split test": "by dynamic evaluation",
+        },
     )
     parser.add_argument(
         "directory", type=parse_path, metavar="RUN", help="a run's directory, such as results/quick/runs/RUN_ID"
@@ -73,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     answer = ask(
         "gluon_rnn.trained.evaluation",
         request,
-        directory=options.directory,
+        subject=options.directory,
         threads=describe_machine().cores,
         shows_progress=True,
     )

@@ -6,18 +6,23 @@ import argparse
 import io
 import sys
 
-from gluon_rnn.cli.arguments import parse_path, parse_words
-from gluon_rnn.cli.mxnet_process import ask
+from gluon_rnn.cli.arguments import describe, parse_path, parse_words
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import for_terminal
+from gluon_rnn.machine.mxnet_process import ask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Print a prompt and its continuation by a run's model. Only the run's directory is needed; while the run "
-        "is training, its best epoch so far is used. A next_token model reads the last bptt tokens each time."
+        "is training, its best epoch so far is used. A next_token model reads the last bptt tokens each time.",
+        {
+            "generate results/quick/runs/RUN_ID --prompt 'the game' --tokens 50": "go on for 50 words",
+            "generate results/quick/runs/RUN_ID --prompt '' --tokens 50 --greedy": "the most likely new sentence",
+        },
     )
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(
@@ -62,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--greedy always takes the most likely token; drop it or {' and '.join(idle)}")
     # One thread: how many there are decides the last bits of the logits, and so now and then a word.
     request = {"run": str(options.directory), **request}
-    answer = ask("gluon_rnn.trained.generation", request, directory=options.directory, threads=1)
+    answer = ask("gluon_rnn.trained.generation", request, subject=options.directory, threads=1)
     _print_text(answer["text"])
     return status_of_output()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -30,7 +31,9 @@ from pydantic import (
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.markup import html_table
-from gluon_rnn.common.printable import quoted
+from gluon_rnn.common.printable import printable, quoted
+from gluon_rnn.common.processes import python_path
+from gluon_rnn.config.aliases import ALIASES, plain
 
 FUSED_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 CUSTOM_CELLS = ("custom_lstm", "custom_gru", "custom_rnn", "char_loop", "char_loop_concat")
@@ -112,11 +115,13 @@ _OPTIMIZER_RATES = {
     "adadelta": 1.0,
 }
 
+#: A user's own class by the file that defines it.
+_CELL_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
 _CELL_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 #: One of the devices of a run; Python's own digits are those of all scripts.
 _DEVICE = re.compile(r"auto|(cpu|gpu)(:[0-9]{1,2})?")
 #: Of any count: MXNet 1.9.1 counts and indexes in 32 bits.
-_MOST = 2**31 - 1
+MOST = 2**31 - 1
 #: The weights of a layer's four gates are then 2**30 numbers, the last power of two that an array of MXNet's may hold.
 _WIDEST = 2**14
 #: More recurrent layers than anyone has trained; each is a separate block to build.
@@ -139,24 +144,43 @@ def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return AUTO if isinstance(value, str) and value.strip().lower() == AUTO else validate(value)
 
 
+def _module_in(file: str) -> str:
+    """The module that Python finds in a file of the current folder, or of another on its path.
+
+    Results name a cell by its module, so that a run keeps its name wherever the file lies.
+    """
+    path = os.path.realpath(file)
+    for folder in sorted(map(os.path.realpath, python_path()), key=len, reverse=True):
+        if os.path.dirname(path) == folder or path.startswith(f"{folder}{os.sep}"):
+            parts = os.path.relpath(path, folder).removesuffix(".py").split(os.sep)
+            if not all(part.isidentifier() for part in parts):
+                raise ValueError(f"{quoted(file)} cannot be imported; rename it to letters, digits and '_'")
+            return ".".join(parts)
+    folder, name = os.path.split(file)
+    raise ValueError(
+        f"{quoted(file)} is not in this folder or on Python's path; set PYTHONPATH={printable(folder)} and name its "
+        f"class as {printable(name.removesuffix('.py'))}:CellClass"
+    )
+
+
 def _averaging(value: Any) -> str:
     """The one spelling of ``none``, ``ntasgd``, the number of an epoch or ``step`` and the number of a step."""
     text = "" if isinstance(value, bool) else str(value).strip().lower()
     if text in ("none", "ntasgd") and value is not None:
         return text
     found = re.fullmatch(r"(step\s+)?([0-9]{1,10})", text)
-    if found and 1 <= int(found[2]) <= _MOST:
+    if found and 1 <= int(found[2]) <= MOST:
         return f"{'step ' if found[1] else ''}{int(found[2])}"
     raise ValueError("choose none, ntasgd, the number of an epoch, from 1 on, or a step, such as 'step 5000'")
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number)]
-Count = Annotated[Whole, Field(ge=1, le=_MOST)]
-CountOrZero = Annotated[Whole, Field(ge=0, le=_MOST)]
+Count = Annotated[Whole, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[Whole, Field(ge=0, le=MOST)]
 Rate = Annotated[Real, Field(ge=0, lt=1)]
 OptionalRate = Annotated[Annotated[float, Field(ge=0, lt=1)] | None, BeforeValidator(_number)]
-OptionalCount = Annotated[Annotated[int, Field(ge=1, le=_MOST)] | None, BeforeValidator(_number)]
+OptionalCount = Annotated[Annotated[int, Field(ge=1, le=MOST)] | None, BeforeValidator(_number)]
 
 
 class SettingError(UserError, ValueError):
@@ -199,7 +223,10 @@ class RunConfig(BaseModel):
     model: Annotated[str, Field(description=f"network: {', '.join(MODELS)} (default: the objective's)")] = "rnn_lm"
     cell: Annotated[
         str,
-        Field(description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or your own as module:CellClass"),
+        Field(
+            description=f"recurrent cell: {', '.join(FUSED_CELLS + CUSTOM_CELLS)}, or your own as module:CellClass or "
+            "file.py:CellClass"
+        ),
     ] = "lstm"
     bptt: Count = 35
     """window length in steps for truncated backpropagation through time"""
@@ -298,7 +325,7 @@ class RunConfig(BaseModel):
     """first steps of a run, which are not timed"""
     max_train_tokens: OptionalCount = None
     """train on only this many tokens, the first ones; none: all"""
-    max_eval_tokens: Annotated[Annotated[int, Field(ge=2, le=_MOST)] | None, BeforeValidator(_number)] = None
+    max_eval_tokens: Annotated[Annotated[int, Field(ge=2, le=MOST)] | None, BeforeValidator(_number)] = None
     """evaluate only this many tokens of validation and test, the first ones; none: all"""
     eval_bptt: Count = 35
     """window length in steps for evaluation"""
@@ -325,10 +352,12 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_cell(cls, value: str) -> str:
         known = FUSED_CELLS + CUSTOM_CELLS
+        if found := _CELL_FILE.fullmatch(value):
+            value = f"{_module_in(found[1])}:{found[2]}"
         if value not in known and not _CELL_CLASS.fullmatch(value):
             raise ValueError(
                 f"unknown cell {quoted(value)}{did_you_mean(value, known)}; choose from {', '.join(known)}, "
-                "or name your own as package.module:CellClass"
+                "or name your own as module:CellClass or file.py:CellClass"
             )
         return value
 
@@ -610,7 +639,19 @@ def check_name(name: Any) -> None:
 
 
 def _unknown(name: Any) -> str:
-    return f"unknown setting {quoted(name)}{did_you_mean(name, RunConfig.model_fields)}"
+    return f"unknown setting {quoted(name)}{meant_setting(name)}"
+
+
+def meant_setting(name: object) -> str:
+    """A hint at the setting that `name` may mean, such as another tool's name of it."""
+    found = find_setting(name)
+    return f"; did you mean {found!r}?" if found else did_you_mean(name, RunConfig.model_fields)
+
+
+def find_setting(name: object) -> str | None:
+    """The setting that `name` is another spelling or another tool's name of; None if there is none."""
+    word = plain(name) if isinstance(name, str) else ""
+    return word if word in RunConfig.model_fields else ALIASES.get(word)
 
 
 def _one_line(error: ValidationError, name: str = "") -> str:
@@ -623,7 +664,7 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     if not where:
         return message
     given, hint = first["input"], ""
-    if isinstance(given, str) and ("," in given or ".." in given):
+    if isinstance(given, str) and ("," in given or re.match(r"\s*[-+]?\d+\.\.", given)):
         hint = "; several values go to --axis"
     if isinstance(given, list):
         hint = "; several values go to axes"

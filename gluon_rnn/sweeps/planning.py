@@ -81,6 +81,11 @@ class Plan:
         """How many of them have no result yet."""
         return self.total - len(self.jobs) + len(self.missing)
 
+    @property
+    def likely(self) -> tuple[Job, ...]:
+        """Jobs that will run, or of a search whose like will."""
+        return (*self.missing, *(self.samples if self.search and self.to_run else ()))
+
     def label(self, job: Job) -> str:
         """What distinguishes `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
 

@@ -27,6 +27,7 @@ from gluon_rnn.sweeps.continuation import take_over_checkpoints
 from gluon_rnn.sweeps.executors import Ended, Executor, LocalExecutor
 from gluon_rnn.sweeps.executors.base import prune_nothing
 from gluon_rnn.sweeps.locking import locked_sweep
+from gluon_rnn.sweeps.own_cells import check_own_cells
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import move_out, superseded
 
@@ -72,14 +73,16 @@ def run_sweep(
         The records of the plan's points, in its order. Points that were not reached are missing or as before.
 
     Raises:
-        UserError: another sweep is running in this folder, it cannot be written, or the operating system refuses
-            something that a sweep needs. The workers are stopped, and all finished runs are in the tables.
+        UserError: another sweep is running in this folder, it cannot be written, a user's own cell cannot take a step,
+            or the operating system refuses something that a sweep needs. The workers are stopped, and all finished runs
+            are in the tables.
         KeyboardInterrupt: likewise.
     """
     if executor:
         slots, _ = executor.place(plan.samples, plan.slots)
         plan = replace(plan, slots=slots)
     executor = executor or LocalExecutor()
+    check_own_cells(plan.likely)
     try:
         (plan.directory / "runs").mkdir(parents=True, exist_ok=True)
         with locked_sweep(plan.directory, notice):

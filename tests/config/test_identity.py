@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.config.identity import source_file, source_files, source_sha1
+from gluon_rnn.config.identity import run_id, source_file, source_files, source_sha1
+from gluon_rnn.config.run import configure
 
 
 @pytest.fixture
@@ -171,3 +172,37 @@ def test_the_current_folder_comes_last(folder: Path, monkeypatch: pytest.MonkeyP
     write(folder, lib__mine="import helper\n")
     assert source_file("mine:Cell") == folder / "lib" / "mine.py"
     assert source_files("mine:Cell") == {"helper.py": b"22\n", "mine.py": b"import helper\n"}
+
+
+@pytest.mark.parametrize(("file", "module"), [
+    ("single.py", "single"),
+    ("./single.py", "single"),
+    ("package/inner/cells.py", "package.inner.cells"),
+    ("bare/cells.py", "bare.cells"),
+])  # fmt: skip
+def test_a_cell_named_by_its_file_is_that_of_its_module(folder: Path, file: str, module: str) -> None:
+    for written in (file, str(folder / file)):
+        config = configure({"cell": f"{written}:Cell"})
+        assert config == configure({"cell": f"{module}:Cell"})
+        assert source_file(config.cell) == folder / file
+        content = {"cell": source_sha1(config.cell)}
+        assert run_id(config, content=content) == run_id(configure({"cell": f"{module}:Cell"}), content=content)
+
+
+@pytest.mark.parametrize(("file", "line"), [
+    ("../elsewhere.py", "is not in this folder or on Python's path; set PYTHONPATH=.. and name its class as else"),
+    ("my-cell.py", "cannot be imported; rename it to letters, digits and '_'"),
+    ("package/1.py", "cannot be imported; rename it"),
+])  # fmt: skip
+def test_a_file_that_python_would_not_find_is_one_line(folder: Path, file: str, line: str) -> None:
+    with pytest.raises(UserError) as refused:
+        configure({"cell": f"{file}:Cell"})
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_on_pythons_path_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert configure({"cell": "../package/inner/cells.py:Cell"}).cell == "package.inner.cells:Cell"

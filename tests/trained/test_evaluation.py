@@ -17,12 +17,12 @@ import pytest
 
 import gluon_rnn
 from gluon_rnn import cli, evaluate_run, load_evaluations
-from gluon_rnn.cli import mxnet_process
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal, sha1_of_file, write_atomically
 from gluon_rnn.data.batches import columns
 from gluon_rnn.data.corpora import find_corpus
 from gluon_rnn.data.corpora.loading import load_corpus
+from gluon_rnn.machine import mxnet_process
 from gluon_rnn.networks.models import build_model
 from gluon_rnn.runs.evaluations import DynamicSettings
 from gluon_rnn.trained import evaluation

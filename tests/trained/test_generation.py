@@ -20,11 +20,11 @@ import pytest
 
 import gluon_rnn
 from gluon_rnn import cli
-from gluon_rnn.cli import mxnet_process
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import seal, write_atomically
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
+from gluon_rnn.machine import mxnet_process
 from gluon_rnn.networks.models import SequenceModel, build_model
 from gluon_rnn.trained import generation
 from gluon_rnn.trained.generation import generate, get_next, sample

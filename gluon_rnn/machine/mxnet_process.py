@@ -1,4 +1,4 @@
-"""A program of `gluon_rnn.trained` in a process of its own, since a command's own process does not import MXNet."""
+"""A program that imports MXNet, in a process of its own, since a command's own process does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gluon_rnn.common import processes
@@ -16,14 +15,14 @@ from gluon_rnn.machine.environment import process_environment
 
 
 def ask(
-    module: str, request: Mapping[str, Any], *, directory: Path, threads: int, shows_progress: bool = False
+    module: str, request: Mapping[str, Any], *, subject: object, threads: int, shows_progress: bool = False
 ) -> dict[str, Any]:
     """What `module` answers to `request`, both as JSON.
 
     Args:
         module: a program that reads the request from standard input and writes the answer as its last line.
         request: its arguments.
-        directory: the run's, for the message.
+        subject: a run's directory, or what else the request is about, for the message.
         threads: CPU threads of the process.
         shows_progress: print what it writes to standard error at once; False: when it has ended.
 
@@ -49,7 +48,7 @@ def ask(
     except (IndexError, ValueError):
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
         said = "".join(f" ({line.strip()})" for line in (done.stderr or "").splitlines()[-1:])
-        raise UserError(f"MXNet ended with {ended}{said} for {directory}; see gluon-rnn doctor") from None
+        raise UserError(f"MXNet ended with {ended}{said} for {subject}; see gluon-rnn doctor") from None
     sys.stderr.write(done.stderr or "")
     if "error" in answer:
         raise UserError(answer["error"])
