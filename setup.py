@@ -14,6 +14,7 @@ CORE = [
     "pydantic>=2.11,<3",  # docstrings of fields describe them (2.7); aliases are written without asking (2.11)
     "PyYAML>=6",
     "rich>=13",
+    "argcomplete>=3.5",  # completion in shells
     "pooch>=1.8",
     "filelock>=3.30",
     "platformdirs>=4",

@@ -12,36 +12,24 @@ import importlib
 import re
 import shutil
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from gluon_rnn.cli import COMMANDS
+from gluon_rnn.cli.arguments import HelpFormatter
 from gluon_rnn.config import sweep_schema
-from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, PRESETS, RunConfig
+from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, PRESETS, Optimizer, RunConfig
+from gluon_rnn.config.settings import default_of, described, values_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "results"
 
 _MADE = "<!-- Made by `make pages` from the code; do not edit it here. -->"
 
-#: Every setting, in the order of the page.
-GROUPS = {
-    "Task and data": "objective dataset level lower min_freq last_batch stride max_train_tokens max_eval_tokens",
-    "Network": "model cell hidden_size num_layers bidirectional tie_weights initializer",
-    "Dropout": "dropout dropout_input dropout_hidden dropout_embedding weight_drop",
-    "Embedding": "embedding embed_size train_embedding embedding_initializer",
-    "Batches": "bptt random_bptt batch_size eval_bptt eval_batch_size",
-    "Optimization": "optimizer learning_rate lr_schedule lr_decay lr_patience lr_steps averaging clip momentum "
-    "min_momentum weight_decay alpha beta",
-    "Length of a run": "epochs time_budget early_stopping max_steps warmup_steps",
-    "Machine and repeats": "seed device threads precision log_interval",
-}
-
 
 def settings_page() -> str:
     """``settings.md``: every field of `RunConfig` with its values and its default."""
-    schema = RunConfig.model_json_schema()["properties"]
     lines = [
         "# Settings",
         "",
@@ -58,14 +46,12 @@ def settings_page() -> str:
         "`none` stands for a value that is not set. An unknown name or a value out of range is an error before",
         "anything starts.",
     ]
-    for title, names in GROUPS.items():
+    for title, fields in described():
         lines += ["", f"## {title}", ""]
-        for name in names.split():
-            field = schema[name]
-            default = "none" if field.get("default") is None else str(field["default"]).lower() or "(empty)"
-            values = _values(field | _bounds(name))
+        for name, field in fields:
+            values = values_of(field, code="`")
             lines += [f"### `{name}`", "", _sentence(field["description"]), ""]
-            lines += [f"Default: `{default}`." + (f" Values: {values}." if values != "text" else ""), ""]
+            lines += [f"Default: `{default_of(field)}`." + (f" Values: {values}." if values != "text" else ""), ""]
     lines = lines[:-1]
     lines += ["", "## Default learning rates", "", "`learning_rate=auto` stands for these rates. A language model:", ""]
     lines += table(
@@ -80,7 +66,7 @@ def settings_page() -> str:
         "Any other objective uses 1 with `sgd`. With the other optimizers the rate depends on nothing else:",
         "",
     ]
-    optimizers = [name for name in schema["optimizer"]["enum"] if name not in ("sgd", "nag")]
+    optimizers = [name for name in get_args(Optimizer) if name not in ("sgd", "nag")]
     rates = [[f"`{name}`", f"{RunConfig(optimizer=name).learning_rate:g}"] for name in optimizers]
     lines += table(["optimizer", "learning rate"], rates)
     lines += [
@@ -98,14 +84,6 @@ def settings_page() -> str:
     return "\n".join([*lines, *table(["model", *(f"`{name}`" for name in names)], rows), ""])
 
 
-def _bounds(name: str) -> dict[str, float]:
-    """The bounds of a field, which its JSON schema lacks where a validator comes first."""
-    found = RunConfig.model_fields[name].metadata
-    return {
-        word: getattr(item, key) for item in found for key, word in sweep_schema.BOUNDS.items() if hasattr(item, key)
-    }
-
-
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
     first = text.split()[0]
@@ -114,22 +92,9 @@ def _sentence(text: str) -> str:
     return f"{text}.".replace("<", "&lt;").replace("*", r"\*")
 
 
-def _values(field: Mapping[str, Any]) -> str:
-    """What a setting accepts, of its JSON schema."""
-    if "anyOf" in field:
-        return " or ".join(_values(part) for part in field["anyOf"])
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    kind = {"integer": "whole numbers", "number": "numbers", "null": "`none`", "string": "text"}.get(field["type"])
-    if kind is None:
-        return "`true`, `false`"
-    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return " ".join([kind, *(f"{word} {field[key]:,}" for key, word in bounds.items() if key in field)])
-
-
-class _Wide(argparse.RawDescriptionHelpFormatter):
+class _Wide(HelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+        super().__init__(prog, width=100)
 
 
 def commands_page() -> str:
@@ -141,6 +106,7 @@ def commands_page() -> str:
         "",
         "`gluon-rnn COMMAND` and `python -m gluon_rnn COMMAND` run a command of the installed package. In a checkout",
         "`python scripts/NAME.py` does the same with the checkout's `.venv`, whichever Python starts it.",
+        "`gluon-rnn` alone shows the commands.",
         "",
     ]
     lines += table(
@@ -155,12 +121,21 @@ def commands_page() -> str:
         "",
         "Exit status 0 means success. Status 1 means that a run failed or a gate found a regression. Status 2 means",
         "that nothing was started; one line says why. Ctrl-C ends with 130.",
+        "",
+        "## Completion",
+        "",
+        "`gluon-rnn` completes commands, options, settings, their values and sweep files. Put one line into the file",
+        "that your shell reads when it starts:",
+        "",
+        "| shell | file | line |",
+        "| --- | --- | --- |",
+        '| bash | `~/.bashrc` | `eval "$(gluon-rnn --print-completion bash)"` |',
+        '| zsh | `~/.zshrc`, after `compinit` | `eval "$(gluon-rnn --print-completion zsh)"` |',
+        "| fish | `~/.config/fish/config.fish` | `gluon-rnn --print-completion fish \\| source` |",
     ]
     for name in COMMANDS:
         parser = argparse.ArgumentParser(prog=f"gluon-rnn {name}")
         importlib.import_module(f"gluon_rnn.cli.{name.replace('-', '_')}").add_arguments(parser)
-        if name == "sweep":
-            parser.epilog = "settings: see settings.md"
         parser.formatter_class = _Wide
         lines += ["", f"## {name}", "", "```text", parser.format_help().rstrip(), "```"]
     return "\n".join([*lines, ""])

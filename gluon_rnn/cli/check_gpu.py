@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gluon_rnn.check_gpu import page, running
 from gluon_rnn.check_gpu.parts import PARTS
-from gluon_rnn.cli.arguments import parse_data_dir, parse_path
+from gluon_rnn.cli.arguments import describe, parse_data_dir, parse_path
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import quoted
@@ -18,10 +18,15 @@ from gluon_rnn.machine.hardware import Machine, describe_machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Check what works on a GPU and measure how fast it is: agreement with the CPU, reproducibility, tests, the "
         "time and memory of a training step beside other implementations. Each part runs in its own process; "
-        "check_gpu.md and check_gpu.json are written after each."
+        "check_gpu.md and check_gpu.json are written after each.",
+        {
+            "check-gpu": "the first GPU, in four minutes",
+            "check-gpu --device gpu:1 --minutes 20": "the second, more closely",
+        },
     )
     parser.add_argument(
         "--minutes", type=_minutes, default=4.0, metavar="N", help="time for all parts (default: 4); more is better"

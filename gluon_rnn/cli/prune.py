@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gluon_rnn.cli.arguments import parse_path
+from gluon_rnn.cli.arguments import describe, parse_path
 from gluon_rnn.cli.output import say, status_of_output
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import warn
@@ -15,10 +15,15 @@ from gluon_rnn.sweeps.pruning import list_stale, remove_runs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "List the runs in a sweep's folder that are not results, or no longer: failed runs, folders without a "
         "record, and runs with a version of a cell, of word vectors or of a corpus that has since been replaced. "
-        "Then ask for confirmation and delete them."
+        "Then ask for confirmation and delete them.",
+        {
+            "prune results/quick": "list what would go, and ask",
+            "prune results/quick --yes": "delete it",
+        },
     )
     parser.add_argument("directory", type=parse_path, metavar="DIR", help="the sweep's folder, such as results/quick")
     parser.add_argument("--yes", action="store_true", help="delete without asking")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from gluon_rnn.cli.arguments import parse_path
+from gluon_rnn.cli.arguments import describe, parse_path
 from gluon_rnn.cli.output import say, status_of_output
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.reporting.report import write_report
@@ -13,10 +13,16 @@ from gluon_rnn.reporting.report import write_report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Write report.html and report.md for one or several folders of results: what to choose and what it costs, "
         "with rankings, plots, learning curves and the sweep files that make the runs again. Runs of one configuration "
-        "are one point, whichever folder they are in. The page is one file and works offline."
+        "are one point, whichever folder they are in. The page is one file and works offline.",
+        {
+            "report results/quick": "of one sweep",
+            "report results/quick results/mine --output page": "of two, into a folder of its own",
+            "report results/quick --target 150,120": "with the time to these perplexities",
+        },
     )
     parser.add_argument(
         "directories", nargs="+", type=parse_path, metavar="DIR", help="a sweep's folder, such as results/quick"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from gluon_rnn.cli.arguments import parse_path, parse_seconds
+from gluon_rnn.cli.arguments import describe, parse_path, parse_seconds
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import printable
@@ -22,7 +22,15 @@ _WATCH_SECONDS = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = "Show the progress of a sweep, or list all sweeps in a folder."
+    describe(
+        parser,
+        "Show the progress of a sweep, or list all sweeps in a folder.",
+        {
+            "status": "all sweeps in results/",
+            "status results/quick": "one sweep, point by point",
+            "status results/quick --watch": "again every two seconds, until Ctrl-C",
+        },
+    )
     parser.add_argument(
         "directory",
         nargs="?",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import textwrap
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rich.console import Group
+from rich.console import Console
 
-from gluon_rnn.cli.arguments import parse_data_dir, parse_pairs, parse_path, parse_seconds, split_values
+from gluon_rnn.cli.arguments import describe, parse_data_dir, parse_pairs, parse_path, parse_seconds, split_values
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
+from gluon_rnn.cli.sweep_names import find_sweep
 from gluon_rnn.common import streams
 from gluon_rnn.common.errors import UserError, reason
 from gluon_rnn.common.printable import counted, warn
-from gluon_rnn.config.run import RunConfig
-from gluon_rnn.config.sweep_file import load_sweep, shipped_sweep
+from gluon_rnn.config.settings import settings_list
+from gluon_rnn.config.sweep_file import load_sweep
 from gluon_rnn.reporting.report import write_report
 from gluon_rnn.reporting.terminal.console import make_console
 from gluon_rnn.reporting.terminal.displays import Several, choose_display
@@ -28,39 +28,53 @@ from gluon_rnn.runs.records import RunRecord, read_records
 from gluon_rnn.runs.tables import read_points
 from gluon_rnn.sweeps.executors import EXECUTORS, Executor, ExecutorOptions
 from gluon_rnn.sweeps.executors.base import STALL_SECONDS
+from gluon_rnn.sweeps.own_cells import check_own_cells
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import SUPERSEDED, superseded
 from gluon_rnn.sweeps.running import Display, run_sweep
 
-QUICK = "quick"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
-        "Run every point of a sweep that has no result yet, each in its own process, and write tables and a report."
+    describe(
+        parser,
+        "Run every point of a sweep that has no result yet, each in its own process, and write tables and a report.",
+        {
+            "sweep": "a first look, in five minutes: benchmarks/quick.yaml",
+            "sweep mine.yaml --dry-run": "list the points of a sweep file",
+            "sweep mine.yaml --jobs 2": "run them, two at a time",
+            "sweep --set epochs=1 --axis cell=lstm,gru seed=0..2": "change settings and axes of quick.yaml",
+            "sweep cpu/learning-rate --device gpu:0,gpu:1": "one of the suite's own sweeps, on two GPUs",
+            "sweep mine.yaml --rerun-failed": "after Ctrl-C or a failure: what is missing",
+        },
+        more="--list-settings lists what --set and --axis take.",
     )
-    parser.epilog = "settings:\n" + _settings_help()
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _add_points(parser)
-    _add_places(parser)
-    _add_repeats(parser)
-    _add_output(parser)
+    _add_points(parser.add_argument_group("points"))
+    _add_places(parser.add_argument_group("places"))
+    _add_repeats(parser.add_argument_group("what is run again"))
+    _add_output(parser.add_argument_group("output"))
 
 
-def _add_points(parser: argparse.ArgumentParser) -> None:
+class _ListSettings(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        """Print every setting and end."""
+        print(settings_list())
+        parser.exit()
+
+
+def _add_points(group: argparse._ArgumentGroup) -> None:
     """Which points."""
-    parser.add_argument(
+    group.add_argument(
         "sweep",
         nargs="?",
         metavar="SWEEP.yaml",
         type=parse_path,
-        help="the sweep file (default: benchmarks/quick.yaml)",
+        help="a sweep file, or the name of one in benchmarks/, such as cpu/seeds (default: quick)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fix settings at every point"
     )
-    parser.add_argument(
+    group.add_argument(
         "--axis",
         nargs="+",
         action="extend",
@@ -68,74 +82,69 @@ def _add_points(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=V1,V2",
         help="add or replace axes; of numbers also as seed=0..4 or 'learning_rate=log(1,40,5)'",
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="run only N points, drawn at random")
-    parser.add_argument(
+    group.add_argument("--sample", type=int, metavar="N", help="run only N points, drawn at random")
+    group.add_argument(
         "--sample-seed",
         type=int,
         metavar="S",
         help="random seed of --sample; a larger N adds points (default: 0)",
     )
-    parser.add_argument(
-        "--results",
-        type=parse_path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder for results (default: results)",
-    )
-    parser.add_argument("--name", help="name of the sweep's folder in it (default: the name in the sweep file)")
-    parser.add_argument(
+    group.add_argument("--list-settings", action=_ListSettings, nargs=0, help="list every setting, and end")
+    group.add_argument("--dry-run", action="store_true", help="list the points without running them")
+
+
+def _add_places(group: argparse._ArgumentGroup) -> None:
+    """Where they run, and for how long."""
+    group.add_argument(
         "--data-dir",
         type=parse_data_dir,
         metavar="DIR",
         help="folder to search first for corpora (default: $GLUON_RNN_DATA)",
     )
-
-
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    """Where they run, and for how long."""
-    parser.add_argument(
+    group.add_argument(
         "--device",
         default="auto",
         help="what each worker gets: auto, cpu, gpu, or a list such as gpu:0,gpu:1 (two workers) or "
         "gpu:0+gpu:1,gpu:2+gpu:3 (two workers with two GPUs each, which share every batch) (default: auto)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--jobs",
         type=int,
         metavar="N",
         help="number of runs at a time (default: one for each entry of a device list, else 1)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--executor",
         choices=tuple(EXECUTORS),
         default="local",
         help="where to run: on this machine, or on a Ray cluster. A cluster runs as many points at a time as it holds, "
         "--jobs at most, each with a share of its smallest node's cores (or --set threads=N) (default: local)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--ray-address",
         metavar="ADDR",
         help="the cluster's head as HOST:PORT, or auto (default: $RAY_ADDRESS, else a cluster on this machine that "
         "ends with the sweep)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--timeout", type=parse_seconds, metavar="S", help="stop a run after this many seconds (default: never)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--stall-timeout",
         type=parse_seconds,
         default=STALL_SECONDS,
         metavar="S",
         help=f"stop a run that has written nothing for this many seconds (default: {STALL_SECONDS:g})",
     )
+    group.add_argument("--fail-fast", action="store_true", help="stop at the first point that fails")
 
 
-def _add_repeats(parser: argparse.ArgumentParser) -> None:
+def _add_repeats(group: argparse._ArgumentGroup) -> None:
     """Which points are made again, and which runs go."""
-    parser.add_argument(
+    group.add_argument(
         "--rerun-failed", action="store_true", help="re-run points that failed, timed out or ran out of memory"
     )
-    parser.add_argument(
+    group.add_argument(
         "--rerun",
         nargs="+",
         action="extend",
@@ -143,7 +152,7 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
         metavar="RUN_ID",
         help="re-run these finished points; their earlier runs are first moved from the tables to runs.superseded",
     )
-    parser.add_argument(
+    group.add_argument(
         "--prune",
         action="store_true",
         help="first move runs that are not points of this sweep, such as those of an earlier version of a cell, from "
@@ -151,9 +160,17 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(group: argparse._ArgumentGroup) -> None:
     """What is told, and where."""
-    parser.add_argument(
+    group.add_argument(
+        "--results",
+        type=parse_path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder for results (default: results)",
+    )
+    group.add_argument("--name", help="name of the sweep's folder in it (default: the name in the sweep file)")
+    group.add_argument(
         "--tensorboard",
         nargs="?",
         type=parse_path,
@@ -161,14 +178,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also log the runs for TensorBoard (default DIR: tensorboard in the sweep's folder)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--mlflow",
         metavar="URI",
         help="also send the runs to MLflow, a server or a folder; the sweep is the experiment",
     )
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first point that fails")
-    parser.add_argument("--dry-run", action="store_true", help="list the points without running them")
-    parser.add_argument("--quiet", action="store_true", help="print only the final table")
+    group.add_argument("--quiet", action="store_true", help="print only the final table")
 
 
 @stopped_by_signals()
@@ -190,6 +205,7 @@ def run(options: argparse.Namespace) -> int:
     with closing(EXECUTORS[options.executor](given)) as executor:
         plan = _plan(executor, options)
         if options.dry_run:
+            check_own_cells(plan.likely)
             _say_what_would_be(plan, prune=options.prune)
             return status_of_output()
         console = make_console()
@@ -205,7 +221,7 @@ def run(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             print(file=sys.stderr)
-            console.print(_so_far(plan))
+            _say_how_far_it_came(console, plan)
             again = ", without --rerun" if options.rerun else ""
             warn(f"stopped; the finished runs are in {plan.directory}. To resume, run the same command again{again}:")
             warn(f"  {_command_line()}")
@@ -217,7 +233,7 @@ def run(options: argparse.Namespace) -> int:
 def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
     if options.sample_seed is not None and options.sample is None:
         raise UserError("--sample-seed needs --sample N; add it or drop the seed")
-    sweep = load_sweep(options.sweep or shipped_sweep(QUICK))
+    sweep = load_sweep(find_sweep(options.sweep))
     sweep = sweep.with_arguments(
         parse_pairs("--set", options.set),
         {name: split_values(values) for name, values in parse_pairs("--axis", options.axis).items()},
@@ -238,11 +254,16 @@ def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
     )
 
 
-def _so_far(plan: Plan) -> Group:
-    """The results of a sweep that was stopped."""
-    points = {point["run_id"] for point in read_points(plan.directory)}
+def _say_how_far_it_came(console: Console, plan: Plan) -> None:
+    """The results of a sweep that was stopped; nothing where none are there yet."""
+    try:
+        points = {point["run_id"] for point in read_points(plan.directory)}
+    except UserError:  # it was stopped before it had begun
+        return
     records = [record for record in read_records(plan.directory)[0] if record.run_id in points]
-    return Group(results_tables(records, plan.varying), f"{len(records)} of {counted(plan.total, 'point')} so far")
+    if records:
+        console.print(results_tables(records, plan.varying))
+        console.print(f"{len(records):,} of {counted(plan.total, 'point')} so far")
 
 
 def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
@@ -303,14 +324,8 @@ def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
 
 def _command_line() -> str:
     program = Path(sys.argv[0])
-    start = ["python", str(program)] if program.suffix == ".py" else [program.name]
+    if program.name == "__main__.py":
+        start = ["python", "-m", "gluon_rnn"]
+    else:
+        start = ["python", str(program)] if program.suffix == ".py" else [program.name]
     return shlex.join([*start, *sys.argv[1:]])
-
-
-def _settings_help() -> str:
-    lines = []
-    for name, info in RunConfig.model_fields.items():
-        default = "none" if info.default is None else str(info.default)
-        text = f"  {name:<17} {info.description} (default: {default.lower()})"
-        lines += textwrap.wrap(text, 100, subsequent_indent=" " * 20, break_on_hyphens=False)
-    return "\n".join(lines)

@@ -31,6 +31,10 @@ _OVERRIDE = "'when: {field: value}' and 'set: {field: value}' or 'axes: {field: 
 #: A pattern of what may be the name of a folder.
 SWEEP_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
+#: The sweep files of the checkout, and their copies in an installed package.
+SHIPPED = tuple(
+    root / "benchmarks" for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "gluon_rnn")
+)
 #: Of a sweep: planned in seconds, and at half a minute each they run for more than three days.
 MOST_POINTS = 10_000
 #: Of a sweep file, whose longest axis has no more than `MOST_POINTS` values.
@@ -281,8 +285,8 @@ def shipped_sweep(name: str) -> Path:
     Raises:
         UserError: it is not there.
     """
-    for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "gluon_rnn"):
-        if (path := root / "benchmarks" / f"{name}.yaml").exists():
+    for folder in SHIPPED:
+        if (path := folder / f"{name}.yaml").exists():
             return path
     raise UserError(f"benchmarks/{name}.yaml is missing; name a sweep file")
 

@@ -12,10 +12,9 @@ from gluon_rnn.config import ranges
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, MODELS, RunConfig, number_type
 from gluon_rnn.config.search_space import KEYS as SEARCH_KEYS
 from gluon_rnn.config.search_space import MOST_TRIALS, Pruner, Sampler, SearchSettings
+from gluon_rnn.config.settings import BOUNDS
 from gluon_rnn.config.sweep_file import KEYS, SWEEP_NAME
 
-#: Pydantic's words for the bounds of a field that a validator comes before, and JSON schema's.
-BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 #: What a setting takes beside the type of its field, or what an editor can offer.
 _MORE: dict[str, list[dict[str, Any]]] = {
     "averaging": [{"enum": ["none", "ntasgd"]}, {"type": "integer", "minimum": 1}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -22,12 +23,13 @@ import yaml
 from gluon_rnn import cli, load_epochs, load_results
 from gluon_rnn.cli import status as cli_status
 from gluon_rnn.cli import sweep as cli_sweep
+from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.machine.hardware import default_threads, describe_machine
 from gluon_rnn.runs.records import read_records
 from gluon_rnn.runs.tables import write_tables
-from gluon_rnn.sweeps.planning import plan_sweep
+from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from tests.conftest import small_config, write_folder
 from tests.faults.trials import INJECT, MID_WRITE
 from tests.reporting.terminal.conftest import console_of
@@ -634,12 +636,6 @@ def test_results_without_permission_are_refused(
     assert "no permission" in capsys.readouterr().err
 
 
-def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([]) == 2
-    assert cli.main(["swep"]) == 2
-    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == ["error", "error"]
-
-
 def test_ctrl_c_while_planning_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -653,6 +649,35 @@ def test_ctrl_c_while_planning_is_no_traceback(
     assert cli.main(["sweep", str(file)]) == 130
     assert capsys.readouterr().err.split() == ["stopped"]
     assert [signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_ctrl_c_shows_what_there_is_and_how_to_go_on(
+    tmp_path: Path,
+    small_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ended: int,
+) -> None:
+    def stop(plan: Plan, **_: object) -> None:
+        if ended:
+            points = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+            keep(plan.directory, make_done(plan.jobs[0], [epoch(1, 2.0, 2.5)]))
+            (plan.directory / "sweep.json").write_text(json.dumps({"points": points}))
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_sweep, "run_sweep", stop)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/gluon_rnn/__main__.py", "sweep", "base.yaml"])
+    write_sweep(tmp_path / "base.yaml", {"set": {**SETTINGS, "dataset": str(small_folder)}, "axes": {"bptt": [5, 6]}})
+    assert cli.main(["sweep", "base.yaml"]) == 130
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "  python -m gluon_rnn sweep base.yaml"
+    if ended:
+        assert [line.split()[:2] for line in said.out.splitlines()[1:4:2]] == [["bptt", "valid"], ["5", "7.39"]]
+        assert said.out.splitlines()[-1] == "1 of 2 points so far"
+    else:
+        assert said.out == ""
 
 
 def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -758,16 +783,49 @@ def test_planning_imports_no_framework(tmp_path: Path, small_folder: Path) -> No
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command line prints that ends by itself."""
     with pytest.raises(SystemExit) as left:
-        cli.main(["sweep", "--help"])
+        cli.main(words)
     assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_every_setting_is_listed_with_its_default_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, "sweep", "--list-settings")
+    assert max(map(len, said.splitlines())) <= 100
     # A long description goes on in the next line, further in.
-    said = re.sub(r"\n {20}", " ", capsys.readouterr().out)
-    for name in SETTINGS:
-        assert re.search(rf"^  {name} .*\(default: ", said, re.MULTILINE), name
-    assert re.search(r"^  tie_weights .*\(default: true\)$", said, re.MULTILINE)
-    assert re.search(r"^  max_steps .*\(default: none\)$", said, re.MULTILINE)
+    said = re.sub(r"\n {24}", " ", said)
+    for name in RunConfig.model_fields:
+        assert re.search(rf"^  {name}  +.*\(default: ", said, re.MULTILINE), name
+    assert re.search(r"^  tie_weights .*\(default: true; values: true, false\)$", said, re.MULTILINE)
+    assert re.search(r"^  max_steps .*\(default: none; values: whole numbers from 1 or none\)$", said, re.MULTILINE)
+    assert re.search(r"^  dropout  .*\(default: 0.2; values: numbers from 0 below 1\)$", said, re.MULTILINE)
+    assert said.splitlines()[0] == "Task and data"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_help_has_examples_that_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = printed(capsys, command, "--help")
+    assert max(map(len, said.splitlines())) <= 80
+    lines = said.partition("examples:")[2].splitlines()
+    examples = [re.split("   +", line.strip())[0] for line in lines if line.startswith("  gluon-rnn ")]
+    assert examples
+    for example in examples:
+        program, *words = shlex.split(example)
+        assert (program, words[0]) == ("gluon-rnn", command)
+        cli._parser().parse_args(words)
+
+
+def test_no_arguments_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    alone = capsys.readouterr().out
+    assert alone == printed(capsys, "--help")
+    for command, what in cli.COMMANDS.items():
+        assert re.search(rf"^    {command}  +{what[:20]}", alone, re.MULTILINE)
 
 
 def test_the_sweep_of_no_arguments_is_the_quick_one(capsys: pytest.CaptureFixture[str]) -> None:

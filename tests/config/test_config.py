@@ -42,7 +42,7 @@ def test_defaults_are_system_a() -> None:
         ({"bptt": "3.5"}, "bptt='3.5'"),
         ({"hidden_size": None}, "hidden_size=None"),
         ({"cell": "lsmt"}, "did you mean 'lstm'?"),
-        ({"cell": "pkg:"}, "package.module:CellClass"),
+        ({"cell": "pkg:"}, "module:CellClass or file.py:CellClass"),
         ({"model": "standard_lstm_lm_20"}, "did you mean 'standard_lstm_lm_200'?"),
         (
             {"model": "standard_lstm_lm_650", "hidden_size": 200},

@@ -28,6 +28,7 @@ import pytest
 import yaml
 
 from gluon_rnn.cli.arguments import parse_pairs, split_values
+from gluon_rnn.cli.sweep_names import find_sweep
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
 
 CHECKOUT = Path(__file__).parents[2]
@@ -96,7 +97,8 @@ def check(words: list[str], folder: Path) -> bool:
 
 
 def planned(options: argparse.Namespace, folder: Path) -> Sweep:
-    sweep = load_sweep(folder / (options.sweep or "benchmarks/quick.yaml"))
+    here = folder / (options.sweep or "benchmarks/quick.yaml")
+    sweep = load_sweep(here if here.is_file() else find_sweep(options.sweep))
     axes = {name: split_values(values) for name, values in parse_pairs("--axis", options.axis).items()}
     return sweep.with_arguments(parse_pairs("--set", options.set), axes, name=options.name, sample=options.sample)
 

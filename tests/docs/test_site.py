@@ -76,10 +76,5 @@ def test_what_code_makes_of_the_pages_is_up_to_date(make_pages) -> None:
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date; run: make pages"
 
 
-def test_every_setting_is_in_one_group(make_pages) -> None:
-    names = " ".join(make_pages["GROUPS"].values()).split()
-    assert sorted(names) == sorted(RunConfig.model_fields)
-
-
 def test_the_readme_is_one_page() -> None:
     assert len((CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
