@@ -77,6 +77,7 @@ def starting(program: str) -> Iterator[None]:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where one of `known` is close to `word`, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """``; did you mean 'x'?`` where one of `known` is close to `word`, in whatever case, else nothing."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1) if isinstance(word, str) else []
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

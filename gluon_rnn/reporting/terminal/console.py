@@ -23,7 +23,7 @@ class Fitting:
     """
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self._tables = tables
+        self._tables = tuple(tables)  # a display may draw them again
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""

@@ -214,6 +214,15 @@ def test_a_narrow_terminal_loses_columns_and_never_a_digit(
     assert "12,345" in row
 
 
+def test_what_is_drawn_again_is_the_same(small_corpus: CorpusFiles) -> None:
+    console, text = console_of(terminal=True, width=60)
+    tables = results_tables(seeded(small_corpus, {"lstm": [7.0], "gru": [7.2]}), ["cell"])
+    console.print(tables)
+    once = text.getvalue()
+    console.print(tables)
+    assert text.getvalue() == 2 * once
+
+
 def test_settings_share_a_column_where_there_is_no_room_for_each(small_corpus: CorpusFiles) -> None:
     columns = ["cell", "bptt", "hidden_size", "learning_rate", "num_layers", "dropout", "batch_size"]
     lines = table_of(seeded(small_corpus, {"lstm": [7.0], "gru": [7.2]}, num_layers=1), columns, 60)
