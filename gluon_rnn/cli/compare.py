@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gluon_rnn.cli.arguments import parse_path, parse_tolerance
+from gluon_rnn.cli.arguments import describe, parse_path, parse_tolerance
 from gluon_rnn.cli.output import status_of_output
 from gluon_rnn.common.files import write_named
 from gluon_rnn.reporting.regression.changes import Limits
@@ -13,12 +13,17 @@ from gluon_rnn.reporting.side_by_side import FORMS, compare_folders
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Compare the results of two or more sweeps with those of the first, point by point. A point is a "
         "configuration; its runs are paired by seed. A change is better or worse if a t-test, corrected for the "
-        "number of points, tells it from chance, and else undecided. ± is half of its 95%% confidence interval."
+        "number of points, tells it from chance, and else undecided. ± is half of its 95 % confidence interval.",
+        {
+            "compare old/quick new/quick": "one sweep made twice",
+            "compare results/wikitext2-cpu results/seeds-cpu --ignore seed": "all runs of a point with all",
+        },
+        more="exit status: 0 compared, 2 could not compare. For a gate see check-regression.",
     )
-    parser.epilog = "exit status: 0 compared, 2 could not compare. For a gate see check-regression."
     parser.add_argument(
         "folders", nargs="+", type=parse_path, metavar="FOLDER", help="a sweep's folder or its runs.csv; two or more"
     )

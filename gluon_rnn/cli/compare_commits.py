@@ -6,7 +6,7 @@ import argparse
 import traceback
 from pathlib import Path
 
-from gluon_rnn.cli.arguments import parse_pairs, parse_path, parse_tolerance
+from gluon_rnn.cli.arguments import describe, parse_pairs, parse_path, parse_tolerance
 from gluon_rnn.cli.compare import add_forms, show
 from gluon_rnn.cli.output import status_of_output, stopped_by_signals
 from gluon_rnn.common.errors import UserError
@@ -22,15 +22,17 @@ CANNOT_TEST = 125
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Run a sweep at two commits of this suite, each in a worktree of its own, in turns and with several seeds, and "
         "compare the second with the first. Results and worktrees are kept: the same command resumes, and a commit "
         "that has results is not run again. Packages are installed only for a commit whose lock file names others "
-        "than are installed here."
-    )
-    parser.epilog = (
-        "exit status, as git bisect run takes it: 0 not worse, 1 worse, 125 could not be tested. "
-        "git bisect run gluon-rnn compare-commits GOOD HEAD"
+        "than are installed here.",
+        {
+            "compare-commits v1.0 HEAD": "whether something got worse since v1.0",
+            "compare-commits main HEAD benchmarks/quick.yaml --repeats 3": "with a sweep of your own",
+        },
+        more="exit status, as git bisect run takes it: 0 not worse, 1 worse, 125 could not be tested",
     )
     parser.add_argument("revisions", nargs=2, metavar="REVISION", help="a commit, tag or branch; the first is good")
     parser.add_argument(

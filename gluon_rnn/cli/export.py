@@ -6,17 +6,22 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from gluon_rnn.cli.arguments import parse_path
-from gluon_rnn.cli.mxnet_process import ask
+from gluon_rnn.cli.arguments import describe, parse_path
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
+from gluon_rnn.machine.mxnet_process import ask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
-    parser.description = (
+    describe(
+        parser,
         "Write the model of a run, with the parameters of its best epoch, so that other programs can load it, and "
         "check that it computes the same. Only the run's directory is needed. ONNX needs the packages of "
-        "gluon_rnn[export]."
+        "gluon_rnn[export].",
+        {
+            "export results/quick/runs/RUN_ID": "model.onnx, in the folder export of the run",
+            "export results/quick/runs/RUN_ID --format mxnet --output model": "for SymbolBlock.imports",
+        },
     )
     parser.add_argument(
         "directory", type=parse_path, metavar="RUN", help="a run's directory, such as results/quick/runs/RUN_ID"

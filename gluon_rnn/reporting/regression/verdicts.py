@@ -185,9 +185,7 @@ def as_markdown(comparison: Comparison) -> str:
     if comparison.points:
         lines += [markdown_row(_COLUMNS), markdown_row("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
         lines += [markdown_row(map(escaped, row)) for row in _rows(comparison, reasons=True)] + [""]
-    return "
-".join(lines + [escaped(note) for note in _notes(comparison)]).rstrip() + "
-"
+    return "\n".join(lines + [escaped(note) for note in _notes(comparison)]).rstrip() + "\n"
 
 
 def _rows(comparison: Comparison, *, reasons: bool = False) -> Iterator[tuple[str, ...]]:
