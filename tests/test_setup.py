@@ -349,9 +349,10 @@ def fake_package(folder: Path, main: str) -> Path:
 COMMANDS = {
     "check_gpu": "check-gpu",
     "check_regression": "check-regression",
+    "compare_commits": "compare-commits",
     "promote_baseline": "promote",
     "run_sweep": "sweep",
-    **{name: name for name in ("doctor", "evaluate", "generate", "prune", "report", "status")},
+    **{name: name for name in ("compare", "doctor", "evaluate", "export", "generate", "prune", "report", "status")},
 }
 
 
