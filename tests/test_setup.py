@@ -365,7 +365,7 @@ def test_every_script_starts_its_command_with_a_safe_path_too(tmp_path):
     )
     for number, (script, command) in enumerate(COMMANDS.items()):
         for safe in ("", "1"):
-            folder = tmp_path / f"{number}{safe}"
+            folder = tmp_path / f"{number}-{safe}"
             folder.mkdir()
             done = launch(folder, script=script, PYTHONPATH=str(path), PYTHONSAFEPATH=safe)
             assert (done.stdout, done.stderr, done.returncode) == (f"{command} []\n", "", 0)
