@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, *, ask: Callable[..., dict[str, Any]] = ask
     request = {"run": str(options.directory), "format": options.format}
     if options.output:
         request["output"] = str(options.output)
-    answer = ask("gluon_rnn.trained.export", request, directory=options.directory, threads=1)
+    answer = ask("gluon_rnn.trained.export", request, subject=options.directory, threads=1)
     for path in answer["files"]:
         say(path)
     say(f"inputs: {', '.join(answer['inputs'])}")

@@ -84,7 +84,7 @@ def main() -> None:
     """Read cells from standard input, and write what is wrong with the first that is not right."""
     for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
         signal.signal(sign, signal.SIG_DFL)  # MXNet 1.9.1 answers them with exit status 255
-    request: Mapping[str, Any] = json.load(sys.stdin)
+    request: Mapping[str, Any] = json.loads(sys.stdin.read())
     for each in request["cells"]:
         if why := check(**each):
             print(json.dumps({"error": f"cell {each['cell']}: {why}"}))

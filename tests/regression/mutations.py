@@ -29,23 +29,27 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def clip_left_out(patch: pytest.MonkeyPatch) -> None:
-    _wrap(patch, "clip_and_update", lambda update, trainer, parameters, clip: update(trainer, parameters, None))
+    _wrap(
+        patch,
+        "clip_and_update",
+        lambda update, trainer, parameters, clip, **options: update(trainer, parameters, None, **options),
+    )
 
 
 def clipped_one_by_one(patch: pytest.MonkeyPatch) -> None:
     """Each gradient to the norm that is meant for all."""
 
-    def update(update: Any, trainer: Any, parameters: Any, clip: float) -> None:
+    def update(update: Any, trainer: Any, parameters: Any, clip: float, **options: Any) -> None:
         for parameter in parameters:
-            update(trainer, [parameter], clip)
+            update(trainer, [parameter], clip, **options)
 
     _wrap(patch, "clip_and_update", update)
 
 
 def update_applied_twice(patch: pytest.MonkeyPatch) -> None:
-    def update(update: Any, *arguments: Any) -> None:
-        update(*arguments)
-        update(*arguments)
+    def update(update: Any, *arguments: Any, **options: Any) -> None:
+        update(*arguments, **options)
+        update(*arguments, **options)
 
     _wrap(patch, "clip_and_update", update)
 
@@ -144,7 +148,7 @@ def dropout_missing_between_layers(patch: pytest.MonkeyPatch) -> None:
     def build(build: Any, *arguments: Any, **options: Any) -> Any:
         model = build(*arguments, **options)
         for dropout in model.encoder._dropouts:
-            dropout._rate = 0
+            dropout.rate = 0
         return model
 
     _wrap(patch, "build_model", build)

@@ -77,7 +77,7 @@ def read_standing(directory: Path) -> Standing:
         UserError: it is not a sweep's folder.
     """
     records, damaged = read_records(directory)
-    planned = (directory / "sweep.json").exists()
+    planned = os.path.lexists(directory / "sweep.json")
     if planned or not (directory / "runs.csv").exists():
         points, total = read_points(directory), planned_points(directory)
         known = {point["run_id"] for point in points}
