@@ -632,6 +632,11 @@ def number_type(name: str) -> type[int] | type[float] | None:
     return int if int in kinds else float if float in kinds else None
 
 
+def fits(when: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
+    return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in when.items())
+
+
 def check_name(name: Any) -> None:
     """Raise a `UserError` unless `name` is a setting."""
     if name not in RunConfig.model_fields:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import quoted
-from gluon_rnn.config.run import RunConfig, check_name, coerce, number_type
+from gluon_rnn.config.run import check_name, coerce, fits, number_type
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median", "successive_halving"]
@@ -79,8 +79,8 @@ class Condition:
     space: Mapping[str, Dimension]
 
     def fits(self, point: Mapping[str, Any]) -> bool:
-        """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
-        return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in self.when.items())
+        """Whether `point` is one of them; see `gluon_rnn.config.run.fits`."""
+        return fits(self.when, point)
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.when.items())

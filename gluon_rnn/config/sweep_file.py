@@ -19,7 +19,7 @@ from gluon_rnn.common.files import expand
 from gluon_rnn.common.plain_text import decode
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.config import ranges
-from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, configure, number_type
+from gluon_rnn.config.run import QUOTE_HINT, RunConfig, check_name, coerce, configure, fits, number_type
 from gluon_rnn.config.search_space import SearchSettings, parse_search
 
 #: What a sweep file may have.
@@ -58,8 +58,8 @@ class Override:
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def fits(self, point: Mapping[str, Any]) -> bool:
-        """Whether every field of `when` has its value at `point`, whose settings are given or are defaults."""
-        return all(point.get(name, RunConfig.model_fields[name].default) == value for name, value in self.when.items())
+        """Whether `point` is one of them; see `gluon_rnn.config.run.fits`."""
+        return fits(self.when, point)
 
     def without(self, names: Collection[str]) -> Override:
         """This override, but of no field in `names`."""

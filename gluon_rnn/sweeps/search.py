@@ -164,7 +164,7 @@ class Search:
                 return
 
     def prunable(self, jobs: Sequence[Job], runs: Path) -> dict[str, str]:
-        """Why runs should end early, by run_id: those whose newest epoch the pruner gives up.
+        """Why runs should end early, by run_id: those that the pruner gives up after their newest epoch.
 
         Args:
             jobs: running.

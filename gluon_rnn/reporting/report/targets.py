@@ -1,4 +1,4 @@
-"""How long runs took to come down to given perplexities."""
+"""How long runs took to reach given perplexities."""
 
 from __future__ import annotations
 
