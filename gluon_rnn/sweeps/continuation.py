@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gluon_rnn.common.files import replicate
 from gluon_rnn.config.identity import run_id
+from gluon_rnn.config.run import EARLIEST_NTASGD, RunConfig
 from gluon_rnn.runs.job import BEST, CHECKPOINT, Job
 from gluon_rnn.runs.records import RunRecord
 
@@ -15,12 +16,13 @@ from gluon_rnn.runs.records import RunRecord
 def take_over_checkpoints(
     jobs: Iterable[Job], records: Mapping[str, RunRecord], runs: Path
 ) -> Iterator[tuple[Job, RunRecord]]:
-    """Give each job the last checkpoint of the longest finished run that differs from it only by fewer epochs.
+    """Give each job the last checkpoint of the longest finished run that it begins with.
 
-    Training does not depend on the number of epochs to come, so the result is bit-identical to that of a run that was
-    never shorter (with the same threads and BLAS). With a schedule other than plateau it does depend on it: such a job
-    starts from the beginning. The shorter run's time counts as the job's first session. A job that has its own
-    checkpoint keeps it.
+    That is a run that differs from it only by fewer epochs and, if it ended before the job begins to average
+    parameters, by not averaging them. Training does not depend on what is to come, so the result is bit-identical to
+    that of a run that was never shorter (with the same threads and BLAS). With a schedule other than plateau it does
+    depend on it: such a job starts from the beginning. The shorter run's time counts as the job's first session. A job
+    that has its own checkpoint keeps it.
 
     Args:
         jobs: about to start.
@@ -38,15 +40,26 @@ def take_over_checkpoints(
         can_continue = job.config.lr_schedule == "plateau" and not job.config.max_steps
         if not can_continue or (runs / job.run_id / CHECKPOINT).exists():
             continue
-        shorter = (
-            run_id(job.config.model_copy(update={"epochs": epochs}), content=job.content)
-            for epochs in ended
-            if epochs < job.config.epochs
-        )
+        shorter = (run_id(config, content=job.content) for config in _beginnings(job.config, ended))
         kept = (name for name in shorter if name in records and _has_checkpoint(runs / name))
         if name := next(kept, None):
             _copy_checkpoint(runs / name, runs / job.run_id)
             yield job, records[name]
+
+
+def _beginnings(config: RunConfig, ended: Iterable[int]) -> Iterator[RunConfig]:
+    """Configurations of so many epochs that `config` begins with."""
+    for epochs in ended:
+        if epochs < config.epochs:
+            yield config.model_copy(update={"epochs": epochs})
+            if config.averaging != "none" and epochs < _first_averaged(config):
+                yield config.model_copy(update={"epochs": epochs, "averaging": "none"})
+
+
+def _first_averaged(config: RunConfig) -> int:
+    """The first epoch that may average parameters; of a step, which may be in any epoch, 1."""
+    unit, start = config.averaging_start or ("epoch", EARLIEST_NTASGD)
+    return start if unit == "epoch" else 1
 
 
 def _has_checkpoint(directory: Path) -> bool:
