@@ -307,6 +307,9 @@ class RunConfig(BaseModel):
     beta: Annotated[Real, Field(ge=0)] = 0.0
     """temporal activation regularization: likewise, of the change of the last layer's outputs, before dropout, from one
     step to the next"""
+    sampled_softmax: OptionalCount = None
+    """train with a softmax over each target and this many words, drawn anew for each step, not the whole vocabulary;
+    scoring always takes the whole vocabulary; none: training does, too"""
     initializer: Annotated[
         Initializer, Field(description=f"initial weights, except the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"
@@ -317,8 +320,11 @@ class RunConfig(BaseModel):
     epochs: Count = 3
     """passes over the training text; with time_budget at most so many, 10,000 unless given"""
     time_budget: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = None
-    """seconds of training and scoring: the run ends with the last epoch that fits, and lr_schedule spans the epochs
-    that are expected to fit; none: all epochs"""
+    """seconds of training and scoring (but for that of test_once): the run ends with the last epoch that fits, and
+    lr_schedule spans the epochs that are expected to fit; none: all epochs"""
+    test_once: bool = False
+    """score test once, at the end, with the parameters of the epoch whose validation loss is best; false: after every
+    epoch with a new best validation loss"""
     max_steps: OptionalCount = None
     """measure speed only: this many steps after the warm-up, without evaluation; none: train whole epochs"""
     warmup_steps: CountOrZero = 10
@@ -428,6 +434,11 @@ class RunConfig(BaseModel):
             for name in ("alpha", "beta", "random_bptt"):
                 if value := getattr(self, name):
                     raise ValueError(f"{name}={value} needs objective=language_model, not {self.objective}".lower())
+            if self.sampled_softmax and self.objective in LABELLED:
+                raise ValueError(
+                    f"sampled_softmax={self.sampled_softmax} needs a text, not objective={self.objective}, "
+                    "whose labels are few; leave it out"
+                )
         if self.random_bptt and self.last_batch == "keep":
             raise ValueError("random_bptt=true has no last batch to keep; leave last_batch out")
         if self.bidirectional and self.objective not in LABELLED:

@@ -16,8 +16,8 @@ GROUPS = {
     "Embedding": "embedding embed_size train_embedding embedding_initializer",
     "Batches": "bptt random_bptt batch_size eval_bptt eval_batch_size",
     "Optimization": "optimizer learning_rate lr_schedule lr_decay lr_patience lr_steps averaging clip momentum "
-    "min_momentum weight_decay alpha beta",
-    "Length of a run": "epochs time_budget early_stopping max_steps warmup_steps",
+    "min_momentum weight_decay alpha beta sampled_softmax",
+    "Length of a run": "epochs time_budget early_stopping test_once max_steps warmup_steps",
     "Machine and repeats": "seed device threads precision log_interval",
 }
 #: Pydantic's words for the bounds of a field that a validator comes before, and JSON schema's.

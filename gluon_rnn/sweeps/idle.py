@@ -29,7 +29,7 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
         idle["eval_bptt"] = f"{objective} scores windows of bptt tokens"
     if config.max_steps:
         reason = f"max_steps={config.max_steps} measures speed, without epochs or evaluation"
-        idle |= dict.fromkeys(("epochs", "time_budget", "lr_steps", *_LATER, *_OF_EVALUATION), reason)
+        idle |= dict.fromkeys(("epochs", "time_budget", "test_once", "lr_steps", *_LATER, *_OF_EVALUATION), reason)
     elif config.epochs == 1:
         idle |= dict.fromkeys(("lr_steps", *_LATER), "epochs=1 has no later epoch")
     else:

@@ -98,6 +98,14 @@ class CheckpointDirectory:
             average.restore(means, model)
         return PROGRESS.validate_python(content["progress"])
 
+    def load_best(self, model: SequenceModel) -> None:
+        """Give `model` the parameters of the best epoch, on every device.
+
+        Raises:
+            OSError: they are not there.
+        """
+        model.load_parameters(str(self._best), ctx=trained_parameters(model)[0].list_ctx())
+
     def _arrays(self, content: dict[str, Any], suffix: str) -> dict[str, mx.nd.NDArray]:
         """Those in the checkpoint's file of that kind; none where it has none."""
         path = self._directory / f"{content['stem']}.{suffix}"

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -24,6 +24,7 @@ from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import Precision, precision_on
+from gluon_rnn.training.sampled_softmax import ClassSampler
 from gluon_rnn.training.schedules import (
     averages_from,
     epochs_expected,
@@ -50,6 +51,7 @@ def train_epoch(
     before_update: Callable[[int, Batch], None] = lambda step, batch: None,
     after_update: Callable[[int], None] = lambda step: None,
     precision: Precision | None = None,
+    sampler: ClassSampler | None = None,
     synchronise_at: Callable[[int], bool],
     on_losses: Callable[[np.ndarray[Any, Any], Sequence[Batch]], None],
 ) -> None:
@@ -82,9 +84,16 @@ def train_epoch(
     for step, batch in enumerate(batches, 1):
         if not states or not carries_state:
             states = [initial_state(model, shard) for shard in batch.shards]
+        sample = sampler.draw() if sampler else None
         for device, shard in enumerate(batch.shards):
             loss, states[device] = backpropagate(
-                model, shard, states[device], targets=batch.targets, shards=len(batch.shards), precision=precision
+                model,
+                shard,
+                states[device],
+                targets=batch.targets,
+                shards=len(batch.shards),
+                precision=precision,
+                sample=sample,
             )
             losses.append(loss)
         trainer.allreduce_grads()
@@ -214,11 +223,11 @@ def fit(
         progress: updated during training, so that an interrupted run keeps its results so far. Its last session belongs
             to this process; an empty session is added if there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
-        checkpoint: resumed from where it holds an epoch, and written after every epoch.
+        checkpoint: resumed from where it holds an epoch, and written after every epoch. `test_once` needs one.
         on_interval: called at each log interval; no callback counts in the timing of training.
         before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
-            improved.
+            improved. With `test_once` test was not measured, and the best epoch comes once more when it was.
         clock: seconds, monotonic.
 
     Raises:
@@ -231,7 +240,8 @@ def fit(
     _describe(progress, objective, model)
     average = Average()
     precision = precision_on(contexts[0].device_type, config.precision)
-    loop = _Loop(config, objective, model, trainer, average, precision, progress, on_interval, clock)
+    sampler = _sampler(config, corpus, objective)
+    loop = _Loop(config, objective, model, trainer, average, precision, sampler, progress, on_interval, clock)
     warmup_steps = config.warmup_steps
     if config.max_steps is not None:
         loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
@@ -249,6 +259,11 @@ def fit(
         if checkpoint:
             checkpoint.save(model, trainer, progress, average if average.updates else None)
         on_epoch(result)
+    if config.test_once and objective.test:
+        if checkpoint is None:
+            raise ValueError("test_once needs a checkpoint, which keeps the best epoch's parameters")
+        checkpoint.load_best(model)
+        on_epoch(loop.test_best())
 
 
 #: What MXNet's optimizers call their momentum.
@@ -258,6 +273,15 @@ _MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}
 def set_momentum(trainer: gluon.Trainer, momentum: float) -> None:
     """Set the momentum of the steps to come; they go on from the gradients that `trainer` has gathered."""
     setattr(trainer.optimizer, _MOMENTA[type(trainer.optimizer).__name__.lower()], momentum)
+
+
+def _sampler(config: RunConfig, corpus: Corpus, objective: Objective) -> ClassSampler | None:
+    """What draws the classes of each training step's softmax; None: they are all of them."""
+    classes = len(objective.classes)
+    if config.sampled_softmax is None or config.sampled_softmax >= classes:
+        return None
+    assert isinstance(corpus.train, np.ndarray)
+    return ClassSampler(np.bincount(corpus.train, minlength=classes), config.sampled_softmax)
 
 
 def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
@@ -290,6 +314,7 @@ class _Loop:
     trainer: gluon.Trainer
     average: Average
     precision: Precision
+    sampler: ClassSampler | None
     progress: Progress
     on_interval: Callable[[Interval], None]
     clock: Callable[[], float]
@@ -316,7 +341,7 @@ class _Loop:
         progress.valid_tokens_scored = valid.loss.tokens
         test = None
         if progress.best is None or valid.loss.mean < progress.best.valid_loss:
-            if objective.test:
+            if objective.test and not self.config.test_once:
                 test = self.score(objective.test)
                 progress.test_tokens_scored = test.loss.tokens
             progress.predictions = predict(self.model, objective, joined_by=" " if self.config.level == "word" else "")
@@ -337,6 +362,20 @@ class _Loop:
             threads=progress.sessions[-1].threads,
             evaluation_seconds=progress.evaluation_seconds - scored_before,
         )
+
+    def test_best(self) -> EpochResult:
+        """The best epoch with its result on test; the model has that epoch's parameters."""
+        objective, progress = self.objective, self.progress
+        assert progress.best
+        test = self.score(objective.test)
+        progress.test_tokens_scored = test.loss.tokens
+        if objective.labelled:
+            progress.confusion = confusion(test, objective.classes)
+        result = replace(
+            progress.best, test_loss=test.loss.mean, test_perplexity=test.loss.perplexity, test_accuracy=test.accuracy
+        )
+        progress.history[result.epoch - 1] = result
+        return result
 
     def train(self, epoch: int, *, steps: int | None = None, warmup_steps: int) -> None:
         """Train for one epoch, or for `steps` steps, with its batches over and over; count and time them.
@@ -372,6 +411,7 @@ class _Loop:
                 before_update=self._schedule(epoch, steps),
                 after_update=average,
                 precision=self.precision,
+                sampler=self.sampler,
                 synchronise_at=meter.due,
                 on_losses=meter.count,
             )

@@ -12,6 +12,7 @@ from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 from gluon_rnn.training.precisions import Precision, precision_on
+from gluon_rnn.training.sampled_softmax import ClassSample, backpropagate_sampled
 
 #: Logits are computed in blocks of at most this size, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one
 #: block at bptt 35 and batch 20. Two blocks took the time of one, ten a quarter more (LSTM 200, 700 tokens).
@@ -36,6 +37,7 @@ def backpropagate(
     logits_in_a_block: int = LOGITS_IN_A_BLOCK,
     training: bool = True,
     adds: bool = False,
+    sample: ClassSample | None = None,
 ) -> tuple[mx.nd.NDArray, States]:
     """Leave the gradients of a batch's mean loss in `model`'s parameters, on the device of `shard`.
 
@@ -60,7 +62,8 @@ def backpropagate(
         precision: of the decoder's three products; all else, and what they add up to, is float32. None: so are they.
         logits_in_a_block: how many logits exist at a time, but always those of a token.
         training: whether dropouts are on, and the network's penalties count.
-        adds: add to the gradients that are there, within `adding_gradients`; False: replace them.
+        adds: add to the gradients that are there, within `adding_gradients`; False: replace them. Not with `sample`.
+        sample: classes that stand for all in the softmax; None: it is over all.
 
     Returns:
         This device's part of the mean loss in nats a target without penalties, (1,), and the state after the last step.
@@ -72,7 +75,12 @@ def backpropagate(
     with autograd.record(train_mode=training):
         units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
     precision = precision or precision_on(context.device_type)
-    loss, gradient = _backpropagate_decoder(model, units.detach(), shard, targets, precision, logits_in_a_block, adds)
+    if sample is not None:
+        loss, gradient = backpropagate_sampled(model, units.detach(), shard, targets, precision, sample)
+    else:
+        loss, gradient = _backpropagate_decoder(
+            model, units.detach(), shard, targets, precision, logits_in_a_block, adds
+        )
     heads, head_gradients = [units], [gradient]
     if penalty is not None and training:
         heads.append(penalty)

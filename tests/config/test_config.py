@@ -71,6 +71,7 @@ def test_defaults_are_system_a() -> None:
             {"objective": "next_token", "random_bptt": True},
             "random_bptt=true needs objective=language_model, not next_token",
         ),
+        ({"objective": "tagging", "sampled_softmax": 9}, "sampled_softmax=9 needs a text, not objective=tagging"),
         ({"beta": -1}, "beta=-1: input should be greater than or equal to 0"),
         ({"random_bptt": True, "last_batch": "keep"}, "random_bptt=true has no last batch to keep"),
         ({"weight_drop": 1}, "weight_drop=1: input should be less than 1"),

@@ -26,7 +26,7 @@ TEXT = CorpusFiles("small", None, "0" * 40, train_tokens=400, valid_tokens=100, 
         ({"objective": "next_token"}, {"eval_bptt"}),
         (
             {"max_steps": 5},
-            {"epochs", "time_budget", "lr_steps", "lr_decay", "lr_patience", "early_stopping"}
+            {"epochs", "time_budget", "test_once", "lr_steps", "lr_decay", "lr_patience", "early_stopping"}
             | {"eval_bptt", "eval_batch_size", "max_eval_tokens"},
         ),
         ({"epochs": 1}, {"lr_steps", "lr_decay", "lr_patience", "early_stopping"}),

@@ -35,6 +35,7 @@ from gluon_rnn.training import loop
 from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
+from gluon_rnn.training.objectives import build_objective
 from gluon_rnn.training.schedules import averages_from, learning_rate_after, momentum_at, schedule_factor
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate, clip_and_update
@@ -310,6 +311,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
         {"averaging": "2", "optimizer": "adam", "learning_rate": 0.02},
         {"lr_schedule": "one_cycle", "optimizer": "sgd", "momentum": 0.9, "min_momentum": 0.5, "averaging": "step 30"},
         {"lr_schedule": "one_cycle", "optimizer": "adam", "min_momentum": 0.5, "learning_rate": 0.02},
+        {"sampled_softmax": 9, "random_bptt": True},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
@@ -325,6 +327,70 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
     resumed = run(config, small, tmp_path)
     assert losses(resumed) == losses(whole)
     assert resumed.steps == whole.steps
+
+
+@pytest.mark.numerical
+def test_a_sampled_softmax_trains_and_the_whole_one_scores(small: Corpus, tmp_path: Path) -> None:
+    """Of all classes the sample gives the same run, but for rounding; of a few, scores are still over all of them."""
+    classes = len(small.vocab)
+    whole, all_but_one, few = (
+        run(small_config(sampled_softmax=size, epochs=4), small, tmp_path if size == classes // 4 else None)
+        for size in (None, classes - 1, classes // 4)
+    )
+    expected = [epoch.valid_loss for epoch in whole.history]
+    on.assert_close([epoch.valid_loss for epoch in all_but_one.history], expected, rtol=2e-3)
+    assert [epoch.valid_loss for epoch in all_but_one.history] != expected
+    # What is trained with a quarter of the classes learns as much, which its training loss, an estimate, does not show.
+    on.assert_close([epoch.valid_loss for epoch in few.history], expected, rtol=0.02)
+    config = small_config()
+    model = build_model(config, classes, on.DEVICE)
+    CheckpointDirectory(tmp_path).load_best(model)
+    valid = build_objective(config, small, [on.DEVICE]).valid
+    assert few.best
+    assert evaluate(model, valid, carries_state=True).loss.mean == few.best.valid_loss
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("averaging", ["none", "2"])
+def test_test_is_scored_once_with_the_best_epochs_parameters(small: Corpus, tmp_path: Path, averaging: str) -> None:
+    settings: dict[str, Any] = {"epochs": 4, "lr_steps": "3:100", "averaging": averaging}
+    each = run(small_config(**settings), small)
+    told: list[EpochResult] = []
+    assert each.best
+    assert each.best.epoch <= 3  # the last epoch's parameters give something else
+    fit(
+        small_config(test_once=True, **settings),
+        small,
+        contexts=[on.DEVICE],
+        progress=(once := Progress()),
+        checkpoint=CheckpointDirectory(tmp_path),
+        on_epoch=told.append,
+    )
+    assert [epoch.test_loss for epoch in once.history] == [
+        each.best.test_loss if epoch.epoch == each.best.epoch else None for epoch in once.history
+    ]
+    assert once.best
+    assert (once.best.valid_loss, once.best.test_perplexity) == (each.best.valid_loss, each.best.test_perplexity)
+    assert once.test_tokens_scored == each.test_tokens_scored
+    assert [epoch.epoch for epoch in told] == [1, 2, 3, 4, each.best.epoch]
+    assert [epoch.test_loss for epoch in told[:4]] == [None] * 4
+
+
+@pytest.mark.numerical
+def test_a_run_killed_before_its_one_test_scores_it_when_it_resumes(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(test_once=True)
+    stopped = run(config, small, tmp_path, stop_after=2)
+    assert [epoch.test_loss for epoch in stopped.history] == [None, None]
+    resumed = run(config, small, tmp_path)
+    assert resumed.best
+    whole = run(small_config(), small)
+    assert whole.best
+    assert resumed.best.test_loss == whole.best.test_loss
+
+
+def test_the_one_test_of_a_run_needs_the_best_epochs_parameters(small: Corpus) -> None:
+    with pytest.raises(ValueError, match="needs a checkpoint, which keeps the best epoch's parameters"):
+        run(small_config(test_once=True, epochs=1), small)
 
 
 @pytest.mark.slow
