@@ -43,8 +43,10 @@ class Range:
     step: float | None = None
     whole: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether `value` is one of them."""
+        if not isinstance(value, int | float):
+            return False
         return self.low <= value <= self.high and (self.step is None or _divides(self.step, value - self.low))
 
     def rounded(self, value: float) -> float:
@@ -53,9 +55,14 @@ class Range:
             return value
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
 
+    @property
+    def written(self) -> str:
+        """As a sweep file has it."""
+        return str(self)
+
     def __str__(self) -> str:
-        step = f", {self.step:g}" if self.step else ""
-        return f"{'log' if self.log else 'uniform'}({self.low:g}, {self.high:g}{step})"
+        step = f", {self.step:.15g}" if self.step else ""
+        return f"{'log' if self.log else 'uniform'}({self.low:.15g}, {self.high:.15g}{step})"
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,15 @@ class Choice:
     """One of a few values."""
 
     values: tuple[Any, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
+        return value in self.values
+
+    @property
+    def written(self) -> list[Any]:
+        """As a sweep file has it."""
+        return list(self.values)
 
     def __str__(self) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
@@ -126,6 +142,39 @@ class SearchSettings:
             if fits(condition):
                 for name, dimension in condition.space.items():
                     yield name, f"{name} ({condition})" if condition.when else name, dimension
+
+    def parameters(self, point: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, tuple[Dimension, Any]] | None:
+        """The dimension and the value of all that varies at `point`, by the names of `dimensions`.
+
+        Args:
+            point: values by setting.
+            fixed: settings of every point.
+
+        Returns:
+            None if the space does not hold the point.
+        """
+        found = {}
+        for name, parameter, dimension in self.dimensions(lambda condition: condition.fits({**fixed, **point})):
+            if name not in point or not dimension.holds(point[name]):
+                return None
+            found[parameter] = dimension, point[name]
+        return found
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """As `parse_search` reads it again."""
+
+        def space(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
+            return {name: dimension.written for name, dimension in dimensions.items()}
+
+        return {
+            "trials": self.total,
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "seed": self.seed,
+            "space": space(self.space),
+            "conditions": [{"when": dict(item.when), "space": space(item.space)} for item in self.conditions],
+        }
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every combination, for the sampler grid."""
@@ -204,7 +253,10 @@ def parse_search(value: Any, axes: Mapping[str, Sequence[Any]]) -> SearchSetting
     space = {name: Choice(tuple(values)) for name, values in axes.items()} | _space(value.get("space", {}), "space")
     sampler = _one_of(value, "sampler", "tpe", get_args(Sampler))
     pruner = _one_of(value, "pruner", "none", get_args(Pruner))
-    conditions = tuple(map(_condition, value.get("conditions") or ()))
+    conditions = value.get("conditions") or ()
+    if not isinstance(conditions, list | tuple):
+        raise UserError("conditions of search are a list of mappings with 'when' and 'space'")
+    conditions = tuple(map(_condition, conditions))
     if not space:
         raise UserError("search has no space; give it 'space: {setting: values}'")
     trials = _trials(value.get("trials"), sampler)

@@ -20,7 +20,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import read_whole
 from gluon_rnn.common.printable import Notice
 from gluon_rnn.config.run import RunConfig, coerce
-from gluon_rnn.config.search_space import Choice, Dimension, Range, SearchSettings
+from gluon_rnn.config.search_space import Choice, Dimension, Range, SearchSettings, parse_search
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import ProgressWatch, finished_epochs
 from gluon_rnn.runs.metrics import SCORED_ON
@@ -81,7 +81,7 @@ class Search:
     _watch: ProgressWatch = field(default_factory=ProgressWatch)
 
     def __post_init__(self) -> None:
-        self._optuna = _import_optuna()
+        self._optuna = import_optuna()
         self._study = self._optuna.create_study(sampler=self._random(), pruner=self._pruner())
 
     @property
@@ -96,19 +96,6 @@ class Search:
             {"run_id": proposal.run_id, "label": described(proposal.point), "set": dict(proposal.point)}
             for proposal in self.proposals
         ]
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """The settings, for ``sweep.json``."""
-        settings = self.settings
-        space = {parameter: str(dimension) for _, parameter, dimension in settings.dimensions()}
-        return {
-            "trials": settings.total,
-            "sampler": settings.sampler,
-            "pruner": settings.pruner,
-            "seed": settings.seed,
-            "space": space,
-        }
 
     def summary(self) -> Iterator[str]:
         """The space and how it is searched, in lines."""
@@ -216,7 +203,8 @@ class Search:
     def _sample(self) -> dict[str, Any]:
         """What the sampler would try next, in few digits; it remembers none of it."""
         trial, point = self._study.ask(), dict[str, Any]()
-        for name, parameter, dimension in self._dimensions(point):
+        fitting = self.settings.dimensions(lambda condition: condition.fits({**self.fixed, **point}))
+        for name, parameter, dimension in fitting:  # conditions see what is filled in meanwhile
             value = _suggest(trial, parameter, dimension)
             point[name] = coerce(name, dimension.rounded(value) if isinstance(dimension, Range) else value)
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -224,37 +212,17 @@ class Search:
 
     def _propose(self, point: Mapping[str, Any], run_id: str | None = None) -> Job | None:
         """Begin the trial of `point`; None if it was tried, cannot run or has another name than `run_id`."""
-        params = self._params(point)
+        parameters = self.settings.parameters(point, self.fixed)
         try:
             job = self.make_job(point)
         except UserError as error:
             self.notice(f"cannot run {described(point)}: {error}")
             return None
-        if params is None or job.run_id in self._trials or run_id not in (None, job.run_id):
+        if parameters is None or job.run_id in self._trials or run_id not in (None, job.run_id):
             return None
-        self._study.enqueue_trial(params)
-        trial = self._study.ask()
-        for _, parameter, dimension in self._dimensions(point):
-            _suggest(trial, parameter, dimension)
-        self._trials[job.run_id] = _Trial(trial, job.config.time_budget)
+        self._trials[job.run_id] = _Trial(begin_trial(self._study, parameters), job.config.time_budget)
         self.proposals.append(Proposal(job.run_id, point))
         return job
-
-    def _dimensions(self, point: Mapping[str, Any]) -> Iterator[tuple[str, str, Dimension]]:
-        """The dimensions of `point`, which is filled in meanwhile; see `SearchSettings.dimensions`."""
-        return self.settings.dimensions(lambda condition: condition.fits({**self.fixed, **point}))
-
-    def _params(self, point: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Optuna's parameters of `point`; None if the space does not hold it."""
-        params = {}
-        for name, parameter, dimension in self._dimensions(point):
-            if name not in point:
-                return None
-            value = point[name]
-            if not _holds(dimension, value):
-                return None
-            params[parameter] = value
-        return params
 
     def _random(self, seed: int | None = None) -> Any:
         return self._optuna.samplers.RandomSampler(seed=seed)
@@ -273,6 +241,15 @@ class Search:
         return pruners.NopPruner()
 
 
+def begin_trial(study: Any, parameters: Mapping[str, tuple[Dimension, Any]]) -> Any:
+    """A trial of Optuna's `study` with these `SearchSettings.parameters`."""
+    study.enqueue_trial({parameter: value for parameter, (_, value) in parameters.items()})
+    trial = study.ask()
+    for parameter, (dimension, _) in parameters.items():
+        _suggest(trial, parameter, dimension)
+    return trial
+
+
 def _suggest(trial: Any, parameter: str, dimension: Dimension) -> Any:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(parameter, list(dimension.values))
@@ -286,8 +263,21 @@ def read_proposals(directory: Path) -> list[Proposal]:
     try:
         points = json.loads(read_whole(directory / "sweep.json"))["points"]
         return [Proposal(str(point["run_id"]), dict(point["set"])) for point in points if "set" in point]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
+
+
+def read_settings(directory: Path) -> SearchSettings | None:
+    """The search that a sweep's `directory` is of, from ``sweep.json``; None where there is none.
+
+    Raises:
+        UserError: it cannot be read, as one that an earlier version wrote.
+    """
+    try:
+        found = json.loads(read_whole(directory / "sweep.json")).get("search")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return None if found is None else parse_search(found, {})
 
 
 def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: Iterable[RunConfig]) -> None:
@@ -312,7 +302,7 @@ def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: It
         for name, value in condition.when.items():
             dimension = settings.space.get(name)
             given = fixed.get(name, RunConfig.model_fields[name].default)
-            if given != value if dimension is None else not _holds(dimension, value):
+            if given != value if dimension is None else not dimension.holds(value):
                 raise UserError(f"the condition for {condition} fits no point; add {name}={value} to the space")
     varying = next((name for name in ("epochs", "time_budget") if name in settings.fields), None)
     for config in configs:
@@ -323,16 +313,12 @@ def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: It
             )
 
 
-def _holds(dimension: Dimension, value: Any) -> bool:
-    return value in dimension.values if isinstance(dimension, Choice) else dimension.holds(value)
-
-
 def described(point: Mapping[str, Any]) -> str:
     """``cell=gru learning_rate=5``."""
     return " ".join(f"{name}={value}" for name, value in point.items())
 
 
-def _import_optuna() -> Any:
+def import_optuna() -> Any:
     """Optuna, silent; imported where a search runs only, since that takes half a second."""
     optuna = importlib.import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)

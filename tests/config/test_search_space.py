@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -55,6 +56,27 @@ def test_axes_are_choices_and_conditions_add_dimensions() -> None:
     assert not condition.fits({})  # the default is an LSTM
 
 
+def test_settings_are_read_again_as_they_were_written() -> None:
+    value = {
+        "trials": 7,
+        "sampler": "random",
+        "pruner": "median",
+        "seed": 3,
+        "space": {
+            "cell": ["lstm", "gru"],
+            "tie_weights": [True, False],
+            "learning_rate": "log(0.123456789, 1234567.5)",
+            "max_train_tokens": "uniform(1000000, 3000000, 500000)",
+        },
+        "conditions": [{"when": {"cell": "gru"}, "space": {"dropout": "uniform(0, 0.5)", "clip": [None, 0.25]}}],
+    }
+    settings = parse_search(value, {})
+    assert settings.written == value
+    assert parse_search(json.loads(json.dumps(settings.written)), {}) == settings
+    grid = parse_search({"sampler": "grid", "space": {"cell": ["lstm", "gru"]}}, {})
+    assert parse_search(grid.written, {}).total == grid.total == 2
+
+
 def test_a_grid_is_every_combination_under_its_conditions() -> None:
     search = parse_search(
         {
@@ -91,6 +113,7 @@ SPACE = {"dropout": "uniform(0, 0.5)"}
         ({"trials": 3, "space": SPACE, "sampler": "tpee"}, "search sampler='tpee' is not one of tpe, random, grid"),
         ({"trials": 3, "space": SPACE, "pruner": 1}, "search pruner=1 is not one of none, median"),
         ({"trials": 3, "space": SPACE, "conditions": [{"when": {}}]}, "a condition of search is a mapping with"),
+        ({"trials": 3, "space": SPACE, "conditions": 5}, "conditions of search are a list of mappings"),
         ({"trials": 3, "space": {"bbtt": [1]}}, "unknown setting 'bbtt'; did you mean 'bptt'"),
         ({"trials": 3, "space": {"bptt": []}}, "search over bptt has no values"),
         ({"trials": 3, "space": {"bptt": 35}}, "search over bptt: 35 is neither a list of values nor a range"),
