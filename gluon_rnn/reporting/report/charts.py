@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -30,9 +30,16 @@ from gluon_rnn.runs.records import RunRecord
 _NAMED_CURVES = 8
 
 
-def over_axes(group: Group) -> list[Section]:
-    """A section for each axis of numbers: a line for each combination of the other settings."""
-    return [section for axis in group.axes if _is_numeric(group, axis) and (section := _over(group, axis))]
+def over_axes(group: Group, searched: Collection[str] = ()) -> list[Section]:
+    """A section for each axis of numbers: a line for each combination of the other settings.
+
+    Args:
+        group: of runs.
+        searched: axes whose values a search has chosen, together with those of others: there each run is a dot.
+    """
+    # Points of a search rarely share a value: there any setting decides all the others, and only the first is an axis.
+    axes = [name for name in group.names if (name in group.axes or name in searched) and _is_numeric(group, name)]
+    return [section for axis in axes if (section := _over(group, axis, dots=axis in searched))]
 
 
 def _is_numeric(group: Group, axis: str) -> bool:
@@ -41,25 +48,48 @@ def _is_numeric(group: Group, axis: str) -> bool:
     return len(numbers) > 1 and len(values - numbers) <= 1
 
 
-def _over(group: Group, axis: str) -> Section | None:
+def _over(group: Group, axis: str, *, dots: bool) -> Section | None:
+    drawn = _dots if dots else _lines
     measures = [group.loss] if group.scored else []
     plots = []
     for measure in measures:
-        if lines := _lines(group, axis, measure, group.points):
-            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines))
+        if lines := drawn(group, axis, measure, group.points):
+            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines, joined=not dots))
     if group.timed and axis in NETWORK:
         for place in group.places:
-            if lines := _lines(group, axis, SPEED, group.at(place)):
+            if lines := drawn(group, axis, SPEED, group.at(place)):
                 title = f"Speed by {axis}{group.on(place)}"
-                plots.append(Lines(title, axis, "training tokens/s", lines))
+                plots.append(Lines(title, axis, "training tokens/s", lines, joined=not dots))
     if not plots:
         return None
-    notes = ["A line for each combination of the other settings; the best point of each cell has a ring and its value."]
+    what = "A dot for each point that ended well, whatever its other settings" if dots else _A_LINE
+    notes = [f"{what}; the best point of each cell has a ring and its value."]
     if any(low < high for plot in plots for line in plot.lines for *_, low, high in line.points):
         notes.append("Bands are from the lowest to the highest seed or repeat.")
-    if absent := [point for point in group.points if group.scored and point.average(group.loss.column) is None]:
+    absent = [point for point in group.points if group.scored and point.average(group.loss.column) is None]
+    if absent and not dots:
         notes.append(f"Without a result and not drawn: {group.numbers(absent)}.")
     return Section(f"By {axis}", notes=notes, plots=plots)
+
+
+_A_LINE = "A line for each combination of the other settings"
+
+
+def _dots(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:
+    """The good points of each cell, as a `Line` whose points are not joined."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {}
+    for point in points:
+        x, y = point.settings[axis], point.average(measure.column)
+        if point.ok and not isinstance(x, str | bool) and x is not None and y is not None and 0 < y < math.inf:
+            values = point.values(measure.column)
+            found.setdefault(str(point.settings["cell"]), []).append((float(x), y, min(values), max(values)))
+    lines = []
+    for kind, spots in sorted(found.items()):
+        spots.sort()
+        places = range(len(spots))
+        best = max(places, key=lambda n: spots[n][1]) if measure is SPEED else min(places, key=lambda n: spots[n][1])
+        lines.append(Line(kind, "", spots, best))
+    return lines
 
 
 def _lines(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:

@@ -120,12 +120,14 @@ class Lines:
     Attributes:
         axis: the setting.
         measure: what it is, with its unit.
+        joined: whether the points of a line are; those of a search differ in other settings, too.
     """
 
     title: str
     axis: str
     measure: str
     lines: Sequence[Line]
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,39 @@ class Bars:
     bars: Sequence[tuple[str, Sequence[float]]]
 
 
-Plot = HeatMap | Scatter | Lines | Curves | Bars
+@dataclass(frozen=True)
+class Trials:
+    """The losses of a search's runs in the order of their trials, and the best of them so far.
+
+    Attributes:
+        loss: what it is, with its unit.
+        complete: the (trial, loss) of runs that ended by themselves.
+        pruned: the same of runs that were ended early.
+        best: the lowest loss after each trial from the first that has one.
+    """
+
+    title: str
+    loss: str
+    complete: Sequence[tuple[int, float]]
+    pruned: Sequence[tuple[int, float]]
+    best: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A share of a whole for each of some names, as horizontal bars.
+
+    Attributes:
+        axis: what the shares are of.
+        bars: name, share, and what chance reaches, the shares in 0 .. 1.
+    """
+
+    title: str
+    axis: str
+    bars: Sequence[tuple[str, float, float]]
+
+
+Plot = HeatMap | Scatter | Lines | Curves | Bars | Trials | Shares
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from gluon_rnn.reporting.report.evaluations import evaluations
 from gluon_rnn.reporting.report.group import Group, meaning
 from gluon_rnn.reporting.report.points import Place, places_of
 from gluon_rnn.reporting.report.rankings import beside_published, over_seeds, ranking
-from gluon_rnn.reporting.report.reading import Findings, Run
+from gluon_rnn.reporting.report.reading import Findings, Run, Searched
 from gluon_rnn.reporting.report.recipe import recipe
+from gluon_rnn.reporting.report.searches import searched, searched_axes
 from gluon_rnn.reporting.report.single_runs import (
     confusions,
     failures,
@@ -43,7 +44,7 @@ def compose(findings: Findings, targets: Sequence[float] = ()) -> Document:
     places = places_of(every)
     names = Names(run.record.row for run in every)
     groups = groups_of(findings)
-    sections = [section for group in groups for section in _sections(group, targets)]
+    sections = [section for group in groups for section in _sections(group, targets, findings.searches)]
     notes = [*findings.notes, *_cautions(groups, places, names)]
     if scored_again := evaluations(findings.runs, findings.evaluations, names):
         sections.append(scored_again)
@@ -126,9 +127,10 @@ def _summary(runs: Sequence[Run]) -> str:
     return f"{counted(len(runs), 'run')} ({outcomes}){when}."
 
 
-def _sections(group: Group, targets: Sequence[float]) -> list[Section]:
+def _sections(group: Group, targets: Sequence[float], searches: Sequence[Searched]) -> list[Section]:
     """The part of a report on a group: all sections that have something to say."""
-    sections: list[Section | None] = [choice(group), ranking(group), recipe(group), *over_axes(group), *maps(group)]
+    sections: list[Section | None] = [choice(group), *searched(group, searches), ranking(group), recipe(group)]
+    sections += [*over_axes(group, searched_axes(group, searches)), *maps(group)]
     sections += [against_throughput(group), time_to_targets(group, targets), curves(group)]
     rest = (over_seeds, confusions, predictions, time_spent, failures, beside_published, runs)
     return [section for section in (*sections, *(of(group) for of in rest)) if section]

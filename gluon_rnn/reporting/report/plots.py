@@ -23,7 +23,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from gluon_rnn.reporting.report.content import Bars, Curves, HeatMap, Line, Lines, Plot, Scatter
+from gluon_rnn.reporting.report.content import (
+    Bars,
+    Curves,
+    HeatMap,
+    Line,
+    Lines,
+    Plot,
+    Scatter,
+    Shares,
+    Trials,
+)
 from gluon_rnn.runs.metrics import written
 
 #: Drawn where the page's text colour belongs; no other part of a plot has it.
@@ -70,7 +80,15 @@ _AROUND = [
 def to_svg(plot: Plot, prefix: str) -> str:
     """`plot` as an ``<svg>`` element, whose ids begin with `prefix` so that several fit one page."""
     drawn: dict[type[Plot], Callable[[Any], Figure]]
-    drawn = {HeatMap: _heat_map, Scatter: _scatter, Lines: _lines, Curves: _curves, Bars: _bars}
+    drawn = {
+        HeatMap: _heat_map,
+        Scatter: _scatter,
+        Lines: _lines,
+        Curves: _curves,
+        Bars: _bars,
+        Trials: _trials,
+        Shares: _shares,
+    }
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A name may hold characters that matplotlib's fonts lack; the reader's have them.
         warnings.simplefilter("ignore")
@@ -228,7 +246,7 @@ def _lines(plot: Lines) -> Figure:
     values = [value for line in plot.lines for _, value, *_ in line.points]
     highest = _scale(axes.yaxis, values)
     for line in plot.lines:
-        _draw_line(axes, line, looks[line.kind], dashes[line.name], highest)
+        _draw_line(axes, line, looks[line.kind], dashes[line.name], highest, joined=plot.joined)
     _scale_of_settings(axes, sorted({x for line in plot.lines for x, *_ in line.points}))
     axes.margins(0.08, 0.1)
     if highest < max(values):
@@ -237,7 +255,7 @@ def _lines(plot: Lines) -> Figure:
     axes.set_ylabel(plot.measure)
     axes.set_title(plot.title, fontsize=10)
     handles = [
-        Line2D([], [], label=_short(kind, 30), color=colour, marker=mark, linestyle="-")
+        Line2D([], [], label=_short(kind, 30), color=colour, marker=mark, linestyle="-" if plot.joined else "none")
         for kind, (colour, mark) in looks.items()
     ]
     if len(dashes) > 1:
@@ -257,18 +275,18 @@ def _brief(value: float) -> str:
     return written(value, 0 if value >= 1000 else 1) if value >= 100 else f"{value:.3g}"
 
 
-def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, highest: float) -> None:
-    """A line with its band; marks at the top, with their values, stand for what is off the scale."""
+def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, highest: float, *, joined: bool) -> None:
+    """A line with its band, or its points; marks at the top stand for what is off the scale, of a line with values."""
     colour, mark = look
     x, y, low, high = zip(*line.points, strict=True)
     shown = [min(value, highest) for value in y]
-    axes.plot(x, shown, mark, linestyle=dash, color=colour, markersize=5, linewidth=1.2)
-    if any(a < b for a, b in zip(low, high, strict=True)):
+    axes.plot(x, shown, mark, linestyle=dash if joined else "none", color=colour, markersize=5, linewidth=1.2)
+    if joined and any(a < b for a, b in zip(low, high, strict=True)):
         axes.fill_between(x, low, [min(value, highest * 1.4) for value in high], color=colour, alpha=0.15, linewidth=0)
     for place, value in enumerate(y):
         if value > highest:
             axes.annotate(
-                f"▲ {written(value, 0)}",
+                f"▲ {written(value, 0)}" if joined else "▲",
                 (x[place], highest),
                 (0, 5),
                 textcoords="offset points",
@@ -285,9 +303,10 @@ def _scale_of_settings(axes: Any, values: Sequence[float]) -> None:
     if values[0] > 0 and values[-1] >= 4 * values[0]:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     if len(values) <= _TICKS:
         axes.set_xticks(values, [f"{value:,.6g}" for value in values], fontsize=9)
-    if len(values) > _TICKS // 2:
+    if _TICKS // 2 < len(values) <= _TICKS:
         axes.tick_params("x", labelrotation=30)
 
 
@@ -353,6 +372,44 @@ def _bars(plot: Bars) -> Figure:
         for n, part in enumerate(plot.parts)
     ]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _trials(plot: Trials) -> Figure:
+    figure, axes = _new(*_SIZE)
+    highest = _scale(axes.yaxis, [loss for _, loss in (*plot.complete, *plot.pruned)])
+    kinds: dict[str, tuple[Sequence[tuple[int, float]], dict[str, Any]]] = {
+        "complete": (plot.complete, {"marker": "o", "color": _COLOURS[0]}),
+        "pruned": (plot.pruned, {"marker": "o", "color": _FAINT, "markerfacecolor": "none"}),
+    }
+    handles = []
+    for name, (spots, style) in kinds.items():
+        if spots:
+            style |= {"linestyle": "none", "markersize": 5, "label": name}
+            axes.plot([trial for trial, _ in spots], [min(loss, highest) for _, loss in spots], **style)
+            handles.append(Line2D([], [], **style))
+    if plot.best:
+        style = {"color": _COLOURS[1], "linewidth": 1.5, "label": "best so far"}
+        axes.plot(*zip(*plot.best, strict=True), drawstyle="steps-post", **style)
+        handles.append(Line2D([], [], **style))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("trial")
+    axes.set_ylabel(plot.loss)
+    axes.set_title(plot.title, fontsize=10)
+    _legend(axes, handles, 0.18)
+    return figure
+
+
+def _shares(plot: Shares) -> Figure:
+    figure, axes = _new(_SIZE[0] * 0.7, 0.8 + 0.32 * len(plot.bars))
+    for place, (_, share, chance) in enumerate(plot.bars):
+        axes.barh(place, 100 * share, 0.6, color=_COLOURS[0] if share > chance else _FAINT, linewidth=0)
+        axes.plot([100 * chance] * 2, [place - 0.42, place + 0.42], color=_INK, linewidth=1.5)
+    axes.set_yticks(range(len(plot.bars)), [_short(name, 40) for name, *_ in plot.bars], fontsize=9)
+    axes.set_ylim(len(plot.bars) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(plot.axis)
+    axes.set_title(plot.title, fontsize=10)
     return figure
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.printable import counted
+from gluon_rnn.config.search_space import SearchSettings
 from gluon_rnn.reporting.report.cut import after
 from gluon_rnn.runs.evaluations import EVALUATIONS
 from gluon_rnn.runs.job import RUN_ID
@@ -27,6 +28,7 @@ from gluon_rnn.runs.tables import (
     load_results,
     table_rows,
 )
+from gluon_rnn.sweeps.search import Proposal, read_proposals, read_settings
 
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
@@ -54,6 +56,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """The search that a folder of results is of.
+
+    Attributes:
+        folder: its short name.
+        settings: the space, and how it is searched.
+        proposals: its points so far, in order.
+    """
+
+    folder: str
+    settings: SearchSettings
+    proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True)
 class Findings:
     """What some folders hold.
 
@@ -63,6 +80,7 @@ class Findings:
         notes: what readers should know of them, most of it from ``notes.yaml``.
         evaluations: the rows of their ``evaluations.csv``.
         timed: the runs whose speeds and memory stand for those of `runs` of the same network.
+        searches: of those folders that ``sweep.json`` says are a search's.
     """
 
     folders: tuple[str, ...]
@@ -70,6 +88,7 @@ class Findings:
     notes: tuple[str, ...] = field(default=())
     evaluations: tuple[dict[str, Any], ...] = field(default=())
     timed: tuple[Run, ...] = ()
+    searches: tuple[Searched, ...] = ()
 
 
 def read_folders(directories: Sequence[Path], *, speeds: Sequence[Path] = (), epochs: int | None = None) -> Findings:
@@ -115,6 +134,7 @@ def _read(directories: Sequence[Path]) -> Findings:
     notes: list[str] = []
     seen: set[tuple[Any, ...]] = set()
     evaluations: list[dict[str, Any]] = []
+    searches: list[Searched] = []
     twice = 0
     for directory, name in zip(directories, names, strict=True):
         records, damaged = _records(directory, notes)
@@ -125,6 +145,7 @@ def _read(directories: Sequence[Path]) -> Findings:
             notes.append(f"The speeds and times in {name} {_SPEEDS}, as its notes.yaml says; none are shown.")
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
         evaluations += _evaluations(directory, notes)
+        searches += _searches(directory, name, notes)
         for record in sorted(records, key=lambda record: record.run_id):
             identity = (record.run_id, record.origin.machine_id, record.started_at, record.wall_seconds)
             twice += identity in seen
@@ -141,7 +162,7 @@ def _read(directories: Sequence[Path]) -> Findings:
             "machine's processor at the time."
         )
         runs = [replace(run, speeds_count=run.speeds_count and id(run.record) not in beside) for run in runs]
-    return Findings(tuple(names), tuple(runs), tuple(notes), tuple(evaluations))
+    return Findings(tuple(names), tuple(runs), tuple(notes), tuple(evaluations), searches=tuple(searches))
 
 
 def crowded(records: Sequence[RunRecord]) -> set[int]:
@@ -226,6 +247,17 @@ def _evaluations(directory: Path, notes: list[str]) -> list[dict[str, Any]]:
     except UserError as error:
         notes.append(f"no evaluations: {without_paths(str(error))}")
         return []
+
+
+def _searches(directory: Path, name: str, notes: list[str]) -> list[Searched]:
+    try:
+        settings = read_settings(directory)
+    except UserError:
+        notes.append(
+            f"{name}: nothing on its search, which an earlier version recorded; run it again to record it anew."
+        )
+        return []
+    return [Searched(name, settings, tuple(read_proposals(directory)))] if settings else []
 
 
 def _log_tail(directory: Path, run_id: str) -> str:
