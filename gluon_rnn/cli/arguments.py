@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import expand
+from gluon_rnn.common.printable import quoted
 from gluon_rnn.config.run import find_setting
 
 
@@ -24,6 +26,22 @@ def parse_seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
+
+
+def parse_targets(text: str) -> tuple[float, ...]:
+    """Perplexities above 1, with commas between them."""
+    try:
+        targets = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        targets = ()
+    if not targets or not all(1 < target < math.inf for target in targets):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a list of perplexities above 1, such as 150,120")
+    return targets
+
+
+def add_target(parser: argparse._ActionsContainer, text: str) -> None:
+    """Add ``--target`` to the arguments of a command; `text` is its help."""
+    parser.add_argument("--target", type=parse_targets, default=(), metavar="PPL[,PPL]", help=text)
 
 
 def parse_words(text: str) -> str:

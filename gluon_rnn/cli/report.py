@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
-from gluon_rnn.cli.arguments import describe, parse_path
+from gluon_rnn.cli.arguments import add_target, describe, parse_path
 from gluon_rnn.cli.output import say, status_of_output
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.reporting.report import write_report
@@ -45,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="show longer runs as they were after N epochs (default: at their end)",
     )
-    parser.add_argument(
-        "--target",
-        type=parse_targets,
-        default=(),
-        metavar="PPL[,PPL]",
-        help="perplexities to which the report shows epochs, tokens and seconds (default: chosen from the results)",
+    add_target(
+        parser, "perplexities to which the report shows epochs, tokens and seconds (default: chosen from the results)"
     )
 
 
@@ -59,17 +54,6 @@ def parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from 1")
     return int(text)
-
-
-def parse_targets(text: str) -> tuple[float, ...]:
-    """Perplexities above 1, with commas between them."""
-    try:
-        targets = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        targets = ()
-    if not targets or not all(1 < target < math.inf for target in targets):
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a list of perplexities above 1, such as 150,120")
-    return targets
 
 
 def run(options: argparse.Namespace) -> int:

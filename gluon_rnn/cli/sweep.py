@@ -11,7 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gluon_rnn.cli.arguments import describe, parse_data_dir, parse_pairs, parse_path, parse_seconds, split_values
+from gluon_rnn.cli.arguments import (
+    add_target,
+    describe,
+    parse_data_dir,
+    parse_pairs,
+    parse_path,
+    parse_seconds,
+    split_values,
+)
 from gluon_rnn.cli.output import say, status_of_output, stopped_by_signals
 from gluon_rnn.cli.sweep_names import find_sweep
 from gluon_rnn.common import streams
@@ -20,6 +28,7 @@ from gluon_rnn.common.printable import counted, warn
 from gluon_rnn.config.settings import settings_list
 from gluon_rnn.config.sweep_file import load_sweep
 from gluon_rnn.reporting.report import write_report
+from gluon_rnn.reporting.report.searches import importance_line
 from gluon_rnn.reporting.terminal.console import make_console
 from gluon_rnn.reporting.terminal.displays import Several, choose_display
 from gluon_rnn.reporting.terminal.results import results_tables
@@ -28,6 +37,7 @@ from gluon_rnn.runs.records import RunRecord, read_records
 from gluon_rnn.runs.tables import read_points
 from gluon_rnn.sweeps.executors import EXECUTORS, Executor, ExecutorOptions
 from gluon_rnn.sweeps.executors.base import STALL_SECONDS
+from gluon_rnn.sweeps.importance import importances
 from gluon_rnn.sweeps.own_cells import check_own_cells
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import SUPERSEDED, superseded
@@ -183,6 +193,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         metavar="URI",
         help="also send the runs to MLflow, a server or a folder; the sweep is the experiment",
     )
+    add_target(
+        group,
+        "also show when runs reached these validation perplexities: seconds of training and scoring, and tokens "
+        "(default: only in the report, to some chosen from the results)",
+    )
     group.add_argument("--quiet", action="store_true", help="print only the final table")
 
 
@@ -209,7 +224,7 @@ def run(options: argparse.Namespace) -> int:
             _say_what_would_be(plan, prune=options.prune)
             return status_of_output()
         console = make_console()
-        display = choose_display(console, quiet=options.quiet)
+        display = choose_display(console, quiet=options.quiet, targets=options.target)
         try:
             records = run_sweep(
                 plan,
@@ -221,13 +236,13 @@ def run(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             print(file=sys.stderr)
-            _say_how_far_it_came(console, plan)
+            _say_how_far_it_came(console, plan, options.target)
             again = ", without --rerun" if options.rerun else ""
             warn(f"stopped; the finished runs are in {plan.directory}. To resume, run the same command again{again}:")
             warn(f"  {_command_line()}")
             return 130
-        console.print(results_tables(records, plan.varying))
-        return _say_what_came_of_it(plan, records)
+        console.print(results_tables(records, plan.varying, options.target))
+        return _say_what_came_of_it(plan, records, options.target)
 
 
 def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
@@ -254,7 +269,7 @@ def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
     )
 
 
-def _say_how_far_it_came(console: Console, plan: Plan) -> None:
+def _say_how_far_it_came(console: Console, plan: Plan, targets: Sequence[float]) -> None:
     """The results of a sweep that was stopped; nothing where none are there yet."""
     try:
         points = {point["run_id"] for point in read_points(plan.directory)}
@@ -262,24 +277,29 @@ def _say_how_far_it_came(console: Console, plan: Plan) -> None:
         return
     records = [record for record in read_records(plan.directory)[0] if record.run_id in points]
     if records:
-        console.print(results_tables(records, plan.varying))
+        console.print(results_tables(records, plan.varying, targets))
         console.print(f"{len(records):,} of {counted(plan.total, 'point')} so far")
 
 
-def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord]) -> int:
-    """Say where the results are and which points failed; the exit status."""
+def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord], targets: Sequence[float]) -> int:
+    """Say which settings of a search matter, where the results are and which points failed; the exit status."""
+    if plan.search:
+        matters = importances(plan.search.settings, plan.search.proposals, records)
+        say(importance_line(matters, records))
     for remark in plan.remarks:
         say(f"note: {remark}")
     say(f"tables: {plan.directory / 'runs.csv'} and {plan.directory / 'epochs.csv'}")
     try:
-        say(f"report: {write_report(plan.directory)}")
+        say(f"report: {write_report(plan.directory, targets=targets)}")
     except Exception as error:  # the sweep stands, whatever becomes of its report
         warn(f"no report: {' '.join(str(error).split()) or type(error).__name__}")
     labels = {point["run_id"]: point["label"] for point in read_points(plan.directory)}
     failed = [record for record in records if record.status in FAILED]
     for record in records:
-        if record.reason and record.status not in FAILED:
+        if record.reason and record.status not in (*FAILED, "pruned"):
             say(f"{record.status}: {labels[record.run_id]}: {record.reason}")
+    if pruned := sum(record.status == "pruned" for record in records):
+        say(f"pruned: {counted(pruned, 'run')}; to train them to their end, run the search again with pruner: none")
     for record in failed:
         log = plan.directory / "runs" / record.run_id / "log.txt"
         say(f"{record.status}: {labels[record.run_id]}: {record.reason}; log: {log}")

@@ -861,6 +861,44 @@ def test_superseded_runs_are_shown_by_a_dry_run_and_moved_by_a_run(
     assert old not in (grid / "report.md").read_text()
 
 
+def test_a_search_that_has_ended_says_what_matters_and_when_targets_were_reached(
+    tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All its points have a result, so that nothing needs to run."""
+    monkeypatch.chdir(tmp_path)
+    settings = small_config(dataset=str(small_folder)).model_dump(exclude={"clip", "bptt"}, exclude_unset=True)
+    search = {"sampler": "grid", "pruner": "median", "space": {"clip": [0.1, 0.2], "bptt": [4, 5]}}
+    (tmp_path / "find.yaml").write_text(yaml.safe_dump({"name": "find", "set": settings, "search": search}))
+    sweep = load_sweep(tmp_path / "find.yaml")
+    plan = plan_sweep(sweep, results=tmp_path / "results")
+    for number, job in enumerate(plan.search.jobs({}, lambda: None) if plan.search else ()):
+        record = make_done(job, [epoch(1, 5.0), epoch(2, 4.0 + number / 10)], status="pruned" if number == 3 else "ok")
+        keep(plan.directory, record.with_columns({"unigram_loss": 9.0}))
+    assert cli.main(["sweep", "find.yaml", "--target", "60,100,20", "--jobs", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "Which settings matter cannot be told from 4 runs, 3 of them complete: that takes 20 runs, 5 of them " in (
+        "\n".join(said)
+    )
+    assert "pruned: 1 run; to train them to their end, run the search again with pruner: none" in said
+    assert "no run reached perplexity 20" in said
+    head = next(place for place, line in enumerate(said) if "s to 100" in line)
+    assert said[head].split() == [
+        *("bptt", "clip", "s", "to", "100", "tokens", "to", "100", "s", "to", "60", "tokens", "to", "60"),
+    ]
+    report = (plan.directory / "report.md").read_text()
+    assert "### Search" in report
+    assert "epochs to 60" in report
+    assert cli.main(["status", "results/find", "--target", "60"]) == 0
+    best = next(line for line in capsys.readouterr().out.splitlines() if "bptt=4 clip=0.1" in line)
+    assert re.search(r", perplexity 60 after [\d,]+ s and [\d,]+ tokens$", best)
+    assert refusal(capsys, "status", "results", "--target", "60").endswith(
+        "--target needs one sweep, and results is not a sweep's folder; name one in it"
+    )
+    assert "'60,x' is not a list of perplexities above 1, such as 150,120" in refusal(
+        capsys, "sweep", "find.yaml", "--target", "60,x"
+    )
+
+
 # Home folders
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gluon_rnn.reporting.report.content import Column, Section, Table, figure
@@ -70,22 +71,50 @@ def rounded_up(value: float) -> float:
     return float(f"{math.ceil(round(value / unit, 9)) * unit:.6g}")
 
 
-def _first_at(record: RunRecord, target: float) -> Reached | None:
+def first_at(record: RunRecord, target: float) -> Reached | None:
     """When `record` first was at or below `target`; None if never, or where a table lacks what it takes."""
     whole = all(None not in (epoch.epoch, epoch.valid_perplexity, epoch.seconds) for epoch in record.history)
     return time_to_perplexity(record, target) if whole else None
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """When a point reached a perplexity: medians over those of its runs that did.
+
+    Attributes:
+        epochs: whose last was the first to be at or below it.
+        tokens: read in training until then.
+        seconds: of training and scoring until then; None where no times count.
+        share: `` (2 of 3 runs)``, where not all did; else empty.
+    """
+
+    epochs: float
+    tokens: int
+    seconds: float | None
+    share: str
+
+
+def arrival(point: Point, target: float) -> Arrival | None:
+    """When `point` first was at or below `target`; None where none of its runs was."""
+    found = [first_at(record, target) for record in point.counted]
+    reached = [item for item in found if item is not None]
+    if not reached:
+        return None
+    timed = [
+        item.seconds for run in point.runs if run.speeds_count and (item := first_at(run.record, target)) is not None
+    ]
+    return Arrival(
+        statistics.median(item.epoch for item in reached),
+        int(statistics.median(item.tokens for item in reached)),
+        statistics.median(timed) if timed else None,
+        f" ({len(reached)} of {len(found)} runs)" * (len(reached) < len(found)),
+    )
+
+
 def _reached(point: Point, target: float, untimed: bool) -> list[Any]:
     """The cells of a target: epochs, tokens and, where they count, seconds."""
-    found = [_first_at(record, target) for record in point.counted]
-    reached: list[Reached] = [item for item in found if item is not None]
-    if not reached:
+    found = arrival(point, target)
+    if found is None:
         return ["-", None] + [None] * (not untimed)
-    epochs = figure(statistics.median(item.epoch for item in reached), 1).removesuffix(".0")
-    share = f" ({len(reached)} of {len(found)} runs)" * (len(reached) < len(found))
-    timed = [
-        item.seconds for run in point.runs if run.speeds_count and (item := _first_at(run.record, target)) is not None
-    ]
-    seconds = [] if untimed else [statistics.median(timed) if timed else None]
-    return [epochs + share, int(statistics.median(item.tokens for item in reached)), *seconds]
+    epochs = figure(found.epochs, 1).removesuffix(".0")
+    return [epochs + found.share, found.tokens, *([] if untimed else [found.seconds])]

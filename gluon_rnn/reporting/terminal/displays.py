@@ -28,10 +28,16 @@ _PLAIN_INTERVAL_SECONDS = 30.0
 
 
 class _Watched(Display):
-    """Keeps count of what is done, for either way of showing it."""
+    """Keeps count of what is done, for either way of showing it.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: to show it on.
+        targets: perplexities; of a run that has ended it is told when it reached them.
+    """
+
+    def __init__(self, console: Console, targets: Sequence[float] = ()) -> None:
         self._console = console
+        self._targets = targets
         self._progress = ProgressWatch()
 
     def started(self, plan: Plan) -> None:
@@ -52,7 +58,7 @@ class _Watched(Display):
     def ended(self, job: Job, record: RunRecord) -> None:
         self._done += 1
         self._best.add(record)
-        self._say(f"[{self._done}/{self._plan.to_run}] {self._plan.label(job)}: {summary(record)}")
+        self._say(f"[{self._done}/{self._plan.to_run}] {self._plan.label(job)}: {summary(record, self._targets)}")
 
     def _live(self, job: Job) -> LiveProgress | None:
         return self._progress.newest(self._plan.directory / "runs" / job.run_id)
@@ -203,11 +209,11 @@ class Several(Display):
                 stack.callback(display.stopped)
 
 
-def choose_display(console: Console, *, quiet: bool) -> Display:
-    """The display that fits `console`."""
+def choose_display(console: Console, *, quiet: bool, targets: Sequence[float] = ()) -> Display:
+    """The display that fits `console`; it tells when runs reached the perplexities `targets`."""
     if quiet:
         return Display()
-    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
+    return (TerminalDisplay if console.is_terminal else PlainDisplay)(console, targets)
 
 
 def _places(plan: Plan) -> str:

@@ -16,6 +16,7 @@ from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.reporting.report.points import Point, points_of, ranked
 from gluon_rnn.reporting.report.reading import Run
+from gluon_rnn.reporting.report.targets import Arrival, arrival, first_at
 from gluon_rnn.reporting.terminal.console import Fitting, make_table
 from gluon_rnn.runs.contents import Names, label
 from gluon_rnn.runs.evaluations import settings_of
@@ -40,8 +41,8 @@ _STATUS_WIDTH = 10
 _LEAST_WANTED = (MEMORY, SECONDS, None, STEP)
 
 
-def summary(record: RunRecord) -> str:
-    """A record in one line."""
+def summary(record: RunRecord, targets: Sequence[float] = ()) -> str:
+    """A record in one line, with the time to those of the perplexities `targets` that it reached."""
     if record.status in FAILED:
         return f"{record.status} ({record.reason})"
     parts = [f"{record.status} ({record.reason})" if record.reason else outcome(record)]
@@ -50,6 +51,10 @@ def summary(record: RunRecord) -> str:
             parts.append(f"{measure.words} {measure.written(value)}")
     if record.tokens_per_second is not None:
         parts.append(f"{written(record.tokens_per_second, 0)} tokens/s")
+    for target in _descending(targets):
+        if found := first_at(record, target):
+            spent = f"{written(found.seconds, 0)} s and {written(found.tokens, 0)} tokens"
+            parts.append(f"perplexity {target:g} after {spent}")
     return ", ".join(parts)
 
 
@@ -105,17 +110,19 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
     return found
 
 
-def results_tables(records: Sequence[RunRecord], columns: Sequence[str]) -> Group:
+def results_tables(records: Sequence[RunRecord], columns: Sequence[str], targets: Sequence[float] = ()) -> Group:
     """The points of `records`, best first, with the `columns` of what varies between them before the results.
 
     A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
-    own cells of one name have the first digits of their digests behind it.
+    own cells of one name have the first digits of their digests behind it. With `targets`, a table of the times to
+    these perplexities follows.
     """
     parts: list[Any] = []
     for group in _comparable(records, columns):
         parts += [Fitting(_tables(group)), _caption(group)]
         if len(group.points) > 1 and (best := _best(group)):
             parts.append(f"best: {best}")
+        parts += _times_to(group, _descending(targets)) if targets else []
         parts.append("")
     return Group(*parts[:-1])
 
@@ -210,6 +217,47 @@ def _tables(group: _Comparable) -> Iterator[Table]:
     valid = [measure for measure in measures if measure in (*group.measures.valid, SPEED)]
     yield _table(group, replace(layout, measures=valid))
     yield _table(group, replace(layout, measures=valid, label_only=True))
+
+
+def _descending(targets: Sequence[float]) -> list[float]:
+    """The perplexities `targets` in the order in which a run reaches them."""
+    return sorted(set(targets), reverse=True)
+
+
+def _times_to(group: _Comparable, targets: Sequence[float]) -> list[Any]:
+    """When the points reached the perplexities `targets`, as a table and what it shows."""
+    if group.measures.loss.column != "valid_perplexity":
+        return [f"no time to a perplexity: these results are read by {group.measures.loss.name}"]
+    rows = [(point, [arrival(point, target) for target in targets]) for point in group.points]
+    missed = [f"{target:g}" for place, target in enumerate(targets) if not any(found[place] for _, found in rows)]
+    none = [f"no run reached perplexity {', '.join(missed)}"] if missed else []
+    targets = targets[: len(targets) - len(missed)]
+    rows = [(point, found[: len(targets)]) for point, found in rows if any(found)]
+    if not rows:
+        return none
+
+    def tables() -> Iterator[Table]:
+        for tokens, breaks, label_only in ((1, False, False), (1, True, False), (0, True, False), (0, True, True)):
+            titles = [
+                title for target in targets for title in (f"s to {target:g}", f"tokens to {target:g}")[: 1 + tokens]
+            ]
+            table = make_table(["settings"] if label_only else group.columns, titles, breaks=breaks)
+            for point, found in rows:
+                settings = group.settings(point)
+                cells = [cell for item in found for cell in _arrived(item)[: 1 + tokens]]
+                table.add_row(*([label(settings)] if label_only else settings.values()), *cells)
+            yield table
+
+    what = "seconds of training and scoring, and training tokens, until validation was first at or below a perplexity"
+    return [Fitting(tables()), what, *none]
+
+
+def _arrived(found: Arrival | None) -> tuple[str, str]:
+    """The seconds, with how many of several runs these are the median of if not of all, and the tokens."""
+    if found is None:
+        return "-", "-"
+    seconds = "" if found.seconds is None else written(found.seconds, 0)
+    return seconds + found.share, written(found.tokens, 0)
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ def _points(records: Sequence[RunRecord]) -> list[dict[str, str]]:
     return [{"run_id": record.run_id, "label": names.label(record.row, varying)} for record in records]
 
 
-def status_lines(standing: Standing) -> list[str]:
-    """What ``status`` prints of a sweep's folder."""
+def status_lines(standing: Standing, targets: Sequence[float] = ()) -> list[str]:
+    """What ``status`` prints of a sweep's folder, with the times to those of the perplexities `targets` reached."""
     ends = ", ".join(f"{count:,} {status}" for status, count in standing.counts.items()) or "none ended"
     if standing.planned:
         first = (
@@ -121,7 +121,7 @@ def status_lines(standing: Standing) -> list[str]:
     known = {record.run_id: record for record in standing.records}
     for point in standing.points:
         if record := known.get(point["run_id"]):
-            lines.append(f"  {point['label']}: {summary(record)}")
+            lines.append(f"  {point['label']}: {summary(record, targets)}")
             continue
         state = read_progress(standing.directory / "runs" / point["run_id"])
         # Without a sweep nothing runs, whatever a killed worker's last words were.

@@ -256,3 +256,65 @@ def test_nothing_is_best_where_nothing_ended_well(small_corpus: CorpusFiles) -> 
     assert best_of([make_done(make_job(small_corpus), status="failed")], ["cell"]) == []
     (fastest,) = best_of([make_done(make_job(small_corpus))], ["cell"])
     assert str(fastest) == "cell=lstm: 8 tokens/s"
+
+
+def timed(corpus: CorpusFiles, *losses: float, **settings: object) -> RunRecord:
+    """A run whose epochs took 10 s and 2 s of scoring each, of 1,000,000 tokens."""
+    history = [
+        replace(epoch(n, math.log(loss)), seconds=10.0, evaluation_seconds=2.0) for n, loss in enumerate(losses, 1)
+    ]
+    return make_done(make_job(corpus, **settings), history).with_columns({"train_tokens": 1_000_000})
+
+
+def lines_of(records: list[RunRecord], *, targets: tuple[float, ...], width: int = 250) -> list[str]:
+    console, text = console_of(terminal=True, width=width)
+    console.print(results_tables(records, ["cell", "dropout", "learning_rate", "seed"], targets))
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in text.getvalue().splitlines()]
+
+
+def test_times_to_targets_are_a_table_in_the_order_of_the_ranking(small_corpus: CorpusFiles) -> None:
+    records = [
+        timed(small_corpus, 300, 140, 149, cell="gru", dropout=0.1, seed=0, run_id="a"),
+        timed(small_corpus, 200, 170, 155, cell="gru", dropout=0.1, seed=1, run_id="b"),
+        timed(small_corpus, 180, 130, 110, cell="lstm", dropout=0.2, run_id="c"),
+        timed(small_corpus, 900, 800, 700, cell="rnn_relu", run_id="d"),
+    ]
+    lines = lines_of(records, targets=(150, 120, 50, 150))
+    head = next(place for place, line in enumerate(lines) if "s to 150" in line)
+    assert lines[head].split("  ")[-1].strip() == "tokens to 120"
+    rows = [line.split() for line in lines[head + 2 : head + 4]]
+    assert rows == [
+        ["lstm", "0.2", "1.0", "24", "2,000,000", "36", "3,000,000"],
+        ["gru", "0.1", "1.0", "24", "(1", "of", "2", "runs)", "2,000,000", "-", "-"],
+    ]
+    assert lines[-1] == "no run reached perplexity 50"
+    assert not any("rnn_relu" in line for line in lines[head:])
+    assert lines_of(records, targets=(50,))[-1] == "no run reached perplexity 50"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_times_to_targets_fit_a_narrow_terminal(small_corpus: CorpusFiles, width: int) -> None:
+    records = [timed(small_corpus, 180, 130, 110, cell=cell, run_id=cell) for cell in ("lstm", "gru", "rnn_relu")]
+    lines = lines_of(records, targets=(150, 120, 115), width=width)
+    assert max(map(len, lines)) <= width
+    head = next(place for place, line in enumerate(lines) if "to 150" in line)
+    for figure in ("24", "36"):
+        assert any(figure in line.split() for line in lines[head + 1 :])
+    assert "…" not in "".join(lines)
+    # Tokens go first.
+    assert ("2,000,000" in "".join(lines)) == (width == 100)
+
+
+def test_the_summary_of_a_run_has_the_targets_that_it_reached(small_corpus: CorpusFiles) -> None:
+    record = timed(small_corpus, 180, 130, 110)
+    assert summary(record, (120, 150, 100)) == (
+        f"{summary(record)}, perplexity 150 after 24 s and 2,000,000 tokens, "
+        "perplexity 120 after 36 s and 3,000,000 tokens"
+    )
+
+
+def test_there_is_no_time_to_a_perplexity_where_accuracy_is_measured(small_corpus: CorpusFiles) -> None:
+    record = make_done(make_job(small_corpus, objective="classification"), [epoch(1, 0.64, 0.65, (0.7421, 0.7))])
+    assert lines_of([record], targets=(150,))[-1] == (
+        "no time to a perplexity: these results are read by cross-entropy"
+    )
