@@ -82,7 +82,39 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
     device, threads = record.origin.device_name, record.config.threads
     apart = {batch: curves[ITS_EPOCH][batch] / value - 1 for batch, value in NOTEBOOK.items()}
     sizes = [abs(share) for share in apart.values()]
-    epochs = Table(
+    lines = [
+        "# System A: the notebook of GluonNLP's word language model",
+        "",
+        "`standard_lstm_lm_200` on the whole WikiText-2 (bptt 35, batch 20, SGD at learning rate 20, gradients clipped "
+        f"to 0.25), on {device}, {threads} threads. More is in [report.md](report.md). Made by",
+        "",
+        "```",
+        f"python scripts/run_sweep.py benchmarks/notebook.yaml --name {name}",
+        f".venv/bin/python benchmarks/notebook_curve.py results/{name}",
+        "```",
+        "",
+        *markdown_table(_epochs(record)),
+        "",
+        "Perplexity over each 200 batches, as both print it. The notebook's is of a second epoch: its cell had been "
+        f"run before. Ours of that epoch is within {max(sizes):.1%} of it, at the median within {median(sizes):.1%}.",
+        "",
+        *markdown_table(_batches(curves, apart)),
+        "",
+        "![Training perplexity of the second epoch, of the notebook and of this suite](curve.svg)",
+        "",
+    ]
+    if record.config.device_kind == "gpu":
+        speed = record.sequences_per_second
+        lines += [
+            f"The notebook's GPU trained {NOTEBOOK_SPEED:,} samples/s; this run trained {speed:,.0f} sequences/s.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _epochs(record: RunRecord) -> Table:
+    """A row for each epoch: its learning rate and perplexities."""
+    return Table(
         [
             *(Column("epoch", digits=0), Column("learning rate")),
             *(Column(name, digits=2) for name in ("train ppl", "valid ppl", "test ppl")),
@@ -95,7 +127,11 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
             for row in record.history
         ],
     )
-    batches = Table(
+
+
+def _batches(curves: Mapping[int, Mapping[int, float]], apart: Mapping[int, float]) -> Table:
+    """A row for each of the notebook's values: those of `curves` beside it, and how far `apart` the epoch's is."""
+    return Table(
         [
             Column("batch", digits=0),
             *(Column(name, digits=2) for name in ("notebook", *(f"epoch {epoch}" for epoch in curves))),
@@ -106,34 +142,6 @@ def page(name: str, record: RunRecord, curves: Mapping[int, Mapping[int, float]]
             for batch, value in NOTEBOOK.items()
         ],
     )
-    lines = [
-        "# System A: the notebook of GluonNLP's word language model",
-        "",
-        "`standard_lstm_lm_200` on the whole WikiText-2 (bptt 35, batch 20, SGD at learning rate 20, gradients clipped "
-        f"to 0.25), on {device}, {threads} threads. More is in [report.md](report.md). Made by",
-        "",
-        "```",
-        f"python scripts/run_sweep.py benchmarks/notebook.yaml --name {name}",
-        f".venv/bin/python benchmarks/notebook_curve.py results/{name}",
-        "```",
-        "",
-        *markdown_table(epochs),
-        "",
-        "Perplexity over each 200 batches, as both print it. The notebook's is of a second epoch: its cell had been "
-        f"run before. Ours of that epoch is within {max(sizes):.1%} of it, at the median within {median(sizes):.1%}.",
-        "",
-        *markdown_table(batches),
-        "",
-        "![Training perplexity of the second epoch, of the notebook and of this suite](curve.svg)",
-        "",
-    ]
-    if record.config.device_kind == "gpu":
-        speed = record.sequences_per_second
-        lines += [
-            f"The notebook's GPU trained {NOTEBOOK_SPEED:,} samples/s; this run trained {speed:,.0f} sequences/s.",
-            "",
-        ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

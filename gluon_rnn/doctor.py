@@ -145,19 +145,13 @@ def diagnose(
     driver = driver or find_driver()
     modules = check_modules(worker, environ, processes.python_path() if path is None else path)
     library = library or libmxnet.installed(environ=environ)
-    installed = {
-        "NumPy": check_numpy(version_of("numpy")),
-        "MXNet": check_mxnet(worker, libmxnet.distributions() if distributions is None else distributions, library),
-        "GluonNLP": check_gluonnlp(worker),
-    }
-    if modules.fix:  # what comes from elsewhere is not fixed by an installation
-        installed = {n: replace(c, fix=modules.fix) if c.level == "problem" else c for n, c in installed.items()}
+    distributions = libmxnet.distributions() if distributions is None else distributions
     compiler = shutil.which("cc") or shutil.which("gcc")
     return {
         "Python": check_python(sys.version_info[:2]),
         "modules": modules,
         "C compiler": check_compiler(worker, compiler, Path(sysconfig.get_path("include"))),
-        **installed,
+        **check_packages(worker, modules, version_of("numpy"), distributions, library),
         **check_own_library(environ),
         **({"CUDA libraries": check_cuda_libraries(worker, library)} if library and library.code else {}),
         **check_gpus(machine, driver, library),
@@ -246,6 +240,24 @@ def check_compiler(worker: Worker, compiler: str | None, headers: Path) -> Check
     level: Level = "ok" if worker.gluonnlp else "problem"
     fix = "" if worker.gluonnlp else "apt-get install build-essential python3-dev, then make install"
     return Check(level, f"no {' and no '.join(missing)}; needed to install GluonNLP only", fix)
+
+
+def check_packages(
+    worker: Worker,
+    modules: Check,
+    numpy: str | None,
+    distributions: Sequence[str],
+    library: libmxnet.Library | None,
+) -> dict[str, Check]:
+    """The packages that a worker imports; no installation fixes what comes from elsewhere, which `modules` tells."""
+    checks = {
+        "NumPy": check_numpy(numpy),
+        "MXNet": check_mxnet(worker, distributions, library),
+        "GluonNLP": check_gluonnlp(worker),
+    }
+    if not modules.fix:
+        return checks
+    return {n: replace(c, fix=modules.fix) if c.level == "problem" else c for n, c in checks.items()}
 
 
 def check_numpy(version: str | None) -> Check:

@@ -52,15 +52,9 @@ def pytorch_steps(
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
-    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
-    extra = {"nonlinearity": cell[4:]} if cell.startswith("rnn_") else {}
     dropout = nn.Dropout(DROPOUT)
-    embedding = nn.Embedding(VOCABULARY, hidden_size)
-    recurrent = kinds[cell](hidden_size, hidden_size, 2, dropout=DROPOUT, **extra)
-    decoder = nn.Linear(hidden_size, VOCABULARY)
-    decoder.weight = embedding.weight
-    nn.init.uniform_(embedding.weight, -0.1, 0.1)
-    modules = nn.ModuleList([embedding, recurrent, decoder]).to(device).train()
+    modules = _language_model(hidden_size, cell).to(device).train()
+    embedding, recurrent, decoder = modules
     inputs, targets = torch.randint(VOCABULARY, (2, bptt, batch_size), device=device)
 
     def run(steps: int) -> None:
@@ -85,6 +79,20 @@ def pytorch_steps(
         total.item()
 
     return run
+
+
+def _language_model(hidden_size: int, cell: str) -> Any:
+    """An embedding, two recurrent layers and a decoder with the embedding's weights, as a ``ModuleList``."""
+    from torch import nn
+
+    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
+    extra = {"nonlinearity": cell[4:]} if cell.startswith("rnn_") else {}
+    embedding = nn.Embedding(VOCABULARY, hidden_size)
+    recurrent = kinds[cell](hidden_size, hidden_size, 2, dropout=DROPOUT, **extra)
+    decoder = nn.Linear(hidden_size, VOCABULARY)
+    decoder.weight = embedding.weight
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    return nn.ModuleList([embedding, recurrent, decoder])
 
 
 def timed(run: Steps, seconds: float) -> dict[str, float]:

@@ -155,11 +155,8 @@ def plan_sweep(
     configs = [inputs.fitted(config) for config in configs]
     maker = _JobMaker(inputs, machine, library, listed, len(slots))
     samples = maker.jobs(configs)
-    said = [*remarks(sweep, [(config, inputs.corpus(config)) for config in configs]), *_repeated(sweep, samples)]
-    for line in said:
-        notice(line)
-    said += _built_in(configs, inputs)
-    directory = expand(results) / sweep.name
+    said = _remarks(sweep, configs, inputs, samples, notice)
+    directory = results / sweep.name
     check_writable(directory)
     search = _begin_search(sweep, configs, maker, notice)
     planned = {job.run_id: job for job in search.restore(read_proposals(directory))} if search else samples
@@ -169,12 +166,31 @@ def plan_sweep(
     starting = sampled if search else missing
     check_precisions(starting, machine)
     check_gpu_memory(starting, machine, notice)
-    slots, crowded = executor.place(sampled, slots) if executor else (slots, [])
+    slots, crowded = _place(sampled, slots, executor, notice)
+    found, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)
+    return Plan(sweep.name, directory, found, missing, slots, again, (*said, *crowded), search, sampled, notes)
+
+
+def _remarks(
+    sweep: Sweep, configs: Sequence[RunConfig], inputs: _Inputs, samples: Mapping[str, Job], notice: Notice
+) -> list[str]:
+    """What readers of the results should know of the points; `notice` is told what the user has not read yet."""
+    said = [*remarks(sweep, [(config, inputs.corpus(config)) for config in configs]), *_repeated(sweep, samples)]
+    for line in said:
+        notice(line)
+    return [*said, *_built_in(configs, inputs)]
+
+
+def _place(
+    jobs: Sequence[Job], slots: tuple[Slot, ...], executor: Executor | None, notice: Notice
+) -> tuple[tuple[Slot, ...], list[str]]:
+    """Where `executor` runs such jobs, given `slots`, and its remarks, of which `notice` is told; None: in `slots`."""
+    if executor is None:
+        return slots, []
+    slots, crowded = executor.place(jobs, slots)
     for line in crowded:
         notice(line)
-    remarked = (*said, *crowded)
-    found, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)
-    return Plan(sweep.name, directory, found, missing, slots, again, remarked, search, sampled, notes)
+    return slots, crowded
 
 
 def _begin_search(sweep: Sweep, configs: Sequence[RunConfig], maker: _JobMaker, notice: Notice) -> Search | None:

@@ -164,14 +164,7 @@ class RayExecutor:
         looked = time.monotonic()
         try:
             while True:
-                while self._has_room(tasks, len(slots)):
-                    if again:
-                        task = again.pop()
-                    elif job := next(waiting, None):
-                        self._check(job)
-                        task = _Task(job.model_copy(update={"threads": self._threads(job)}))
-                    else:
-                        break
+                while self._has_room(tasks, len(slots)) and (task := self._next_task(again, waiting)):
                     task.stream = submit(task.job, Mirror(runs_directory / task.job.run_id).checkpoint())
                     tasks.append(task)
                 if not tasks:
@@ -180,9 +173,7 @@ class RayExecutor:
                 watch(running)
                 pruned = prune(running)
                 for task in [task for task in tasks if task.job.run_id in pruned]:
-                    tasks.remove(task)
-                    self._cancel([task])
-                    yield replace(_failed(task, pruned[task.job.run_id]), status="pruned")
+                    yield replace(self._stop(task, tasks, pruned[task.job.run_id]), status="pruned")
                 if not tasks:
                     continue
                 ready, _ = self._ray.wait(
@@ -199,9 +190,7 @@ class RayExecutor:
                 if time.monotonic() - looked > _LOOK_SECONDS:
                     looked = time.monotonic()
                     for task in self._stranded(tasks):
-                        tasks.remove(task)
-                        self._cancel([task])
-                        yield _failed(task, "no node is left in the Ray cluster that could hold it")
+                        yield self._stop(task, tasks, "no node is left in the Ray cluster that could hold it")
         finally:
             self._cancel(tasks)
 
@@ -210,6 +199,22 @@ class RayExecutor:
         if self._jobs is not None:
             return len(tasks) < self._jobs
         return len(tasks) < places or all(task.started for task in tasks)
+
+    def _next_task(self, again: list[_Task], waiting: Iterator[Job]) -> _Task | None:
+        """The next task to submit: one of `again`, which lost their nodes, else the next job's; None: there is none."""
+        if again:
+            return again.pop()
+        job = next(waiting, None)
+        if job is None:
+            return None
+        self._check(job)
+        return _Task(job.model_copy(update={"threads": self._threads(job)}))
+
+    def _stop(self, task: _Task, tasks: list[_Task], reason: str) -> Ended:
+        """Take `task` out of `tasks` and stop it; returns that it failed."""
+        tasks.remove(task)
+        self._cancel([task])
+        return _failed(task, reason)
 
     def _threads(self, job: Job) -> int:
         """The job's own number of threads, else its share of the smallest node's cores."""
