@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import mxnet as mx
 
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
-from gluon_rnn.training.step import add_scaled
+from gluon_rnn.training.step import add_scaled, scaled_identity
 
 _UPDATES = "updates"
 
@@ -27,9 +27,9 @@ class Average:
         values = _values(model)
         if self.updates == 1:
             self._means = [mx.nd.zeros_like(value) for value in values]
-        one = mx.nd.ones((1,), ctx=values[0].context)
+        identity = scaled_identity(mx.nd.ones((1,), ctx=values[0].context))
         for mean, value in zip(self._means, values, strict=True):
-            add_scaled(value, one, mean, alpha=1 / self.updates, beta=1 - 1 / self.updates)
+            add_scaled(value, identity, mean, alpha=1 / self.updates, beta=1 - 1 / self.updates)
 
     @contextmanager
     def applied(self, model: SequenceModel) -> Iterator[None]:
