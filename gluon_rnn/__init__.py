@@ -7,6 +7,7 @@ it, which must be there before MXNet.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gluon_rnn.common import processes
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.config.sweep_file import Sweep, load_sweep
@@ -64,4 +65,6 @@ def __getattr__(name: str) -> Any:
     """The names of `_WITH_MXNET`, once they are asked for."""
     if name not in _WITH_MXNET:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WITH_MXNET[name]), name)
+    with processes.importing():
+        module = import_module(_WITH_MXNET[name])
+    return getattr(module, name)

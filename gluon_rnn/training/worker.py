@@ -140,16 +140,16 @@ def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[
 
 def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
     # Imported here, not above: a broken installation also becomes a failed run with a reason.
-    import mxnet as mx
+    with processes.importing():
+        import mxnet as mx
 
-    processes.take_faults_back()
-    from gluon_rnn.data.corpora import vocabulary
-    from gluon_rnn.data.corpora.loading import load_corpus_for
-    from gluon_rnn.data.vectors.loading import load_vectors
-    from gluon_rnn.training.checkpoints import CheckpointDirectory
-    from gluon_rnn.training.loop import Diverged, fit
-
-    # MXNet's thousand modules and functions stay: no collection need look at them, nor the one at the process's end.
+        processes.take_faults_back()
+        from gluon_rnn.data.corpora import vocabulary
+        from gluon_rnn.data.corpora.loading import load_corpus_for
+        from gluon_rnn.data.vectors.loading import load_vectors
+        from gluon_rnn.training.checkpoints import CheckpointDirectory
+        from gluon_rnn.training.loop import Diverged, fit
+    # What was imported stays: no collection need look at it, nor the one at the process's end.
     gc.freeze()
     config = job.config
     if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -139,3 +140,20 @@ def test_the_planner_and_a_worker_find_the_same_cell(tmp_path: Path, monkeypatch
         processes.command("ask"), env=processes.environment(shell), capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == (f"{[str(tmp_path / 'mine.py'), 'helper.py', 'mine.py']}\n", "")
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_no_garbage_is_collected_during_an_import_and_afterwards_as_before(collecting: bool) -> None:
+    def fail() -> None:
+        with processes.importing():
+            assert not gc.isenabled()
+            raise ImportError
+
+    try:
+        if not collecting:
+            gc.disable()
+        with pytest.raises(ImportError):
+            fail()
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
