@@ -306,8 +306,17 @@ def small_disk(trial: Trial) -> list[str]:
 
 
 def two_sweeps_at_once(trial: Trial) -> list[str]:
-    """One of them does the work, the other says that it does."""
-    both = [trial.start(), trial.start()]
+    """One of them does the work, the other says that it does; workers wait until it has, and then go on."""
+    both = [trial.start(FAULT="worker stop 1"), trial.start(FAULT="worker stop 1")]
+    patience = time.monotonic() + _PATIENCE_SECONDS
+    while all(process.poll() is None for process in both) and time.monotonic() < patience:
+        time.sleep(0.02)
+    while any(process.poll() is None for process in both):
+        for number, kind in trial.processes().items():
+            if kind == "worker":
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGCONT)
+        time.sleep(0.02)
     statuses = sorted(process.wait() for process in both)
     refused = "another sweep is running" in trial.said()
     return [] if statuses == [0, 2] and refused else [f"two sweeps at once ended with {statuses}"]
