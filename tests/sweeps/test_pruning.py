@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,24 +22,34 @@ from tests.sweeps.test_sweep import FakeExecutor, finish, plan, tree
 CELL = "from mxnet.gluon import rnn\nclass Cell(rnn.LSTMCell):\n    pass\n"
 
 
+@pytest.fixture(scope="module")
+def made(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `grid` is a copy of: each of its plans tries the cell in a process of its own."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "pruned_cell.py").write_text(CELL)
+        settings = small_config(dataset=str(small_folder), device="auto").model_dump(exclude_unset=True)
+        sweep = Sweep("grid", settings=settings, axes={"cell": ("lstm", "pruned_cell:Cell"), "bptt": (5, 6)})
+        run_sweep(plan(replace(sweep, axes={"bptt": (7,)}), folder), executor=FakeExecutor())
+        run_sweep(plan(sweep, folder), executor=FakeExecutor())
+        (folder / "pruned_cell.py").write_text(f"{CELL}# another version\n")
+
+        def fail_some(job: Job, directory: Path) -> tuple[str | None, str]:
+            return finish(job, directory) if job.config.bptt == 5 else ("failed", "no reason")
+
+        run_sweep(plan(sweep, folder), executor=FakeExecutor(fail_some))
+        (folder / "grid" / "runs" / "unfinished").mkdir()
+    return folder
+
+
 @pytest.fixture
-def grid(small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def grid(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sweep's folder with two versions of a cell, a failed run, an unfinished one and a damaged record; and, of an
     earlier sweep with another axis, a run that is as good as any.
     """
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pruned_cell.py").write_text(CELL)
-    settings = small_config(dataset=str(small_folder), device="auto").model_dump(exclude_unset=True)
-    sweep = Sweep("grid", settings=settings, axes={"cell": ("lstm", "pruned_cell:Cell"), "bptt": (5, 6)})
-    run_sweep(plan(replace(sweep, axes={"bptt": (7,)}), tmp_path), executor=FakeExecutor())
-    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor())
-    (tmp_path / "pruned_cell.py").write_text(f"{CELL}# another version\n")
-
-    def fail_some(job: Job, directory: Path) -> tuple[str | None, str]:
-        return finish(job, directory) if job.config.bptt == 5 else ("failed", "no reason")
-
-    run_sweep(plan(sweep, tmp_path), executor=FakeExecutor(fail_some))
-    (tmp_path / "grid" / "runs" / "unfinished").mkdir()
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "grid"
 
 
