@@ -149,8 +149,9 @@ def table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         UserError: an integer that every run has is missing.
     """
     for name in sorted({name for name, info in FIELDS.items() if info.annotation in (bool, int)} & {*frame}):
-        for row in frame[frame[name].isna()].itertuples():
-            raise UserError(f"run {row.run_id} has no {name}: its table is damaged")
+        missing = frame[name].isna()
+        if missing.any():
+            raise UserError(f"run {frame['run_id'][missing].iloc[0]} has no {name}: its table is damaged")
     defaults = {name: None if info.is_required() else info.default for name, info in FIELDS.items()}
     return [defaults | row for row in _cells(frame)]
 

@@ -107,8 +107,9 @@ def _matching(sides: Sequence[Sequence[Row]], ignored: Collection[str]) -> Calla
     contents: dict[tuple[_Key, str], tuple[set[str | None], set[str | None]]] = {}
     for place, side in enumerate(sides):
         for row in side:
+            key = _key(row, *threads, ignored=ignored)
             for digest in _WHERE_KNOWN:
-                found = contents.setdefault((_key(row, *threads, ignored=ignored), digest), (set(), set()))
+                found = contents.setdefault((key, digest), (set(), set()))
                 found[place].add(row[digest])
 
     def counts(key: _Key, digest: str) -> bool:
