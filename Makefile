@@ -11,6 +11,8 @@ BIN := .venv/bin
 RUN := PYTHONPATH= $(BIN)/python gluon_rnn/common/processes.py
 # It is for another Python than .venv's.
 unexport PYTHONHOME
+# Every process that a test starts would compile the package anew; make clean removes what is kept of it.
+unexport PYTHONDONTWRITEBYTECODE
 # A stamp is written when an installation is complete, and remade when what it was made from changes.
 INSTALLED := .venv/installed-$(EXTRA)
 DEV := .venv/installed-dev

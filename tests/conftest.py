@@ -26,6 +26,8 @@ for name in [name for name in os.environ if name.startswith("GIT_")]:
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 # Before MXNet is imported, which would take half of the machine's cores: how many there are decides no test.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Until all tests are collected: what is imported stays, MXNet's hundred thousand objects among it.
+gc.disable()
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so does all that they start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,6 +44,8 @@ NO_CHROMIUM = "there is no Chromium; apt-get install chromium"
 HAS_ONNX = bool(find_spec("onnx") and find_spec("onnxruntime"))
 NO_ONNX = "there is no onnx and onnxruntime; run: make dev"
 
+# Waits for most of its two minutes, in which other processes have the cores.
+_FIRST = "test_ray.py"
 # A process of tests takes a gigabyte, and a file that takes a minute decides how long all of them take.
 _MOST_PROCESSES = 4
 
@@ -60,19 +64,23 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process begins one when the others have nothing left to do."""
+    """Files with slow tests come first, so that no process begins one when the others have nothing left to do.
+
+    The longest of them comes before all others.
+    """
     if is_gpu():
         for item in items:
             if item.get_closest_marker("cpu_only"):
                 item.add_marker(pytest.mark.skip(reason="is about a CPU"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name != _FIRST, item.path not in slow))
 
 
 def pytest_collection_finish() -> None:
     """Take all that is imported for what stays: statsmodels collects garbage at every call."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
