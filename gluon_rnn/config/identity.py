@@ -7,7 +7,6 @@ that would import MXNet.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from gluon_rnn.common.errors import UserError
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.common.processes import python_path
 from gluon_rnn.config.run import RunConfig, unnumbered
 
@@ -46,7 +46,7 @@ def run_id(config: RunConfig, *, content: Mapping[str, str]) -> str:
         if name not in _NOT_IDENTITY and value != _IDENTITY_DEFAULTS.get(name, fields[name].default)
     }
     text = json.dumps({**decisive, "device": unnumbered(config.device), "content": dict(content)}, sort_keys=True)
-    return hashlib.sha1(text.encode()).hexdigest()[:12]
+    return sha1_of(text.encode())[:12]
 
 
 def is_own(cell: str) -> bool:
@@ -105,12 +105,8 @@ def source_sha1(cell: str) -> str:
     """
     files = source_files(cell)
     if len(files) == 1:
-        return _sha1(*files.values())
-    return _sha1("".join(f"{_sha1(content)}  {name}\n" for name, content in files.items()).encode())
-
-
-def _sha1(content: bytes) -> str:
-    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        return sha1_of(*files.values())
+    return sha1_of("".join(f"{sha1_of(content)}  {name}\n" for name, content in files.items()).encode())
 
 
 def _specs(cell: str) -> list[ModuleSpec]:

@@ -10,7 +10,6 @@ processor, number of threads and set of libraries.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import platform
@@ -26,7 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gluon_rnn.common.errors import UserError, starting
-from gluon_rnn.common.files import cache_directory, expand, read_whole, seal, unseal, write_atomically
+from gluon_rnn.common.files import cache_directory, expand, read_whole, seal, sha1_of, unseal, write_atomically
 from gluon_rnn.common.printable import quoted
 from gluon_rnn.machine import libmxnet
 from gluon_rnn.machine.hardware import read_text
@@ -300,7 +299,7 @@ def measure(
     decisive = {key: value for key, value in environ.items() if key.startswith(_DECISIVE)}
     versions = [f"{library.name}: {library.version}" for library in libraries]
     under = {"processor": processor, "libraries": versions, "settings": dict(sorted(decisive.items()))}
-    name = hashlib.sha1(json.dumps(under).encode()).hexdigest()[:16]
+    name = sha1_of(json.dumps(under).encode())[:16]
     folder = folder or cache_directory()
     path = folder / "blas" / f"{name}.json" if folder else None
     before = _kept.get(name) or (_read_verdict(path) if path else None)

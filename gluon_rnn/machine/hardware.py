@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
 import os
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gluon_rnn.common.files import sha1_of
 from gluon_rnn.machine import libmxnet
 
 
@@ -90,7 +90,7 @@ def describe_machine(*, environ: Mapping[str, str] = os.environ, nvml: Any = Non
         cores=cores,
         memory_mb=memory_mb,
         gpus=visible_gpus(every_gpu, environ.get("CUDA_VISIBLE_DEVICES")),
-        machine_id=hashlib.sha1(repr(decisive).encode()).hexdigest()[:12],
+        machine_id=sha1_of(repr(decisive).encode())[:12],
         libc=libc_version(),
         python=platform.python_version(),
     )
