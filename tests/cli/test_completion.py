@@ -31,6 +31,7 @@ def completed(line: str, folder: Path) -> list[str]:
     return sorted(answer.read_text().split("\n"))
 
 
+@pytest.mark.slow
 def test_commands_options_settings_and_sweeps_are_completed(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").touch()
     assert completed("gluon-rnn s", tmp_path) == ["status", "sweep"]

@@ -60,12 +60,14 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     assert not re.search(r"url\([\"']?https?:|@import", styles)
 
 
+@pytest.mark.slow
 def test_search_knows_every_setting(site: Path) -> None:
     index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
     for name in RunConfig.model_fields:
         assert f'"docs/settings.html#{name}"' in index
 
 
+@pytest.mark.slow
 def test_a_report_of_results_is_the_page_for_browsers(site: Path) -> None:
     assert 'href="report.html"' in (site / "results" / "seeds-cpu" / "index.html").read_text(encoding="utf-8")
     assert (site / "results" / "seeds-cpu" / "report.html").is_file()

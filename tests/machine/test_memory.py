@@ -24,6 +24,7 @@ subprocess.run([sys.executable, "-I", "-c", {CHILD!r}], check=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_is_not_told_its_parents_memory() -> None:
     done = subprocess.run([sys.executable, "-I", "-c", PARENT], capture_output=True, text=True, check=True)
     assert 5 < float(done.stdout) < 500

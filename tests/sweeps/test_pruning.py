@@ -53,6 +53,7 @@ def grid(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "grid"
 
 
+@pytest.mark.slow
 def test_stale_runs_are_listed_with_their_reasons(grid: Path) -> None:
     stale = list_stale(grid)
     assert sorted(reason.partition(": ")[2] or reason for reason in stale.values()) == [
@@ -67,6 +68,7 @@ def test_stale_runs_are_listed_with_their_reasons(grid: Path) -> None:
     assert list_stale(grid) == {**stale, damaged: "its record is damaged"}
 
 
+@pytest.mark.slow
 def test_only_what_is_stale_is_removed(grid: Path) -> None:
     stale = list_stale(grid)
     rows = load_results(grid)
@@ -79,6 +81,7 @@ def test_only_what_is_stale_is_removed(grid: Path) -> None:
     assert list_stale(grid) == {}
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_before_somebody_said_yes(
     grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -951,6 +951,7 @@ def test_a_diverged_run_keeps_its_infinity(small: Corpus) -> None:
     assert progress.train_seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.numerical
 def test_learning_is_real_and_test_is_measured_at_the_best_epoch(synthetic: Corpus) -> None:
     config = small_config(

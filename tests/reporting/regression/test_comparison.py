@@ -599,6 +599,7 @@ def tables(points: list[tuple[list[float], list[float]]]) -> tuple[pd.DataFrame,
     return table(*sides[0]), table(*sides[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(points=_tables, perplexity=st.floats(0, 0.5))
 def test_what_is_the_same_holds(points: list[tuple[list[float], list[float]]], perplexity: float) -> None:
@@ -621,6 +622,7 @@ def test_there_and_back_are_the_same_change(points: list[tuple[list[float], list
             assert (change.threshold, change.smallest) == pytest.approx((again.threshold, again.smallest))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(points=_tables, shuffle=st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(points: list[tuple[list[float], list[float]]], shuffle: Any) -> None:
