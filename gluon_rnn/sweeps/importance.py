@@ -6,11 +6,12 @@ import math
 import random
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gluon_rnn.config.search_space import SearchSettings
+from gluon_rnn.config.search_space import Dimension, SearchSettings
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.search import Proposal, begin_trial, import_optuna
 
@@ -82,23 +83,15 @@ def importances(
         Nothing if there are fewer than `LEAST_RUNS` of them or fewer than `LEAST_BEST` complete ones, or if their
         losses tell nothing.
     """
-    known = {record.run_id: record for record in counted_runs(records)}
-    optuna = import_optuna()
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
-    losses: list[float] = []
-    counts: dict[str, int] = {}
-    for proposal in proposals:
-        record = known.get(proposal.run_id)
-        parameters = record and settings.parameters(proposal.point, record.config.model_dump())
-        if record is None or not parameters:
-            continue
-        losses.append(record.valid_loss if is_complete(record) and record.valid_loss is not None else _WORST)
-        study.tell(begin_trial(study, parameters), losses[-1])
-        for parameter in parameters:
-            counts[parameter] = counts.get(parameter, 0) + 1
+    trials = _trials(settings, proposals, records)
+    losses = [loss for _, loss in trials]
     best = min(math.ceil(_BEST_SHARE * len(losses)), sum(loss < _WORST for loss in losses))
     if len(losses) < LEAST_RUNS or best < LEAST_BEST:
         return []
+    optuna = import_optuna()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    for parameters, loss in trials:
+        study.tell(begin_trial(study, parameters), loss)
     # Half a run below, so that rounding takes none more.
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=(best - 0.5) / len(losses))
     found = _divergences(optuna, evaluator, study, losses)
@@ -107,10 +100,25 @@ def importances(
         return []
     dealt = random.Random(0)
     by_chance = [_divergences(optuna, evaluator, study, dealt.sample(losses, len(losses))) for _ in range(_SHUFFLES)]
+    counts = Counter(name for parameters, _ in trials for name in parameters)
     return [
         Importance(name, value / total, sorted(one[name] for one in by_chance)[-_EXCEEDED] / total, counts[name])
         for name, value in sorted(found.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def _trials(
+    settings: SearchSettings, proposals: Sequence[Proposal], records: Sequence[RunRecord]
+) -> list[tuple[dict[str, tuple[Dimension, Any]], float]]:
+    """What varied in each run that counts, as `SearchSettings.parameters`, and its loss."""
+    known = {record.run_id: record for record in counted_runs(records)}
+    trials = []
+    for proposal in proposals:
+        if record := known.get(proposal.run_id):
+            loss = record.valid_loss if is_complete(record) else None
+            if parameters := settings.parameters(proposal.point, record.config.model_dump()):
+                trials.append((parameters, _WORST if loss is None or not math.isfinite(loss) else loss))
+    return trials
 
 
 def _divergences(optuna: Any, evaluator: Any, study: Any, losses: Sequence[float]) -> Mapping[str, float]:

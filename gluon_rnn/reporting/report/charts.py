@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -30,16 +30,17 @@ from gluon_rnn.runs.records import RunRecord
 _NAMED_CURVES = 8
 
 
-def over_axes(group: Group, searched: Collection[str] = ()) -> list[Section]:
+def over_axes(group: Group, searched: Mapping[str, bool | None]) -> list[Section]:
     """A section for each axis of numbers: a line for each combination of the other settings.
 
     Args:
         group: of runs.
-        searched: axes whose values a search has chosen, together with those of others: there each run is a dot.
+        searched: axes whose values a search has chosen, together with those of others, so that each point is a dot; and
+            whether it chose them on a logarithmic scale, None where it chose from a list.
     """
     # Points of a search rarely share a value: there any setting decides all the others, and only the first is an axis.
     axes = [name for name in group.names if (name in group.axes or name in searched) and _is_numeric(group, name)]
-    return [section for axis in axes if (section := _over(group, axis, dots=axis in searched))]
+    return [section for axis in axes if (section := _over(group, axis, searched))]
 
 
 def _is_numeric(group: Group, axis: str) -> bool:
@@ -48,18 +49,19 @@ def _is_numeric(group: Group, axis: str) -> bool:
     return len(numbers) > 1 and len(values - numbers) <= 1
 
 
-def _over(group: Group, axis: str, *, dots: bool) -> Section | None:
-    drawn = _dots if dots else _lines
+def _over(group: Group, axis: str, searched: Mapping[str, bool | None]) -> Section | None:
+    dots = axis in searched
+    drawn, log = _dots if dots else _lines, searched.get(axis)
     measures = [group.loss] if group.scored else []
     plots = []
     for measure in measures:
         if lines := drawn(group, axis, measure, group.points):
-            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines, joined=not dots))
+            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines, not dots, log))
     if group.timed and axis in NETWORK:
         for place in group.places:
             if lines := drawn(group, axis, SPEED, group.at(place)):
                 title = f"Speed by {axis}{group.on(place)}"
-                plots.append(Lines(title, axis, "training tokens/s", lines, joined=not dots))
+                plots.append(Lines(title, axis, "training tokens/s", lines, not dots, log))
     if not plots:
         return None
     what = "A dot for each point that ended well, whatever its other settings" if dots else _A_LINE

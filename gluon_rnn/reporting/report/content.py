@@ -121,6 +121,7 @@ class Lines:
         axis: the setting.
         measure: what it is, with its unit.
         joined: whether the points of a line are; those of a search differ in other settings, too.
+        logarithmic: whether the setting has a logarithmic axis; None: as its values suggest.
     """
 
     title: str
@@ -128,6 +129,7 @@ class Lines:
     measure: str
     lines: Sequence[Line]
     joined: bool = True
+    logarithmic: bool | None = None
 
 
 @dataclass(frozen=True)

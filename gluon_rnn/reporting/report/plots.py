@@ -247,7 +247,7 @@ def _lines(plot: Lines) -> Figure:
     highest = _scale(axes.yaxis, values)
     for line in plot.lines:
         _draw_line(axes, line, looks[line.kind], dashes[line.name], highest, joined=plot.joined)
-    _scale_of_settings(axes, sorted({x for line in plot.lines for x, *_ in line.points}))
+    _scale_of_settings(axes, sorted({x for line in plot.lines for x, *_ in line.points}), plot)
     axes.margins(0.08, 0.1)
     if highest < max(values):
         axes.set_ylim(top=highest * 1.4)
@@ -298,16 +298,28 @@ def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, highest:
         axes.plot(*([value] for value in at), "o", color=colour, markersize=11, markerfacecolor="none")
 
 
-def _scale_of_settings(axes: Any, values: Sequence[float]) -> None:
+def _scale_of_settings(axes: Any, values: Sequence[float], plot: Lines) -> None:
     """Ticks at the values of a setting where they are few; a logarithm where each is a multiple of the last."""
-    if values[0] > 0 and values[-1] >= 4 * values[0]:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    if len(values) <= _TICKS:
+    few = len(values) <= (_TICKS if plot.joined else _TICKS // 2)  # those of dots lie anywhere
+    by_ratio = values[-1] >= 4 * values[0] if plot.logarithmic is None else plot.logarithmic
+    if values[0] > 0 and by_ratio:
+        _scale_by_ratio(axes.xaxis, values[0], values[-1])
+    if few:
         axes.set_xticks(values, [f"{value:,.6g}" for value in values], fontsize=9)
-    if _TICKS // 2 < len(values) <= _TICKS:
+    if few and len(values) > _TICKS // 2:
         axes.tick_params("x", labelrotation=30)
+
+
+def _scale_by_ratio(axis: Any, low: float, high: float) -> None:
+    """A logarithm on `axis`, from `low` to `high`, with plain figures."""
+    axis._set_axes_scale("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plainly))
+
+
+def _plainly(value: float, _: int) -> str:
+    return f"{value:,.6g}"
 
 
 def _legend(axes: Any, handles: Sequence[Any], below: float, *, title: str = "") -> None:
@@ -421,12 +433,10 @@ def _scale(axis: Any, values: Sequence[float]) -> float:
     highest = _highest(values)
     low, high = min(values), min(max(values), highest)
     if high > 5 * low > 0:
-        axis._set_axes_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-        axis.set_minor_locator(NullLocator())
+        _scale_by_ratio(axis, low, high)
     else:
         axis.set_major_locator(MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axis.set_major_formatter(FuncFormatter(_plainly))
     return highest
 
 

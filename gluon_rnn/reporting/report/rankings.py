@@ -8,6 +8,7 @@ from gluon_rnn.reporting.report.content import Column, Section, Table, listed
 from gluon_rnn.reporting.report.group import NUMBER, Group, amount_trained, average, meaning, range_of
 from gluon_rnn.reporting.report.points import CONFIDENCE, LOGARITHMIC, Point
 from gluon_rnn.reporting.report.published import PUBLISHED, PUBLISHED_OF
+from gluon_rnn.reporting.report.reading import ENDED_WELL
 from gluon_rnn.runs.metrics import (
     BITS_PER_CHARACTER,
     MEMORY,
@@ -94,8 +95,10 @@ def _notes_on_ranking(group: Group) -> list[str]:
             "Speeds and times are medians, since other work on a machine only slows a run; other figures are means "
             "over seeds. Ranges are from the lowest to the highest."
         )
-    if any(not point.ok for point in group.points):
+    if any(outcome(record) not in ENDED_WELL for point in group.points for record in point.records):
         notes.append("Points with a failed run come last; their figures average the runs that succeeded.")
+    if any(record.status == "pruned" for point in group.points for record in point.records):
+        notes.append("Pruned points come after complete ones: their losses are of fewer epochs.")
     if any(WORSE_THAN_UNIGRAM in point.status for point in group.points):
         notes.append(
             f"A run is {WORSE_THAN_UNIGRAM} if its validation loss is not below that of a model that knows only "

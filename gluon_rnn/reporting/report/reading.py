@@ -30,6 +30,8 @@ from gluon_rnn.runs.tables import (
 )
 from gluon_rnn.sweeps.search import Proposal, read_proposals, read_settings
 
+#: The `outcome` of runs that did what they were to do.
+ENDED_WELL = ("ok", "pruned")
 _LOG_TAIL_LINES = 15
 #: Enough for them, however long the log.
 _LOG_TAIL_BYTES = 16_384
@@ -151,7 +153,7 @@ def _read(directories: Sequence[Path]) -> Findings:
             twice += identity in seen
             if identity not in seen:
                 seen.add(identity)
-                log = "" if outcome(record) == "ok" else _log_tail(directory, record.run_id)
+                log = "" if outcome(record) in ENDED_WELL else _log_tail(directory, record.run_id)
                 runs.append(Run(name, record, log, said.speeds_count))
     if twice:
         notes.append(f"{counted(twice, 'run')} in several of the folders; each counts once.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gluon_rnn.common.printable import counted
+from gluon_rnn.config.search_space import Range
 from gluon_rnn.reporting.report.content import Column, Section, Shares, Table, Trials, figure, listed
 from gluon_rnn.reporting.report.group import Group, meaning
 from gluon_rnn.reporting.report.reading import Run, Searched
@@ -38,14 +39,18 @@ def searched(group: Group, searches: Sequence[Searched]) -> list[Section]:
     return sections
 
 
-def searched_axes(group: Group, searches: Sequence[Searched]) -> set[str]:
-    """The settings of `group` that a search varies, several at a time; a grid tries each beside each."""
-    return {
-        name
+def searched_axes(group: Group, searches: Sequence[Searched]) -> dict[str, bool | None]:
+    """The settings of `group` that a search varies, several at a time; a grid tries each beside each.
+
+    With whether it does so on a logarithmic scale; None where it chooses from a list.
+    """
+    dimensions = [
+        (name, dimension.log if isinstance(dimension, Range) else None)
         for search, _ in _of(group, searches)
         if search.settings.sampler != "grid"
-        for name in search.settings.fields
-    }
+        for name, _, dimension in search.settings.dimensions()
+    ]
+    return dict(dimensions)
 
 
 def _of(group: Group, searches: Sequence[Searched]) -> Iterator[tuple[Searched, dict[str, Run]]]:

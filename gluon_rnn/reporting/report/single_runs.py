@@ -11,6 +11,7 @@ from gluon_rnn.reporting.report.answers import confusion_tables, prediction_tabl
 from gluon_rnn.reporting.report.content import Bars, Column, Section, Table
 from gluon_rnn.reporting.report.group import NUMBER, Group, meaning
 from gluon_rnn.reporting.report.points import quantity
+from gluon_rnn.reporting.report.reading import ENDED_WELL
 from gluon_rnn.runs.metrics import learned_nothing, loss_to_beat, outcome
 from gluon_rnn.runs.progress import perplexity
 from gluon_rnn.runs.records import RunRecord
@@ -104,8 +105,8 @@ def _share(train: float | None, _: float | None, rest: float | None, whole: floa
 
 
 def failures(group: Group) -> Section | None:
-    """The runs that went wrong or learned nothing, with the ends of their logs."""
-    wrong = [(point, run) for point in group.points for run in point.runs if outcome(run.record) != "ok"]
+    """The runs that went wrong or learned nothing, with the ends of their logs; not those that a search ended."""
+    wrong = [(point, run) for point in group.points for run in point.runs if outcome(run.record) not in ENDED_WELL]
     if not wrong:
         return None
     columns = [*group.setting_columns(), *(Column(name, meaning(name)) for name in ("seed", "status", "reason"))]

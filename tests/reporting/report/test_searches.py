@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def found(tmp_path_factory: pytest.TempPathFactory, small_folder: Path) -> Path:
     return search_in(tmp_path_factory.mktemp("results"), small_folder, trials=30, pruner="median", sampler="random")
 
 
+@pytest.fixture(scope="module")
+def document(found: Path) -> Document:
+    return document_of(found)
+
+
 def search_in(results: Path, corpus: Path, **settings: Any) -> Path:
     varied = {"learning_rate", "cell", "dropout", "clip"}
     fixed = small_config(dataset=str(corpus)).model_dump(exclude=varied, exclude_unset=True)
@@ -86,10 +92,10 @@ def points_of(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     return {point["run_id"]: point["set"] for point in json.loads((folder / "sweep.json").read_text())["points"]}
 
 
-def test_the_section_counts_trials_and_has_the_best_points_by_validation(found: Path) -> None:
+def test_the_section_counts_trials_and_has_the_best_points_by_validation(found: Path, document: Document) -> None:
     records = {record.run_id: record for record in read_records(found)[0]}
     ended = [record.status for record in records.values()]
-    shown = section(document_of(found), "Search")
+    shown = section(document, "Search")
     counts = [f"{ended.count(status)} {status}" for status in ("diverged", "failed", "pruned")]
     assert min(ended.count(status) for status in ("ok", "diverged", "failed", "pruned")) > 0
     assert shown.notes[0] == (
@@ -111,8 +117,8 @@ def test_the_section_counts_trials_and_has_the_best_points_by_validation(found: 
     assert {row[5] == "-" for row in table.rows if row[2] == "lstm"} == {True}
 
 
-def test_the_chart_has_every_finite_loss_and_the_best_so_far(found: Path) -> None:
-    (chart,) = section(document_of(found), "Search").plots
+def test_the_chart_has_every_finite_loss_and_the_best_so_far(found: Path, document: Document) -> None:
+    (chart,) = section(document, "Search").plots
     assert isinstance(chart, Trials)
     records = {record.run_id: record for record in read_records(found)[0]}
     trials = {number: records[run_id] for number, run_id in enumerate(points_of(found), 1)}
@@ -125,8 +131,7 @@ def test_the_chart_has_every_finite_loss_and_the_best_so_far(found: Path) -> Non
     assert chart.best[-1] == (30, lowest)
 
 
-def test_importance_says_what_it_rests_on(found: Path) -> None:
-    document = document_of(found)
+def test_importance_says_what_it_rests_on(found: Path, document: Document) -> None:
     shown = section(document, "Importance of settings")
     (chart,) = shown.plots
     assert isinstance(chart, Shares)
@@ -144,26 +149,37 @@ def test_importance_says_what_it_rests_on(found: Path) -> None:
     )
     headings = [item.heading for item in document.sections]
     assert headings.index("Search") + 1 == headings.index("Importance of settings") == headings.index("Ranking") - 1
-    page, text = to_html(document), to_markdown(document)
+    drawn = [item for item in document.sections if item.heading in ("Search", shown.heading, "By learning_rate")]
+    page, text = to_html(replace(document, sections=drawn)), to_markdown(document)
+    # A logarithmic axis of many values has numbers, not TeX.
+    assert "mathdefault" not in page
     assert 'aria-label="How the best improved"' in page
     assert 'aria-label="Importance"' in page
     assert "| learning_rate (cell=lstm) |" in text
 
 
-def test_each_good_run_of_a_search_is_a_dot_over_each_setting(found: Path) -> None:
-    document = document_of(found)
+def test_each_good_run_of_a_search_is_a_dot_over_each_setting(found: Path, document: Document) -> None:
     good = [record for record in read_records(found)[0] if record.status == "ok"]
     for name in ("learning_rate", "dropout"):
         chart = section(document, f"By {name}").plots[0]
         assert isinstance(chart, Lines)
-        assert not chart.joined
+        assert (chart.joined, chart.logarithmic) == (False, name == "learning_rate")
         assert [line.kind for line in chart.lines] == ["gru", "lstm"]
         for line in chart.lines:
             mine = sorted((getattr(r.config, name), r.valid_perplexity) for r in good if r.config.cell == line.kind)
             assert [spot[:2] for spot in line.points] == mine
             assert line.points[line.best or 0][1] == min(loss for _, loss in mine)
-    # A logarithmic axis of many values has numbers, not TeX.
-    assert "mathdefault" not in to_html(document)
+
+
+def test_a_pruned_run_did_not_fail_and_comes_after_the_complete_ones(document: Document) -> None:
+    failed = section(document, "Failed runs").tables[0]
+    place = [c.name for c in failed.columns].index("status")
+    assert {row[place] for row in failed.rows} == {"diverged", "failed"}
+    ranking = section(document, "Ranking")
+    assert "Pruned points come after complete ones: their losses are of fewer epochs." in ranking.notes
+    statuses = [row[-1] for row in ranking.tables[0].rows]
+    assert statuses.index("pruned") > max(n for n, status in enumerate(statuses) if status == "ok")
+    assert statuses.index("failed") > max(n for n, status in enumerate(statuses) if status == "pruned")
 
 
 def test_few_runs_are_a_sentence(tmp_path: Path, small_folder: Path) -> None:
