@@ -141,6 +141,14 @@ def test_conditional_settings_count_where_they_are(matters: Matters) -> None:
     assert not next(item for item in found if "lstm" in item.parameter).sure
 
 
+def test_a_condition_may_be_of_a_setting_that_is_the_same_everywhere(matters: Matters) -> None:
+    settings = space(
+        dropout="uniform(0, 0.5)",
+        conditions=[{"when": {"bptt": 5}, "space": {"learning_rate": "log(0.1, 100)"}}],
+    )
+    assert [item.parameter for item in matters(settings, drawn(30), by_rate)] == ["learning_rate (bptt=5)", "dropout"]
+
+
 def test_points_that_the_space_does_not_hold_do_not_count(matters: Matters) -> None:
     outside = [{"learning_rate": 1000.0, "dropout": 0.1}, {"dropout": 0.1}]
     points = drawn(LEAST_RUNS)
