@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "Write report.html and report.md for one or several folders of results: what to choose and what it costs, "
-        "with rankings, plots, learning curves and the sweep files that make the runs again. Runs of one configuration "
+        "with rankings, plots, learning curves and a sweep file that makes the runs again. Runs of one configuration "
         "are one point, whichever folder they are in. The page is one file and works offline.",
         {
             "report results/quick": "of one sweep",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -19,6 +20,7 @@ from gluon_rnn.reporting.report.content import (
     Spot,
     Table,
     figure,
+    listed,
     plain,
 )
 from gluon_rnn.reporting.report.group import NUMBER, Group, average
@@ -28,6 +30,10 @@ from gluon_rnn.runs.records import RunRecord
 
 #: Curves that can still be told apart.
 _NAMED_CURVES = 8
+#: Plots of one measure over one setting.
+_PARTS = 9
+#: Settings that may change along with an axis whose points a line joins.
+_ALONG = 3
 
 
 def over_axes(group: Group, searched: Mapping[str, bool | None]) -> list[Section]:
@@ -50,26 +56,33 @@ def _is_numeric(group: Group, axis: str) -> bool:
 
 
 def _over(group: Group, axis: str, searched: Mapping[str, bool | None]) -> Section | None:
-    dots = axis in searched
-    drawn, log = _dots if dots else _lines, searched.get(axis)
-    measures = [group.loss] if group.scored else []
-    plots = []
-    for measure in measures:
-        if lines := drawn(group, axis, measure, group.points):
-            plots.append(Lines(f"Validation {measure.name} by {axis}", axis, group.axis, lines, not dots, log))
+    dots, log = axis in searched, searched.get(axis)
+    along = [name for name in group.names if name not in ("cell", axis) and _comes_along(group, name, axis)]
+    joined = not dots and all(_is_monotonic(group, axis, name) for name in along) and len(along) <= _ALONG
+    drawn = [(group.loss, f"Validation {group.loss.name} by {axis}", group.axis, group.points)] * group.scored
     if group.timed and axis in NETWORK:
         for place in group.places:
-            if lines := drawn(group, axis, SPEED, group.at(place)):
-                title = f"Speed by {axis}{group.on(place)}"
-                plots.append(Lines(title, axis, "training tokens/s", lines, not dots, log))
+            drawn.append((SPEED, f"Speed by {axis}{group.on(place)}", "training tokens/s", group.at(place)))
+    plots = []
+    for measure, title, name, points in drawn:
+        lines = (_lines if joined else _dots)(group, axis, measure, points)
+        # Two points that differ in much say nothing of one setting.
+        if joined or dots or len({x for line in lines for x, *_ in line.points}) > 2:
+            plots += _parts(Lines(title, axis, name, lines, joined, log), highest=measure is SPEED) if lines else []
     if not plots:
         return None
-    what = "A dot for each point that ended well, whatever its other settings" if dots else _A_LINE
+    what = _A_LINE if joined else "A dot for each point that ended well, whatever its other settings"
     notes = [f"{what}; the best point of each cell has a ring and its value."]
+    if along and joined:
+        notes.append(f"Along with {axis}, {listed(along)} {'changes' if len(along) == 1 else 'change'}.")
+    elif along and not dots:
+        notes.append(f"The points differ in {listed(along)} as well, so no lines join them.")
+    if any(not line.kind for plot in plots for line in plot.lines):
+        notes.append(f"Of each plot the {_NAMED_CURVES} best lines are named, the others are faint.")
     if any(low < high for plot in plots for line in plot.lines for *_, low, high in line.points):
         notes.append("Bands are from the lowest to the highest seed or repeat.")
     absent = [point for point in group.points if group.scored and point.average(group.loss.column) is None]
-    if absent and not dots:
+    if absent and joined:
         notes.append(f"Without a result and not drawn: {group.numbers(absent)}.")
     return Section(f"By {axis}", notes=notes, plots=plots)
 
@@ -92,6 +105,53 @@ def _dots(group: Group, axis: str, measure: Measure, points: Sequence[Point]) ->
         best = max(places, key=lambda n: spots[n][1]) if measure is SPEED else min(places, key=lambda n: spots[n][1])
         lines.append(Line(kind, "", spots, best))
     return lines
+
+
+def _comes_along(group: Group, name: str, axis: str) -> bool:
+    """Whether each cell has one value of the setting `name` for each of `axis`, but not the same for all of them."""
+    return _is_decided(group, name, "cell", axis) and not _is_decided(group, name, "cell")
+
+
+def _is_monotonic(group: Group, axis: str, name: str) -> bool:
+    """Whether the numbers of the setting `name` rise with those of `axis` in each cell, or fall, as by design."""
+    pairs: dict[Any, set[tuple[Any, Any]]] = {}
+    for point in group.points:
+        pairs.setdefault(point.settings["cell"], set()).add((point.settings[axis], point.settings[name]))
+    flat = [value for found in pairs.values() for pair in found for value in pair]
+    if not all(isinstance(value, int | float) for value in flat):
+        return False
+    orders = [[value for _, value in sorted(found)] for found in pairs.values()]
+    return any(all(values == sorted(values, reverse=fall) for values in orders) for fall in (False, True))
+
+
+def _parts(plot: Lines, *, highest: bool) -> list[Lines]:
+    """`plot`, or where it has too many lines a plot for each combination of the other settings, or else for each cell.
+
+    Args:
+        plot: with all its lines.
+        highest: whether a high value is a good one.
+    """
+    if len(plot.lines) <= _NAMED_CURVES:
+        return [plot]
+    names, kinds = (
+        [*dict.fromkeys(found)] for found in zip(*((line.name, line.kind) for line in plot.lines), strict=True)
+    )
+    if 1 < len(names) <= _PARTS:
+        parts = [(name, [replace(line, name="") for line in plot.lines if line.name == name]) for name in names]
+    else:
+        parts = [(kind, [line for line in plot.lines if line.kind == kind]) for kind in kinds]
+
+    def goodness(line: Line) -> float:
+        values = [value for _, value, *_ in line.points]
+        return -max(values) if highest else min(values)
+
+    found = []
+    for name, lines in parts:
+        named = {id(line) for line in sorted(lines, key=goodness)[:_NAMED_CURVES]}
+        shown = [line if id(line) in named else Line("", "", line.points) for line in lines]
+        title = f"{plot.title}: {name}" if len(parts) > 1 else plot.title
+        found.append(replace(plot, title=title, lines=shown, whole=plot))
+    return found
 
 
 def _lines(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:
@@ -171,11 +231,11 @@ def _map(group: Group, first: str, second: str) -> Section | None:
             spot = (down.index(point.settings[first]), across.index(point.settings[second]))
             good = point.ok and value is not None
             cells[spot] = (value, figure(value, measure.digits)) if good else (None, point.status)
-        if any(value is not None for value, _ in cells.values()):
+        if len({text for _, text in cells.values()}) > 1:
             names = [*map(plain, down)], [*map(plain, across)]
             plots.append(HeatMap(title, first, second, *names, cells, lower_is_better))
     notes = [f"The other settings are those of the best point: {top.label(others)}."] if others else []
-    return Section(f"{first} and {second}", notes=notes, plots=plots)
+    return Section(f"{first} and {second}", notes=notes, plots=plots) if plots else None
 
 
 def against_throughput(group: Group) -> Section | None:
@@ -184,7 +244,9 @@ def against_throughput(group: Group) -> Section | None:
     plots, rows = [], []
     for place in group.places:
         here = group.at(place)
-        plot = trade_off(title + group.on(place), group.axis, here, loss=group.loss.column, names=group.names)
+        plot = trade_off(
+            title + group.on(place), group.axis, here, loss=group.loss.column, names=group.axes or group.names
+        )
         if len(plot.spots) < 2:
             continue
         plots.append(plot)
@@ -192,10 +254,10 @@ def against_throughput(group: Group) -> Section | None:
         where = [place.letter] if len(group.places) > 1 else []
         for spot in (*plot.having("yes"), *plot.having("undecided")):
             figures = [spot.loss, spot.speed, points[spot.number].average(MEMORY.column)]
-            rows.append([spot.number, *where, *group.settings(points[spot.number]), *figures, spot.front])
+            rows.append([spot.number, *where, *group.settings(points[spot.number], group.brief), *figures, spot.front])
     if not plots:
         return None
-    columns = [NUMBER, *[Column("place")] * (len(group.places) > 1), *group.setting_columns()]
+    columns = [NUMBER, *[Column("place")] * (len(group.places) > 1), *group.setting_columns(group.brief)]
     columns += [Column(measure.title, digits=measure.digits) for measure in (group.loss, SPEED, MEMORY)]
     columns.append(Column("Pareto-optimal"))
     notes = [

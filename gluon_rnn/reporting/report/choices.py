@@ -90,7 +90,7 @@ def _front(group: Group, front: Front, count: int) -> str:
     """Which points are on it, and of which that is not known."""
 
     def named(points: Sequence[Point]) -> str:
-        return "; ".join(f"{point.label(group.names)} (no. {point.number})" for point in points) + "."
+        return "; ".join(f"{point.label(group.brief)} (no. {point.number})" for point in points) + "."
 
     unbeaten = f"no other point is better in both {group.loss.name} and speed"
     if not front.spread_known:

@@ -120,8 +120,9 @@ class Lines:
     Attributes:
         axis: the setting.
         measure: what it is, with its unit.
-        joined: whether the points of a line are; those of a search differ in other settings, too.
+        joined: whether lines join the points; not where these differ in more than the setting.
         logarithmic: whether the setting has a logarithmic axis; None: as its values suggest.
+        whole: what this is a part of, and shares scales and colours with; None of what stands alone.
     """
 
     title: str
@@ -130,6 +131,7 @@ class Lines:
     lines: Sequence[Line]
     joined: bool = True
     logarithmic: bool | None = None
+    whole: Lines | None = None
 
 
 @dataclass(frozen=True)
@@ -239,3 +241,10 @@ def listed(words: Sequence[str]) -> str:
 def plain(value: Any) -> str:
     """A setting's value as people write it: ``20`` of 20.0, ``none`` of None."""
     return "none" if value is None else str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def shown(value: Any, column: Column) -> str:
+    """What stands in a cell."""
+    if column.digits is None:
+        return plain(value) or "-"
+    return figure(value, column.digits)

@@ -15,7 +15,7 @@ from gluon_rnn.reporting.report.group import Group, meaning
 from gluon_rnn.reporting.report.points import Place, places_of
 from gluon_rnn.reporting.report.rankings import beside_published, over_seeds, ranking
 from gluon_rnn.reporting.report.reading import Findings, Run, Searched
-from gluon_rnn.reporting.report.recipe import recipe
+from gluon_rnn.reporting.report.recipe import recipe, short_commit
 from gluon_rnn.reporting.report.searches import searched, searched_axes
 from gluon_rnn.reporting.report.single_runs import (
     confusions,
@@ -142,7 +142,9 @@ def _machines(runs: Sequence[Run], places: Sequence[Place]) -> Section:
     names = machine + software
     letters = {place._replace(letter=""): place.letter for place in places}
     records = [run.record for run in runs]
-    counts = Counter((letters[Place.of(record)], *(record.row[name] for name in names)) for record in records)
+    counts = Counter(
+        (letters[Place.of(record)], *(short_commit(record.row[name], name) for name in names)) for record in records
+    )
     columns = [Column("place"), Column("runs", digits=0), *(Column(name, meaning(name)) for name in names)]
     cells = [[key[0], count, *key[1:]] for key, count in sorted(counts.items(), key=lambda c: tuple(map(str, c[0])))]
     notes = []

@@ -13,6 +13,11 @@ from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.metrics import SPEED, Measure, measures_of
 from gluon_rnn.runs.records import RunRecord, describe
 
+#: Characters of a point's name.
+_SHORT = 60
+#: Settings that leave room for what a table is about.
+_FEW = 6
+
 #: The first column of most tables.
 NUMBER = Column("no.", "place in the ranking", 0)
 
@@ -80,8 +85,14 @@ class Group:
         return [here for points in self._at.values() for here in points if here.number == point.number]
 
     def label(self, point: Point) -> str:
-        """A point's name in a sentence or a plot."""
-        return point.label(self.names)
+        """A point's name in a sentence or a plot: all settings, or of many its number and those that were swept."""
+        whole = point.label(self.names)
+        return whole if len(whole) <= _SHORT else f"no. {point.number}: {point.label(self.axes or self.names)}"
+
+    @property
+    def brief(self) -> Sequence[str]:
+        """Settings for a table whose rows have numbers in the ranking: all of a few, or the swept ones."""
+        return self.names if len(self.names) <= _FEW else self.axes or self.names
 
     def on(self, place: Place) -> str:
         """`` on A`` where there are several places."""

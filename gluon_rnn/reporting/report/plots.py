@@ -36,10 +36,11 @@ from gluon_rnn.reporting.report.content import (
 )
 from gluon_rnn.runs.metrics import written
 
-#: Drawn where the page's text colour belongs; no other part of a plot has it.
+#: Drawn where the page's text colour belongs, and where that of its paper does; no other part of a plot has them.
 _INK = "#010203"
-#: Okabe and Ito's colours (Color Universal Design, 2008) that stand out from white and from black.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_PAPER = "#fdfcfb"
+#: Okabe and Ito's colours (Color Universal Design, 2008) that stand out from white and from black; their black is ink.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", _INK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (3, 5)))
 _HATCHES = ("", "////", "xxxx")
@@ -55,6 +56,7 @@ _SETTINGS = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _LABEL_CHARACTERS = 60
+_TITLE_CHARACTERS = 70
 #: Of a plot, in inches: two stand side by side on a wide page, and one fits a phone's.
 _SIZE = (5.4, 3.6)
 #: Values of a setting that fit an axis.
@@ -67,6 +69,10 @@ _STANDING: dict[str, dict[str, Any]] = {
     "undecided": {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.5},
     "no": {"markersize": 4, "alpha": 0.7},
 }
+#: Pixels by which a name may stick out on the right, where nothing is.
+_BESIDE = 40
+#: Marks on a curve.
+_MARKS = 12
 #: Entries of a legend.
 _LEGEND = 16
 #: Where the name of a point may stand, in points from it, nearest first, with its alignment.
@@ -110,7 +116,7 @@ def to_picture(plot: Plot) -> str:
 
 
 def _adapt(tag: str, prefix: str) -> str:
-    tag = tag.replace(_INK, "currentColor")
+    tag = tag.replace(_INK, "currentColor").replace(_PAPER, "var(--paper, #fff)")
     return re.sub(r"""(\bid="|url\(#|href="#)""", rf"\g<1>{prefix}-", tag)
 
 
@@ -202,15 +208,16 @@ def _scatter(plot: Scatter) -> Figure:
 def _place_names(
     figure: Figure, axes: Any, names: Sequence[tuple[str, float, float, bool]], marks: Sequence[tuple[float, float]]
 ) -> None:
-    """Write each of `names` (text, x, y, whether in bold) beside its place, where it covers no other and no mark.
+    """Write each of `names` (text, x, y, whether in bold) beside its place, where it covers no other, no mark, no axis.
 
     A name for which there is no room is left out.
     """
     figure.draw_without_rendering()  # settles the scales
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     taken = [axes.transData.transform(mark) for mark in marks]
+    room = axes.get_window_extent(renderer)
     boxes: list[Any] = []
-    for text, x, y, bold in names:
+    for text, x, y, bold in dict.fromkeys(names):
         for right, up, align in _AROUND:
             written_there = axes.annotate(
                 text,
@@ -220,9 +227,11 @@ def _place_names(
                 ha=align,
                 fontsize=8,
                 fontweight="bold" if bold else "normal",
+                bbox={"facecolor": _PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             )
             box = written_there.get_window_extent(renderer)
             covers = any(box.x0 < a < box.x1 and box.y0 < b < box.y1 for a, b in taken)
+            covers = covers or box.x0 < room.x0 or box.y0 < room.y0 or box.x1 > room.x1 + _BESIDE
             if not covers and not any(box.overlaps(other) for other in boxes):
                 boxes.append(box)
                 break
@@ -241,22 +250,31 @@ def _bars_of_ranges(axes: Any, plot: Scatter) -> None:
 
 def _lines(plot: Lines) -> Figure:
     figure, axes = _new(*_SIZE)
-    looks = _looks([line.kind for line in plot.lines])
-    dashes = {name: _DASHES[n % len(_DASHES)] for n, name in enumerate(sorted({line.name for line in plot.lines}))}
-    values = [value for line in plot.lines for _, value, *_ in line.points]
+    all_lines = (plot.whole or plot).lines
+    looks = _looks([line.kind for line in all_lines])
+    named = [line for line in plot.lines if line.kind]
+    dashes = {name: _DASHES[n % len(_DASHES)] for n, name in enumerate(sorted({line.name for line in named}))}
+    values = [value for line in all_lines for _, value, *_ in line.points]
     highest = _scale(axes.yaxis, values)
+    top = math.inf if highest == max(values) else highest * 1.4
     for line in plot.lines:
-        _draw_line(axes, line, looks[line.kind], dashes[line.name], highest, joined=plot.joined)
-    _scale_of_settings(axes, sorted({x for line in plot.lines for x, *_ in line.points}), plot)
+        dash = dashes.get(line.name, "-") if plot.joined else "none"
+        _draw_line(axes, line, looks.get(line.kind, (_FAINT, "")), dash, top, joined=plot.joined)
+    _scale_of_settings(axes, sorted({x for line in all_lines for x, *_ in line.points}), plot)
     axes.margins(0.08, 0.1)
+    ends = [end for line in all_lines for *_, low, high in line.points for end in (low, high) if end <= top]
+    axes.update_datalim([(axes.dataLim.x0, end) for end in (min(ends), max(ends))])
+    axes.autoscale_view()
     if highest < max(values):
-        axes.set_ylim(top=highest * 1.4)
+        axes.set_ylim(top=top)
     axes.set_xlabel(plot.axis)
     axes.set_ylabel(plot.measure)
-    axes.set_title(plot.title, fontsize=10)
+    axes.set_title(textwrap.fill(plot.title, _TITLE_CHARACTERS), fontsize=10)
+    kinds = {line.kind for line in named}
     handles = [
         Line2D([], [], label=_short(kind, 30), color=colour, marker=mark, linestyle="-" if plot.joined else "none")
         for kind, (colour, mark) in looks.items()
+        if kind in kinds
     ]
     if len(dashes) > 1:
         handles += [
@@ -266,7 +284,7 @@ def _lines(plot: Lines) -> Figure:
     _legend(axes, handles, 0.18)
     best = [(line, *line.points[line.best][:2]) for line in plot.lines if line.best is not None]
     names = [(_brief(y), x, y, True) for _, x, y in best if y <= highest]
-    marks = [(x, min(y, highest)) for line in plot.lines for x, y, *_ in line.points]
+    marks = [(x, y) for line in plot.lines for x, y, *_ in line.points if y <= highest]
     _place_names(figure, axes, names, marks)
     return figure
 
@@ -275,25 +293,29 @@ def _brief(value: float) -> str:
     return written(value, 0 if value >= 1000 else 1) if value >= 100 else f"{value:.3g}"
 
 
-def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, highest: float, *, joined: bool) -> None:
-    """A line with its band, or its points; marks at the top stand for what is off the scale, of a line with values."""
+def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, top: float, *, joined: bool) -> None:
+    """A line with its band, or its points. What is off the scale is marked at the `top`, of a line with its value."""
     colour, mark = look
     x, y, low, high = zip(*line.points, strict=True)
-    shown = [min(value, highest) for value in y]
-    axes.plot(x, shown, mark, linestyle=dash if joined else "none", color=colour, markersize=5, linewidth=1.2)
-    if joined and any(a < b for a, b in zip(low, high, strict=True)):
-        axes.fill_between(x, low, [min(value, highest * 1.4) for value in high], color=colour, alpha=0.15, linewidth=0)
+    faint = {} if line.kind else {"alpha": 0.5, "zorder": 1}
+    marked = [place for place, value in enumerate(y) if value <= top]
+    shown = [min(value, top) for value in y]
+    axes.plot(
+        x, shown, marker=mark, markevery=marked, linestyle=dash, color=colour, markersize=5, linewidth=1.2, **faint
+    )
+    if joined and line.kind and any(a < b for a, b in zip(low, high, strict=True)):
+        ends = [[min(value, top) for value in values] for values in (low, high)]
+        axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
     for place, value in enumerate(y):
-        if value > highest:
+        if value > top:
             axes.annotate(
                 f"▲ {written(value, 0)}" if joined else "▲",
-                (x[place], highest),
-                (0, 5),
+                (x[place], top),
+                (4, -8),
                 textcoords="offset points",
-                ha="center",
                 fontsize=8,
             )
-    if line.best is not None and y[line.best] <= highest:
+    if line.best is not None and y[line.best] <= top:
         at = (x[line.best], y[line.best])
         axes.plot(*([value] for value in at), "o", color=colour, markersize=11, markerfacecolor="none")
 
@@ -352,6 +374,7 @@ def _curves(plot: Curves) -> Figure:
                 "markersize": 4,
                 "linewidth": 1.2,
             }
+            style["markevery"] = max(1, max(map(len, curves)) // _MARKS)
             handles.append(Line2D([], [], label=_short(name), **style))
         for curve in curves:
             axes.plot(*zip(*curve, strict=True), **style)
@@ -367,6 +390,7 @@ def _curves(plot: Curves) -> Figure:
 
 def _bars(plot: Bars) -> Figure:
     figure, axes = _new(_SIZE[0], 0.6 + 0.22 * len(plot.bars))
+    parts = [n for n in range(len(plot.parts)) if any(seconds[n] for _, seconds in plot.bars)]
     for place, (_, seconds) in enumerate(plot.bars):
         left = 0.0
         for part, width in enumerate(seconds):
@@ -377,12 +401,11 @@ def _bars(plot: Bars) -> Figure:
     axes.set_yticks(range(len(plot.bars)), [name for name, _ in plot.bars], fontsize=8)
     axes.set_ylim(len(plot.bars) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.set_xlabel("seconds")
-    axes.set_title(plot.title, fontsize=10, pad=20)
-    handles = [
-        Rectangle((0, 0), 1, 1, facecolor=_COLOURS[n * 2], hatch=_HATCHES[n], edgecolor=_INK, linewidth=0.5, label=part)
-        for n, part in enumerate(plot.parts)
-    ]
+    axes.set_title(plot.title, fontsize=10, pad=26)
+    looks: list[dict[str, Any]] = [{"facecolor": _COLOURS[n * 2], "hatch": _HATCHES[n]} for n in range(3)]
+    handles = [Rectangle((0, 0), 1, 1, edgecolor=_INK, linewidth=0.5, label=plot.parts[n], **looks[n]) for n in parts]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
     return figure
 

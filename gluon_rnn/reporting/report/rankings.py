@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from gluon_rnn.reporting.report.content import Column, Section, Table, listed
+from gluon_rnn.reporting.report.content import Column, Section, Table, listed, shown
 from gluon_rnn.reporting.report.group import NUMBER, Group, amount_trained, average, meaning, range_of
 from gluon_rnn.reporting.report.points import CONFIDENCE, LOGARITHMIC, Point
 from gluon_rnn.reporting.report.published import PUBLISHED, PUBLISHED_OF
@@ -20,6 +22,11 @@ from gluon_rnn.runs.metrics import (
     outcome,
 )
 
+#: A column of a table of points, and what a point has there.
+_Field = tuple[Column, Callable[[Point], Any]]
+#: Points that differ in many settings, and are so few, have a column each.
+_FEW_POINTS = 3
+
 
 def ranking(group: Group) -> Section:
     """Every point, best first: the result, then what it is a result of, then what it cost."""
@@ -28,51 +35,69 @@ def ranking(group: Group) -> Section:
         for name in ("epochs_run", "max_train_tokens", "max_steps")
         if name not in group.names and len({record.row[name] for point in group.points for record in point.records}) > 1
     ]
-    others = group.measured(group.measures.all)
-    loss = others.pop(0) if others else None
-    costs = (SPEED, STEP, MEMORY, SECONDS)
-    spent = [
-        (place, [cost for cost in costs if any(point.values(cost.column) for point in group.at(place))])
-        for place in group.places
+    results: list[_Field] = [
+        (_column(measure), partial(average, measure=measure)) for measure in group.measured(group.measures.all)
     ]
-    bits = bits_of(group)
-    wrong = any(not point.ok for point in group.points)
-    ranged = group.seeded and loss is not None
-
-    def cells(point: Point) -> list[Any]:
-        here = {place: next((p for p in group.at(place) if p.number == point.number), None) for place, _ in spent}
-        row: list[Any] = [point.number, *([average(point, loss)] if loss else [])]
-        row += group.settings(point)
-        row += [range_of(point, loss.column, loss.digits)] if ranged and loss else []
-        row += [listed(sorted({str(record.row[name]) for record in point.records})) for name in amounts]
-        row += [average(point, measure) for measure in (*bits, *others)]
-        for place, measures in spent:
-            at = here[place]
-            for measure in measures:
-                row.append(None if at is None else average(at, measure))
-                if measure is SPEED and repeated:
-                    row.append("-" if at is None else range_of(at, measure.column, measure.digits))
-        return [
-            *row,
-            *([len(point.seeds)] if group.seeded else []),
-            point.parameters,
-            *([point.status] if wrong else []),
-        ]
-
-    repeated = any(len(p.values(SPEED.column)) > 1 for place in group.places for p in group.at(place))
-    columns = [NUMBER, *([_column(loss)] if loss else [])]
-    columns += [*group.setting_columns(), *([_range(loss)] if ranged and loss else [])]
-    columns += [Column(name, meaning(name)) for name in amounts]
-    columns += [_column(measure) for measure in (*bits, *others)]
-    for place, measures in spent:
-        for measure in measures:
-            columns.append(_column(measure, group.on(place)))
-            columns += [_range(measure, group.on(place))] if measure is SPEED and repeated else []
-    columns += [Column("seeds", "different seeds that ended well", 0)] if group.seeded else []
-    columns += [Column("parameters", meaning("parameters"), 0)]
-    columns += [Column("status", meaning("status"))] if wrong else []
-    table = Table(columns, [cells(point) for point in group.points])
+    costs = _costs(group)
+    # What the points are ranked by: of runs for speed alone that is their speed.
+    first = results[:1] or costs[:1]
+    fields: list[_Field] = [(NUMBER, lambda point: point.number), *first]
+    fields += zip(group.setting_columns(), (partial(_setting, name) for name in group.names), strict=True)
+    if group.seeded and results:
+        fields.append((_range(group.loss), partial(range_of, column=group.loss.column, digits=group.loss.digits)))
+    fields += [(Column(name, meaning(name)), partial(_amount, name)) for name in amounts]
+    fields += [(_column(measure), partial(average, measure=measure)) for measure in bits_of(group)]
+    fields += [field for field in (*results, *costs) if field not in first]
+    if group.seeded:
+        fields.append((Column("seeds", "different seeds that ended well", 0), lambda point: len(point.seeds)))
+    fields.append((Column("parameters", meaning("parameters"), 0), lambda point: point.parameters))
+    if any(not point.ok for point in group.points):
+        fields.append((Column("status", meaning("status")), lambda point: point.status))
+    table = Table([column for column, _ in fields], [[value(point) for _, value in fields] for point in group.points])
+    if len(group.brief) < len(group.names) and len(table.rows) <= _FEW_POINTS:
+        table = _downwards(table)
     return Section("Ranking", notes=_notes_on_ranking(group), tables=[table])
+
+
+def _costs(group: Group) -> list[_Field]:
+    """Speed, memory and time at each place."""
+    fields: list[_Field] = []
+    repeated = any(len(p.values(SPEED.column)) > 1 for place in group.places for p in group.at(place))
+    for place in group.places:
+        here = {point.number: point for point in group.at(place)}
+        for measure in (SPEED, STEP, MEMORY, SECONDS):
+            if any(point.values(measure.column) for point in here.values()):
+                fields.append((_column(measure, group.on(place)), partial(_cost, measure, here)))
+                if measure is SPEED and repeated:
+                    fields.append((_range(measure, group.on(place)), partial(_cost_range, measure, here)))
+    return fields
+
+
+def _cost(measure: Measure, here: Mapping[int, Point], point: Point) -> float | None:
+    return average(here[point.number], measure) if point.number in here else None
+
+
+def _cost_range(measure: Measure, here: Mapping[int, Point], point: Point) -> str:
+    return range_of(here[point.number], measure.column, measure.digits) if point.number in here else "-"
+
+
+def _setting(name: str, point: Point) -> Any:
+    return point.settings[name]
+
+
+def _amount(name: str, point: Point) -> str:
+    return listed(sorted({str(record.row[name]) for record in point.records}))
+
+
+def _downwards(table: Table) -> Table:
+    """`table` with a row for each of its columns but the number, and a column for each of its points."""
+    points = [Column(f"no. {number}") for number, *_ in table.rows]
+    rows = [
+        [column.name, *(shown(row[place], column) for row in table.rows)]
+        for place, column in enumerate(table.columns)
+        if place > 0
+    ]
+    return Table([Column("point"), *points], rows)
 
 
 def _column(measure: Measure, where: str = "") -> Column:
@@ -115,7 +140,7 @@ def over_seeds(group: Group) -> Section | None:
     ]
     if not points or not measures:
         return None
-    columns = [NUMBER, *group.setting_columns(), Column("seeds", "different seeds that ended well", 0)]
+    columns = [NUMBER, *group.setting_columns(group.brief), Column("seeds", "different seeds that ended well", 0)]
     for measure in measures:
         title, digits = measure.title, measure.digits
         columns.append(Column(f"{title} mean", meaning(measure.column), digits))
@@ -124,7 +149,7 @@ def over_seeds(group: Group) -> Section | None:
         columns.append(Column(f"{CONFIDENCE:.0%} high", f"of the mean of {title}", digits))
     rows = []
     for point in points:
-        cells: list[Any] = [point.number, *group.settings(point), len(point.seeds)]
+        cells: list[Any] = [point.number, *group.settings(point, group.brief), len(point.seeds)]
         for measure in measures:
             spread = point.spread(measure.column)
             values = (spread.mean, spread.deviation, spread.low, spread.high) if spread else (None,) * 4
@@ -172,4 +197,5 @@ def beside_published(group: Group) -> Section | None:
 def _network(point: Point) -> str:
     s = point.settings
     tied = "tied" if s["tie_weights"] else "untied"
-    return f"{s['cell']} {s['hidden_size']}, {tied}, dropout {s['dropout']}"
+    dropped = f", weight_drop {s['weight_drop']}" if s["weight_drop"] else ""
+    return f"{s['cell']} {s['hidden_size']}, {tied}, dropout {s['dropout']}{dropped}"

@@ -1,7 +1,8 @@
-"""What the runs of a group have in common, and the sweep files that make them again."""
+"""What the runs of a group have in common, and the sweep file that makes them again."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,20 +32,15 @@ _FACTS = {
 }
 #: Digits of a commit that tell it from others.
 _COMMIT = 12
-#: Sweep files that a reader still goes through.
-_MOST_FILES = 12
 
 
 def recipe(group: Group) -> Section:
-    """What all runs share and what they are of, and the sweep files that make them again."""
+    """What all runs share and what they are of, and the sweep file that makes them again."""
     records = [record for point in group.points for record in point.records]
     rows = [["corpus", group.corpus or "unknown"]]
     for name, title in _FACTS.items():
         values = {value for record in records if (value := record.row[name]) not in (None, "")}
-        shown = [
-            f"{value:,}" if isinstance(value, int) else str(value)[: _COMMIT if name == "git_commit" else None]
-            for value in sorted(values)
-        ]
+        shown = [f"{value:,}" if isinstance(value, int) else str(short_commit(value, name)) for value in sorted(values)]
         rows += [[title, _brief(shown)]] if shown else []
     common = {
         name: plain(getattr(records[0].config, name))
@@ -56,22 +52,20 @@ def recipe(group: Group) -> Section:
         with suppress(UserError):  # of a record that no sweep could have made
             sweeps = [_sweep(part) for part in _grids(records)]
     if sweeps:
-        given = [sweep[0] for sweep in sweeps]
-        differ = [f"{name}={plain(value)}" for name, value in given[0].items() if all(name in item for item in given)]
-        rows.append(
-            ["settings beside the defaults", " ".join(text for text in differ if text in _pairs(common)) or "-"]
-        )
+        shared = [f"{name}={plain(value)}" for name, value in _shared([given for given, _ in sweeps]).items()]
+        rows.append(["settings beside the defaults", " ".join(shared) or "-"])
     rows.append(["what varies", ", ".join(group.names) + ", seed" * group.seeded if len(records) > 1 else "-"])
     run_ids = sorted({record.run_id for record in records})
     rows += [["run_id", run_ids[0]]] if len(run_ids) == 1 else []
-    logs = _files(sweeps)
+    logs = _file(sweeps)
     logs.append(("All common settings", "\n".join(f"{name}: {value}" for name, value in common.items())))
     table = Table([Column("of all runs"), Column("value")], rows)
     return Section("Common settings", tables=[table], logs=logs)
 
 
-def _pairs(settings: Mapping[str, str]) -> set[str]:
-    return {f"{name}={value}" for name, value in settings.items()}
+def short_commit(value: Any, name: str) -> Any:
+    """The `value` of the column `name`, of a commit the digits that tell it from others."""
+    return value[:_COMMIT] if name == "git_commit" and value else value
 
 
 def _brief(values: Sequence[str]) -> str:
@@ -79,25 +73,55 @@ def _brief(values: Sequence[str]) -> str:
     return "; ".join(values) if len(values) < 5 else f"{values[0]} to {values[-1]}, {len(values)} values"
 
 
-def _files(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> list[tuple[str, str]]:
-    """The command and the sweep files of `sweeps`; none where they are too many."""
-    if not 0 < len(sweeps) <= _MOST_FILES:
+def _file(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> list[tuple[str, str]]:
+    """The command and the sweep file of all `sweeps` together; none of none."""
+    if not sweeps:
         return []
-    names = ["again.yaml"] if len(sweeps) == 1 else [f"again-{number}.yaml" for number in range(1, len(sweeps) + 1)]
-    commands, texts = [], []
-    for name, (settings, axes) in zip(names, sweeps, strict=True):
-        content: dict[str, Any] = {"name": "again", "set": settings, "axes": axes}
-        text = yaml.safe_dump(
-            {key: value for key, value in content.items() if value},
-            allow_unicode=True,
-            sort_keys=False,
-            default_flow_style=None,
-            width=100,
-        )
-        commands.append(f"gluon-rnn sweep {name}")
-        texts.append(f"# {name}\n{text}" if len(sweeps) > 1 else text.rstrip("\n"))
-    titles = ("Command", "Sweep file again.yaml") if len(sweeps) == 1 else ("Commands", "Sweep files")
-    return list(zip(titles, ("\n".join(commands), "\n".join(texts)), strict=True))
+    text = yaml.safe_dump(
+        {key: value for key, value in _together(sweeps).items() if value},
+        allow_unicode=True,
+        sort_keys=False,
+        default_flow_style=None,
+        width=100,
+    )
+    return [("Command", "gluon-rnn sweep again.yaml"), ("Sweep file again.yaml", text.rstrip("\n"))]
+
+
+def _together(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> dict[str, Any]:
+    """The content of one sweep file: settings and axes that all `sweeps` share, and points of what is left of each."""
+    settings = _shared([given for given, _ in sweeps])
+    axes = _shared([axes for _, axes in sweeps])
+    points = []
+    for given, varied in sweeps:
+        fixed = {name: value for name, value in given.items() if name not in settings}
+        free = {name: values for name, values in varied.items() if name not in axes}
+        points += [{**fixed, **dict(zip(free, values, strict=True))} for values in itertools.product(*free.values())]
+    return {
+        "name": "again",
+        "set": settings,
+        "points": _whole(settings, points, axes) * (len(points) > 1),
+        "axes": axes,
+    }
+
+
+def _whole(
+    settings: Mapping[str, Any], points: Sequence[dict[str, Any]], axes: Mapping[str, list[Any]]
+) -> list[dict[str, Any]]:
+    """`points` that all have the settings of any, so that they can be read as a table, in the order of the settings."""
+    names = [name for name in _SETTINGS if any(name in point for point in points)]
+    corners = _corners({name: values[0] for name, values in axes.items()}, axes)
+    whole = []
+    for point in points:
+        configs = [configure({**settings, **point, **corner}) for corner in corners]
+        full = {name: getattr(configs[0], name) for name in names}
+        same = [configure({**settings, **full, **corner}) for corner in corners] == configs
+        whole.append(full if same else point)
+    return whole
+
+
+def _shared(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is the same in all `items`, in the order of the first."""
+    return {name: value for name, value in items[0].items() if all(item.get(name, ...) == value for item in items)}
 
 
 def _grids(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -174,7 +198,7 @@ def _sweep(records: Sequence[RunRecord]) -> tuple[dict[str, Any], dict[str, list
     return given, axes
 
 
-def _corners(varied: dict[str, Any], axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def _corners(varied: dict[str, Any], axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """Each value of each axis once, the others at their first: what a default may depend on."""
     return [{**varied, name: value} for name, values in axes.items() for value in values] or [varied]
 

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from gluon_rnn.reporting.report.content import Column, Document, HeatMap, Plot, Section, Table, figure, plain
+from gluon_rnn.reporting.report.content import Document, HeatMap, Plot, Section, Table, shown
 
 #: What GitHub's Markdown reads as more than text inside a line or a table's cell: an underscore within a word is none,
 #: a colon is where it makes a link of an address.
@@ -39,7 +39,8 @@ def to_html(document: Document) -> str:
         document=document,
         sections=_anchored(document.sections),
         is_map=lambda plot: isinstance(plot, HeatMap),
-        cell=_shown,
+        cell=shown,
+        breakable=_breakable,
         raw=_raw,
         draw=draw,
         style=Markup(_read("report.css")),
@@ -67,11 +68,9 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _shown(value: Any, column: Column) -> str:
-    """What stands in a cell."""
-    if column.digits is None:
-        return plain(value) or "-"
-    return figure(value, column.digits)
+def _breakable(heading: str) -> Markup:
+    """`heading` with a place for a line break after each underscore: narrow columns have long names."""
+    return Markup("_<wbr>").join(heading.split("_"))
 
 
 def _raw(value: Any) -> str:
@@ -146,7 +145,7 @@ def markdown_table(table: Table) -> list[str]:
     return [
         line([_escaped(column.name) for column in table.columns]),
         line(["---" if column.digits is None else "---:" for column in table.columns]),
-        *(line([_escaped(_shown(v, c)) for v, c in zip(row, table.columns, strict=True)]) for row in table.rows),
+        *(line([_escaped(shown(v, c)) for v, c in zip(row, table.columns, strict=True)]) for row in table.rows),
     ]
 
 

@@ -45,7 +45,7 @@ def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
     for record in best.counted:
         split = "validation" if record.test_loss is None else "test"
         seed = f", seed {record.config.seed}" if len(best.records) > 1 else ""
-        yield record, f"Of no. 1 in the ranking ({group.label(best)}{seed}), on {split}."
+        yield record, f"Of no. 1 in the ranking ({best.label(group.brief)}{seed}), on {split}."
 
 
 def time_spent(group: Group) -> Section | None:
@@ -54,7 +54,7 @@ def time_spent(group: Group) -> Section | None:
     if all(whole is None for _, _, (*_, whole) in runs):
         return None
     columns = [
-        *(NUMBER, *group.setting_columns(), Column("seed", meaning("seed"))),
+        *(NUMBER, *group.setting_columns(group.brief), Column("seed", meaning("seed"))),
         Column("training s", meaning("train_seconds"), 1),
         Column("evaluation s", meaning("evaluation_seconds"), 1),
         Column("rest s", "start, corpus, building and compiling the network, checkpoints", 1),
@@ -62,7 +62,7 @@ def time_spent(group: Group) -> Section | None:
         Column("training %", "of the whole", 0),
     ]
     rows = [
-        [point.number, *group.settings(point), record.config.seed, *seconds, _share(*seconds)]
+        [point.number, *group.settings(point, group.brief), record.config.seed, *seconds, _share(*seconds)]
         for point, record, seconds in runs
     ]
     bars = [
@@ -109,7 +109,10 @@ def failures(group: Group) -> Section | None:
     wrong = [(point, run) for point in group.points for run in point.runs if outcome(run.record) not in ENDED_WELL]
     if not wrong:
         return None
-    columns = [*group.setting_columns(), *(Column(name, meaning(name)) for name in ("seed", "status", "reason"))]
+    columns = [
+        *group.setting_columns(),
+        *(Column(name, meaning(name), wide=name == "reason") for name in ("seed", "status", "reason")),
+    ]
     columns += [Column("epochs", meaning("epochs_run"), 0), Column("run_id", meaning("run_id"))]
     rows: list[list[Any]] = [
         [*group.settings(point), r.config.seed, outcome(r), r.reason or _unlearned(group, r), r.epochs_run, r.run_id]
@@ -140,7 +143,7 @@ def runs(group: Group) -> Section:
     """Every run: its seed, its run_id, and where it is from."""
     several = len({run.folder for point in group.points for run in point.runs}) > 1
     names = ("run_id", "seed", "started_at", "git_commit", "epochs_run")
-    columns = [NUMBER, *group.setting_columns()]
+    columns = [NUMBER, *group.setting_columns(group.brief)]
     columns += [Column(name, meaning(name)) for name in names]
     columns += [*[Column("folder", "where the run's results are")] * several, Column("status", meaning("status"))]
     rows = []
@@ -149,7 +152,8 @@ def runs(group: Group) -> Section:
             row, origin = run.record.row, run.record.origin
             cells = [run.record.run_id, row["seed"], to_the_minute(row["started_at"]), (origin.git_commit or "")[:12]]
             folder = [run.folder] * several
-            rows.append([point.number, *group.settings(point), *cells, row["epochs_run"], *folder, outcome(run.record)])
+            settings = group.settings(point, group.brief)
+            rows.append([point.number, *settings, *cells, row["epochs_run"], *folder, outcome(run.record)])
     return Section("Runs", tables=[Table(columns, rows)], folded=len(rows) > _FEW_RUNS)
 
 

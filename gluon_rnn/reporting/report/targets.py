@@ -30,7 +30,7 @@ def time_to_targets(group: Group, targets: Sequence[float] = ()) -> Section | No
     if not wanted:
         return None
     untimed = not any(run.speeds_count for point in group.points for run in point.runs)
-    columns = [NUMBER, *group.setting_columns()]
+    columns = [NUMBER, *group.setting_columns(group.brief)]
     for target in wanted:
         name = f"{target:g}"
         columns.append(Column(f"epochs to {name}", "epochs until validation perplexity was first at or below it"))
@@ -39,7 +39,7 @@ def time_to_targets(group: Group, targets: Sequence[float] = ()) -> Section | No
             columns.append(Column(f"s to {name}", "seconds of training and scoring until then", 0))
     rows = []
     for point in group.points:
-        cells: list[Any] = [point.number, *group.settings(point)]
+        cells: list[Any] = [point.number, *group.settings(point, group.brief)]
         for target in wanted:
             cells += _reached(point, target, untimed)
         rows.append(cells)

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from gluon_rnn import cli, load_results, write_report
 from gluon_rnn.common.errors import UserError
@@ -408,10 +410,9 @@ def test_a_map_holds_points_that_differ_in_its_axes_only(tmp_path: Path, small_c
     ]
     pair = section(document, "cell and bptt")
     assert pair.notes == ["The other settings are those of the best point: hidden_size=16."]
-    losses, speeds, memory = pair.plots
+    # All have the same speed and memory, so that there is nothing to be mapped.
+    (losses,) = pair.plots
     assert isinstance(losses, HeatMap)
-    assert isinstance(speeds, HeatMap)
-    assert isinstance(memory, HeatMap)
     assert (losses.row_values, losses.column_values) == (["gru", "lstm"], ["9", "20"])
     assert losses.cells == {
         (0, 0): (94.0, "94.00"),
@@ -419,7 +420,7 @@ def test_a_map_holds_points_that_differ_in_its_axes_only(tmp_path: Path, small_c
         (1, 0): (93.0, "93.00"),
         (1, 1): (104.0, "104.00"),
     }
-    assert (losses.lower_is_better, speeds.lower_is_better, memory.lower_is_better) == (True, False, True)
+    assert losses.lower_is_better
     # Where one is missing there is no map, except of the slice that is whole.
     some = document_of(tmp_path / "some", *grid(small_corpus, without=("gru", 20, 16)))
     assert [s.heading for s in some.sections if " and " in s.heading and s.level == 3] == [
@@ -449,6 +450,101 @@ def test_each_axis_of_numbers_has_a_line_for_each_combination_of_the_others(
     assert speeds.measure == "training tokens/s"
     # Of a rate that follows the cell there are no lines.
     assert {s.heading for s in document.sections if s.heading.startswith("By ")} == {"By bptt", "By hidden_size"}
+
+
+def test_many_lines_are_a_plot_for_each_combination_of_the_others(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    cells = ("custom_gru", "custom_lstm", "custom_rnn", "gru", "lstm")
+    records = [
+        good(
+            small_corpus,
+            f"{cell}{bptt}{size}",
+            100.0 + 7 * n + bptt + size,
+            10.0 * size,
+            cell=cell,
+            bptt=bptt,
+            hidden_size=size,
+        )
+        for n, cell in enumerate(cells)
+        for bptt in (5, 9)
+        for size in (8, 16)
+    ]
+    found = section(document_of(tmp_path / "grid", *records), "By bptt")
+    losses = [plot for plot in found.plots if isinstance(plot, Lines) and "perplexity" in plot.title]
+    titles = [f"Validation perplexity by bptt: hidden_size={size}" for size in (16, 8)]
+    assert [plot.title for plot in losses] == titles
+    assert [[(line.kind, line.name) for line in plot.lines] for plot in losses] == [[(cell, "") for cell in cells]] * 2
+    # Each cell's best is in the plot of the size that it has.
+    assert [[line.best for line in plot.lines] for plot in losses] == [[None] * 5, [0] * 5]
+    # One scale: the other's values are on the axis, too.
+    assert all(plot.whole is not None and len(plot.whole.lines) == 10 for plot in losses)
+    ticks = [set(re.findall(r"\b1\d\d\b", Page(to_svg(plot, "p")).text)) for plot in losses]
+    # The ring of the second has a value besides.
+    assert len(ticks[0]) > 3
+    assert ticks[0] <= ticks[1]
+
+
+def test_of_one_cell_the_best_lines_are_named(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [
+        good(small_corpus, f"{bptt}-{size}", 100.0 + bptt + size, 10.0, bptt=bptt, hidden_size=size)
+        for bptt in (5, 9)
+        for size in range(10, 21)
+    ]
+    found = section(document_of(tmp_path / "grid", *records), "By bptt")
+    (losses,) = [plot for plot in found.plots if "perplexity" in plot.title]
+    assert isinstance(losses, Lines)
+    named = [line.name for line in losses.lines if line.kind]
+    assert named == [f"hidden_size={size}" for size in range(10, 18)]
+    assert len(losses.lines) == 11
+    assert "Of each plot the 8 best lines are named, the others are faint." in found.notes
+    text = Page(to_svg(losses, "p")).text
+    assert "hidden_size=17" in text
+    assert "hidden_size=18" not in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "joined", "note"),
+    [
+        ((1.0, 2.0, 3.0), True, "Along with hidden_size, learning_rate changes."),
+        ((2.0, 3.0, 1.0), False, "The points differ in learning_rate as well, so no lines join them."),
+        ((1.0, 1.0, 1.0), True, None),
+    ],
+)
+def test_what_changes_along_with_an_axis_is_named(
+    tmp_path: Path,
+    small_corpus: CorpusFiles,
+    rates: tuple[float, ...],
+    joined: bool,
+    note: str | None,
+) -> None:
+    """A size may bring its rate along; rates at random are joined by no line."""
+    records = [
+        good(small_corpus, str(size), 100.0 + size, 10.0, hidden_size=size).with_columns({"learning_rate": rate})
+        for size, rate in zip((8, 16, 32), rates, strict=True)
+    ]
+    found = section(document_of(tmp_path / "grid", *records), "By hidden_size")
+    plot = found.plots[0]
+    assert isinstance(plot, Lines)
+    assert plot.joined == joined
+    assert [text for text in found.notes if "learning_rate" in text and note and not text.startswith(note)] == []
+    assert any("learning_rate" in text for text in found.notes) == (note is not None)
+
+
+def test_two_points_that_differ_in_much_are_no_line_and_stand_side_by_side(
+    tmp_path: Path, small_corpus: CorpusFiles
+) -> None:
+    other = {"bptt": 9, "hidden_size": 16, "batch_size": 3, "num_layers": 1, "dropout": 0.5, "epochs": 7, "clip": 0.5}
+    document = document_of(
+        tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0), good(small_corpus, "b", 90.0, 20.0, **other)
+    )
+    assert not [found.heading for found in document.sections if found.heading.startswith("By ")]
+    table = section(document, "Ranking").tables[0]
+    assert [found.name for found in table.columns] == ["point", "no. 1", "no. 2"]
+    rows = {name: values for name, *values in table.rows}
+    assert rows["valid ppl"] == ["90.00", "100.00"]
+    assert rows["dropout"][0] == "0.5"
+    # Elsewhere their number and one of the settings say which is which.
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
+    assert choices["Best perplexity"].startswith("no. 1: bptt=9: validation perplexity 90.00")
 
 
 def test_curves_and_time_come_from_their_columns(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -632,30 +728,68 @@ def test_times_to_a_perplexity_are_those_of_the_first_epoch_at_or_below_it(
     assert [c.name for c in chosen.tables[0].columns if c.name.startswith("epochs")] == ["epochs to 210"]
 
 
-def test_the_sweep_files_of_a_report_make_its_runs(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    """Whole grids where there are such: of cells with rates of their own, a file each."""
-    rates = {"lstm": (20.0, 40.0), "gru": (5.0, 10.0)}
-    configs = [
-        small_config(dataset="wikitext-2", cell=cell, learning_rate=rate, seed=seed)
-        for cell in rates
-        for rate in rates[cell]
-        for seed in (0, 1)
-    ]
-    runs = [
-        good(small_corpus, f"r{n}", 100.0 + n, 10.0, cell=config.cell, seed=config.seed).with_columns(
+def runs_of(corpus: CorpusFiles, settings: Sequence[dict[str, Any]]) -> list[RunRecord]:
+    """Good runs of these settings."""
+    configs = [small_config(dataset="wikitext-2", **given) for given in settings]
+    return [
+        good(corpus, f"r{n}", 100.0 + n, 10.0, cell=config.cell, seed=config.seed).with_columns(
             config.model_dump(exclude={"device", "threads"})
         )
         for n, config in enumerate(configs)
     ]
-    found = section(document_of(tmp_path / "grid", *runs), "Common settings")
-    logs = dict(found.logs)
-    assert logs["Commands"] == "gluon-rnn sweep again-1.yaml\ngluon-rnn sweep again-2.yaml"
-    again = []
-    for text in logs["Sweep files"].split("\n\n"):
-        (tmp_path / "again.yaml").write_text(text)
-        again += load_sweep(tmp_path / "again.yaml").points()
+
+
+@pytest.mark.parametrize(
+    ("settings", "points", "axes"),
+    [
+        (
+            # Cells with rates of their own: what is left of the axes is written out.
+            [
+                {"cell": cell, "learning_rate": rate, "seed": seed}
+                for cell, rates in (("lstm", (20.0, 40.0)), ("gru", (5.0, 10.0)))
+                for rate in rates
+                for seed in (0, 1)
+            ],
+            [
+                {"cell": "lstm", "learning_rate": 20.0},
+                {"cell": "lstm", "learning_rate": 40.0},
+                {"cell": "gru", "learning_rate": 5.0},
+                {"cell": "gru", "learning_rate": 10.0},
+            ],
+            {"seed": [0, 1]},
+        ),
+        (
+            # A grid and a point beside it, whose cell is the default: all of them say the same settings.
+            [
+                *({"cell": cell, "bptt": bptt} for cell in ("gru", "lstm") for bptt in (10, 20)),
+                {"bptt": 10, "seed": 1},
+            ],
+            [
+                *({"cell": cell, "bptt": bptt, "seed": 0} for cell in ("gru", "lstm") for bptt in (10, 20)),
+                {"cell": "lstm", "bptt": 10, "seed": 1},
+            ],
+            None,
+        ),
+        (
+            [{"cell": cell, "seed": seed} for cell in ("gru", "lstm") for seed in (0, 1)],
+            None,
+            {"cell": ["gru", "lstm"], "seed": [0, 1]},
+        ),
+    ],
+)
+def test_the_sweep_file_of_a_report_makes_its_runs(
+    tmp_path: Path, small_corpus: CorpusFiles, settings: list[dict[str, Any]], points: Any, axes: Any
+) -> None:
+    records = runs_of(small_corpus, settings)
+    logs = dict(section(document_of(tmp_path / "grid", *records), "Common settings").logs)
+    assert logs["Command"] == "gluon-rnn sweep again.yaml"
+    content = yaml.safe_load(logs["Sweep file again.yaml"])
+    assert (content.get("points"), content.get("axes")) == (points, axes)
+    (tmp_path / "again.yaml").write_text(logs["Sweep file again.yaml"])
+    again = load_sweep(tmp_path / "again.yaml").points()
     plain = {"device": "auto", "threads": None}
-    assert {str(c.model_copy(update=plain)) for c in again} == {str(c.model_copy(update=plain)) for c in configs}
+    made, wanted = ({str(c.model_copy(update=plain)) for c in found} for found in (again, [r.config for r in records]))
+    assert made == wanted
 
 
 def test_characters_have_bits_and_blanks_are_seen(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -758,22 +892,38 @@ def test_how_long_each_was_trained_is_said_where_it_differs(tmp_path: Path, smal
 
 
 def test_throughput_runs_rank_by_speed(tmp_path: Path, small_corpus: CorpusFiles) -> None:
-    fast = {"max_steps": 5, "epochs_run": 0, "peak_rss_mb": 300.0}
+    fast = {"max_steps": 5, "epochs_run": 0}
     records = [
-        make(small_corpus, f"{cell}{bptt}", cell=cell, bptt=bptt, tokens_per_second=100.0 * bptt + len(cell), **fast)
+        make(
+            small_corpus,
+            f"{cell}{bptt}",
+            cell=cell,
+            bptt=bptt,
+            tokens_per_second=100.0 * bptt + len(cell),
+            peak_rss_mb=300.0 + bptt,
+            **fast,
+        )
         for cell in ("lstm", "gru")
         for bptt in (5, 9)
     ]
     document = document_of(tmp_path / "grid", *records)
     assert column(section(document, "Ranking"), "tokens/s") == [904.0, 903.0, 504.0, 503.0]
-    assert "valid ppl" not in [c.name for c in section(document, "Ranking").tables[0].columns]
+    names = [c.name for c in section(document, "Ranking").tables[0].columns]
+    # What they are ranked by comes first, so that a phone shows it.
+    assert names[:4] == ["no.", "tokens/s", "cell", "bptt"]
+    assert names.count("tokens/s") == 1
+    assert "valid ppl" not in names
     ((title, text),) = section(document, "Corpus small, words, language_model").choices
     assert (title, text.partition(",")[0]) == ("Fastest", "cell=lstm bptt=9: at 904 tokens/s")
     assert any(
         "a throughput run of 5 timed steps" in note
         for note in section(document, "Corpus small, words, language_model").notes
     )
-    assert [plot.title for plot in section(document, "cell and bptt").plots] == ["Tokens/s", "Peak MB"]
+    speeds, memory = section(document, "cell and bptt").plots
+    assert isinstance(speeds, HeatMap)
+    assert isinstance(memory, HeatMap)
+    assert (speeds.title, speeds.lower_is_better) == ("Tokens/s", False)
+    assert (memory.title, memory.lower_is_better) == ("Peak MB", True)
     write_report(tmp_path / "grid")
 
 
@@ -788,7 +938,7 @@ def test_throughputs_of_two_machines_have_a_ranking_each(tmp_path: Path, small_c
         "Corpus small, words, language_model on A",
         "Corpus small, words, language_model on B",
     ]
-    assert [[row[1] for row in table.rows] for table in tables] == [["gru", "lstm"], ["gru"]]
+    assert [[row[1:3] for row in table.rows] for table in tables] == [[[7.0, "gru"], [5.0, "lstm"]], [[50.0, "gru"]]]
 
 
 def test_what_went_wrong_has_its_reason_and_the_end_of_its_log(tmp_path: Path, small_corpus: CorpusFiles) -> None:
@@ -1248,6 +1398,28 @@ def test_an_outlier_is_marked_at_the_top_and_does_not_set_the_scale() -> None:
     assert "480" in clipped
 
 
+def test_a_band_is_whole_where_nothing_is_far_off() -> None:
+    spots = [(float(x), 100.0, 90.0, high) for x, high in enumerate((110.0, 180.0), 1)]
+    text = Page(to_svg(Lines("title", "bptt", "tokens/s", [Line("lstm", "", spots, 0)]), "p")).text
+    assert "180" in text
+
+
+def test_seven_cells_have_seven_colours() -> None:
+    lines = [Line(f"cell{n}", "", [(1.0, n, n, n), (2.0, n, n, n)]) for n in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)]
+    svg = to_svg(Lines("title", "bptt", "loss", lines), "p")
+    strokes = set(re.findall(r"fill: none; stroke: ([^;]+); stroke-width: 1.2", svg))
+    assert len(strokes) == 7
+
+
+def test_what_took_no_time_has_no_place_in_a_legend() -> None:
+    text = Page(
+        to_svg(Bars("title", ("training", "evaluation", "the rest"), [("no. 1", [3000.0, 0.0, 1.0])]), "p")
+    ).text
+    assert "training" in text
+    assert "evaluation" not in text
+    assert "3,000" in text
+
+
 def test_the_page_asks_for_nothing(tmp_path: Path, small_corpus: CorpusFiles) -> None:
     keep(tmp_path, good(small_corpus, "a", 100.0, 10.0))
     text = write_report(tmp_path).read_text(encoding="utf-8")
@@ -1327,7 +1499,7 @@ def test_plots_become_files_that_the_markdown_shows_in_their_places(tmp_path: Pa
         keep(tmp_path / "grid", record)
     assert cli.main(["report", str(tmp_path / "grid"), "--plots"]) == 0
     text = (tmp_path / "grid" / "report.md").read_text()
-    assert text.count("![") == len(list((tmp_path / "grid" / "plots").iterdir())) == 7
+    assert text.count("![") == len(list((tmp_path / "grid" / "plots").iterdir())) == 6
     headings: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith("#"):
@@ -1337,9 +1509,7 @@ def test_plots_become_files_that_the_markdown_shows_in_their_places(tmp_path: Pa
     assert headings == {
         "Perplexity against throughput": ["plots/perplexity-against-throughput.svg"],
         "By bptt": ["plots/by-bptt-validation-perplexity-by-bptt.svg", "plots/by-bptt-speed-by-bptt.svg"],
-        "cell and bptt": [
-            f"plots/cell-and-bptt-{what}.svg" for what in ("validation-perplexity", "tokens-s", "peak-mb")
-        ],
+        "cell and bptt": [f"plots/cell-and-bptt-{what}.svg" for what in ("validation-perplexity", "tokens-s")],
         "Where the time went": ["plots/where-the-time-went.svg"],
     }
     for path in (tmp_path / "grid" / "plots").iterdir():
