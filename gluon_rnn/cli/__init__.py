@@ -51,7 +51,9 @@ _OTHER_COMMANDS = {
     **dict.fromkeys(("eval", "score", "test", "perplexity"), "evaluate"),
     **dict.fromkeys(("sample", "text", "gen"), "generate"),
     **dict.fromkeys(("info", "env", "diagnose"), "doctor"),
-    **dict.fromkeys(("settings", "config", "options"), "sweep --list-settings"),
+    **dict.fromkeys(("settings", "config", "options", "list-settings", "show-settings"), "sweep --list-settings"),
+    **dict.fromkeys(("completion", "completions", "complete"), "--print-completion bash"),
+    **{"help": "--help", "version": "--version"},
 }
 
 
@@ -128,6 +130,8 @@ def _check_command(word: str) -> None:
     """Refuse a first word that is neither a command nor an option, with the command that it may mean."""
     if word in COMMANDS or word.startswith(("-h", "--h", "--v", "--p")):
         return
+    if word in ("-v", "-V"):
+        raise UserError(f"unknown option {quoted(word)}; did you mean --version?")
     if word.startswith("-"):
         raise UserError(f"a command goes before {quoted(word)}, such as gluon-rnn sweep; see gluon-rnn --help")
     plain = Path(word).stem.replace("_", "-").lower() if word.endswith(".py") else word.replace("_", "-").lower()

@@ -109,7 +109,8 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
     values: dict[str, str] = {}
     for place, item in enumerate(given):
         key, equals, value = item.partition("=")
-        if not equals:
+        key, value = key.strip(), value.strip()
+        if not equals or not key:
             raise UserError(f"{option} takes KEY=VALUE, not {item!r}; {_pair_hint(option, given, place, first)}")
         if key in values:
             raise UserError(f"{option} gives {key} twice; keep one of them")
@@ -120,6 +121,8 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
 def _pair_hint(option: str, given: Sequence[str], place: int, first: str) -> str:
     """How to write item `place` of `given`, which has no equals sign."""
     item, before, after = given[place], given[:place], given[place + 1 :]
+    if find_setting(item) and after[:1] == ["="]:
+        return f"write {option} {find_setting(item)}={''.join(after[1:2]) or 'VALUE'}, without spaces"
     if item.endswith((".yaml", ".yml")):
         return f"{first} goes before the options"
     if find_setting(item) and after and "=" not in after[0]:
@@ -133,7 +136,7 @@ def _pair_hint(option: str, given: Sequence[str], place: int, first: str) -> str
 
 def split_values(text: str) -> list[str]:
     """The values of an axis, separated by commas; those within parentheses separate none."""
-    return re.split(r",(?![^()]*\))", text) if text else []
+    return re.split(r"\s*,\s*(?![^()]*\))", text) if text else []
 
 
 #: Of an example and what it does, side by side, in a line of 80 columns.

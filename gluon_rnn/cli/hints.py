@@ -25,6 +25,10 @@ _OTHERS = {
     "--list-settings": "--settings --list --help-settings --show-settings",
     "--fail-fast": "--exitfirst --stop-on-failure -x",
 }
+#: What needs no option.
+_NONE = dict.fromkeys(
+    ("--resume", "--continue", "--restart"), "run the same command again: it resumes, and what is done is not run again"
+)
 _OPTIONS = {other: option for option, others in _OTHERS.items() for other in others.split()}
 
 
@@ -42,7 +46,9 @@ def unknown_argument(parser: argparse.ArgumentParser, unknown: Sequence[str], gi
     known = [option for action in parser._actions for option in action.option_strings]
     values = [value] if equals else _values_after(unknown[0], given)
     setting = find_setting(word) if "--set" in known else None
-    if word in _OPTIONS and _OPTIONS[word] in known:
+    if word in _NONE and "--set" in known:
+        hint = f"; {_NONE[word]}"
+    elif word in _OPTIONS and _OPTIONS[word] in known:
         hint = f"; did you mean {_OPTIONS[word]}?"
     elif setting and f"--{setting}" in known:
         numbered = [f"gpu:{value}" if setting == "device" and value.isdecimal() else value for value in values]

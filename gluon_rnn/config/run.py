@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -575,9 +575,10 @@ def parse_device(text: str) -> str:
     kinds = {part.partition(":")[0] for part in parts}
     numbered = all(":" in part for part in parts)
     if not all(map(_DEVICE.fullmatch, parts)) or (len(parts) > 1 and not (numbered and len(kinds) == 1)):
+        meant = f"; did you mean {quoted(text.replace('cuda', 'gpu'))}?" if "cuda" in text else ""
         raise ValueError(
-            f"unknown device {quoted(text)}; choose from auto, cpu, gpu, cpu:N and gpu:N, or join several of one kind, "
-            "such as gpu:0+gpu:1"
+            f"unknown device {quoted(text)}{meant}; choose from auto, cpu, gpu, cpu:N and gpu:N, or join several of "
+            "one kind, such as gpu:0+gpu:1"
         )
     device = re.sub(r"\d+", lambda number: str(int(number[0])), text)
     if len(set(device.split("+"))) < len(parts):
@@ -680,10 +681,44 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     if not where:
         return message
     given, hint = first["input"], ""
-    if isinstance(given, str) and ("," in given or re.match(r"\s*[-+]?\d+\.\.", given)):
-        hint = "; several values go to --axis"
+    if isinstance(given, str):
+        hint = _value_hint(where, given)
     if isinstance(given, list):
         hint = "; several values go to axes"
     if first["type"] == "string_type":
         hint = f"; {QUOTE_HINT}"
     return f"{where}={quoted(given)}: {message}{hint}".replace("\n", " ")
+
+
+#: How people write numbers that YAML does not read, and the factor of what stands behind them.
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kKmM%])")
+_FACTORS = {"k": 1e3, "m": 1e6, "%": 1e-2}
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+_RANGE = re.compile(r"(\d+) ?(?:-|:|to) ?(\d+)")
+#: What other tools call values of ours.
+_VALUES = {"fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32", "bf16": "bfloat16"}
+
+
+def _value_hint(name: str, given: str) -> str:
+    """What the wrong text `given` for the setting `name` may have meant."""
+    text, number = given.strip(), number_type(name) if name in RunConfig.model_fields else None
+    if re.search(r",\s*\w+=", text):
+        return "; put a space between settings, not a comma"
+    if text.startswith("["):
+        return "; write values without brackets, such as a,b"
+    if number and (found := _RANGE.fullmatch(text)):
+        return f"; write --axis {name}={found[1]}..{found[2]}"
+    if number and (found := _AMOUNT.fullmatch(text)):
+        return f"; write {float(found[1]) * _FACTORS[found[2].lower()]:.12g}"
+    if number is int and _GROUPED.fullmatch(text):
+        return f"; write {text.replace(',', '')}, or several values to --axis"
+    if "," in text or re.match(r"[-+]?\d+\.\.", text):
+        return "; several values go to --axis"
+    choices = [value for value in _choices(name) if isinstance(value, str)]
+    return f"; did you mean {_VALUES[text]!r}?" if _VALUES.get(text) in choices else did_you_mean(text, choices)
+
+
+def _choices(name: str) -> tuple[Any, ...]:
+    """The values of a setting that has a few, else none."""
+    annotation = RunConfig.model_fields[name].annotation if name in RunConfig.model_fields else None
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

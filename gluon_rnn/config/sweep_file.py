@@ -300,7 +300,9 @@ def load_sweep(path: Path | str) -> Sweep:
         UserError: the file cannot be read, is not such a mapping, or holds an unknown field or a wrong value.
     """
     path = expand(path)
-    content = _mapping(_read(path), f"{path} is not a mapping with {', '.join(KEYS[:-1])} and {KEYS[-1]}")
+    read = _read(path)
+    wrong = "is empty; write" if read is None else "is not"
+    content = _mapping(read, f"{path} {wrong} a mapping with {', '.join(KEYS[:-1])} and {KEYS[-1]}")
     try:
         _check_keys(content, KEYS)
         axes = _axes(content.get("axes") or {})
@@ -337,7 +339,8 @@ def _read(path: Path) -> Any:
             raise UserError(f"cannot read the sweep file {path}: it is longer than {_LONGEST_FILE:,} bytes")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error  # ValueError: a path that none can be
-        raise UserError(f"cannot read the sweep file {path}: {reason}") from None
+        hint = "; name a file such as benchmarks/quick.yaml" if isinstance(error, IsADirectoryError) else ""
+        raise UserError(f"cannot read the sweep file {path}: {reason}{hint}") from None
     decoded = decode(text, f"cannot read the sweep file {path}: it")
     try:
         return yaml.load(decoded.translate(_NO_LINE_END), _Loader)

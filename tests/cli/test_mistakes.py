@@ -1,4 +1,4 @@
-"""Thirty-six mistakes of new users: what is typed, and the one line that says how to fix it."""
+"""Thirty-six mistakes of new users and twenty slips: what is typed, and the one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ FILES = {
     "tabs.yaml": "set:\n\tseed: 1",
     "mine.py": "class Lstm:\n    pass\n",
     "table.csv": "a,b\n1,2\n",
+    "empty.yaml": "# nothing yet",
 }
 
 MISTAKES = [
@@ -66,15 +67,38 @@ MISTAKES = [
     ("generate results/quick/runs/x --tokens 5", "the following arguments are required: --prompt"),
 ]
 
+SLIPS = [
+    ("help", "did you mean gluon-rnn --help?"),
+    ("-v", "unknown option '-v'; did you mean --version?"),
+    ("list-settings", "did you mean gluon-rnn sweep --list-settings?"),
+    ("completion bash", "did you mean gluon-rnn --print-completion bash?"),
+    ("sweep .", "cannot read the sweep file .: Is a directory; name a file such as benchmarks/quick.yaml"),
+    ("sweep empty.yaml", "empty.yaml is empty; write a mapping with name, set, axes"),
+    ("sweep --resume", "unknown option '--resume'; run the same command again: it resumes"),
+    ("sweep --set epochs = 3", "--set takes KEY=VALUE, not 'epochs'; write --set epochs=3, without spaces"),
+    ("sweep --set =3", "--set takes KEY=VALUE, not '=3'"),
+    ("sweep --set hidden_size=50,embed_size=20", "put a space between settings, not a comma"),
+    ("sweep --set seed=0-4", "write --axis seed=0..4"),
+    ("sweep --axis seed=0:4", "write --axis seed=0..4"),
+    ("sweep --axis 'cell=[lstm, gru]'", "write values without brackets, such as a,b"),
+    ("sweep --set dropout=20%", "; write 0.2"),
+    ("sweep --set max_train_tokens=1.5M", "; write 1500000"),
+    ("sweep --set max_train_tokens=100,000", "; write 100000, or several values to --axis"),
+    ("sweep --set optimizer=Adam", "did you mean 'adam'?"),
+    ("sweep --set precision=fp16", "did you mean 'float16'?"),
+    ("sweep --set device=cuda:1", "unknown device 'cuda:1'; did you mean 'gpu:1'?"),
+    ("report table.csv", "table.csv is not a folder of results; name one such as results/quick"),
+]
 
-def test_there_are_thirty_six() -> None:
-    assert len({typed for typed, _ in MISTAKES}) == 36
+
+def test_there_are_thirty_six_and_twenty() -> None:
+    assert (len({typed for typed, _ in MISTAKES}), len({typed for typed, _ in SLIPS})) == (36, 20)
 
 
 @pytest.mark.parametrize(
     ("typed", "fix"),
-    [pytest.param(*each, marks=[pytest.mark.slow] if ".py:" in each[0] else []) for each in MISTAKES],
-    ids=[typed for typed, _ in MISTAKES],
+    [pytest.param(*each, marks=[pytest.mark.slow] if ".py:" in each[0] else []) for each in [*MISTAKES, *SLIPS]],
+    ids=[typed for typed, _ in [*MISTAKES, *SLIPS]],
 )
 def test_a_mistake_is_answered_with_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, fix: str
@@ -104,6 +128,13 @@ def test_a_mistake_is_answered_with_its_fix(
 )
 def test_other_tools_names_are_known(capsys: pytest.CaptureFixture[str], other: str, ours: str) -> None:
     assert refusal(capsys, "sweep", "--axis", f"{other}=1").endswith(f"did you mean {ours!r}?")
+
+
+def test_blanks_around_names_and_values_are_none_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["sweep", "--dry-run", "--set", "dataset=synthetic", "epochs = 1"]
+    assert cli.main([*sweep, "--axis", "cell=lstm, gru", "bptt = 5 ,7"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"cell={cell} bptt={bptt}" in shown for cell in ("lstm", "gru") for bptt in (5, 7))
 
 
 def test_an_alias_is_never_a_setting_of_ours() -> None:

@@ -341,7 +341,7 @@ def test_an_override_sees_defaults() -> None:
     ("text", "message"),
     [
         ("[1, 2]", "not a mapping"),
-        ("", "not a mapping"),
+        ("", "is empty; write a mapping with name, set, axes"),
         ("set: [", "not valid YAML"),
         ("axis: {bptt: [1]}", "unknown key 'axis'; did you mean 'axes'?"),
         ("name: ../up", "name '../up' must be letters"),
