@@ -110,7 +110,7 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
     for place, item in enumerate(given):
         key, equals, value = item.partition("=")
         key, value = key.strip(), value.strip()
-        if not equals or not key:
+        if not equals:
             raise UserError(f"{option} takes KEY=VALUE, not {item!r}; {_pair_hint(option, given, place, first)}")
         if key in values:
             raise UserError(f"{option} gives {key} twice; keep one of them")

@@ -201,7 +201,7 @@ def test_every_nasty_thing_in_every_place(corpus: Path, place: str, nasty: bytes
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is not a mapping"),
+        ("", "is empty; write a mapping"),
         ("set: !!python/object/apply:os.system ['touch ran']", "not valid YAML: could not determine a constructor"),
         ("!!python/object/new:type\nargs: [x, !!python/tuple [], {}]", "not valid YAML"),
         ("set: {tie_weights: !!bool 5}", "not valid YAML: KeyError"),

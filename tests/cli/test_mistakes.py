@@ -76,7 +76,6 @@ SLIPS = [
     ("sweep empty.yaml", "empty.yaml is empty; write a mapping with name, set, axes"),
     ("sweep --resume", "unknown option '--resume'; run the same command again: it resumes"),
     ("sweep --set epochs = 3", "--set takes KEY=VALUE, not 'epochs'; write --set epochs=3, without spaces"),
-    ("sweep --set =3", "--set takes KEY=VALUE, not '=3'"),
     ("sweep --set hidden_size=50,embed_size=20", "put a space between settings, not a comma"),
     ("sweep --set seed=0-4", "write --axis seed=0..4"),
     ("sweep --axis seed=0:4", "write --axis seed=0..4"),
@@ -87,6 +86,7 @@ SLIPS = [
     ("sweep --set optimizer=Adam", "did you mean 'adam'?"),
     ("sweep --set precision=fp16", "did you mean 'float16'?"),
     ("sweep --set device=cuda:1", "unknown device 'cuda:1'; did you mean 'gpu:1'?"),
+    ("sweep --device cuda", "unknown device 'cuda'; did you mean 'gpu'?"),
     ("report table.csv", "table.csv is not a folder of results; name one such as results/quick"),
 ]
 

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from gluon_rnn.common.errors import UserError, did_you_mean
+from gluon_rnn.common.files import expand
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.reporting.regression.changes import NAMES, QUANTITIES, Limits, Measured, Quantity, measure
 from gluon_rnn.reporting.regression.comparison import PairedRuns, outcome_of, pair_runs
@@ -22,6 +23,7 @@ from gluon_rnn.reporting.regression.pairing import Match, Row, differing_fields,
 from gluon_rnn.reporting.regression.significance import Finding, Sample, Sittings, judge
 from gluon_rnn.reporting.regression.sittings import interleaved, sittings_of
 from gluon_rnn.runs.metrics import SCORED_ON
+from gluon_rnn.runs.notes import read_notes
 from gluon_rnn.runs.progress import perplexity as perplexity_of
 
 if TYPE_CHECKING:
@@ -148,7 +150,8 @@ def compare_folders(
 
     The runs of a point have equal settings, but for those that are ignored and for the seed. Runs of one seed are
     paired; with the seed ignored, all runs of a point are compared with all. Speeds are compared run by run where the
-    folders' runs took turns, else session by session (see `significance.Sittings`).
+    folders' runs took turns, else session by session (see `significance.Sittings`), and not at all where the notes of
+    either folder say that its speeds do not count.
 
     Args:
         folders: two or more sweeps' folders, their ``runs.csv``, or `gluon_rnn.load_results` of one.
@@ -165,13 +168,31 @@ def compare_folders(
             raise UserError(f"there is no setting {name!r} to ignore{did_you_mean(name, RunConfig.model_fields)}")
     names = [*string.ascii_uppercase, *(f"F{number}" for number in range(27, len(folders) + 1))]
     described = tuple(_folder(name, path, ignore) for name, path in zip(names, folders, strict=False))
+    by_seed, slow = "seed" not in ignore, [n for n, folder in enumerate(folders) if not _speeds_count(folder)]
     against = tuple(
-        _against(described[0], other, match_runs(folders[0], path, ignore=ignore), "seed" not in ignore, limits)
-        for other, path in zip(described[1:], folders[1:], strict=True)
+        _against(
+            described[0],
+            described[n],
+            match_runs(folders[0], folders[n], ignore=ignore),
+            by_seed,
+            limits if {0, n}.isdisjoint(slow) else replace(limits, speeds=False),
+        )
+        for n in range(1, len(folders))
     )
     scored = [name for name in SCORED_ON if name in ignore]
     remarks = [f"losses of other {' and '.join(scored)} do not measure the same"] if scored else []
+    if slow:
+        letters = " and ".join(described[n].name for n in slow)
+        remarks.append(f"the speeds of {letters} do not count, as notes.yaml says there; they are left out")
     return Contrast(described, tuple(ignore), limits, against, tuple(remarks))
+
+
+def _speeds_count(path: Path | str | pd.DataFrame) -> bool:
+    """Whether the speeds of results may be compared: not where the notes beside them say no."""
+    if not isinstance(path, Path | str):
+        return True
+    folder = expand(path)
+    return read_notes(folder if folder.is_dir() else folder.parent).speeds_count
 
 
 def _folder(name: str, path: Path | str | pd.DataFrame, ignore: Collection[str]) -> Folder:
@@ -217,6 +238,8 @@ def _judged(
         for each in runs
     ]
     for quantity in QUANTITIES:
+        if quantity == "tokens_per_second" and not limits.speeds:
+            continue
         family = {n: m for n, of_point in enumerate(measured) for m in of_point if m.quantity == quantity}
         compared = {n: m for n, m in family.items() if not m.reason}
         samples = [replace(m.sample(limits), two_sided=True) for m in compared.values()]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from gluon_rnn.reporting.side_by_side.comparing import Point, compare_folders
 from gluon_rnn.reporting.side_by_side.forms import as_json, as_markdown, as_text
 from tests.reporting.regression.test_comparison import repeats, run, table, worsened
 
+CHECKOUT = Path(__file__).parents[3]
 SAME = repeats([100.0] * 3)
 
 
@@ -228,3 +231,18 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines()[0].startswith("A: results/wikitext2-cpu (11 runs, commit ")
     assert cli.main(["compare", folders[0]]) == 2
     assert capsys.readouterr().err == "error: name two or more folders to compare, not 1\n"
+
+
+@pytest.mark.parametrize("whose", ["first", "other"])
+def test_speeds_that_do_not_count_are_left_out(tmp_path: Path, whose: str) -> None:
+    for name in ("first", "other"):
+        (tmp_path / name).mkdir()
+        shutil.copy(CHECKOUT / "results" / "seeds-cpu" / "runs.csv", tmp_path / name)
+    found = compare_folders([tmp_path / "first", tmp_path / "other"])
+    assert all(point.speed for point in found.against[0].points)
+    (tmp_path / whose / "notes.yaml").write_text("speeds_count: false")
+    found = compare_folders([tmp_path / "first", tmp_path / "other"])
+    assert [point.speed for point in found.against[0].points] == [None, None]
+    assert all(point.loss for point in found.against[0].points)
+    letter = "A" if whose == "first" else "B"
+    assert found.remarks == (f"the speeds of {letter} do not count, as notes.yaml says there; they are left out",)
