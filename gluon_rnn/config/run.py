@@ -690,7 +690,7 @@ def _one_line(error: ValidationError, name: str = "") -> str:
     return f"{where}={quoted(given)}: {message}{hint}".replace("\n", " ")
 
 
-#: How people write numbers that YAML does not read, and the factor of what stands behind them.
+#: How people write numbers that YAML does not read, and what their unit multiplies them by.
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kKmM%])")
 _FACTORS = {"k": 1e3, "m": 1e6, "%": 1e-2}
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+")

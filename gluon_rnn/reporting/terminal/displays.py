@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.reporting.terminal.console import Fitting, make_table
@@ -147,7 +148,11 @@ class TerminalDisplay(_Watched):
         whole = [label(values) for values in settings]
         for columns, width, steps in ((names, 24, True), (names, 8, True), (names, 8, False), (differing, 8, False)):
             rows = [[values[name] for name in columns] for values in settings]
-            yield _running_table(columns, rows, [state for _, state in states], width=width, steps=steps)
+            table = _running_table(columns, rows, [state for _, state in states], width=width, steps=steps)
+            # What all of them have still says what runs.
+            if common := label({name: settings[0][name] for name in names if name not in columns}):
+                table.title = Text(printable(common))
+            yield table
         yield _running_table(["run"], [[text] for text in whole], [state for _, state in states], width=8, steps=False)
 
 
@@ -170,6 +175,8 @@ def _running_table(
     """
     table = make_table([*columns, "", "", ""], ["tokens/s", "perplexity"], breaks=True)
     table.show_edge = False
+    table.title_justify = "left"
+    table.title_style = ""
     for row, state in zip(rows, states, strict=True):
         if state is None:
             state = LiveProgress(doing="starting", progress=Progress())

@@ -116,7 +116,8 @@ def test_two_parallel_runs_are_told_apart_at_80_columns(tmp_path: Path, small_co
     first, second = (next(line for line in lines if f" {fraction} " in line) for fraction in ("25%", "50%"))
     assert re.search(r"━.* 25% +epoch 1/2 +6,789 +train 12\.35", first)
     assert re.search(r"━.* 50% +epoch 1/2 done +6,789 +valid 12\.35", second)
-    # What they have in common has gone; their seeds have not.
+    # What they have in common is said once, above; their seeds are told.
+    assert any(line.strip() == "cell=lstm hidden_size=100 learning_rate=20.0" for line in lines)
     assert [line.split()[0] for line in (first, second)] == [str(job.config.seed) for job in jobs] == ["1", "0"]
 
 
