@@ -24,7 +24,7 @@ from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
 from gluon_rnn.training.precisions import Precision, precision_on
-from gluon_rnn.training.sampled_softmax import ClassSampler
+from gluon_rnn.training.sampled_softmax import ClassSample, ClassSampler
 from gluon_rnn.training.schedules import (
     averages_from,
     epochs_expected,
@@ -85,17 +85,7 @@ def train_epoch(
         if not states or not carries_state:
             states = [initial_state(model, shard) for shard in batch.shards]
         sample = sampler.draw() if sampler else None
-        for device, shard in enumerate(batch.shards):
-            loss, states[device] = backpropagate(
-                model,
-                shard,
-                states[device],
-                targets=batch.targets,
-                shards=len(batch.shards),
-                precision=precision,
-                sample=sample,
-            )
-            losses.append(loss)
+        losses += _backpropagate_batch(model, batch, states, precision, sample)
         trainer.allreduce_grads()
         before_update(step, batch)
         clip_and_update(trainer, parameters, clip, usable=precision.finish_step())
@@ -106,6 +96,25 @@ def train_epoch(
             losses, seen = [], []
     if seen:
         on_losses(_finite(losses, step, len(seen)), seen)
+
+
+def _backpropagate_batch(
+    model: SequenceModel, batch: Batch, states: list[States], precision: Precision, sample: ClassSample | None
+) -> list[mx.nd.NDArray]:
+    """`backpropagate` on each device, whose state in `states` is replaced by that after the batch; the losses."""
+    losses = []
+    for device, shard in enumerate(batch.shards):
+        loss, states[device] = backpropagate(
+            model,
+            shard,
+            states[device],
+            targets=batch.targets,
+            shards=len(batch.shards),
+            precision=precision,
+            sample=sample,
+        )
+        losses.append(loss)
+    return losses
 
 
 def _finite(losses: Sequence[mx.nd.NDArray], last_step: int, steps: int) -> np.ndarray[Any, Any]:
@@ -260,10 +269,7 @@ def fit(
             checkpoint.save(model, trainer, progress, average if average.updates else None)
         on_epoch(result)
     if config.test_once and objective.test:
-        if checkpoint is None:
-            raise ValueError("test_once needs a checkpoint, which keeps the best epoch's parameters")
-        checkpoint.load_best(model)
-        on_epoch(loop.test_best())
+        on_epoch(loop.test_best(checkpoint))
 
 
 #: What MXNet's optimizers call their momentum.
@@ -363,8 +369,11 @@ class _Loop:
             evaluation_seconds=progress.evaluation_seconds - scored_before,
         )
 
-    def test_best(self) -> EpochResult:
-        """The best epoch with its result on test; the model has that epoch's parameters."""
+    def test_best(self, checkpoint: CheckpointDirectory | None) -> EpochResult:
+        """The best epoch with its result on test; the model has that epoch's parameters afterwards."""
+        if checkpoint is None:
+            raise ValueError("test_once needs a checkpoint, which keeps the best epoch's parameters")
+        checkpoint.load_best(self.model)
         objective, progress = self.objective, self.progress
         assert progress.best
         test = self.score(objective.test)

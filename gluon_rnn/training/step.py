@@ -69,30 +69,42 @@ def backpropagate(
     Returns:
         This device's part of the mean loss in nats a target without penalties, (1,), and the state after the last step.
     """
-    weight, context = model.decoder[0].weight, shard.inputs.context
-    if model.ties_weights and not adds:
+    context = shard.inputs.context
+    precision = precision or precision_on(context.device_type)
+    with _writing_gradients(model, context, adds=adds):
+        with autograd.record(train_mode=training):
+            units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
+        rows = units.detach()
+        if sample is not None:
+            loss, gradient = backpropagate_sampled(model, rows, shard, targets, precision, sample)
+        else:
+            loss, gradient = _backpropagate_decoder(model, rows, shard, targets, precision, logits_in_a_block, adds)
+        heads, head_gradients = [units], [gradient]
+        if penalty is not None and training:
+            heads.append(penalty)
+            head_gradients.append(mx.nd.ones_like(penalty) / shards)
+        autograd.backward(heads, head_gradients, train_mode=training)
+    return loss, state
+
+
+@contextmanager
+def _writing_gradients(model: SequenceModel, context: mx.Context, *, adds: bool) -> Iterator[None]:
+    """While it lasts, autograd adds the embedding's share to a tied weight's gradient; then all gradients are fresh.
+
+    Args:
+        adds: autograd adds to all gradients anyway; see `adding_gradients`.
+    """
+    weight = model.decoder[0].weight
+    tied = model.ties_weights and not adds
+    if tied:
         # Done here, with the existing array: another `grad_req` of the parameter would allocate a new one.
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], "add")
-    with autograd.record(train_mode=training):
-        units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
-    precision = precision or precision_on(context.device_type)
-    if sample is not None:
-        loss, gradient = backpropagate_sampled(model, units.detach(), shard, targets, precision, sample)
-    else:
-        loss, gradient = _backpropagate_decoder(
-            model, units.detach(), shard, targets, precision, logits_in_a_block, adds
-        )
-    heads, head_gradients = [units], [gradient]
-    if penalty is not None and training:
-        heads.append(penalty)
-        head_gradients.append(mx.nd.ones_like(penalty) / shards)
-    autograd.backward(heads, head_gradients, train_mode=training)
-    if model.ties_weights and not adds:
+    yield
+    if tied:
         autograd.mark_variables([weight.data(context)], [weight.grad(context)], weight.grad_req)
     for parameter in trained_parameters(model):
         # Autograd marks the gradients that it writes, except views; a Trainer refuses unmarked gradients.
         parameter.data(context)._fresh_grad = True
-    return loss, state
 
 
 @contextmanager
@@ -103,7 +115,7 @@ def adding_gradients(model: SequenceModel, context: mx.Context) -> Iterator[None
     arrays += [(vector, vector.grad) for vector in model.encoder.packed(context) or ()]
     for array, gradient in arrays:
         gradient[:] = 0
-        # See `backpropagate` for why not by `grad_req`.
+        # See `_writing_gradients` for why not by `grad_req`.
         autograd.mark_variables([array], [gradient], "add")
     try:
         yield
