@@ -44,6 +44,15 @@ pytestmark = [
     ),
 ]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _path_as_it_was() -> Iterator[None]:
+    """Importing Ray puts a folder with modules of its own first on Python's path, which tests after these look at."""
+    before = [*sys.path]
+    yield
+    sys.path[:] = before
+
+
 #: Room for one run at a time, which a cluster takes as the number of its places.
 HERE = Slot("cpu", describe_machine().cpu_name, "cpu")
 
