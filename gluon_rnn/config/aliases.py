@@ -40,6 +40,7 @@ _OTHERS = {
     "objective": "task",
     "optimizer": "opt optim optimiser",
     "precision": "amp dtype fp16",
+    "sampled_softmax": "adaptive_softmax n_sampled nsampled num_sampled",
     "seed": "manual_seed random_seed random_state rng seeds",
     "threads": "cores cpus n_threads nthreads num_threads num_workers omp_num_threads workers",
     "tie_weights": "share_weights tie tie_embeddings tie_word_embeddings tied tied_weights tying weight_tying",
