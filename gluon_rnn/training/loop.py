@@ -232,7 +232,7 @@ def fit(
         progress: updated during training, so that an interrupted run keeps its results so far. Its last session belongs
             to this process; an empty session is added if there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
-        checkpoint: resumed from where it holds an epoch, and written after every epoch. `test_once` needs one.
+        checkpoint: resumed from where it holds an epoch, and written after every epoch.
         on_interval: called at each log interval; no callback counts in the timing of training.
         before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
@@ -241,7 +241,8 @@ def fit(
 
     Raises:
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
-        ValueError: the corpus does not fill one window, or the batch cannot be shared equally.
+        ValueError: the corpus does not fill one window, the batch cannot be shared equally, or `test_once` has no
+            `checkpoint`.
     """
     objective = build_objective(config, corpus, contexts, scored=config.max_steps is None)
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
@@ -256,6 +257,8 @@ def fit(
         loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
         return
 
+    if config.test_once and objective.test and checkpoint is None:
+        raise ValueError("test_once needs a checkpoint, which keeps the best epoch's parameters")
     if checkpoint and (restored := checkpoint.restore(model, trainer, average)):
         progress.resume(restored)
     if progress.unigram_loss is None:
@@ -268,7 +271,7 @@ def fit(
         if checkpoint:
             checkpoint.save(model, trainer, progress, average if average.updates else None)
         on_epoch(result)
-    if config.test_once and objective.test:
+    if config.test_once and objective.test and checkpoint:
         on_epoch(loop.test_best(checkpoint))
 
 
@@ -369,10 +372,8 @@ class _Loop:
             evaluation_seconds=progress.evaluation_seconds - scored_before,
         )
 
-    def test_best(self, checkpoint: CheckpointDirectory | None) -> EpochResult:
+    def test_best(self, checkpoint: CheckpointDirectory) -> EpochResult:
         """The best epoch with its result on test; the model has that epoch's parameters afterwards."""
-        if checkpoint is None:
-            raise ValueError("test_once needs a checkpoint, which keeps the best epoch's parameters")
         checkpoint.load_best(self.model)
         objective, progress = self.objective, self.progress
         assert progress.best
