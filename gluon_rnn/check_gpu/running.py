@@ -28,6 +28,7 @@ from gluon_rnn.config.run import Precision
 from gluon_rnn.machine import libmxnet
 from gluon_rnn.machine.environment import process_environment
 from gluon_rnn.machine.hardware import Gpu, Machine, default_threads, library_versions
+from gluon_rnn.sweeps.checks import LEAST_CAPABILITY
 
 #: A part that has less is not begun. MXNet takes some six seconds to start on a GPU, two without one.
 LEAST_SECONDS = 5.0
@@ -37,8 +38,6 @@ _ALWAYS_SECONDS = 15.0
 _LOOK_SECONDS = 0.05
 #: After its process died a part continues with the next item, but not for ever.
 _MOST_CRASHES = 5
-#: The oldest compute capability that has a precision, as `gluon_rnn.sweeps.checks` has it.
-_NEEDED = {"tf32": (8, 0), "float16": (7, 0)}
 #: What a user of MXNet has not set.
 _TUNED = ("OMP_", "OPENBLAS_", "MKL_", "MXNET_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOMP_", "KMP_")
 
@@ -166,7 +165,7 @@ def _lack(name: str, gpu: Gpu | None, library: libmxnet.Library | None, options:
         return "MXNet fuses operators on a GPU only"
     if part.precision != "float32" and gpu is None:
         return f"{part.precision} needs a GPU"
-    needed = _NEEDED.get(part.precision)
+    needed = LEAST_CAPABILITY.get(part.precision)
     if needed and gpu and gpu.compute_capability < needed:
         return f"{part.precision} needs compute capability {libmxnet.written(needed)} or newer"
     if name == "pytorch" and options.torch is None:

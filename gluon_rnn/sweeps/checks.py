@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gluon_rnn.common.errors import UserError
@@ -16,8 +16,12 @@ from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.machine import blas
 from gluon_rnn.machine.environment import measure_libraries
 from gluon_rnn.machine.hardware import Machine
+from gluon_rnn.machine.libmxnet import written
 from gluon_rnn.runs.gpu_memory import gpu_memory_mb, least_gpu_memory_mb, what_would_fit
 from gluon_rnn.runs.job import Job
+
+#: The oldest compute capability of a GPU that has a precision.
+LEAST_CAPABILITY = {"float16": (7, 0), "tf32": (8, 0)}
 
 
 def check_data_dir(data_dir: Path | None) -> None:
@@ -37,15 +41,22 @@ def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
         raise UserError(
             "precision=float16 needs a GPU: MXNet 1.9.1 has no float16 products on a CPU; use float32 or bfloat16"
         )
-    if ("float16", "gpu") in kinds and any(gpu.compute_capability < (7, 0) for gpu in machine.gpus):
-        raise UserError("precision=float16 needs GPUs of compute capability 7.0 or newer; use precision=float32")
+    _check_capability("float16", kinds, machine)
     if ("tf32", "cpu") in kinds:
         raise UserError("precision=tf32 needs a GPU; use precision=float32 on a CPU")
-    if ("tf32", "gpu") in kinds and any(gpu.compute_capability < (8, 0) for gpu in machine.gpus):
-        raise UserError("precision=tf32 needs GPUs of compute capability 8.0 or newer; use precision=float32")
+    _check_capability("tf32", kinds, machine)
     for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
         if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
             raise UserError(f"precision=bfloat16 is not available: {lack}; use precision=float32")
+
+
+def _check_capability(precision: str, kinds: Collection[tuple[str, str]], machine: Machine) -> None:
+    """Refuse GPUs that are too old for `precision`, if it is wanted on a GPU."""
+    least = LEAST_CAPABILITY[precision]
+    if (precision, "gpu") in kinds and any(gpu.compute_capability < least for gpu in machine.gpus):
+        raise UserError(
+            f"precision={precision} needs GPUs of compute capability {written(least)} or newer; use precision=float32"
+        )
 
 
 def check_gpu_memory(jobs: Sequence[Job], machine: Machine, notice: Notice) -> None:
