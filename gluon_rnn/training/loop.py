@@ -241,8 +241,7 @@ def fit(
 
     Raises:
         Diverged: a training loss was not finite, or an epoch's validation perplexity.
-        ValueError: the corpus does not fill one window, the batch cannot be shared equally, or `test_once` has no
-            `checkpoint`.
+        ValueError: the corpus fills no window, the batch cannot be shared equally, or `test_once` has no `checkpoint`.
     """
     objective = build_objective(config, corpus, contexts, scored=config.max_steps is None)
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
