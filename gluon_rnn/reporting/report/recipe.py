@@ -149,9 +149,12 @@ def _configs(records: Sequence[RunRecord]) -> list[RunConfig]:
         }
         for record in records
     }
-    # A preset's name stands for settings that the record has as well.
-    plainly = [{**item, "model": "rnn_lm"} if item["model"] in PRESETS else item for item in settings.values()]
-    return [configure(item) for item in plainly]
+    models = {item["model"] for item in settings.values()}
+    if models & PRESETS.keys() and models - PRESETS.keys():
+        # A preset's name stands for settings that its runs have as well, so they are those of a network without a name.
+        for item in settings.values():
+            item["model"] = "rnn_lm" if item["model"] in PRESETS else item["model"]
+    return [configure(item) for item in settings.values()]
 
 
 def _follows(name: str, configs: Sequence[RunConfig]) -> bool:

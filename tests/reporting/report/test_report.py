@@ -775,6 +775,12 @@ def runs_of(corpus: CorpusFiles, settings: Sequence[dict[str, Any]]) -> list[Run
             None,
             {"cell": ["gru", "lstm"], "seed": [0, 1]},
         ),
+        # A preset keeps its name, by which a sweep knows runs again, and with it go the settings that it fixes.
+        (
+            [{"model": f"standard_lstm_lm_{units}", "hidden_size": units} for units in (200, 650)],
+            None,
+            {"model": ["standard_lstm_lm_200", "standard_lstm_lm_650"]},
+        ),
     ],
 )
 def test_the_sweep_file_of_a_report_makes_its_runs(
