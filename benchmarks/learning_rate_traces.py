@@ -37,8 +37,8 @@ from gluon_rnn.reporting.report.rendering import markdown_table
 from gluon_rnn.runs.metrics import written
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.trained.run import load_run
+from gluon_rnn.training.decoder import log_probabilities
 from gluon_rnn.training.objectives import build_objective
-from gluon_rnn.training.step import log_probabilities
 from run_logs import interval_perplexities, read_log
 
 _FAR = 0.99

@@ -15,8 +15,9 @@ from gluon_rnn.check_gpu.parts import Request
 from gluon_rnn.config.run import CUSTOM_CELLS, FUSED_CELLS, RunConfig, configure
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.models import SequenceModel, build_model, trained_parameters
+from gluon_rnn.training.decoder import LOGITS_IN_A_BLOCK
 from gluon_rnn.training.scoring import initial_state
-from gluon_rnn.training.step import LOGITS_IN_A_BLOCK, backpropagate, clip_and_update
+from gluon_rnn.training.step import backpropagate, clip_and_update
 
 #: Largest difference that counts as rounding, relative to the largest number of an array: eight times the 1.3e-6 that
 #: an H100 and a CPU differed by, with these sizes.

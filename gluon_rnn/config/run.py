@@ -308,8 +308,8 @@ class RunConfig(BaseModel):
     """temporal activation regularization: likewise, of the change of the last layer's outputs, before dropout, from one
     step to the next"""
     sampled_softmax: OptionalCount = None
-    """train with a softmax over each target and this many words, drawn anew for each step, not the whole vocabulary;
-    scoring always takes the whole vocabulary; none: training does, too"""
+    """train with a softmax over a step's targets and this many other words, drawn anew for each step, not the whole
+    vocabulary; scoring always takes the whole vocabulary; none: training does, too"""
     initializer: Annotated[
         Initializer, Field(description=f"initial weights, except the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"

@@ -48,11 +48,14 @@ class Batch:
         shards: a device's each.
         tokens: inputs that are not padding.
         targets: those that count, on all devices.
+        labels: the targets on the host, int32, (rows, columns of all devices), for what must not wait for a device;
+            None where no step is trained on them.
     """
 
     shards: Sequence[Shard]
     tokens: int
     targets: int
+    labels: Ids | None = None
 
 
 def training_windows(
@@ -81,7 +84,10 @@ def training_windows(
     shards = np.split(pairs, len(contexts), axis=-1)
     resident = [mx.nd.array(shard, ctx=context, dtype="int32") for shard, context in zip(shards, contexts, strict=True)]
     count = bptt * batch_size
-    return [Batch([Shard(*shard) for shard in window], count, count) for window in zip(*resident, strict=True)]
+    return [
+        Batch([Shard(*shard) for shard in window], count, count, labels)
+        for *window, labels in zip(*resident, pairs[:, 1], strict=True)
+    ]
 
 
 def random_windows(
@@ -113,7 +119,7 @@ def random_windows(
             last = steps if steps - last < _SHORTEST else last
             count = (last - first) * batch_size
             window = [Shard(part[first:last], part[first + 1 : last + 1]) for part in resident]
-            batches.append(Batch(window, count, count))
+            batches.append(Batch(window, count, count, text[first + 1 : last + 1]))
             first = last
         return batches
 
@@ -244,4 +250,4 @@ def _sharded(
         return [mx.nd.array(part, ctx=context, dtype=dtype) for part, context in zip(parts, contexts, strict=True)]
 
     arrays = (split(inputs, "int32"), split(targets, "int32"), split(weights, "float32"), split(lengths, "float32"))
-    return Batch([Shard(*parts) for parts in zip(*arrays, strict=True)], tokens, counted)
+    return Batch([Shard(*parts) for parts in zip(*arrays, strict=True)], tokens, counted, targets)

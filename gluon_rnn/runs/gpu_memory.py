@@ -23,7 +23,7 @@ _PARAMETERS = 4
 _A_GATE, _OTHERS = 10, 14
 #: Arrays as large as a block of logits: in training, in evaluation, and one that is on its way.
 _LOGITS = 3
-#: `gluon_rnn.training.step.LOGITS_IN_A_BLOCK`, which cannot be imported without MXNet.
+#: `gluon_rnn.training.decoder.LOGITS_IN_A_BLOCK`, which cannot be imported without MXNet.
 _LOGITS_IN_A_BLOCK = 1 << 25
 _GATES = {"lstm": 4, "gru": 3}
 #: Arrays that Gluon's optimizers keep for a parameter; of SGD and NAG one with momentum.

@@ -84,7 +84,10 @@ def train_epoch(
     for step, batch in enumerate(batches, 1):
         if not states or not carries_state:
             states = [initial_state(model, shard) for shard in batch.shards]
-        sample = sampler.draw() if sampler else None
+        sample = None
+        if sampler:
+            assert batch.labels is not None
+            sample = sampler.draw(batch.labels)
         losses += _backpropagate_batch(model, batch, states, precision, sample)
         trainer.allreduce_grads()
         before_update(step, batch)

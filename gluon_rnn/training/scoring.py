@@ -13,8 +13,8 @@ from gluon_rnn.data.batches import Batch, Shard
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel
 from gluon_rnn.runs.progress import Confusion, LossTotal, Prediction
+from gluon_rnn.training.decoder import LOGITS_IN_A_BLOCK, log_probabilities
 from gluon_rnn.training.objectives import Objective
-from gluon_rnn.training.step import LOGITS_IN_A_BLOCK, log_probabilities
 
 #: Of a confusion matrix, which has a row and a column for each.
 MOST_LABELS = 100

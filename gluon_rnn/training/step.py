@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import mxnet as mx
 from mxnet import autograd, gluon
@@ -12,12 +12,10 @@ from mxnet import autograd, gluon
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.layers import States
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
+from gluon_rnn.training.decoder import LOGITS_IN_A_BLOCK, Decoder, backpropagate_softmax
 from gluon_rnn.training.precisions import Precision, precision_on
 from gluon_rnn.training.sampled_softmax import ClassSample, backpropagate_sampled
 
-#: Logits are computed in blocks of at most this size, 128 MiB in float32, which is 1,008 tokens of WikiText-2: one
-#: block at bptt 35 and batch 20. Two blocks took the time of one, ten a quarter more (LSTM 200, 700 tokens).
-LOGITS_IN_A_BLOCK = 1 << 25
 #: See `add_scaled`.
 _COLUMNS = 16
 #: Weights that an operator of MXNet 1.9.1's takes: its kernel's table has no more, and it does not look
@@ -75,10 +73,13 @@ def backpropagate(
         with autograd.record(train_mode=training):
             units, penalty, state = model.read(shard, [[array.detach() for array in layer] for layer in state])
         rows = units.detach()
+        decode = partial(
+            backpropagate_softmax, scale=1 / targets, precision=precision, logits_in_a_block=logits_in_a_block
+        )
         if sample is not None:
-            loss, gradient = backpropagate_sampled(model, rows, shard, targets, precision, sample)
+            loss, gradient = backpropagate_sampled(model, rows, shard, sample.on(context), decode)
         else:
-            loss, gradient = _backpropagate_decoder(model, rows, shard, targets, precision, logits_in_a_block, adds)
+            loss, gradient = decode(Decoder.of(model, context), rows, shard, adds=adds)
         heads, head_gradients = [units], [gradient]
         if penalty is not None and training:
             heads.append(penalty)
@@ -122,76 +123,6 @@ def adding_gradients(model: SequenceModel, context: mx.Context) -> Iterator[None
     finally:
         for array, gradient in arrays:
             autograd.mark_variables([array], [gradient], "write")
-
-
-def _backpropagate_decoder(
-    model: SequenceModel,
-    units: mx.nd.NDArray,
-    shard: Shard,
-    targets: int,
-    precision: Precision,
-    logits_in_a_block: int,
-    adds: bool,
-) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """See `backpropagate`: leave the decoder's gradients in its parameters, and return the loss and that of `units`.
-
-    The logits are gone before the backbone's gradients come: both are the largest arrays of a step.
-    """
-    weight, bias = model.decoder[0].weight, model.decoder[0].bias
-    context, scale = units.context, 1 / targets
-    cast_weight = precision.cast(weight.data(context))
-    rows, labels = units.reshape((-3, 0)), shard.targets.reshape((-1,))  # (targets, units), (targets,)
-    mask = None if shard.weights is None else shard.weights.reshape((-1, 1))
-    # MXNet makes room for an operator's result when the operator runs, for `empty` at once: Python, which runs ahead of
-    # the device up to the next log interval, would hold one for each step on the way.
-    gradient = mx.nd.zeros_like(rows)
-    nats: list[mx.nd.NDArray] = []
-    size = max(1, logits_in_a_block // weight.shape[0])
-    for block in (slice(first, first + size) for first in range(0, len(rows), size)):
-        cast_units, block_labels = precision.cast(rows[block]), labels[block]
-        block_mask = None if mask is None else mask[block]
-        array = log_probabilities(cast_units, cast_weight, bias.data(context), precision)
-        loss = -mx.nd.pick(array, block_labels)
-        nats.append(loss if block_mask is None else loss * block_mask.reshape((-1,)))
-        precision.exponentiate(array)
-        places = mx.nd.stack(mx.nd.arange(len(array), ctx=context), block_labels.astype("float32"))
-        mx.nd._internal._scatter_set_nd(
-            array, mx.nd.pick(array, block_labels) - 1, places, shape=array.shape, out=array
-        )
-        if block_mask is not None:
-            mx.nd.broadcast_mul(array, block_mask, out=array)
-
-        beta = 1.0 if block.start or adds else 0.0
-        ones, bias_gradient = mx.nd.ones((len(array), 1), ctx=context), bias.grad(context).reshape((-1, 1))
-        # Three times as fast as a sum over the rows on a CPU; 0.06 ms for 93 MB on an H100, at half its memory's rate.
-        mx.nd.linalg_gemm(array, ones, bias_gradient, transpose_a=True, alpha=scale, beta=beta, out=bias_gradient)
-        array = precision.cast_gradient(array)
-        precision.multiply(array, cast_weight, gradient[block], alpha=scale, beta=0.0)
-        precision.multiply(array, cast_units, weight.grad(context), transpose_a=True, alpha=scale, beta=beta)
-    loss = (mx.nd.concat(*nats, dim=0) if len(nats) > 1 else nats[0]).sum() * scale
-    return loss, gradient.reshape(units.shape)
-
-
-def log_probabilities(
-    units: mx.nd.NDArray,
-    weight: mx.nd.NDArray,
-    bias: mx.nd.NDArray,
-    precision: Precision | None = None,
-    *,
-    out: mx.nd.NDArray | None = None,
-) -> mx.nd.NDArray:
-    """The log-softmax of the decoder: (targets, classes), the one array of that size that is made.
-
-    Args:
-        units: what enters the decoder, (targets, units), cast by `precision`.
-        weight: (classes, units), cast likewise; the classes of a language model are the vocabulary.
-        bias: (classes,).
-        precision: of the product; None: float32.
-        out: where they are to be; None: in a new array.
-    """
-    precision = precision or precision_on(bias.context.device_type)
-    array = precision.logits(units, weight, bias, out)
-    return mx.nd.log_softmax(array, out=array)
 
 
 def clip_and_update(

@@ -10,6 +10,7 @@ import pytest
 
 from gluon_rnn.data.batches import Shard
 from gluon_rnn.networks.models import SequenceModel, build_model, trained_parameters
+from gluon_rnn.training import sampled_softmax
 from gluon_rnn.training.sampled_softmax import ClassSample, ClassSampler, inclusion_probabilities
 from gluon_rnn.training.step import backpropagate
 from tests import device as on
@@ -39,8 +40,18 @@ def shard(rows: int = 5, columns: int = 4) -> Shard:
     return Shard(*(on.array(each, dtype="int32") for each in ids), on.array(mask))
 
 
+#: All, so that no batch leaves a target out.
+ALL = np.arange(CLASSES)
+
+
+@pytest.fixture(autouse=True)
+def exact_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are not rounded up, which would fill the few classes of these tests."""
+    monkeypatch.setattr(sampled_softmax, "_MULTIPLE", 1)
+
+
 def sample_of(classes: list[int], chances: list[float]) -> ClassSample:
-    places = np.full(CLASSES, len(classes))
+    places = np.zeros(CLASSES)
     places[classes] = range(len(classes))
     return ClassSample(
         mx.nd.array(classes, ctx=mx.cpu(), dtype="int32"),
@@ -53,7 +64,7 @@ def test_a_sample_of_all_classes_is_the_whole_softmax(model: SequenceModel) -> N
     batch, state = shard(), model.begin_state(4, on.DEVICE)
     expected, after = backpropagate(model, batch, state, targets=17)
     whole = gradients(model)
-    sample = ClassSampler(np.ones(CLASSES), CLASSES).draw()
+    sample = ClassSampler(np.ones(CLASSES), CLASSES).draw(ALL[:3])
     found, after_too = backpropagate(model, batch, state, targets=17, sample=sample)
     assert found.shape == (1,)
     assert found.asscalar() == pytest.approx(expected.asscalar(), rel=1e-6)
@@ -68,67 +79,79 @@ def test_a_sample_of_all_classes_is_the_whole_softmax(model: SequenceModel) -> N
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("drawn", [[3, 7, 11], [3, 5, 11]], ids=["without the target", "with it"])
-def test_the_loss_is_of_the_target_and_what_was_drawn_by_its_chance(model: SequenceModel, drawn: list[int]) -> None:
-    """By hand: log(exp(own) + the sum of exp(logit) / chance over the drawn classes but the target) - own."""
-    inputs, target = on.array([[2]], dtype="int32"), 5
+def test_the_loss_is_of_the_target_and_the_others_by_their_chance(model: SequenceModel) -> None:
+    """By hand: log(the sum of exp(logit) / chance over the sample) - the target's logit."""
+    inputs, target, classes, chances = on.array([[2]], dtype="int32"), 5, [3, 5, 7, 11], [0.5, 1.0, 0.25, 1.0]
     state = model.begin_state(1, on.DEVICE)
     batch = Shard(inputs, on.array([[target]], dtype="int32"))
     logits = model(inputs, state)[0].asnumpy().ravel().astype(np.float64)
-    chances = [0.5, 0.25, 1.0]
-    others = sum(np.exp(logits[each]) / chance for each, chance in zip(drawn, chances, strict=True) if each != target)
-    expected = np.log(np.exp(logits[target]) + others) - logits[target]
-    found, _ = backpropagate(model, batch, state, targets=1, sample=sample_of(drawn, chances))
+    expected = np.log((np.exp(logits[classes]) / chances).sum()) - logits[target]
+    found, _ = backpropagate(model, batch, state, targets=1, sample=sample_of(classes, chances))
     assert found.asscalar() == pytest.approx(expected, rel=1e-5)
     bias = model.decoder[0].bias.grad(on.DEVICE).asnumpy()
-    assert bias[target] == pytest.approx(np.exp(-expected) - 1, rel=1e-5)
-    assert np.flatnonzero(bias).tolist() == sorted({*drawn, target})
-    assert bias.sum() == pytest.approx(0, abs=1e-6)
+    shares = np.exp(logits[classes] - logits[target] - expected) / chances
+    assert shares.sum() == pytest.approx(1)
+    on.assert_close(bias[classes], shares - np.equal(classes, target), atol=1e-6)
+    assert not np.delete(bias, classes).any()
 
 
 def test_the_normalizer_is_right_on_average(model: SequenceModel) -> None:
     """The exponential of the loss is the normalizer times what is fixed; 200 samples are off by a fifth of 15 %."""
-    inputs = on.array([[2]], dtype="int32")
+    inputs, targets = on.array([[2]], dtype="int32"), np.array([[30]])
     state = model.begin_state(1, on.DEVICE)
-    batch = Shard(inputs, on.array([[30]], dtype="int32"))
+    batch = Shard(inputs, on.array(targets, dtype="int32"))
     whole = backpropagate(model, batch, state, targets=1)[0].asscalar()
     sampler = ClassSampler(np.arange(CLASSES), 12)
     np.random.seed(0)
-    losses = [backpropagate(model, batch, state, targets=1, sample=sampler.draw())[0].asscalar() for _ in range(200)]
+    losses = [
+        backpropagate(model, batch, state, targets=1, sample=sampler.draw(targets))[0].asscalar() for _ in range(200)
+    ]
     ratios = np.exp(np.array(losses) - whole)
     assert 0.02 < ratios.std() < 1
     assert abs(ratios.mean() - 1) < 4 * ratios.std() / np.sqrt(200)
 
 
-def test_chances_grow_with_counts_up_to_certainty_and_add_up_to_the_size() -> None:
-    counts = np.array([1000, 800, 16, 16, 1, 0])
-    chances = inclusion_probabilities(counts, 3)
-    on.assert_close(chances, [1, 1, 8 / 18, 8 / 18, 1 / 18, 1 / 18], rtol=1e-12)
-    on.assert_close(inclusion_probabilities(counts, 6), np.ones(6), rtol=1e-12)
+def test_chances_grow_with_weights_up_to_certainty_and_add_up_to_the_size() -> None:
+    weights, nothing = np.array([1000.0, 800, 8, 8, 1, 1]), np.zeros(6, dtype=bool)
+    on.assert_close(inclusion_probabilities(weights, nothing, 3), [1, 1, 8 / 18, 8 / 18, 1 / 18, 1 / 18], rtol=1e-12)
+    on.assert_close(inclusion_probabilities(weights, nothing, 6), np.ones(6), rtol=1e-12)
+    # One that is certain by itself leaves as many for the others.
+    certain = np.arange(6) == 4
+    on.assert_close(inclusion_probabilities(weights, certain, 4), [1, 1, 8 / 17, 8 / 17, 1, 1 / 17], rtol=1e-12)
 
 
-def test_a_class_is_drawn_as_often_as_its_chance_says() -> None:
-    counts = np.arange(60) ** 4
-    sampler, chances = ClassSampler(counts, 20), inclusion_probabilities(counts, 20)
-    assert (chances == 1).any()
+def test_targets_are_in_every_sample_and_others_as_often_as_their_chances_say() -> None:
+    counts, targets = np.arange(60) ** 4, np.array([[3, 50], [3, 0]])
+    sampler = ClassSampler(counts, 17)
+    chances = inclusion_probabilities(np.maximum(counts, 1.0) ** 0.75, np.isin(np.arange(60), targets), 20)
+    assert (chances == 1).sum() > 3
+    assert chances[targets].min() == 1
     np.random.seed(0)
     drawn = np.zeros(60)
     for _ in range(2000):
-        sample = sampler.draw()
+        sample = sampler.draw(targets)
         classes, places = sample.classes.asnumpy(), sample.places.asnumpy()
-        assert len(set(classes)) == len(classes) == 20
+        assert classes.tolist() == sorted({*classes})
+        assert len(classes) == 20
         np.testing.assert_array_equal(places[classes], np.arange(20))
-        assert (np.delete(places, classes) == 20).all()
         drawn[classes] += 1
-    on.assert_close(sample.log_chances.asnumpy(), np.log(chances[classes]), rtol=1e-6)
+    on.assert_close(sample.log_chances.asnumpy(), np.log(chances[classes]), rtol=1e-6, atol=1e-12)
     deviation = np.sqrt(chances * (1 - chances) / 2000)
     assert (np.abs(drawn / 2000 - chances) <= 4 * deviation).all()
+
+
+@pytest.mark.parametrize(("classes", "size"), [(1000, 512), (300, 300)])
+def test_samples_have_few_sizes(monkeypatch: pytest.MonkeyPatch, classes: int, size: int) -> None:
+    monkeypatch.undo()
+    sampler = ClassSampler(np.ones(classes), 250)
+    assert {len(sampler.draw(np.arange(targets)).classes) for targets in (7, 100, 262)} == {size}
 
 
 def test_devices_share_a_batch_with_one_sample(model: SequenceModel) -> None:
     """The gradients of two halves add up to those of the whole."""
     whole, state = shard(), model.begin_state(4, on.DEVICE)
-    sample = ClassSampler(np.ones(CLASSES), 10).draw()
+    sample = ClassSampler(np.ones(CLASSES), 3).draw(whole.targets.asnumpy())
+    assert len(sample.classes) < CLASSES
     expected = backpropagate(model, whole, state, targets=17, sample=sample)[0].asscalar()
     together = gradients(model)
     halves = [Shard(*(array[:, half] for array in whole[:3])) for half in (slice(0, 2), slice(2, 4))]

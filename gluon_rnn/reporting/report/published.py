@@ -12,11 +12,20 @@ PUBLISHED_OF: dict[str, Any] = {
     "lower": False,
     "min_freq": 1,
 }
+#: Logs of PyTorch's example in the package of "Natural Language Processing in Action", second edition: the one
+#: published comparison of cells on WikiText-2 that we know.
+_NLPIA2 = "nlpia2 0.2.0, ch08/rnn_word"
 #: Model, source, training, validation, test.
 PUBLISHED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("LSTM 200, tied, dropout 0.2", "GluonNLP 0.10 model zoo", "NT-ASGD, 750 epochs, best 35", 108.17, 102.49),
     ("LSTM 200, tied, dropout 0.2", "PyTorch's word_language_model example", "40 epochs", 105.97, 100.33),
     ("LSTM 200, tied, dropout 0.2", "MXNet's example", "20 epochs", None, 107.49),
+    ("LSTM 200, tied, variational dropout", "Inan et al. (2016), table 1", "not stated", 105.6, 98.9),
+    ("LSTM 200, untied", _NLPIA2, "12 epochs", 123.27, 114.95),
+    ("GRU 200, untied, dropout 0.2", _NLPIA2, "12 epochs at rate 2", 164.6, 152.8),
+    ("GRU 200, untied, dropout 0.2", _NLPIA2, "at rate 20", 183.1, 168.9),
+    ("tanh RNN 200, untied, no dropout", _NLPIA2, "32 epochs at rate 2", 171.3, 158.3),
+    ("ReLU RNN 200, untied, dropout 0.5", _NLPIA2, "32 epochs at rate 2", 180.5, 166.1),
     ("LSTM 650, tied, dropout 0.5", "GluonNLP 0.10 model zoo", "not stated", 91.30, 85.82),
     ("LSTM 650, tied, dropout 0.5", "PyTorch's word_language_model example", "not stated", 91.70, 86.68),
     ("LSTM 650, tied, dropout 0.5", "MXNet's example", "not stated", None, 91.51),
