@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import gluonnlp
 import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn.data.batches import Batch, columns, random_windows, training_windows
+from gluon_rnn.data.batches import Batch, columns, random_windows, token_windows, training_windows
 from tests import device as on
 
 
@@ -61,6 +62,22 @@ def test_devices_share_the_columns_of_a_window(devices: int) -> None:
         for name in ("inputs", "targets"):
             joined = np.concatenate([getattr(shard, name).asnumpy() for shard in shards], axis=1)
             assert (joined == getattr(one.shards[0], name).asnumpy()).all()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_labels_are_the_targets_of_all_devices(devices: int) -> None:
+    ids = np.arange(203)
+    shape: dict[str, Any] = {"batch_size": 6, "contexts": [mx.cpu(number) for number in range(devices)]}
+    batches = [
+        *training_windows(ids, bptt=4, **shape),
+        *random_windows(ids, bptt=9, **shape)(),
+        *token_windows(ids, np.arange(12), steps=3, **shape),
+    ]
+    assert len(batches) > 12
+    for batch in batches:
+        targets = np.concatenate([shard.targets.asnumpy() for shard in batch.shards], axis=1)
+        assert batch.labels is not None
+        np.testing.assert_array_equal(batch.labels, targets)
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:

@@ -140,6 +140,18 @@ def test_targets_are_in_every_sample_and_others_as_often_as_their_chances_say() 
     assert (np.abs(drawn / 2000 - chances) <= 4 * deviation).all()
 
 
+def test_classes_are_drawn_independently_of_their_neighbours() -> None:
+    """Of a systematic draw in a fixed order, neighbours would never be together."""
+    sampler = ClassSampler(np.ones(60), 12)
+    np.random.seed(0)
+    together = np.zeros((60, 60))
+    for _ in range(500):
+        classes = sampler.draw(np.array([0])).classes.asnumpy()
+        together[np.ix_(classes, classes)] += 1
+    neighbours = np.diagonal(together, offset=1)[1:].mean() / 500
+    assert neighbours == pytest.approx(12 / 59 * 11 / 58, rel=0.1)
+
+
 @pytest.mark.parametrize(("classes", "size"), [(1000, 512), (300, 300)])
 def test_samples_have_few_sizes(monkeypatch: pytest.MonkeyPatch, classes: int, size: int) -> None:
     monkeypatch.undo()
