@@ -11,6 +11,8 @@ from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
 #: Of one_cycle, as of PyTorch's ``OneCycleLR``: the share of the steps in which the rate rises, the first rate and, in
 #: shares of that, the last.
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
+#: Epochs that say how long the next will take. A machine that was busy for an epoch is not so for ever.
+_RECENT = 3
 
 
 def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> float:
@@ -94,16 +96,16 @@ def is_finished(progress: Progress, config: RunConfig) -> bool:
 def epochs_expected(progress: Progress, config: RunConfig) -> int:
     """How many epochs the whole run will have, as far as `progress` tells.
 
-    That is `epochs`, or fewer with a `time_budget`: each epoch to come is expected to take as long as the longest so
-    far, scoring included. During the first epoch, training is expected to go on at the speed so far. The first epoch
-    always counts.
+    That is `epochs`, or fewer with a `time_budget`: each epoch to come is expected to take as long as the longest of
+    the last `_RECENT`, scoring included. During the first epoch, training is expected to go on at the speed so far. The
+    first epoch always counts.
     """
     if config.time_budget is None:
         return config.epochs
     left, longest = config.time_budget, 0.0
     if progress.history:
         times = [epoch.total_seconds for epoch in progress.history]
-        left, longest = left - sum(times), max(times)
+        left, longest = left - sum(times), max(times[-_RECENT:])
     elif (speed := tokens_per_second(progress.laps)) and progress.train_tokens:
         longest = progress.train_tokens / speed
     fitting = len(progress.history) + math.floor(left / longest) if longest else config.epochs

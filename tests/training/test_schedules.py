@@ -67,7 +67,9 @@ def timed(*seconds: tuple[float, float]) -> Progress:
     [
         ([(8, 2)], 10),
         ([(8, 2), (8, 3)], 9),  # 79 s are left for epochs of 11 s
-        ([(8, 2), (4, 1)], 10),  # the longest so far counts
+        ([(8, 2), (4, 1)], 10),  # the longest of the last three counts
+        ([(20, 20), (4, 1), (4, 1)], 4),
+        ([(20, 20), (4, 1), (4, 1), (4, 1)], 13),
         ([(8, 2)] * 9 + [(8, 1)], 10),
         ([(8, 2)] * 9 + [(9, 1.5)], 10),  # too late by half a second
         ([(150, 0)], 1),
