@@ -49,6 +49,16 @@ _TIMES = {
     "peak_gpu_mb": "peak GPU MB",
 }
 
+_EPOCH = {
+    "valid_perplexity": "validation ppl",
+    "test_perplexity": "test ppl",
+    "tokens_per_second": "tokens/s",
+    "seconds_of_epoch": "s",
+    "dataset": "corpus",
+    "ok": "ok",
+}
+_EPOCH_IN = {"valid_perplexity": "validation ppl", "of_float32": "of float32's"} | _EPOCH
+
 PARTS: dict[str, Part] = {
     "machine": Part("Machine and library", "library", 3, {"value": "found", "ok": "ok"}),
     "parity": Part("Agreement with the CPU", "parity", 24, _AGREEMENT),
@@ -108,14 +118,23 @@ PARTS: dict[str, Part] = {
         "An epoch of benchmarks/notebook.yaml",
         "epoch",
         14,
-        {
-            "valid_perplexity": "validation ppl",
-            "test_perplexity": "test ppl",
-            "tokens_per_second": "tokens/s",
-            "seconds_of_epoch": "s",
-            "dataset": "corpus",
-            "ok": "ok",
-        },
+        _EPOCH,
+        environment="plain",
+    ),
+    "epoch-tf32": Part(
+        "An epoch in TF32 beside one in float32",
+        "epoch",
+        8,
+        _EPOCH_IN,
+        precision="tf32",
+        environment="plain",
+    ),
+    "epoch-float16": Part(
+        "An epoch in float16 beside one in float32",
+        "epoch",
+        8,
+        _EPOCH_IN,
+        precision="float16",
         environment="plain",
     ),
     "fusion": Part(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn.check_gpu import dropout, graphs, parity, products, pytorch, pytorch_step, resume, steps
+from gluon_rnn.check_gpu import dropout, epoch, graphs, parity, products, pytorch, pytorch_step, resume, steps
 from gluon_rnn.check_gpu.part import Report
 from gluon_rnn.check_gpu.parts import PARTS, Request
 from gluon_rnn.common.errors import UserError
@@ -174,6 +175,38 @@ def test_pytorch_is_measured_by_another_python(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(SystemExit, match="ended with status 3"):
         pytorch.run(request, Report(tmp_path / "results.jsonl"))
+
+
+@pytest.mark.parametrize(("perplexity", "ok"), [(302.0, True), (298.0, True), (304.0, False), (296.0, False)])
+def test_an_epoch_in_another_precision_is_within_a_percent_of_float32s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, perplexity: float, ok: bool
+) -> None:
+    """Its two sweeps are not run."""
+    told: dict[Path, dict[str, Any]] = {}
+
+    def run_epoch(request: Request, report: Report, results: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        told[results] = settings
+        return {"valid_perplexity": 300.0 if settings["precision"] == "float32" else perplexity}
+
+    def read(folder: Path) -> tuple[list[SimpleNamespace], list[str]]:
+        return [SimpleNamespace(valid_perplexity=300.0)] * (folder.parent in told), []
+
+    monkeypatch.setattr(epoch, "_epoch", run_epoch)
+    monkeypatch.setattr(epoch, "read_records", read)
+    request = Request("epoch-float16", "gpu", "float16", 60.0, 1, str(tmp_path))
+    epoch.run(request, Report(tmp_path / "results.jsonl"))
+    items = {line["item"]: line for line in written(tmp_path / "results.jsonl") if "item" in line}
+    assert told == {
+        tmp_path / precision: {"precision": precision, "learning_rate": 5.0} for precision in ("float32", "float16")
+    }
+    assert "ok" not in items["float32"]
+    assert items["float16"]["of_float32"] == pytest.approx(perplexity / 300)
+    assert items["float16"]["ok"] is ok
+    # The process died in float32's epoch, and another one goes on.
+    told.clear()
+    epoch.run(request, Report(tmp_path / "again.jsonl", ("float32",)))
+    *_, last = written(tmp_path / "again.jsonl")
+    assert (last["ok"], last["error"]) == (False, "RuntimeError: there is no epoch in float32 to compare with")
 
 
 def test_outcomes_of_runs_are_compared_to_the_bit() -> None:
