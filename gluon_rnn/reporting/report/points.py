@@ -263,7 +263,7 @@ def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterabl
 #: What makes a network and its batches, and so its speed.
 NETWORK = (
     *("cell", "bidirectional", "hidden_size", "embed_size", "num_layers", "tie_weights", "dropout", "precision"),
-    *("vocab_size", "bptt", "batch_size", "optimizer"),
+    *("vocab_size", "bptt", "batch_size", "optimizer", "sampled_softmax"),
 )
 
 

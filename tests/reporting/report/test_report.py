@@ -691,6 +691,9 @@ def test_speeds_of_other_runs_and_fewer_epochs_can_be_asked_for(tmp_path: Path, 
     for seed, speed in enumerate((900.0, 1000.0, 4000.0)):
         timed = make(small_corpus, f"t{seed}", cell="lstm", seed=seed, tokens_per_second=speed, max_steps=5)
         keep(tmp_path / "speeds", timed)
+    # As large, but its softmax is over some of the words: another amount of work.
+    sampled = make(small_corpus, "s", cell="lstm", sampled_softmax=5, tokens_per_second=5000.0, max_steps=5)
+    keep(tmp_path / "speeds", sampled)
     document = compose(read_folders([tmp_path / "grid"], speeds=[tmp_path / "speeds"], epochs=2))
     ranking = section(document, "Ranking")
     assert column(ranking, "valid ppl") == [math.exp(4.0)]
