@@ -1,11 +1,12 @@
-r"""The main table of the README: the ranking of a report, best first, with its picture.
+r"""A page on the cells of a sweep of whole epochs: the ranking of its report, best first, with its picture.
 
     .venv/bin/python benchmarks/main_table.py results/wikitext2-cpu results/notebook-cpu results/seeds-cpu \
-        --speeds results/throughput-epyc --epochs 2
+        --sweep benchmarks/cpu/wikitext2.yaml --speeds results/throughput-epyc --epochs 2
 
 Writes README.md and pareto.svg into the first folder, and the report that they are taken from. A long run may share its
 machine, and then its own speed says nothing; so each run takes the speed and memory of the runs of ``--speeds`` of the
-same network in the same windows, with the spread of their repeats.
+same network in the same windows, with the spread of their repeats. What the page says of the rates and of how the runs
+were made are the first folder's notes, which it has from ``--sweep``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gluon_rnn.reporting.report.plots import to_picture
 from gluon_rnn.reporting.report.points import Point
 from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.report.rendering import markdown_table
+from gluon_rnn.runs.notes import read_notes
 
 _NAMES = ("cell", "bptt", "learning_rate")
 _LOSS = "valid_perplexity"
@@ -35,6 +37,7 @@ def main() -> None:
     """Write the table, the picture and the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directories", type=Path, nargs="+", metavar="directory", help="folders of trained runs")
+    parser.add_argument("--sweep", type=Path, required=True, help="the sweep file of the first folder, run --jobs 2")
     parser.add_argument("--speeds", type=Path, required=True, help="the folder of the runs that were timed")
     parser.add_argument("--epochs", type=parse_count, metavar="N", help="show longer runs as they were after N epochs")
     options = parser.parse_args()
@@ -46,7 +49,7 @@ def main() -> None:
         parser.error(str(error))
     plot = picture_of(points)
     write_atomically(first / "pareto.svg", to_picture(plot))
-    write_atomically(first / "README.md", page(options.directories, options.speeds, options.epochs, points, plot))
+    write_atomically(first / "README.md", page(options, points, plot))
 
 
 def ranking_of(directories: Sequence[Path], speeds: Path, epochs: int | None) -> list[Point]:
@@ -99,23 +102,30 @@ def _table(points: Sequence[Point], plot: Scatter) -> Table:
     return Table(columns, rows)
 
 
-def page(directories: Sequence[Path], speeds: Path, epochs: int | None, points: Sequence[Point], plot: Scatter) -> str:
+def page(options: argparse.Namespace, points: Sequence[Point], plot: Scatter) -> str:
     """``README.md``: the table, best first, the plot, and where its figures come from."""
-    names = " ".join(f"results/{_name(directory)}" for directory in directories)
-    timed = _name(speeds)
-    first = points[0].records[0]
-    config, timed_on = first.config, points[0].timed[0].record
-    option = f" --epochs {epochs}" if epochs else ""
-    others = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, directories[1:]))
-    cut = f" Counted, too, are the first {first.epochs_run} epochs of the runs in {others}." if others else ""
+    first, *others = options.directories
+    timed = _name(options.speeds)
+    record = points[0].records[0]
+    config, timed_on = record.config, points[0].timed[0].record
+    made = f"--sweep {options.sweep.as_posix()} --speeds results/{timed}"
+    if options.epochs:
+        made += f" --epochs {options.epochs}"
+    softmax = ""
+    if config.sampled_softmax:
+        link = "[sampled softmax](../../docs/speed.md#a-softmax-over-some-of-the-words)"
+        softmax = f", a {link} of {config.sampled_softmax:,} words in training"
+    counted = ""
+    if others:
+        links = " and ".join(f"[{name}](../{name}/README.md)" for name in map(_name, others))
+        counted = f" The first {record.epochs_run} epochs of the runs in {links} count, too."
     lines = [
-        "# The cells on the whole WikiText-2",
+        f"# The cells after {record.epochs_run} epochs of WikiText-2",
         "",
         f"Layers: {config.num_layers} of {config.hidden_size} units; embedding and decoder tied, dropout "
         f"{config.dropout:g}, batch {config.batch_size}, SGD clipped to {config.clip:g}, {config.precision}, "
-        f"vocabulary {first.vocab_size:,}. Learning rates are those chosen in "
-        "[learning-rate-cpu](../learning-rate-cpu/README.md) and half of each. Perplexities are of every token of "
-        f"validation and test, test at the best epoch of validation, means over seeds.{cut}",
+        f"vocabulary {record.vocab_size:,}{softmax}. {read_notes(first).text} Perplexities are of every token of "
+        f"validation and test, test at the best epoch of validation, means over seeds.{counted}",
         "",
         *markdown_table(_table(points, plot)),
         "",
@@ -124,12 +134,12 @@ def page(directories: Sequence[Path], speeds: Path, epochs: int | None, points: 
         f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
         f"({timed_on.origin.device_name}, {timed_on.config.threads} threads); ranges are from the lowest to the "
         "highest. A point is Pareto-optimal where no other is probably better in both perplexity and speed, and "
-        "undecided where the repeats do not say. The runs of this table were made beside other work, on one thread or "
-        "two, so their own speeds do not count. More is in [report.md](report.md). Made by",
+        "undecided where the repeats do not say. More is in [report.md](report.md). Made by",
         "",
         "```",
-        "python scripts/run_sweep.py benchmarks/cpu/wikitext2.yaml --jobs 2",
-        f".venv/bin/python benchmarks/main_table.py {names} --speeds results/{timed}{option}",
+        f"python scripts/run_sweep.py {options.sweep.as_posix()} --jobs 2",
+        ".venv/bin/python benchmarks/main_table.py "
+        f"{' '.join(f'results/{_name(directory)}' for directory in options.directories)} {made}",
         "```",
         "",
     ]
