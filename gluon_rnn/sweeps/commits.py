@@ -51,7 +51,7 @@ class Checkout:
 
     @property
     def name(self) -> str:
-        """Of its folders."""
+        """The name of its folders."""
         return self.commit[:_DIGITS]
 
 
@@ -156,7 +156,7 @@ class Repeated:
 
     @property
     def name(self) -> str:
-        """Of the folder of its results: another sweep has another. A setting that is added changes none."""
+        """The name of its results' folder, which identifies the sweep; added settings do not change it."""
         points = [{**config.given, "seed": 0} for config in self.sweep.points()]
         return f"{self.sweep.name}-{sha256_of(json.dumps(points).encode())[:8]}"
 
@@ -220,7 +220,7 @@ def _run(checkout: Checkout, repeated: Repeated, seed: int, place: Path, start: 
 
 
 def run_logged(command: Sequence[str], environment: dict[str, str], log: Path) -> int:
-    """Run a command to its end, append what it says to `log`, and return its exit status; end it if this is stopped."""
+    """Run a command, append its output to `log`, and return its exit status; an interrupt ends the command."""
     with (
         log.open("ab") as file,
         subprocess.Popen(

@@ -48,7 +48,7 @@ def take_over_checkpoints(
 
 
 def _beginnings(config: RunConfig, ended: Iterable[int]) -> Iterator[RunConfig]:
-    """Configurations of so many epochs that `config` begins with."""
+    """Shorter configurations that `config` begins with, for each of the epochs in `ended`."""
     for epochs in ended:
         if epochs < config.epochs:
             yield config.model_copy(update={"epochs": epochs})
@@ -57,7 +57,7 @@ def _beginnings(config: RunConfig, ended: Iterable[int]) -> Iterator[RunConfig]:
 
 
 def _first_averaged(config: RunConfig) -> int:
-    """The first epoch that may average parameters; of a step, which may be in any epoch, 1."""
+    """The first epoch that may average parameters; 1 if averaging begins at a step, which may be in any epoch."""
     unit, start = config.averaging_start or ("epoch", EARLIEST_NTASGD)
     return start if unit == "epoch" else 1
 
@@ -67,7 +67,7 @@ def _has_checkpoint(directory: Path) -> bool:
 
 
 def _copy_checkpoint(source: Path, to: Path) -> None:
-    """Copy it completely or not at all; `gluon_rnn.common.files.remove_leftovers` removes what a kill leaves."""
+    """Copy a checkpoint atomically; `gluon_rnn.common.files.remove_leftovers` removes what a kill leaves."""
     to.mkdir(parents=True, exist_ok=True)
     replicate(source / BEST, to / BEST)
     unfinished = to / f".{CHECKPOINT}.tmp"

@@ -35,11 +35,11 @@ class Slot:
     visible: str
 
     def takes(self, job: Job) -> bool:
-        """Whether `job` may run here."""
+        """Whether `job` may run in this slot."""
         return job.config.device in (self.device, unnumbered(self.device))
 
     def assign(self, job: Job) -> Job:
-        """`job` as it will run here."""
+        """`job` with this slot's device."""
         return job.model_copy(
             update={
                 "config": job.config.model_copy(update={"device": self.device}),
@@ -109,7 +109,7 @@ def _code(library: libmxnet.Library | None) -> libmxnet.GpuCode:
 
 
 def _usable(machine: Machine, library: libmxnet.Library | None) -> list[int]:
-    """The numbers of the GPUs that the code serves."""
+    """The numbers of the GPUs that the library has code for."""
     code = _code(library)
     return [number for number, gpu in enumerate(machine.gpus) if code.serves(gpu.compute_capability)]
 

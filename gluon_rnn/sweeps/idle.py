@@ -65,7 +65,7 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
 
 
 def _most_steps(config: RunConfig, corpus: CorpusFiles) -> float:
-    """How many training steps a run has at most, as far as that is plain before it starts."""
+    """An upper bound on a run's training steps, where it is known before the start."""
     if config.objective != "language_model" or config.random_bptt:
         return math.inf
     tokens = min(corpus.train_tokens, config.max_train_tokens or corpus.train_tokens)

@@ -1,4 +1,4 @@
-"""Which settings of a search matter: PED-ANOVA, as Optuna has it, on the validation losses of its runs."""
+"""The importance of a search's settings: Optuna's PED-ANOVA on the validation losses of its runs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Importance:
 
     @property
     def sure(self) -> bool:
-        """Whether it exceeds what chance does."""
+        """Whether the importance exceeds what chance produces."""
         return self.share > self.chance
 
 
 def counted_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Those of `records` that say how good their settings are: complete, diverged and pruned ones."""
+    """The `records` that tell how good their settings are: complete, diverged and pruned runs."""
     return [r for r in records if r.status in ("diverged", "pruned") or is_complete(r)]
 
 
@@ -110,7 +110,7 @@ def importances(
 def _trials(
     settings: SearchSettings, proposals: Sequence[Proposal], records: Sequence[RunRecord]
 ) -> list[tuple[dict[str, tuple[Dimension, Any]], float]]:
-    """What varied in each run that counts, as `SearchSettings.parameters`, and its loss."""
+    """The varied parameters of each run that counts (`SearchSettings.parameters`), and its loss."""
     known = {record.run_id: record for record in counted_runs(records)}
     trials = []
     for proposal in proposals:

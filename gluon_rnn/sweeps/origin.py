@@ -28,7 +28,7 @@ def git_state(root: Path = _CHECKOUT) -> tuple[str | None, bool | None]:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What Git prints in `root`.
+    """The output of a Git command in `root`.
 
     Raises:
         OSError, subprocess.SubprocessError: it is not installed, or it failed.

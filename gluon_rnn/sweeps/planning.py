@@ -73,28 +73,28 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """How many points there will be, at most."""
+        """The number of points, at most."""
         return self.search.settings.total if self.search else len(self.jobs)
 
     @property
     def to_run(self) -> int:
-        """How many of them have no result yet."""
+        """The number of points without a result."""
         return self.total - len(self.jobs) + len(self.missing)
 
     @property
     def likely(self) -> tuple[Job, ...]:
-        """Jobs that will run, or of a search whose like will."""
+        """Jobs that will run; for a search, examples of such jobs."""
         return (*self.missing, *(self.samples if self.search and self.to_run else ()))
 
     def label(self, job: Job) -> str:
-        """What distinguishes `job` from the others: the fields that vary, as ``cell=gru bptt=35``.
+        """The label of `job`: the fields that vary, such as ``cell=gru bptt=35``.
 
         Files with the same name are also distinguished by their content, since tables show no paths.
         """
         return label(self.settings(job))
 
     def settings(self, job: Job) -> dict[str, str]:
-        """The fields that vary, and what is shown of each for `job`."""
+        """The varying fields of `job`, with the values to show."""
         suffixes = {name: self._names.suffix(job.contents, name) for name in DIGESTS}
         return {name: printable(f"{getattr(job.config, name)}{suffixes.get(name, '')}") for name in self.varying}
 
@@ -174,7 +174,7 @@ def plan_sweep(
 def _remarks(
     sweep: Sweep, configs: Sequence[RunConfig], inputs: _Inputs, samples: Mapping[str, Job], notice: Notice
 ) -> list[str]:
-    """What readers of the results should know of the points; `notice` is told what the user has not read yet."""
+    """Remarks for readers of the results; `notice` receives those that the user has not seen yet."""
     said = [*remarks(sweep, [(config, inputs.corpus(config)) for config in configs]), *_repeated(sweep, samples)]
     for line in said:
         notice(line)
@@ -184,7 +184,7 @@ def _remarks(
 def _place(
     jobs: Sequence[Job], slots: tuple[Slot, ...], executor: Executor | None, notice: Notice
 ) -> tuple[tuple[Slot, ...], list[str]]:
-    """Where `executor` runs such jobs, given `slots`, and its remarks, of which `notice` is told; None: in `slots`."""
+    """The slots in which `executor` runs `jobs`, by default `slots`, and its remarks, which `notice` receives."""
     if executor is None:
         return slots, []
     slots, crowded = executor.place(jobs, slots)
@@ -194,7 +194,7 @@ def _place(
 
 
 def _begin_search(sweep: Sweep, configs: Sequence[RunConfig], maker: _JobMaker, notice: Notice) -> Search | None:
-    """The search of `sweep`, if it is one; `configs` are of the points at the ends of its space."""
+    """The search of `sweep`, if it is one; `configs` are the points at the ends of its space."""
     if sweep.search is None:
         return None
     check_search(sweep.search, sweep.fixed, configs)
@@ -208,7 +208,7 @@ def _done(rerun_failed: bool, search: Search | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The inputs that configurations name: corpora by `_corpus_of`, vectors and digests of own cells by name."""
+    """The inputs of configurations: corpora by `_corpus_of`, vectors and digests of own cells by name."""
 
     corpora: Mapping[tuple[str, str, str], CorpusFiles]
     vectors: Mapping[str, FoundVectors | None]
@@ -244,7 +244,7 @@ def _find_inputs(configs: Sequence[RunConfig], data_dir: Path | None, notice: No
 
 @dataclass(frozen=True)
 class _JobMaker:
-    """Makes jobs of configurations, for workers in so many `places` at a time."""
+    """Makes jobs from configurations, for `places` workers at a time."""
 
     inputs: _Inputs
     machine: Machine
@@ -253,7 +253,7 @@ class _JobMaker:
     places: int
 
     def jobs(self, configs: Iterable[RunConfig]) -> dict[str, Job]:
-        """A job for each, by run_id; points that turn out equal ("auto" and what it found) share one."""
+        """A job for each configuration, by run_id; configurations that turn out equal share one."""
         planned: dict[str, Job] = {}
         for config in configs:
             corpus = self.inputs.corpus(config)
@@ -272,7 +272,7 @@ class _JobMaker:
         return planned
 
     def job(self, config: RunConfig) -> Job:
-        """The job of a configuration whose device and embedding are as requested."""
+        """The job of a configuration whose device and embedding have been resolved."""
         config = self.inputs.fitted(resolve_device(config, self.listed, self.machine, self.library))
         (job,) = self.jobs([config]).values()
         return job

@@ -85,7 +85,7 @@ def _configuration(record: RunRecord) -> tuple[object, ...]:
 
 
 def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
-    """What distinguishes a run from the others, and how it ended."""
+    """A run's label, and how it ended."""
     names = Names(each.row for each in known.values())
     varying = varying_fields([dict(each.config) for each in known.values()])
     of_versions = [name for name in DIGESTS if names.suffix(record.row, name)]

@@ -96,7 +96,7 @@ def run_sweep(
 
 
 def _what_stopped(error: OSError, directory: Path) -> str:
-    """The error that stopped a sweep in `directory`, in words."""
+    """A message on the error that stopped a sweep in `directory`."""
     if is_limit(error) or not isinstance(error.filename, str | bytes | os.PathLike):
         return refusal(error)
     folder, file = (Path(os.path.abspath(os.fsdecode(name))) for name in (directory, error.filename))
@@ -158,7 +158,7 @@ def _write_points(plan: Plan) -> None:
 def _jobs_and_pruning(
     plan: Plan, records: dict[str, RunRecord]
 ) -> tuple[Iterable[Job], Callable[[Sequence[Job]], Mapping[str, str]]]:
-    """What to run, and the pruning of it; a search first learns from the `records` of what it proposed before."""
+    """The jobs and the pruner; a search first learns from the `records` of its earlier proposals."""
     search = plan.search
     if search is None:
         return plan.missing, prune_nothing
@@ -212,7 +212,7 @@ def train(
 
 
 def _collect(ended: Ended, directory: Path) -> RunRecord:
-    """The worker's own record, or one made from what it left."""
+    """The worker's record or, if there is none, one made from the files it left."""
     if ended.status is None:
         try:
             if record := read_record(directory):

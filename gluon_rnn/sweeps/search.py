@@ -1,4 +1,4 @@
-"""Searches for good settings: Optuna proposes points, runs tell it their validation losses.
+"""Searches for good settings: Optuna proposes points and learns from their validation losses.
 
 The records of the sweep's folder are the only truth. The study lives in memory and is rebuilt from them, in the order
 in which the points were proposed, so a search that was stopped proposes the points that it would have proposed. (With
@@ -39,7 +39,7 @@ _RUNGS = 10
 
 @dataclass(frozen=True)
 class Proposal:
-    """A point that was proposed: what `Search` keeps in ``sweep.json``.
+    """A proposed point, as `Search` keeps it in ``sweep.json``.
 
     Attributes:
         run_id: its run.
@@ -52,7 +52,7 @@ class Proposal:
 
 @dataclass
 class _Trial:
-    """One of Optuna's trials and our run; `reported` epochs are known to the study."""
+    """One of Optuna's trials with its run; the study knows its `reported` epochs."""
 
     trial: Any
     budget: float | None
@@ -62,7 +62,7 @@ class _Trial:
 
 @dataclass
 class Search:
-    """Proposes points and learns from what comes of them.
+    """Proposes points and learns from their results.
 
     Attributes:
         settings: the space, and how it is searched.
@@ -98,7 +98,7 @@ class Search:
         ]
 
     def summary(self) -> Iterator[str]:
-        """The space and how it is searched, in lines."""
+        """Lines that describe the space and how it is searched."""
         settings = self.settings
         for _, parameter, dimension in settings.dimensions():
             yield f"search over {parameter}: {dimension}"
@@ -171,7 +171,7 @@ class Search:
         return reasons
 
     def tell(self, record: RunRecord) -> None:
-        """Learn from a run that has ended. A diverged one counts as the worst; one that failed teaches nothing."""
+        """Learn from a run that has ended. A diverged run counts as the worst; a failed run teaches nothing."""
         known = self._trials.get(record.run_id)
         if known is None or known.trial is None:
             return
@@ -187,7 +187,7 @@ class Search:
         known.trial = None
 
     def _report(self, known: _Trial, history: Sequence[EpochResult]) -> bool:
-        """Report the epochs of `history` that are new; whether the pruner would end the run after the last of them."""
+        """Report the new epochs of `history`; returns whether the pruner would end the run after the last."""
         prune, spent = False, sum(epoch.total_seconds for epoch in history[: known.reported])
         for epoch in history[known.reported :]:
             known.reported, spent = epoch.epoch, spent + epoch.total_seconds
@@ -201,7 +201,7 @@ class Search:
         return prune
 
     def _sample(self) -> dict[str, Any]:
-        """What the sampler would try next, in few digits; it remembers none of it."""
+        """The sampler's next suggestion, rounded; the sampler does not remember it."""
         trial, point = self._study.ask(), dict[str, Any]()
         fitting = self.settings.dimensions(lambda condition: condition.fits({**self.fixed, **point}))
         for name, parameter, dimension in fitting:  # conditions see what is filled in meanwhile
@@ -259,7 +259,7 @@ def _suggest(trial: Any, parameter: str, dimension: Dimension) -> Any:
 
 
 def read_proposals(directory: Path) -> list[Proposal]:
-    """What a search in a sweep's `directory` has proposed so far; nothing where that is not known."""
+    """The proposals of the search in a sweep's `directory`; empty if unknown."""
     try:
         points = json.loads(read_whole(directory / "sweep.json"))["points"]
         return [Proposal(str(point["run_id"]), dict(point["set"])) for point in points if "set" in point]
@@ -268,7 +268,7 @@ def read_proposals(directory: Path) -> list[Proposal]:
 
 
 def read_settings(directory: Path) -> SearchSettings | None:
-    """The search that a sweep's `directory` is of, from ``sweep.json``; None where there is none.
+    """The search settings of a sweep's `directory`, from ``sweep.json``; None if it is not a search.
 
     Raises:
         UserError: it cannot be read, as one that an earlier version wrote.
@@ -314,12 +314,12 @@ def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: It
 
 
 def described(point: Mapping[str, Any]) -> str:
-    """``cell=gru learning_rate=5``."""
+    """A point as text, such as ``cell=gru learning_rate=5``."""
     return " ".join(f"{name}={value}" for name, value in point.items())
 
 
 def import_optuna() -> Any:
-    """Optuna, silent; imported where a search runs only, since that takes half a second."""
+    """Import Optuna, silenced; only searches import it, since that takes half a second."""
     optuna = importlib.import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

@@ -1,4 +1,4 @@
-"""How a program of this room answers the command that started it: see `gluon_rnn.cli.mxnet_process`."""
+"""The replies of this room's programs to the commands that start them: see `gluon_rnn.machine.mxnet_process`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gluon_rnn.common.errors import UserError, refusal
 
 
 def answer(work: Callable[..., dict[str, Any]]) -> int:
-    """Print what `work` makes of the arguments on standard input, or an error that the user can fix, as a line of JSON.
+    """Print the result of `work` on the arguments from standard input, or a user's error, as a line of JSON.
 
     Returns:
         The program's exit status.

@@ -74,7 +74,7 @@ def score_with_caches(
 
 
 class _Scorer:
-    """Scores by the decoder's softmax, and keeps what the caches say: a `gluon_rnn.training.scoring.Scorer`.
+    """Scores by the decoder's softmax and records the caches' probabilities: a `gluon_rnn.training.scoring.Scorer`.
 
     Attributes:
         model: the model's probabilities of the targets of each batch, float64, (rows * columns,).
@@ -105,7 +105,7 @@ class _Scorer:
 
 
 class _Column:
-    """The cache of one text: what was read at the last tokens, and which tokens followed."""
+    """The cache of one text: the recent tokens' hidden states, and the tokens that followed."""
 
     def __init__(self, window: int, units: int) -> None:
         self._window = window
@@ -113,7 +113,7 @@ class _Column:
         self._words = np.empty(0, dtype=np.int32)
 
     def look_up(self, units: Array, words: Array, thetas: Array, otherwise: Array) -> Array:
-        """The probability of each of `words` by the cache as it is before that word; then all are remembered.
+        """The cache's probability of each of `words` just before that word; then all are remembered.
 
         Args:
             units: what is read before each word, (words, units).

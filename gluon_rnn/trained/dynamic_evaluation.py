@@ -99,7 +99,7 @@ def score_dynamically(
 
 
 def search_grid(settings: DynamicSettings) -> list[DynamicSettings]:
-    """What a search tries: multiples of the eta and of the lambda of `settings`, unless these were given."""
+    """The grid of a search: multiples of eta and lambda in `settings`, except those that were given."""
     given = settings.model_fields_set
     return [
         settings.model_copy(update={"eta": settings.eta * eta, "lambda_": min(settings.lambda_ * decay, 1.0)})
@@ -109,7 +109,7 @@ def search_grid(settings: DynamicSettings) -> list[DynamicSettings]:
 
 
 def _gradients(model: SequenceModel, batches: Sequence[Batch], *, adds: bool = False) -> Iterator[mx.nd.NDArray]:
-    """The mean loss of each batch, whose gradients are in the parameters until the next, or were added to those."""
+    """Yield the mean loss of each batch; its gradients are in the parameters until the next, or are added up."""
     state: States = []
     for batch in batches:
         (shard,) = batch.shards
@@ -124,7 +124,7 @@ def _gradients(model: SequenceModel, batches: Sequence[Batch], *, adds: bool = F
 def _pulls_and_rates(
     settings: DynamicSettings, statistics: Sequence[mx.nd.NDArray] | None, arrays: Sequence[mx.nd.NDArray]
 ) -> tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]:
-    """What each update multiplies w_0 - w and the gradients by, for each parameter."""
+    """The factors of w_0 - w and of the gradients in each update, for each parameter."""
     if settings.rule == "sgd":
         # As large as the parameters, so that the two rules are one piece of code.
         ones = [mx.nd.ones_like(array) for array in arrays]
@@ -138,7 +138,7 @@ def _pulls_and_rates(
 
 @contextmanager
 def _restored(arrays: Sequence[mx.nd.NDArray]) -> Iterator[list[mx.nd.NDArray]]:
-    """Copies of `arrays`, which are put back at the end."""
+    """A context that yields copies of `arrays` and restores the arrays at the end."""
     before = [array.copy() for array in arrays]
     try:
         yield before

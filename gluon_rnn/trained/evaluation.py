@@ -1,4 +1,4 @@
-"""Scoring a finished run on validation and test: plainly, with a neural cache, or by dynamic evaluation.
+"""Scores a finished run on validation and test: plain, with a neural cache, or by dynamic evaluation.
 
 As a program, this module answers one request, which `gluon_rnn.cli` sends it.
 """
@@ -138,7 +138,7 @@ def _check_objective(job: Job, directory: Path) -> None:
 
 
 def _sweep_of(directory: Path, notice: Notice) -> Path | None:
-    """The sweep's folder that a run's `directory` is in, where results can be kept; None if it is not in one."""
+    """The sweep's folder around a run's `directory`, where results can be kept; None if there is none."""
     if directory.resolve().parent.name != "runs":
         notice(f"{directory} is not in a sweep's folder, so that the results are not kept in {EVALUATIONS}")
         return None
@@ -150,7 +150,7 @@ def _sweep_of(directory: Path, notice: Notice) -> Path | None:
 def _read_ways(
     cache: Mapping[str, Any] | bool, dynamic: Mapping[str, Any] | bool
 ) -> dict[Method, CacheSettings | DynamicSettings | None]:
-    """The settings of each method that was asked for."""
+    """The settings of each requested method."""
     ways: dict[Method, CacheSettings | DynamicSettings | None] = {}
     if cache is not False:
         ways["cache"] = read_settings(CacheSettings, {} if cache is True else cache, of="--cache")
@@ -160,7 +160,7 @@ def _read_ways(
 
 
 def _identity(job: Job, directory: Path) -> dict[str, Any]:
-    """What is scored, and where."""
+    """The columns that identify what is scored and where."""
     return {
         "run_id": job.run_id,
         "parameters_sha1": sha1_of_file(directory / BEST),
@@ -170,7 +170,7 @@ def _identity(job: Job, directory: Path) -> dict[str, Any]:
 
 
 def _figures(found: _Found) -> dict[str, Any]:
-    """The outcome, and the facts about this process and moment that are recorded with it."""
+    """The result, with facts about this process and this moment."""
     threads = os.environ.get("OMP_NUM_THREADS")
     return {
         "tokens_scored": found.loss.tokens,
@@ -188,7 +188,7 @@ def _figures(found: _Found) -> dict[str, Any]:
 
 
 def _check(ways: Mapping[Method, Any], split: str, batch_size: int | None, search: bool) -> None:
-    """Refuse what no run can be asked for."""
+    """Refuse requests that no run can fulfil."""
     if split not in SPLITS:
         raise UserError(f"split={split!r} is not one of {', '.join(SPLITS)}")
     if batch_size is not None and batch_size < 1:
@@ -203,7 +203,7 @@ def _check(ways: Mapping[Method, Any], split: str, batch_size: int | None, searc
 
 
 def _open_corpus(job: Job, directory: Path, data_dir: Path | None, notice: Notice) -> tuple[CorpusFiles, Corpus]:
-    """The corpus on which the run of `job` was trained, found again and read in the same way."""
+    """Find the corpus of `job` again and read it in the same way."""
     config, name = job.config, job.corpus.dataset
     found = find_corpus(
         name if name in NAMES else str(job.corpus.folder),
@@ -276,7 +276,7 @@ class _Scored:
         batch_size: int | None,
         search: bool,
     ) -> _Results:
-        """What each split comes to by the method of `settings`."""
+        """The result of each split by the method of `settings`."""
         if isinstance(settings, CacheSettings):
             return self._with_cache(settings, splits, batch_size or 1, search)
         if isinstance(settings, DynamicSettings):

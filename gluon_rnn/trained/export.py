@@ -1,4 +1,4 @@
-"""A finished run as files that other programs load: MXNet's symbol and parameters, or ONNX.
+"""Exports a finished run to files for other programs: MXNet's symbol and parameters, or ONNX.
 
 As a program, this module answers one request, which `gluon_rnn.cli` sends it.
 """
@@ -43,7 +43,7 @@ _CPU = mx.cpu()
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_run` has written.
+    """The files that `export_run` has written.
 
     Attributes:
         files: all of them, the model first.
@@ -123,7 +123,7 @@ class _Network:
         self.outputs = ("logits", *(f"{name}_out" for name in states))
 
     def symbol(self) -> mx.sym.Symbol:
-        """Its graph."""
+        """The network's graph."""
         ids = mx.sym.var("ids")
         if self.states is None:
             # (1, batch, 1)
@@ -141,7 +141,7 @@ class _Network:
         return mx.sym.Group([mx.sym.identity(output, name=name) for output, name in named])
 
     def difference(self, compute: Callable[[Mapping[str, Array]], Sequence[Array]]) -> float:
-        """The largest between its outputs and those of `compute`, which it is called with inputs at random.
+        """The largest difference between its outputs and those of `compute` on random inputs.
 
         Raises:
             UserError: it is more than what rounding makes of it.

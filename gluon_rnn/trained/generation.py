@@ -51,7 +51,7 @@ def generate(
     seed: int = 0,
     greedy: bool = False,
 ) -> str:
-    """`prompt` as the model read it, and `tokens` tokens (words or characters) that follow.
+    """Continue a prompt: returns `prompt` as the model read it, and the `tokens` (words or characters) that follow.
 
     Each token is drawn from the model's probabilities, or, with objective next_token, from those after the last bptt
     tokens. ``<pad>`` never is; ``<unk>`` is, as often as it follows in the training text. Words stand between blanks,
@@ -120,7 +120,7 @@ def sample(logits: Array, random: np.random.RandomState, *, temperature: float =
 
 
 class _Text:
-    """Reads and writes as the run of `directory` learned to."""
+    """Converts between text and tokens as the run in `directory` does."""
 
     def __init__(self, directory: Path) -> None:
         config = read_config(directory)
@@ -135,7 +135,7 @@ class _Text:
         self._vocab, self._model = run.vocabulary, run.model
 
     def tokens(self, prompt: str) -> list[str]:
-        """`prompt` cut as the corpus was, ``<eos>`` for a line end between words."""
+        """The tokens of `prompt`, split as the corpus was, with ``<eos>`` for a line end between words."""
         prompt = plain_text.without_mark(prompt)
         if self._config.level == "character":
             tokens = list(prompt)
@@ -145,7 +145,7 @@ class _Text:
         return [token.lower() for token in tokens] if self._config.lower else tokens
 
     def written(self, tokens: Sequence[str]) -> str:
-        """The other way round."""
+        """The text of `tokens`."""
         if self._config.level == "character":
             return "".join(tokens)
         lines: list[list[str]] = [[]]
@@ -195,7 +195,7 @@ class _Stream:
         self._state: States = model.begin_state(1, _CPU)
 
     def read(self, ids: Sequence[int]) -> Array:
-        """The logits, float64, (vocabulary,), of what follows all that was read and `ids`."""
+        """The logits, float64, (vocabulary,), of the token after all that was read and `ids`."""
         outputs, _, self._state = self._model.backbone(_column(ids), self._state)
         return _only(self._model.decoder(outputs[-1:]))
 

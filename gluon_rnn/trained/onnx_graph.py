@@ -40,7 +40,7 @@ _MOST_BYTES = 2**31 - 2**20
 
 @dataclass(frozen=True)
 class _Operator:
-    """What computes a layer, and where each gate of ONNX's order stands in MXNet's."""
+    """The ONNX operator of a layer, and the position of each gate of ONNX's order in MXNet's."""
 
     name: str
     gates: Sequence[int]
@@ -48,7 +48,7 @@ class _Operator:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def directed(self, directions: int) -> dict[str, Any]:
-        """Its attributes in one or two directions, whose activations are named one by one."""
+        """The operator's attributes in one or two directions, each with its activations."""
         named = {"activations": [self.activation] * directions} if self.activation else {}
         return {**self.attributes, **named, "direction": "bidirectional" if directions > 1 else "forward"}
 
@@ -72,7 +72,7 @@ def build(
     padded: bool,
     metadata: Mapping[str, str],
 ) -> bytes:
-    """`model` as the content of an ONNX file, without what it does in training alone.
+    """`model` as the content of an ONNX file, without the parts that only train.
 
     Its inputs are ``ids``, int64 (steps, batch), the states, float32 (1, batch, units), and ``lengths``, int32
     (batch,). Its outputs are ``logits``, and for each state the one after the last step, named ``..._out``.
@@ -112,7 +112,7 @@ def build(
 
 
 def import_extra(name: str) -> ModuleType:
-    """The package `name` of the extra ``export``.
+    """Import the package `name` from the extra ``export``.
 
     Raises:
         UserError: it is not installed.
@@ -129,7 +129,7 @@ def import_extra(name: str) -> ModuleType:
 def _backbone(
     graph: _Graph, model: SequenceModel, states: Sequence[Sequence[str]] | None, lengths: str
 ) -> tuple[str, dict[str, int]]:
-    """Nodes up to the decoder: the name of what it reads, and the units of each state."""
+    """Add the nodes up to the decoder; returns the name of the decoder's input, and the units of each state."""
     encoder, embedding, sizes = model.encoder, model.embedding[0], {}
     if isinstance(embedding, OneHot):
         values = [graph.constant(np.array(embedding.vocab_size)), graph.constant(np.array([0, 1], np.float32))]
@@ -152,7 +152,7 @@ def _backbone(
 
 
 class _Graph:
-    """Nodes and constants, which are named as they come."""
+    """A graph of nodes and constants, named in the order in which they are added."""
 
     def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
@@ -162,7 +162,7 @@ class _Graph:
         self.size = 0
 
     def constant(self, value: Array, name: str = "") -> str:
-        """The name of a constant."""
+        """Add a constant; returns its name."""
         name = name or f"constant{len(self._constants)}"
         if name not in self._constants:
             self._constants[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
@@ -170,17 +170,17 @@ class _Graph:
         return name
 
     def parameter(self, parameter: Parameter) -> str:
-        """The name of a parameter's values; tied ones are one constant."""
+        """Add a parameter as a constant, tied ones once; returns its name."""
         return self.constant(_values(parameter), parameter.name)
 
     def node(self, operator: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
-        """The name of the first output of a node, of one unless `outputs` are named."""
+        """Add a node with one output or the given `outputs`; returns the name of the first."""
         outputs = outputs or (f"{operator.lower()}{len(self._nodes)}",)
         self._nodes.append(self._onnx.helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
         return outputs[0]
 
     def reshaped(self, array: str, shape: Sequence[int]) -> str:
-        """`array` in another shape, where 0 is the axis as it was."""
+        """Reshape `array`; 0 keeps an axis as it is."""
         return self.node("Reshape", [array, self.constant(np.array(shape))])
 
     def recurrent(
@@ -209,11 +209,11 @@ class _Graph:
         return self.reshaped(swapped, (0, 0, units * len(layers))), after
 
     def described(self, name: str, kind: int, shape: Sequence[int | str]) -> Any:
-        """An input or output; an axis that has a name may be of any length."""
+        """An input or output of the graph; a named axis may have any length."""
         return self._onnx.helper.make_tensor_value_info(name, kind, shape)
 
     def file(self, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> bytes:
-        """The whole as a file, checked against ONNX's definitions."""
+        """The file's content, checked against ONNX's definitions."""
         helper = self._onnx.helper
         graph = helper.make_graph(self._nodes, "network", inputs, outputs, list(self._constants.values()))
         made = helper.make_model(
@@ -234,7 +234,7 @@ def _values(parameter: Parameter) -> Array:
 
 
 def _in_order(layer: HybridBlock, operator: _Operator, names: Sequence[str]) -> Array:
-    """Parameters of a layer below each other, the rows of their gates in ONNX's order."""
+    """A layer's parameters, stacked, with the gates in ONNX's order."""
     parts = []
     for name in names:
         gates = np.split(_values(getattr(layer, name)), len(operator.gates))

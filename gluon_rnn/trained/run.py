@@ -73,7 +73,7 @@ def read_config(directory: Path) -> RunConfig:
 
 
 def read_job(directory: Path) -> Job:
-    """What the run in `directory` was given.
+    """The job of the run in `directory`.
 
     Raises:
         UserError: `directory` is not a run's, or its ``config.json`` cannot be read.

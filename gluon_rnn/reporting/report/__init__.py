@@ -1,4 +1,4 @@
-"""Reports of sweeps, ``report.html`` and ``report.md``: views of folders of results, as the tables are."""
+"""Reports of sweeps, ``report.html`` and ``report.md``, made from folders of results."""
 
 from __future__ import annotations
 

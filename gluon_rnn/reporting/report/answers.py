@@ -1,4 +1,4 @@
-"""What a model answered: its labels against the true ones, and some of what it was given, word by word."""
+"""The answers of a model: confusion matrices, and predictions for single examples."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _most_confused(confusion: Confusion) -> tuple[list[str], list[Table]]:
 
 
 def _rates(confusion: Confusion, place: int) -> list[float | None]:
-    """How many truly have a label, its recall and its precision in per cent; None of nothing."""
+    """How often a label is the true one, and its recall and precision in per cent; None of no occurrences."""
     right, total = confusion.counts[place][place], sum(confusion.counts[place])
     return [total, _share(right, total), _share(right, sum(row[place] for row in confusion.counts))]
 
@@ -98,7 +98,7 @@ def _labels(confusion: Confusion) -> list[str]:
 
 
 def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Table]:
-    """Notes, and the first of them, their texts cut."""
+    """Notes and a table of the first predictions, their texts shortened."""
     shown = predictions[:_PREDICTIONS]
     first = f"The first {len(shown)} of {len(predictions)}" if len(shown) < len(predictions) else "All"
     notes = [f"{first}, cut to {_TEXT_CHARACTERS} characters."]
@@ -116,7 +116,7 @@ def prediction_table(predictions: Sequence[Prediction]) -> tuple[list[str], Tabl
 
 
 def _cut(text: str, characters: int) -> str:
-    """The beginning of `text`, with line ends and the like as escapes: among characters they are characters, too.
+    """The beginning of `text`, with line ends and other control characters escaped.
 
     Blanks at its ends, which nobody would see, are ``␣``; ``(empty)`` stands for nothing.
     """

@@ -1,4 +1,4 @@
-"""Which points are better than which, as far as the spread of their repeats lets that be said.
+"""Which points are better than others, given the spread of their repeats.
 
 Speeds are compared as logarithms, losses in nats (of a perplexity, its logarithm). The probability that one point is at
 least as good as another is the one-sided p-value of a t-test, which under a flat prior is just that:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Chances:
-    """How probable it is that one of some points is at least as good as another, in one column.
+    """The probability that one of several points is at least as good as another in one column.
 
     Attributes:
         points: one or more, whose seeds all have a positive value there.
@@ -61,14 +61,14 @@ class Chances:
         self.spread_known = self._freedom > 0
 
     def equal(self, point: Point) -> NDArray[Any]:
-        """Whether each point has the very values that `point` has, as where one timing stands for both."""
+        """Whether each point has exactly the values of `point`, as where one timing stands for both."""
         import numpy as np
 
         sample = self._samples[self._place(point)]
         return np.array([other == sample for other in self._samples])
 
     def at_least_as_good_as(self, point: Point) -> NDArray[Any]:
-        """The probability of each point to be at least as good as `point`."""
+        """The probability that each point is at least as good as `point`."""
         import numpy as np
         from scipy import stats
 
@@ -97,7 +97,7 @@ class Chances:
 
 
 def rivals_of(point: Point, points: Iterable[Point], column: str) -> list[Point] | None:
-    """Those of `points` that chance may have kept from being as good as `point`, which is best of them by value.
+    """The points that may be as good as `point`, the best by value; chance may have put them behind it.
 
     None where the spread is unknown, or no test can reckon with what `point` has.
     """
@@ -113,7 +113,7 @@ def rivals_of(point: Point, points: Iterable[Point], column: str) -> list[Point]
 
 @dataclass(frozen=True)
 class Front:
-    """The Pareto front of the comparable points of one place, as far as it can be told.
+    """The Pareto front of the comparable points of one place, given the spread of their repeats.
 
     Attributes:
         sure: the points that no other dominates, fastest first.
@@ -127,7 +127,7 @@ class Front:
 
 
 def front_of(points: Iterable[Point], loss: str) -> Front:
-    """The `Front` of the comparable ones of `points`, all of one place, in `loss` and speed."""
+    """The `Front` of the comparable `points`, all of one place, in `loss` and speed."""
     candidates = sorted(
         comparable(points, loss), key=lambda point: (-known(point, "tokens_per_second"), known(point, loss))
     )

@@ -1,4 +1,4 @@
-"""Plots of a group's points: a line a cell over each axis, maps of two, loss against speed, learning curves."""
+"""Plots of a group's points: lines over an axis, heat maps of two axes, loss against speed, learning curves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ALONG = 3
 
 
 def over_axes(group: Group, searched: Mapping[str, bool | None]) -> list[Section]:
-    """A section for each axis of numbers: a line for each combination of the other settings.
+    """A section for each numeric axis, with a line for each combination of the other settings.
 
     Args:
         group: of runs.
@@ -91,7 +91,7 @@ _A_LINE = "A line for each combination of the other settings"
 
 
 def _dots(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:
-    """The good points of each cell, as a `Line` whose points are not joined."""
+    """The points of each cell that ended well, as a `Line` whose points are not joined."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}
     for point in points:
         x, y = point.settings[axis], point.average(measure.column)
@@ -108,12 +108,12 @@ def _dots(group: Group, axis: str, measure: Measure, points: Sequence[Point]) ->
 
 
 def _comes_along(group: Group, name: str, axis: str) -> bool:
-    """Whether each cell has one value of the setting `name` for each of `axis`, but not the same for all of them."""
+    """Whether the setting `name` is a function of `axis` in each cell, and is not constant."""
     return _is_decided(group, name, "cell", axis) and not _is_decided(group, name, "cell")
 
 
 def _is_monotonic(group: Group, axis: str, name: str) -> bool:
-    """Whether the numbers of the setting `name` rise with those of `axis` in each cell, or fall, as by design."""
+    """Whether the setting `name` rises or falls monotonically with `axis` in each cell."""
     pairs: dict[Any, set[tuple[Any, Any]]] = {}
     for point in group.points:
         pairs.setdefault(point.settings["cell"], set()).add((point.settings[axis], point.settings[name]))
@@ -125,7 +125,7 @@ def _is_monotonic(group: Group, axis: str, name: str) -> bool:
 
 
 def _parts(plot: Lines, *, highest: bool) -> list[Lines]:
-    """`plot`, or where it has too many lines a plot for each combination of the other settings, or else for each cell.
+    """`plot`, split by the other settings or by cell where it has too many lines.
 
     Args:
         plot: with all its lines.
@@ -155,7 +155,7 @@ def _parts(plot: Lines, *, highest: bool) -> list[Lines]:
 
 
 def _lines(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -> list[Line]:
-    """A line for each combination of the other settings; none where every line would be a dot."""
+    """A line for each combination of the other settings; no lines where each would be a single dot."""
     others = [
         name for name in group.names if name != axis and name != "cell" and not _is_decided(group, name, "cell", axis)
     ]
@@ -187,7 +187,7 @@ def _lines(group: Group, axis: str, measure: Measure, points: Sequence[Point]) -
 
 
 def _is_decided(group: Group, name: str, *by: str) -> bool:
-    """Whether the settings `by` decide the setting `name`, which then tells no points apart that they do not."""
+    """Whether the setting `name` is a function of the settings `by`."""
     keys = [tuple(point.settings[other] for other in by) for point in group.points]
     pairs = {(key, point.settings[name]) for key, point in zip(keys, group.points, strict=True)}
     return len(pairs) == len({*keys})
@@ -198,12 +198,12 @@ def _title(group: Group, measure: Measure) -> str:
 
 
 def maps(group: Group) -> list[Section]:
-    """One for each pair of axes that has a whole grid of points which differ in nothing else."""
+    """A heat map for each pair of axes with a full grid of points that differ in nothing else."""
     return [section for pair in combinations(group.axes, 2) if (section := _map(group, *pair))]
 
 
 def _map(group: Group, first: str, second: str) -> Section | None:
-    """Of the slice through the best point; None where a pair of values is missing in it, or has several points."""
+    """The heat map of the slice through the best point; None if a cell is empty or holds several points."""
     # What brings a setting of its own along, as a cell its learning rate, differs in that as well.
     brought = [name for name in group.names if name not in group.axes and _is_decided(group, name, first, second)]
     others = [name for name in group.names if name not in (first, second, *brought)]
@@ -239,7 +239,7 @@ def _map(group: Group, first: str, second: str) -> Section | None:
 
 
 def against_throughput(group: Group) -> Section | None:
-    """Loss against speed, a plot for each place, and the Pareto fronts."""
+    """Loss against speed: a plot for each place, with the Pareto front."""
     title = f"{group.loss.name.capitalize()} against throughput"
     plots, rows = [], []
     for place in group.places:
@@ -274,7 +274,7 @@ def against_throughput(group: Group) -> Section | None:
 
 
 def trade_off(title: str, axis: str, points: Sequence[Point], *, loss: str, names: Sequence[str]) -> Scatter:
-    """The `comparable` points of one place and their Pareto front.
+    """The `comparable` points of one place, with their Pareto front.
 
     Args:
         axis: what stands at the axis of losses.
@@ -304,7 +304,7 @@ def trade_off(title: str, axis: str, points: Sequence[Point], *, loss: str, name
 
 
 def curves(group: Group) -> Section | None:
-    """The validation loss after each epoch, a line for each run that has several."""
+    """The validation loss after each epoch, with a line for each run of several epochs."""
     lines = [
         (point, [curve for record in point.records if len(curve := curve_of(record, group.loss.column)) > 1])
         for point in group.points
@@ -322,11 +322,11 @@ def curves(group: Group) -> Section | None:
 
 
 def curve_of(record: RunRecord, loss: str) -> tuple[tuple[int, float], ...]:
-    """(epoch, validation loss) after each epoch that has one."""
+    """(epoch, validation loss) for each epoch that was scored."""
     values = ((epoch.epoch, getattr(epoch, loss)) for epoch in record.history)
     return tuple(sorted((n, value) for n, value in values if None not in (n, value) and math.isfinite(value)))
 
 
 def _ordered(values: Iterable[Any]) -> list[Any]:
-    """Numbers by size, then words, None first."""
+    """Numbers in order, then words; None comes first."""
     return sorted(values, key=lambda v: (v is not None, isinstance(v, str), v if v is not None else 0))

@@ -1,4 +1,4 @@
-"""The first section on a group: which point to choose, and how sure that is."""
+"""The first section on a group: which point to choose, and how certain that is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COSTS = {"tokens/s": SPEED, "MB": MEMORY, "s a run": SECONDS}
 
 
 def choice(group: Group) -> Section:
-    """The best point, and at each place the front, a compromise and the fastest."""
+    """The best point and, for each place, the Pareto front, a compromise and the fastest point."""
     heading = f"Corpus {group.corpus or 'unknown'}, {_taken_as(group.record)}"
     heading += f" on {group.where}" * bool(group.where)
     notes = [_training(group)]
@@ -40,7 +40,7 @@ def choice(group: Group) -> Section:
 
 
 def _taken_as(record: RunRecord) -> str:
-    """``characters, next_token``: what a text was taken apart into, and what was asked of it."""
+    """``characters, next_token``: the level of the tokens and the objective."""
     config = record.config
     parts = [f"{config.level}s", *["lower case"] * bool(config.lower)]
     parts += [f"seen {config.min_freq:,} times or more"] * (config.min_freq > 1)
@@ -48,7 +48,7 @@ def _taken_as(record: RunRecord) -> str:
 
 
 def _training(group: Group) -> str:
-    """How long and on how much all were trained, or that they differ in it."""
+    """How long the points were trained and on how many tokens, or that they differ in it."""
     records = [record for point in group.points for record in point.records]
     good = [record for record in records if record.status == "ok"]
     whose = "Every run" if len(good) in (0, len(records)) else "Every run that ended well"
@@ -62,7 +62,7 @@ def _training(group: Group) -> str:
 
 
 def _at(group: Group, place: Place) -> list[tuple[str, str]]:
-    """What to choose of the points of a place, in loss and speed."""
+    """Which of the points of a place to choose, by loss and speed."""
     here = [point for point in group.at(place) if point.ok]
     on, loss = group.on(place), group.loss.column
     if len(here) < 2 and group.scored:
@@ -87,7 +87,7 @@ def _at(group: Group, place: Place) -> list[tuple[str, str]]:
 
 
 def _front(group: Group, front: Front, count: int) -> str:
-    """Which points are on it, and of which that is not known."""
+    """The points on the Pareto front, and those of which that is unknown."""
 
     def named(points: Sequence[Point]) -> str:
         return "; ".join(f"{point.label(group.brief)} (no. {point.number})" for point in points) + "."
@@ -107,7 +107,7 @@ def _front(group: Group, front: Front, count: int) -> str:
 
 
 def _as_fast(group: Group, fastest: Point, others: Sequence[Point]) -> str:
-    """Which of `others`, among them `fastest`, may be as fast."""
+    """Those of `others` (which include `fastest`) that may be as fast as `fastest`."""
     rivals = rivals_of(fastest, others, SPEED.column)
     return f" Undecided: {group.numbers(rivals)} may be as fast." if rivals else ""
 
@@ -130,7 +130,7 @@ def _costs(group: Group, point: Point) -> str:
 
 
 def _certainty(group: Group, good: Sequence[Point]) -> str:
-    """How sure it is that the first of the `good` points is the best."""
+    """How certain it is that the first of the `good` points is the best."""
     best, loss = good[0], group.loss
     spread = best.spread(loss.column)
     if spread is None or spread.low is None or spread.high is None:

@@ -1,4 +1,4 @@
-"""What a report is made of, as plain data: nothing here knows HTML, Markdown or matplotlib."""
+"""The content of a report as plain data, independent of HTML, Markdown and matplotlib."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gluon_rnn.runs.metrics import written
 
 @dataclass(frozen=True)
 class Column:
-    """Of a table.
+    """A column of a table.
 
     Attributes:
         name: its heading.
@@ -38,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A value for each pair of two settings' values; darker is better.
+    """A heat map: a value for each pair of values of two settings; darker is better.
 
     Attributes:
         cells: by (row, column): the value, None where there is none, and what is written there.
@@ -55,7 +55,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Spot:
-    """A point of a `Scatter`.
+    """A point in a `Scatter`.
 
     Attributes:
         speed: tokens/s.
@@ -78,7 +78,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A loss against throughput.
+    """A plot of a loss against throughput.
 
     Attributes:
         loss: what it is, with its unit.
@@ -92,13 +92,13 @@ class Scatter:
     key: str = ""
 
     def having(self, front: str) -> list[Spot]:
-        """The spots whose place on the front is this, fastest first."""
+        """The spots with this place on the Pareto front, fastest first."""
         return sorted((spot for spot in self.spots if spot.front == front), key=lambda spot: (-spot.speed, spot.loss))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Of `Lines`.
+    """A line in `Lines`.
 
     Attributes:
         kind: its cell, which decides colour and mark; empty of one that is drawn faintly, without a name.
@@ -115,7 +115,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """A measure over the values of a setting.
+    """A plot of a measure over the values of a setting.
 
     Attributes:
         axis: the setting.
@@ -136,7 +136,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Curves:
-    """A loss over epochs.
+    """A plot of a loss over epochs.
 
     Attributes:
         loss: what it is, with its unit.
@@ -151,7 +151,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Bars:
-    """Seconds of each run, by what they were spent on.
+    """Bars of each run's seconds, divided by what they were spent on.
 
     Attributes:
         bars: the run's name and its seconds, one for each of `parts`.
@@ -182,7 +182,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class Shares:
-    """A share of a whole for each of some names, as horizontal bars.
+    """Horizontal bars: the share of each name in a whole.
 
     Attributes:
         axis: what the shares are of.
@@ -199,7 +199,7 @@ Plot = HeatMap | Scatter | Lines | Curves | Bars | Trials | Shares
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in this order.
+    """A heading and the content below it, in order.
 
     Attributes:
         level: of the heading, 2 or 3.
@@ -229,7 +229,7 @@ class Document:
 
 
 def figure(value: float | None, digits: int) -> str:
-    """A number as readers see it, ``-`` for none."""
+    """A formatted number; ``-`` for None."""
     return "-" if value is None else written(value, digits)
 
 
@@ -239,12 +239,12 @@ def listed(words: Sequence[str]) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting's value as people write it: ``20`` of 20.0, ``none`` of None."""
+    """A setting's value without superfluous digits: ``20`` for 20.0, ``none`` for None."""
     return "none" if value is None else str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def shown(value: Any, column: Column) -> str:
-    """What stands in a cell."""
+    """The text of a table's cell."""
     if column.digits is None:
         return plain(value) or "-"
     return figure(value, column.digits)

@@ -1,4 +1,4 @@
-"""A run as it was after fewer epochs than it trained."""
+"""A run as it was after fewer epochs than it was trained for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gluon_rnn.runs.records import SCORES, RunRecord
 
 
 def after(record: RunRecord, epochs: int) -> RunRecord:
-    """`record` as if its run had ended after so many `epochs`; as it is where it trained for fewer.
+    """`record` as if its run had ended after `epochs` epochs; unchanged if it was not longer.
 
     A run's first epochs are those of a run that ends there, unless its learning rate depends on its length. Its
     `wall_seconds` are then not known.

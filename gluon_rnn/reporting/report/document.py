@@ -1,4 +1,4 @@
-"""What a report says of runs, section by section."""
+"""The sections of a report, in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gluon_rnn.runs.metrics import outcome, scored_on
 
 
 def compose(findings: Findings, targets: Sequence[float] = ()) -> Document:
-    """The report of `findings`: a part for each group of runs whose losses compare, and one on machines.
+    """The report on `findings`: a part for each group of runs whose losses compare, and one on machines.
 
     Within a group one configuration is one point, whichever folder or machine its runs are from. Speeds are set against
     each other within a place only: one machine, device and number of threads.
@@ -55,7 +55,7 @@ def compose(findings: Findings, targets: Sequence[float] = ()) -> Document:
 
 
 def groups_of(findings: Findings) -> list[Group]:
-    """The runs whose losses compare; runs for speed alone by their place, since nothing else of them compares."""
+    """Groups of runs whose losses compare; throughput runs are grouped by place, since only speeds compare."""
     every = [*findings.runs, *findings.timed]
     places = places_of(every)
     names = Names(run.record.row for run in every)
@@ -77,7 +77,7 @@ _DIFFERENCES = ("dataset", "max_eval_tokens", "objective", "level", "lower", "mi
 
 
 def _cautions(groups: Sequence[Group], places: Sequence[Place], names: Names) -> list[str]:
-    """What readers must know before they compare."""
+    """Notes that readers need before they compare runs."""
     notes = []
     if names:
         notes.append(
@@ -103,7 +103,7 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 
 def _title(findings: Findings) -> str:
-    """``wikitext2-cpu: 3 cells on wikitext-2``: the folders, and what their runs are."""
+    """The title, such as ``wikitext2-cpu: 3 cells on wikitext-2``."""
     configs = [run.record.config for run in findings.runs]
     cells, corpora = (sorted(_distinct(found)) for found in zip(*((c.cell, c.dataset) for c in configs), strict=True))
     what = listed(cells) if len(cells) <= _NAMED else counted(len(cells), "cell")
@@ -128,7 +128,7 @@ def _summary(runs: Sequence[Run]) -> str:
 
 
 def _sections(group: Group, targets: Sequence[float], searches: Sequence[Searched]) -> list[Section]:
-    """The part of a report on a group: all sections that have something to say."""
+    """The part of a report on one group: every section that is not empty."""
     sections: list[Section | None] = [choice(group), *searched(group, searches), ranking(group), recipe(group)]
     sections += [*over_axes(group, searched_axes(group, searches)), *maps(group)]
     sections += [against_throughput(group), time_to_targets(group, targets), curves(group)]

@@ -1,4 +1,4 @@
-"""Finished runs scored again: with a neural cache, by dynamic evaluation, or plainly."""
+"""Later evaluations of finished runs: with a neural cache, by dynamic evaluation, or plain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTE = (
 
 
 def evaluations(runs: Sequence[Run], rows: Iterable[Mapping[str, Any]], names: Names) -> Section | None:
-    """A table of evaluations; of equal ones the last, and none of runs that are gone.
+    """A table of evaluations: the last of equal ones, without those whose runs were deleted.
 
     Args:
         runs: of the report.

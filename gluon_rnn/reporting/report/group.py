@@ -1,4 +1,4 @@
-"""A group of runs whose losses compare, as the sections of a report on them share it: its points, names and columns."""
+"""A group of runs whose losses compare: the points, names and columns that its sections share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER = Column("no.", "place in the ranking", 0)
 
 
 class Group:
-    """What a report's sections on `runs`, whose losses are of one and the same, have in common.
+    """The data that a report's sections on `runs`, whose losses compare, have in common.
 
     Args:
         runs: of the group.
@@ -81,55 +81,55 @@ class Group:
         return self._at[place]
 
     def at_each_place(self, point: Point) -> list[Point]:
-        """`point` as it is at each place where its costs were measured."""
+        """`point` at each place where its costs were measured."""
         return [here for points in self._at.values() for here in points if here.number == point.number]
 
     def label(self, point: Point) -> str:
-        """A point's name in a sentence or a plot: all settings, or of many its number and those that were swept."""
+        """A point's name in a sentence or a plot: its settings or, if these are many, its number and the swept ones."""
         whole = point.label(self.names)
         return whole if len(whole) <= _SHORT else f"no. {point.number}: {point.label(self.axes or self.names)}"
 
     @property
     def brief(self) -> Sequence[str]:
-        """Settings for a table whose rows have numbers in the ranking: all of a few, or the swept ones."""
+        """Settings for a table whose rows have ranking numbers: all where they are few, else the swept ones."""
         return self.names if len(self.names) <= _FEW else self.axes or self.names
 
     def on(self, place: Place) -> str:
-        """`` on A`` where there are several places."""
+        """`` on A`` if there are several places, else nothing."""
         return f" on {place.letter}" if len(self.places) > 1 else ""
 
     def settings(self, point: Point, names: Sequence[str] | None = None) -> list[Any]:
-        """Its cells under `setting_columns` of the same `names`."""
+        """The point's cells under `setting_columns` with the same `names`."""
         return [point.settings[name] for name in names or self.names]
 
     def setting_columns(self, names: Sequence[str] | None = None) -> list[Column]:
-        """What tells points apart; `names` are all that vary unless given."""
+        """The columns of settings that distinguish points; `names` defaults to all that vary."""
         return [Column(name, meaning(name)) for name in names or self.names]
 
     @property
     def axis(self) -> str:
-        """What stands at an axis of losses."""
+        """The label of an axis of losses."""
         return f"validation {self.loss.name}" + (f" ({self.loss.unit})" if self.loss.unit else "")
 
     def measured(self, measures: Iterable[Measure]) -> list[Measure]:
-        """Those of `measures` that any point has."""
+        """The `measures` that at least one point has."""
         return [item for item in measures if any(point.average(item.column) is not None for point in self.points)]
 
 
 def average(point: Point, measure: Measure) -> float | None:
-    """Over seeds, as people read it."""
+    """The average over seeds, formatted."""
     value = point.average(measure.column)
     return None if value is None else measure.figure(value)
 
 
 def range_of(point: Point, column: str, digits: int) -> str:
-    """``97.03 to 106.97``: the lowest and the highest of several seeds; ``-`` of one."""
+    """The lowest and the highest value of several seeds, such as ``97.03 to 106.97``; ``-`` for one seed."""
     values = point.values(column)
     return f"{figure(min(values), digits)} to {figure(max(values), digits)}" if len(values) > 1 else "-"
 
 
 def meaning(name: str) -> str:
-    """What a column of tables of points holds."""
+    """The meaning of a column in tables of points."""
     if name == "peak_mb":
         return "peak_gpu_mb on a GPU, else peak_rss_mb: 2**20 bytes"
     extra = {"version": "of runs alike in all but their run_id"}
@@ -137,7 +137,7 @@ def meaning(name: str) -> str:
 
 
 def amount_trained(record: RunRecord) -> str:
-    """``3 epochs of the whole text``."""
+    """How much the runs were trained, such as ``3 epochs of the whole text``."""
     config = record.config
     if config.max_steps:
         return f"a throughput run of {config.max_steps:,} timed steps, nothing evaluated"
@@ -146,7 +146,7 @@ def amount_trained(record: RunRecord) -> str:
 
 
 def epochs_trained(record: RunRecord) -> str:
-    """``3 epochs``, or at most how many where it could stop early."""
+    """The number of epochs, such as ``3 epochs``; the maximum where runs could stop early."""
     config = record.config
     if config.early_stopping is None:
         return counted(record.epochs_run, "epoch")

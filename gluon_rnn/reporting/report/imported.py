@@ -1,4 +1,4 @@
-"""Matplotlib, imported whatever the environment says.
+"""Imports Matplotlib, whatever the environment variables say.
 
 Its import fails where ``MPLBACKEND`` names no backend, which is not needed here, and where the user has no home folder,
 in which it would keep a list of fonts; where it cannot write there it says so in four lines on standard error.
@@ -37,7 +37,7 @@ def _without_surprises() -> Iterator[None]:
 
 
 def _names_a_folder(variable: str) -> bool:
-    """Whether it, or else the user's home, does so by its whole path."""
+    """Whether the variable or, without it, the user's home names an absolute path."""
     return os.path.isabs(os.environ.get(variable) or os.environ.get("HOME", os.path.expanduser("~")))
 
 

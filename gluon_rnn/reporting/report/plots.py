@@ -1,4 +1,4 @@
-"""Plots as inline SVG: vector shapes and real text that takes the page's colour, the same bytes for the same data."""
+"""Plots as inline SVG: vector shapes and real text in the page's colour; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _AROUND = [
 
 
 def to_svg(plot: Plot, prefix: str) -> str:
-    """`plot` as an ``<svg>`` element, whose ids begin with `prefix` so that several fit one page."""
+    """`plot` as an ``<svg>`` element; the `prefix` of its ids allows several plots on one page."""
     drawn: dict[type[Plot], Callable[[Any], Figure]]
     drawn = {
         HeatMap: _heat_map,
@@ -111,7 +111,7 @@ def to_svg(plot: Plot, prefix: str) -> str:
 
 
 def to_picture(plot: Plot) -> str:
-    """`plot` as an SVG file of its own, black on white: a page that shows it as an image lends it no colours."""
+    """`plot` as an SVG file, black on white, because an image does not inherit a page's colours."""
     return to_svg(plot, "p").replace("<svg ", '<svg style="color: #000; background: #fff" ', 1)
 
 
@@ -164,7 +164,7 @@ def _heat_map(plot: HeatMap) -> Figure:
 
 
 def _looks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The colour and the mark of each of `kinds`, the same in all plots of them."""
+    """The colour and the marker of each of `kinds`, the same in all plots of these kinds."""
     names = sorted(set(kinds))
     return {
         name: (_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place, name in enumerate(names)
@@ -208,7 +208,7 @@ def _scatter(plot: Scatter) -> Figure:
 def _place_names(
     figure: Figure, axes: Any, names: Sequence[tuple[str, float, float, bool]], marks: Sequence[tuple[float, float]]
 ) -> None:
-    """Write each of `names` (text, x, y, whether in bold) beside its place, where it covers no other, no mark, no axis.
+    """Write each of `names` (text, x, y, whether bold) next to its point without covering other elements.
 
     A name for which there is no room is left out.
     """
@@ -239,7 +239,7 @@ def _place_names(
 
 
 def _bars_of_ranges(axes: Any, plot: Scatter) -> None:
-    """A cross over the range of each point's seeds; one artist, however many they are."""
+    """A cross over the range of each point's seeds; one artist for all points."""
     crosses = []
     for spot in plot.spots:
         if spot.ranges:
@@ -294,7 +294,7 @@ def _brief(value: float) -> str:
 
 
 def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, top: float, *, joined: bool) -> None:
-    """A line with its band, or its points. What is off the scale is marked at the `top`, of a line with its value."""
+    """Draw a line with its band, or its points; what exceeds `top` is marked there, for a line with its value."""
     colour, mark = look
     x, y, low, high = zip(*line.points, strict=True)
     faint = {} if line.kind else {"alpha": 0.5, "zorder": 1}
@@ -321,7 +321,7 @@ def _draw_line(axes: Any, line: Line, look: tuple[str, str], dash: Any, top: flo
 
 
 def _scale_of_settings(axes: Any, values: Sequence[float], plot: Lines) -> None:
-    """Ticks at the values of a setting where they are few; a logarithm where each is a multiple of the last."""
+    """Ticks at the values of a setting where they are few; logarithmic where each is a multiple of the last."""
     few = len(values) <= (_TICKS if plot.joined else _TICKS // 2)  # those of dots lie anywhere
     by_ratio = values[-1] >= 4 * values[0] if plot.logarithmic is None else plot.logarithmic
     if values[0] > 0 and by_ratio:
@@ -333,7 +333,7 @@ def _scale_of_settings(axes: Any, values: Sequence[float], plot: Lines) -> None:
 
 
 def _scale_by_ratio(axis: Any, low: float, high: float) -> None:
-    """A logarithm on `axis`, from `low` to `high`, with plain figures."""
+    """A logarithmic scale on `axis` from `low` to `high`, with plain numbers as labels."""
     axis._set_axes_scale("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.set_minor_locator(NullLocator())
@@ -345,7 +345,7 @@ def _plainly(value: float, _: int) -> str:
 
 
 def _legend(axes: Any, handles: Sequence[Any], below: float, *, title: str = "") -> None:
-    """A legend below the plot, of as many entries as can be read."""
+    """A legend below the plot, with as many entries as remain readable."""
     axes.legend(
         handles=handles[:_LEGEND],
         loc="upper left",
@@ -449,7 +449,7 @@ def _shares(plot: Shares) -> Figure:
 
 
 def _scale(axis: Any, values: Sequence[float]) -> float:
-    """Plain figures on `axis`; a logarithm where they range widely. The highest value that it shows.
+    """Plain numbers on `axis`, logarithmic where they range widely; returns the highest value shown.
 
     What is far above the rest, as after a divergence, would leave nothing to be seen of the rest.
     """

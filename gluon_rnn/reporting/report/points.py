@@ -1,4 +1,4 @@
-"""The points of a sweep: runs that differ by their seed alone, and what they come to."""
+"""The points of a sweep: runs that differ only in their seeds, and statistics of their results."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, record: RunRecord) -> Place:
-        """That of a run, without its letter."""
+        """The place of a run, without its letter."""
         # A GPU's number decides nothing; its name does, where a machine has several kinds.
         config, origin = record.config, record.origin
         return cls(origin.machine_id, unnumbered(config.device), origin.device_name, config.threads)
@@ -82,7 +82,7 @@ class Spread:
 
 
 def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | None:
-    """The `Spread` of `values`; None of none.
+    """The `Spread` of `values`; None if there are none.
 
     Args:
         values: of each seed.
@@ -104,7 +104,7 @@ def spread(values: Sequence[float], *, logarithmic: bool = False) -> Spread | No
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration, with the runs of each seed, wherever and in whichever folder they were made.
+    """One configuration with the runs of each seed, from any folder and any place.
 
     Attributes:
         settings: everything that can tell it from others: the configuration's fields, where vectors or an own cell of
@@ -124,37 +124,37 @@ class Point:
 
     @cached_property
     def records(self) -> tuple[RunRecord, ...]:
-        """Of its runs."""
+        """The records of its runs."""
         return tuple(run.record for run in self.runs)
 
     @cached_property
     def counted(self) -> tuple[RunRecord, ...]:
-        """The runs its figures come from: those that ended well, or all where none did."""
+        """The runs behind its numbers: those that ended well, or all if none did."""
         return tuple(record for record in self.records if outcome(record) == "ok") or self.records
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """Of the runs that its figures come from."""
+        """The seeds of the runs behind its numbers."""
         return tuple(sorted({record.config.seed for record in self.counted}))
 
     @cached_property
     def seeds_run(self) -> tuple[int, ...]:
-        """Of all its runs."""
+        """The seeds of all its runs."""
         return tuple(sorted({record.config.seed for record in self.records}))
 
     @cached_property
     def places(self) -> frozenset[Place]:
-        """Where its speeds and memory were measured, without letters; of runs whose speeds count where any do."""
+        """Where its speeds and memory were measured, without letters; of runs whose speeds count, if there are any."""
         runs = self._costing
         return frozenset(Place.of(run.record) for run in [r for r in runs if r.speeds_count] or runs)
 
     def at(self, place: Place) -> Point:
-        """The same point, its speeds and memory those of a place."""
+        """The same point with the speeds and memory of one place."""
         return replace(self, place=place)
 
     @cached_property
     def _costing(self) -> list[Run]:
-        """The runs of which speeds and memory are read."""
+        """The runs that provide speeds and memory."""
         counted = {id(record) for record in self.counted}
         runs = [*self.timed] or [run for run in self.runs if id(run.record) in counted]
         if self.place is not None:
@@ -162,7 +162,7 @@ class Point:
         return runs
 
     def values(self, name: str) -> list[float]:
-        """A `quantity` of each seed that has one, the mean of a seed's runs; of costs, of each run at its place.
+        """A `quantity` for each seed that has one, averaged over the seed's runs; costs for each run of its place.
 
         None of a cost at several places, no speeds or times that do not count, and no whole times of other runs.
         """
@@ -180,18 +180,18 @@ class Point:
         return [statistics.fmean(values) for values in seeds.values()]
 
     def spread(self, name: str) -> Spread | None:
-        """Of a `quantity` over the seeds."""
+        """The `Spread` of a `quantity` over the seeds."""
         values = self.values(name)
         return spread(values, logarithmic=name in LOGARITHMIC and all(value > 0 for value in values))
 
     def average(self, name: str) -> float | None:
-        """Of a `quantity` over the seeds: the mean, but the median of `TIMED` ones."""
+        """The average of a `quantity` over the seeds: the mean, or the median for `TIMED` columns."""
         values = self.values(name)
         return (statistics.median if name in TIMED else statistics.fmean)(values) if values else None
 
     @property
     def parameters(self) -> int | None:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return next((record.parameters for record in self.records if record.parameters), None)
 
     @property
@@ -201,19 +201,19 @@ class Point:
 
     @property
     def status(self) -> str:
-        """The `outcome`: ``ok``, or ``2 ok, 1 worse than unigram`` of several seeds."""
+        """The `outcome`, such as ``ok`` or, for several seeds, ``2 ok, 1 worse than unigram``."""
         counts = Counter(map(outcome, self.records))
         if len(self.records) == 1 or len(counts) == 1:
             return next(iter(counts))
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
 
     def label(self, names: Iterable[str]) -> str:
-        """``cell=gru bptt=35``."""
+        """The point's name, such as ``cell=gru bptt=35``."""
         return label({name: plain(self.settings[name]) for name in names})
 
 
 def places_of(runs: Iterable[Run]) -> list[Place]:
-    """The places of `runs`, lettered in the order of their names."""
+    """The places of `runs`, with letters in the order of their names."""
     distinct = sorted({Place.of(run.record) for run in runs}, key=lambda place: tuple(map(str, place)))
     return [place._replace(letter=_letter(number)) for number, place in enumerate(distinct)]
 
@@ -224,7 +224,7 @@ def _letter(number: int) -> str:
 
 
 def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterable[Run] = ()) -> list[Point]:
-    """`runs` gathered to points: never runs of different contents, whatever these are called.
+    """Group `runs` into points. Runs of different content are never grouped, whatever their names.
 
     The folder and the place of a run do not matter: neither changes what a configuration learns.
 
@@ -272,12 +272,12 @@ def _network(record: RunRecord) -> tuple[Any, ...]:
 
 
 def varying(points: Sequence[Point]) -> tuple[str, ...]:
-    """The settings in which `points` differ; what a lone point is known by."""
+    """The settings in which `points` differ, or those that describe a single point."""
     return varying_fields([point.settings for point in points])
 
 
 def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
-    """Those of `names` that were swept: a learning rate that each cell brings along tells no more than the cell."""
+    """The `names` that were swept, without those that follow from another, as a learning rate for each cell does."""
     swept: list[str] = []
     for name in names:
         values = {point.settings[name] for point in points}
@@ -292,7 +292,7 @@ def axes(points: Sequence[Point], names: Sequence[str]) -> list[str]:
 
 
 def ranked(points: Iterable[Point], loss: str) -> list[Point]:
-    """Best first, as `rank` has it, by their averages: of the validation `loss`, a column, and of tokens/s."""
+    """The points, best first by `rank`, from average validation `loss` (a column) and tokens/s."""
 
     def key(point: Point) -> tuple[int, float, float, str]:
         outcomes = {*map(outcome, point.records)}
@@ -303,14 +303,14 @@ def ranked(points: Iterable[Point], loss: str) -> list[Point]:
 
 
 def comparable(points: Iterable[Point], loss: str) -> list[Point]:
-    """The points whose `loss` and speed can both be put on an axis, be it one of logarithms."""
+    """The points whose `loss` and speed can both be plotted, even on a logarithmic axis."""
     return [
         point for point in points if point.ok and all(is_positive(point, name) for name in (loss, "tokens_per_second"))
     ]
 
 
 def is_positive(point: Point, name: str) -> bool:
-    """Whether all its seeds have a positive, finite number there, of which there is a logarithm."""
+    """Whether the values of all seeds are positive and finite, so that they have a logarithm."""
     values = point.values(name)
     return bool(values) and all(0 < value < math.inf for value in values)
 
@@ -331,7 +331,7 @@ def pareto_front(points: Iterable[Point], loss: str) -> list[Point]:
 
 
 def compromise(front: Sequence[Point], loss: str) -> Point | None:
-    """The point of a Pareto front that is nearest to having both its best `loss` and its best throughput.
+    """The point of a Pareto front that is nearest to both its best `loss` and its best throughput.
 
     Both are taken as logarithms and scaled to 0 .. 1 over the front, so that neither unit decides. None of a front of
     fewer than three points, which has no middle.
@@ -351,19 +351,19 @@ def compromise(front: Sequence[Point], loss: str) -> Point | None:
 
 
 def fastest_within(points: Iterable[Point], share: float, loss: str) -> Point | None:
-    """The fastest of the `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    """The fastest `comparable` point whose `loss` is at most `share` above the lowest."""
     return max(within(points, share, loss), key=lambda point: known(point, "tokens_per_second"), default=None)
 
 
 def within(points: Iterable[Point], share: float, loss: str) -> list[Point]:
-    """The `comparable` points whose `loss` is at most `share` above the lowest of them."""
+    """The `comparable` points whose `loss` is at most `share` above the lowest."""
     measured = comparable(points, loss)
     bound = (1 + share) * min((known(point, loss) for point in measured), default=0.0)
     return [point for point in measured if known(point, loss) <= bound]
 
 
 def known(point: Point, name: str) -> float:
-    """Its average, of a point that has one."""
+    """The average of a point that has one."""
     value = point.average(name)
     assert value is not None
     return value

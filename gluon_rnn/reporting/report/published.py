@@ -1,4 +1,4 @@
-"""Others' perplexities on WikiText-2, to stand beside measured ones."""
+"""Published perplexities on WikiText-2, for comparison with measured ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of a group's points: best first, over their seeds, and beside published figures."""
+"""Tables of a group's points: the ranking, statistics over seeds, and published results beside them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FEW_POINTS = 3
 
 
 def ranking(group: Group) -> Section:
-    """Every point, best first: the result, then what it is a result of, then what it cost."""
+    """Every point, best first: its results, its settings and its costs."""
     amounts = [
         name
         for name in ("epochs_run", "max_train_tokens", "max_steps")
@@ -90,7 +90,7 @@ def _amount(name: str, point: Point) -> str:
 
 
 def _downwards(table: Table) -> Table:
-    """`table` with a row for each of its columns but the number, and a column for each of its points."""
+    """`table` transposed: a row for each column except the number, and a column for each point."""
     points = [Column(f"no. {number}") for number, *_ in table.rows]
     rows = [
         [column.name, *(shown(row[place], column) for row in table.rows)]
@@ -109,7 +109,7 @@ def _range(measure: Measure, where: str = "") -> Column:
 
 
 def bits_of(group: Group) -> list[Measure]:
-    """Bits per character, where the targets are characters."""
+    """Bits per character, if the targets are characters."""
     return group.measured(BITS_PER_CHARACTER) if group.record.config.level == "character" else []
 
 
@@ -133,7 +133,7 @@ def _notes_on_ranking(group: Group) -> list[str]:
 
 
 def over_seeds(group: Group) -> Section | None:
-    """Mean, deviation and interval of each point that has several seeds."""
+    """Mean, standard deviation and confidence interval of each point with several seeds."""
     measures = group.measured((*group.measures.all, *bits_of(group)))
     points = [
         point for point in group.points if len(point.seeds) > 1 and any(outcome(r) == "ok" for r in point.counted)
@@ -165,7 +165,7 @@ def over_seeds(group: Group) -> Section | None:
 
 
 def beside_published(group: Group) -> Section | None:
-    """The best point of each cell and size beside others' perplexities, where these are of the same corpus."""
+    """The best point of each cell and size beside published perplexities of the same corpus."""
     if not group.scored or any(group.record.row[name] != value for name, value in PUBLISHED_OF.items()):
         return None
     best: dict[tuple[Any, Any], Point] = {}

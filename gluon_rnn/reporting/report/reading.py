@@ -1,4 +1,4 @@
-"""Folders of results to runs, whatever of them is there."""
+"""Reads the runs in folders of results, even if some files are missing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Run:
-    """A run and where it was found.
+    """A run and the folder it was found in.
 
     Attributes:
         folder: of results, as a short name that tells it from the others.
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Searched:
-    """The search that a folder of results is of.
+    """The search that produced a folder of results.
 
     Attributes:
         folder: its short name.
@@ -74,7 +74,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Findings:
-    """What some folders hold.
+    """The content of some folders.
 
     Attributes:
         folders: their short names.
@@ -94,7 +94,7 @@ class Findings:
 
 
 def read_folders(directories: Sequence[Path], *, speeds: Sequence[Path] = (), epochs: int | None = None) -> Findings:
-    """The runs of `directories`, in their order, then by run_id.
+    """Read the runs of `directories`, in that order and then by run_id.
 
     Records come from ``runs/`` and, where that has none, from ``runs.csv``. A run that stands in several folders counts
     once.
@@ -168,7 +168,7 @@ def _read(directories: Sequence[Path]) -> Findings:
 
 
 def crowded(records: Sequence[RunRecord]) -> set[int]:
-    """The ids of those `records` whose runs shared the processor of their machine with others for most of their time.
+    """The ids of the `records` whose runs shared their machine's processor with others for most of their time.
 
     Only runs on a CPU that were never resumed: of others it is not known when they ran.
     """
@@ -201,7 +201,7 @@ _MOST_SHARED = 0.25
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
-    """What tells folders apart, without what they share: reports are meant to be committed."""
+    """The distinguishing parts of the folders' paths, because committed reports must not name the rest."""
     paths = [Path(os.path.realpath(path)) for path in directories]
     if len(paths) == 1:
         return [paths[0].name]
@@ -221,7 +221,7 @@ def _records(directory: Path, notes: list[str]) -> tuple[list[RunRecord], dict[P
 
 
 def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
-    """The rows of ``runs.csv``; of an older one's, whose columns are fewer, too."""
+    """The rows of ``runs.csv``, which has fewer columns if an older version wrote it."""
     histories = _histories(directory, notes)
     words = {name for name, info in FIELDS.items() if str in (info.annotation, *map(type, get_args(info.annotation)))}
     for row in table_rows(load_results(directory)):
@@ -230,7 +230,7 @@ def _tabulated(directory: Path, notes: list[str]) -> Iterator[RunRecord]:
 
 
 def _histories(directory: Path, notes: list[str]) -> dict[str, tuple[EpochResult, ...]]:
-    """Epochs by run_id, from the sweep's ``epochs.csv`` or, without one, from the runs' own."""
+    """Epochs by run_id, from the sweep's ``epochs.csv`` or, without that, from the runs' own."""
     whole = directory / "epochs.csv"
     histories: dict[str, tuple[EpochResult, ...]] = {}
     for path in [whole] if whole.exists() else sorted(directory.glob("runs/*/epochs.csv")):

@@ -1,4 +1,4 @@
-"""What the runs of a group have in common, and the sweep file that makes them again."""
+"""The settings that the runs of a group share, and the sweep file that repeats these runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COMMIT = 12
 
 
 def recipe(group: Group) -> Section:
-    """What all runs share and what they are of, and the sweep file that makes them again."""
+    """The settings that all runs share, their content, and the sweep file that repeats them."""
     records = [record for point in group.points for record in point.records]
     rows = [["corpus", group.corpus or "unknown"]]
     for name, title in _FACTS.items():
@@ -64,17 +64,17 @@ def recipe(group: Group) -> Section:
 
 
 def short_commit(value: Any, name: str) -> Any:
-    """The `value` of the column `name`, of a commit the digits that tell it from others."""
+    """The `value` of the column `name`; of a commit, the first digits."""
     return value[:_COMMIT] if name == "git_commit" and value else value
 
 
 def _brief(values: Sequence[str]) -> str:
-    """All of a few values, or the first and the last of many."""
+    """All values if they are few, else the first and the last."""
     return "; ".join(values) if len(values) < 5 else f"{values[0]} to {values[-1]}, {len(values)} values"
 
 
 def _file(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> list[tuple[str, str]]:
-    """The command and the sweep file of all `sweeps` together; none of none."""
+    """The command and the sweep file of all `sweeps` together; nothing if there are none."""
     if not sweeps:
         return []
     text = yaml.safe_dump(
@@ -88,7 +88,7 @@ def _file(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> list
 
 
 def _together(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> dict[str, Any]:
-    """The content of one sweep file: settings and axes that all `sweeps` share, and points of what is left of each."""
+    """The content of one sweep file: shared settings and axes, and points for the rest of each of `sweeps`."""
     settings = _shared([given for given, _ in sweeps])
     axes = _shared([axes for _, axes in sweeps])
     points = []
@@ -107,7 +107,7 @@ def _together(sweeps: Sequence[tuple[dict[str, Any], dict[str, list[Any]]]]) -> 
 def _whole(
     settings: Mapping[str, Any], points: Sequence[dict[str, Any]], axes: Mapping[str, list[Any]]
 ) -> list[dict[str, Any]]:
-    """`points` that all have the settings of any, so that they can be read as a table, in the order of the settings."""
+    """`points` that all have the same settings, in the order of the settings, so that they read as a table."""
     names = [name for name in _SETTINGS if any(name in point for point in points)]
     corners = _corners({name: values[0] for name, values in axes.items()}, axes)
     whole = []
@@ -120,12 +120,12 @@ def _whole(
 
 
 def _shared(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is the same in all `items`, in the order of the first."""
+    """The entries that are the same in all `items`, in the order of the first."""
     return {name: value for name, value in items[0].items() if all(item.get(name, ...) == value for item in items)}
 
 
 def _grids(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """The runs parted into full grids of their settings, few of them."""
+    """The runs divided into few full grids of their settings."""
     configs = _configs(records)
     varying = [name for name in _SETTINGS if len({plain(getattr(config, name)) for config in configs}) > 1]
     free = [name for name in varying if not _follows(name, configs)]
@@ -142,7 +142,7 @@ def _grids(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def _configs(records: Sequence[RunRecord]) -> list[RunConfig]:
-    """The distinct configurations of `records`, as a sweep would give them."""
+    """The distinct configurations of `records`, as a sweep would specify them."""
     settings = {
         tuple(plain(getattr(record.config, name)) for name in _SETTINGS): {
             name: getattr(record.config, name) for name in _SETTINGS
@@ -158,7 +158,7 @@ def _configs(records: Sequence[RunRecord]) -> list[RunConfig]:
 
 
 def _follows(name: str, configs: Sequence[RunConfig]) -> bool:
-    """Whether the default of a setting is what each of `configs` has, as the embedding is as wide as the layers."""
+    """Whether all of `configs` have the default of a setting that depends on others, such as `embed_size`."""
     return all(_without(config, name) == config for config in configs)
 
 
@@ -176,7 +176,7 @@ def _is_grid(records: Sequence[RunRecord], names: Sequence[str]) -> bool:
 
 
 def _sweep(records: Sequence[RunRecord]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """The settings and axes of a grid, without what the defaults say.
+    """The settings and axes of a grid, without those that have their defaults.
 
     Raises:
         UserError: a setting is one that no run could have.
@@ -202,7 +202,7 @@ def _sweep(records: Sequence[RunRecord]) -> tuple[dict[str, Any], dict[str, list
 
 
 def _corners(varied: dict[str, Any], axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    """Each value of each axis once, the others at their first: what a default may depend on."""
+    """Points with each value of each axis once and the other axes at their first values, to test defaults on."""
     return [{**varied, name: value} for name, values in axes.items() for value in values] or [varied]
 
 

@@ -1,4 +1,4 @@
-"""A document to HTML and to Markdown. Whatever comes from rows is escaped here, and only here."""
+"""Renders a document as HTML and Markdown. All text from results is escaped here, and only here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MARKUP = re.compile(r"[\\`*\[\]|~$@]|\b_\B|\B_\b|:(?=//)")
 
 
 def to_html(document: Document) -> str:
-    """One file that asks for nothing: style, script and plots are in it, and its policy forbids everything else."""
+    """One HTML file that loads nothing: style, script and plots are inline, and its policy forbids the rest."""
     from gluon_rnn.reporting.report.plots import to_svg
 
     numbers = count(1)
@@ -50,7 +50,7 @@ def to_html(document: Document) -> str:
 
 
 def _anchored(sections: Sequence[Section]) -> list[tuple[str, Section]]:
-    """Each of `sections` behind a name of its own, made of letters, digits and ``-``."""
+    """Each of `sections` with an anchor of its own, made of letters, digits and ``-``."""
     seen: Counter[str] = Counter()
     anchored = []
     for section in sections:
@@ -69,7 +69,7 @@ def _read(name: str) -> str:
 
 
 def _breakable(heading: str) -> Markup:
-    """`heading` with a place for a line break after each underscore: narrow columns have long names."""
+    """`heading` with a possible line break after each underscore, since narrow columns have long names."""
     return Markup("_<wbr>").join(heading.split("_"))
 
 
@@ -79,7 +79,7 @@ def _raw(value: Any) -> str:
 
 
 def to_pictures(document: Document) -> dict[str, str]:
-    """Every plot as an SVG file by that file's name, in the document's order."""
+    """Every plot as an SVG file, by file name, in the document's order."""
     from gluon_rnn.reporting.report.plots import to_picture
 
     plots = [(section, plot) for section in document.sections for plot in section.plots]
@@ -96,7 +96,7 @@ def to_pictures(document: Document) -> dict[str, str]:
 
 
 def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
-    """Tables and sentences as GitHub shows them.
+    """The document as GitHub's Markdown.
 
     Args:
         pictures: the addresses of the document's plots, in its order, to be shown; none: they are in the page alone.
@@ -137,7 +137,7 @@ def to_markdown(document: Document, pictures: Sequence[str] = ()) -> str:
 
 
 def markdown_table(table: Table) -> list[str]:
-    """The lines of `table`, numbers on the right."""
+    """The Markdown lines of `table`, with numbers aligned to the right."""
 
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -150,5 +150,5 @@ def markdown_table(table: Table) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """`text` on one line of Markdown, as it is."""
+    """`text` escaped for one line of Markdown."""
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", html.escape(" ".join(text.split()), quote=False))

@@ -1,4 +1,4 @@
-"""What a search has found: its trials, its best points, and which settings matter."""
+"""The results of a search: its trials, its best points, and which settings matter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = 10
 
 
 def searched(group: Group, searches: Sequence[Searched]) -> list[Section]:
-    """The sections on those of `searches` whose runs are in `group`: what was found, and which settings matter."""
+    """The sections on the `searches` whose runs are in `group`: results and importance of settings."""
     sections = []
     for search, found in _of(group, searches):
         where = f" in {search.folder}" * (len(searches) > 1)
@@ -40,9 +40,9 @@ def searched(group: Group, searches: Sequence[Searched]) -> list[Section]:
 
 
 def searched_axes(group: Group, searches: Sequence[Searched]) -> dict[str, bool | None]:
-    """The settings of `group` that a search varies, several at a time; a grid tries each beside each.
+    """The settings of `group` that a search samples, and whether on a logarithmic scale (None: from a list).
 
-    With whether it does so on a logarithmic scale; None where it chooses from a list.
+    A grid search is left out: its points are shown as those of any grid.
     """
     dimensions = [
         (name, dimension.log if isinstance(dimension, Range) else None)
@@ -54,7 +54,7 @@ def searched_axes(group: Group, searches: Sequence[Searched]) -> dict[str, bool 
 
 
 def _of(group: Group, searches: Sequence[Searched]) -> Iterator[tuple[Searched, dict[str, Run]]]:
-    """Those of `searches` that have runs in `group`, with these by run_id."""
+    """The `searches` with runs in `group`, each with these by run_id."""
     runs = {run.record.run_id: run for point in group.points for run in point.runs}
     for search in searches:
         if found := {p.run_id: runs[p.run_id] for p in search.proposals if p.run_id in runs}:
@@ -64,7 +64,7 @@ def _of(group: Group, searches: Sequence[Searched]) -> Iterator[tuple[Searched, 
 def _outcome(
     group: Group, search: Searched, found: Mapping[str, Run], matters: Sequence[Importance], where: str
 ) -> Section:
-    """The trials, how the best improved, and the best points."""
+    """The trials, the improvement of the best loss, and the best points."""
     records = {run_id: run.record for run_id, run in found.items()}
     notes = [_trials(search, [*records.values()])]
     if others := sum(run.folder == search.folder for point in group.points for run in point.runs) - len(found):
@@ -83,7 +83,7 @@ def _outcome(
 
 
 def _trials(search: Searched, records: Sequence[RunRecord]) -> str:
-    """How many trials there were, what chose them, and how they ended."""
+    """The number of trials, how they were chosen, and how they ended."""
     settings = search.settings
     ends = Counter("complete" if record.status == "ok" else str(record.status) for record in records)
     waiting = len(search.proposals) - len(records)
@@ -95,7 +95,7 @@ def _trials(search: Searched, records: Sequence[RunRecord]) -> str:
 
 
 def _too_early(records: Sequence[RunRecord]) -> str:
-    """Why nothing is said of importance."""
+    """Why importance cannot be computed."""
     runs, complete = len(counted_runs(records)), sum(map(is_complete, records))
     if runs < LEAST_RUNS or complete < LEAST_BEST:
         return (
@@ -106,7 +106,7 @@ def _too_early(records: Sequence[RunRecord]) -> str:
 
 
 def _history(group: Group, trials: Sequence[tuple[int, RunRecord]]) -> Trials | None:
-    """Losses in the order of the trials; None where fewer than two can be drawn."""
+    """Losses in the order of the trials; None if fewer than two can be drawn."""
     losses: dict[str, list[tuple[int, float]]] = {"ok": [], "pruned": []}
     best: list[tuple[int, float]] = []
     for number, record in trials:
@@ -123,7 +123,7 @@ def _history(group: Group, trials: Sequence[tuple[int, RunRecord]]) -> Trials | 
 
 
 def _best(group: Group, search: Searched, found: Mapping[str, Run]) -> Table:
-    """The best points, with what was searched of their settings."""
+    """The best points with the settings that were searched."""
     loss = group.loss
     timed = any(run.speeds_count for run in found.values())
     columns = [Column("trial", "place in the order of the search", 0), Column(loss.title, digits=loss.digits)]
@@ -146,7 +146,7 @@ def _best(group: Group, search: Searched, found: Mapping[str, Run]) -> Table:
 
 
 def _importance(matters: Sequence[Importance], records: Sequence[RunRecord], where: str) -> Section:
-    """How much each setting matters, and what the figures rest on."""
+    """The importance of each setting, and what it is based on."""
     notes = [
         "How much each setting decides whether a run is among the best quarter, by validation: PED-ANOVA (Watanabe, "
         "Bansal and Hutter, 2023) compares the values of the best quarter of the runs with those of all. Shares add "
@@ -172,7 +172,7 @@ def _importance(matters: Sequence[Importance], records: Sequence[RunRecord], whe
 
 
 def _used(records: Sequence[RunRecord]) -> str:
-    """Which runs importance rests on."""
+    """Which runs importance is based on."""
     ends = Counter(record.status for record in counted_runs(records))
     complete = sum(map(is_complete, records))
     parts = [f"{complete:,} complete", *(f"{ends[end]:,} {end}" for end in ("diverged", "pruned") if ends[end])]
@@ -185,7 +185,7 @@ def _used(records: Sequence[RunRecord]) -> str:
 
 
 def importance_line(matters: Sequence[Importance], records: Sequence[RunRecord]) -> str:
-    """``importance: learning_rate 62 %, hidden_size 21 %; no more than chance: dropout``, or why there is none."""
+    """A line such as ``importance: learning_rate 62 %, hidden_size 21 %; no more than chance: dropout``, or why not."""
     if not matters:
         return _too_early(records)
     sure = [f"{item.parameter} {figure(100 * item.share, 0)} %" for item in matters if item.sure]

@@ -1,4 +1,4 @@
-"""A group's single runs: what the best of them answered, where their time went, and what went wrong."""
+"""Single runs of a group: the answers of the best, where time was spent, and what went wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BARS = 30
 
 
 def confusions(group: Group) -> Section | None:
-    """Which labels the best point mistook for which."""
+    """The labels that the best point confused."""
     for record, whose in _answers(group):
         if record.confusion:
             notes, tables = confusion_tables(record.confusion)
@@ -31,7 +31,7 @@ def confusions(group: Group) -> Section | None:
 
 
 def predictions(group: Group) -> Section | None:
-    """Some of what the best point predicted."""
+    """Some predictions of the best point."""
     for record, whose in _answers(group):
         if record.predictions:
             notes, table = prediction_table(record.predictions)
@@ -40,7 +40,7 @@ def predictions(group: Group) -> Section | None:
 
 
 def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
-    """The best-ranked point's runs, by seed, and a sentence on whose answers those of one are."""
+    """The runs of the best-ranked point by seed, and a sentence that says whose answers are shown."""
     best = group.points[0]
     for record in best.counted:
         split = "validation" if record.test_loss is None else "test"
@@ -49,7 +49,7 @@ def _answers(group: Group) -> Iterator[tuple[RunRecord, str]]:
 
 
 def time_spent(group: Group) -> Section | None:
-    """The seconds of each run, by what they were spent on."""
+    """The seconds of each run, divided into training, evaluation and the rest."""
     runs = [(p, run.record, _seconds(run.record)) for p in group.points for run in p.runs if run.speeds_count]
     if all(whole is None for _, _, (*_, whole) in runs):
         return None
@@ -90,7 +90,7 @@ def time_spent(group: Group) -> Section | None:
 
 
 def _seconds(record: RunRecord) -> tuple[float | None, float | None, float | None, float | None]:
-    """In training, in evaluation, in the rest and in all."""
+    """Seconds in training, in evaluation, in the rest, and in total."""
     train, evaluation, whole = (
         quantity(record, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")
     )
@@ -100,12 +100,12 @@ def _seconds(record: RunRecord) -> tuple[float | None, float | None, float | Non
 
 
 def _share(train: float | None, _: float | None, rest: float | None, whole: float | None) -> float | None:
-    """Training's, of training, evaluation and the rest, in per cent."""
+    """The share of training in the whole time, in per cent."""
     return 100 * train / whole if train is not None and rest is not None and whole else None
 
 
 def failures(group: Group) -> Section | None:
-    """The runs that went wrong or learned nothing, with the ends of their logs; not those that a search ended."""
+    """The runs that failed or learned nothing, with the ends of their logs, without those a search pruned."""
     wrong = [(point, run) for point in group.points for run in point.runs if outcome(run.record) not in ENDED_WELL]
     if not wrong:
         return None
@@ -129,7 +129,7 @@ def failures(group: Group) -> Section | None:
 
 
 def _unlearned(group: Group, record: RunRecord) -> str:
-    """``validation perplexity 43,886.14, the unigram model's 982.97``; nothing of a run that learned."""
+    """The perplexity of a run that learned nothing beside the unigram model's; empty for other runs."""
     bound = loss_to_beat(record.row)
     if record.valid_loss is None or bound is None or not learned_nothing(record.row):
         return ""
@@ -140,7 +140,7 @@ def _unlearned(group: Group, record: RunRecord) -> str:
 
 
 def runs(group: Group) -> Section:
-    """Every run: its seed, its run_id, and where it is from."""
+    """Every run: its seed, its run_id and its origin."""
     several = len({run.folder for point in group.points for run in point.runs}) > 1
     names = ("run_id", "seed", "started_at", "git_commit", "epochs_run")
     columns = [NUMBER, *group.setting_columns(group.brief)]
@@ -162,6 +162,6 @@ _FEW_RUNS = 12
 
 
 def to_the_minute(started_at: str) -> str:
-    """``2026-11-22 17:34`` of an ISO 8601 time; what is none as it is."""
+    """An ISO 8601 time as ``2026-11-22 17:34``; any other text unchanged."""
     found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", started_at)
     return f"{found[1]} {found[2]}" if found else started_at

@@ -1,4 +1,4 @@
-"""How long runs took to reach given perplexities."""
+"""The time that runs took to reach given perplexities."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def time_to_targets(group: Group, targets: Sequence[float] = ()) -> Section | No
 
 
 def _chosen(group: Group) -> list[float]:
-    """Up to three perplexities: one that all good points reach, one that half of them reach, one for the best."""
+    """Up to three perplexities: one that all good points reach, one that half reach, one for the best."""
     best = sorted(value for p in group.points if p.ok and (value := p.average(group.loss.column)) is not None)
     best = [value for value in best if 0 < value < math.inf]
     if not best:
@@ -66,20 +66,20 @@ def _chosen(group: Group) -> list[float]:
 
 
 def rounded_up(value: float) -> float:
-    """`value` in two significant digits, never below it: 180 of 175.6."""
+    """`value` rounded up to two significant digits: 175.6 becomes 180."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(round(value / unit, 9)) * unit:.6g}")
 
 
 def first_at(record: RunRecord, target: float) -> Reached | None:
-    """When `record` first was at or below `target`; None if never, or where a table lacks what it takes."""
+    """The epoch at which `record` first was at or below `target`; None if it never was or columns are missing."""
     whole = all(None not in (epoch.epoch, epoch.valid_perplexity, epoch.seconds) for epoch in record.history)
     return time_to_perplexity(record, target) if whole else None
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a point reached a perplexity: medians over those of its runs that did.
+    """When a point reached a perplexity: medians over the runs that reached it.
 
     Attributes:
         epochs: whose last was the first to be at or below it.
@@ -95,7 +95,7 @@ class Arrival:
 
 
 def arrival(point: Point, target: float) -> Arrival | None:
-    """When `point` first was at or below `target`; None where none of its runs was."""
+    """When `point` first was at or below `target`; None if none of its runs was."""
     found = [first_at(record, target) for record in point.counted]
     reached = [item for item in found if item is not None]
     if not reached:
@@ -112,7 +112,7 @@ def arrival(point: Point, target: float) -> Arrival | None:
 
 
 def _reached(point: Point, target: float, untimed: bool) -> list[Any]:
-    """The cells of a target: epochs, tokens and, where they count, seconds."""
+    """The cells for a target: epochs, tokens and, where they count, seconds."""
     found = arrival(point, target)
     if found is None:
         return ["-", None] + [None] * (not untimed)

@@ -1,4 +1,4 @@
-"""Folders of results beside the first of them, point by point.
+"""Compares folders of results with the first of them, point by point.
 
 Pairing and significance are those of the gate (`gluon_rnn.reporting.regression`). It asks whether something got worse
 by more than is tolerated; here any change counts, either way, unless a tolerance is given.
@@ -37,7 +37,7 @@ ANY = Limits(perplexity=0.0, throughput=0.0, floor=0.0, two_sided=True)
 
 @dataclass(frozen=True)
 class Folder:
-    """Results that are compared.
+    """A folder of results in a comparison.
 
     Attributes:
         name: A, B and so on.
@@ -56,7 +56,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity of a point in two folders.
+    """The difference in one quantity of a point between two folders.
 
     Attributes:
         quantity: what it is.
@@ -86,7 +86,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Point:
-    """A configuration that is in two folders.
+    """A configuration that two folders have in common.
 
     Attributes:
         label: what tells it from the others, as ``cell=gru bptt=35``.
@@ -107,7 +107,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Against:
-    """A folder beside the first one.
+    """The comparison of one folder with the first.
 
     Attributes:
         folder: its name.
@@ -126,7 +126,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Contrast:
-    """All folders beside the first.
+    """The comparison of all folders with the first.
 
     Attributes:
         folders: in the order in which they were given.
@@ -188,7 +188,7 @@ def compare_folders(
 
 
 def _speeds_count(path: Path | str | pd.DataFrame) -> bool:
-    """Whether the speeds of results may be compared: not where the notes beside them say no."""
+    """Whether the speeds in a folder may be compared, which its notes.yaml can deny."""
     if not isinstance(path, Path | str):
         return True
     folder = expand(path)
@@ -224,7 +224,7 @@ def _against(first: Folder, other: Folder, matches: Sequence[Match], by_seed: bo
 def _judged(
     runs: Sequence[PairedRuns], by_seed: bool, limits: Limits
 ) -> tuple[tuple[Point, ...], dict[Quantity, float]]:
-    """The points, judged at once since chance has as many chances as there are points, and their mean changes."""
+    """The points, judged together because each is a chance for a false alarm, and their mean changes."""
     sittings = (
         sittings_of(row for each in runs for row in each.match.before.values()),
         sittings_of(row for each in runs for row in each.match.after.values()),
@@ -253,7 +253,7 @@ def _judged(
 
 
 def _pool_runs(match: Match) -> PairedRuns:
-    """The runs of a point whose seeds do not count."""
+    """Pool the runs of a point whose seeds do not count; a change in the share of diverged runs is noted."""
     runs, shares = PairedRuns(match), []
     for side in (match.before, match.after):
         outcomes = [outcome_of(row) for row in side.values()]
@@ -266,7 +266,7 @@ def _pool_runs(match: Match) -> PairedRuns:
 
 
 def _pooled(match: Match, sittings: tuple[Mapping[str, int], Mapping[str, int]]) -> list[Measured]:
-    """What the runs of a point measured, all of one side beside all of the other."""
+    """The measurements of a point's runs, all of one side against all of the other."""
     sides = [[row for row in side.values() if outcome_of(row) == "ok"] for side in (match.before, match.after)]
     every = [*product(sides[0], sides[1])]
     found = {m.quantity: m for m in measure(every, sittings, repeated=False)}

@@ -1,4 +1,4 @@
-"""What people and programs see of folders beside each other: a table for 80 columns, Markdown, JSON."""
+"""The forms of a comparison: a table for 80 columns, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def as_markdown(contrast: Contrast) -> str:
 
 
 def as_json(contrast: Contrast) -> str:
-    """Everything for programs; a number that is infinite or not known is null.
+    """The whole comparison for programs; infinite and unknown numbers are null.
 
     ``schema_version``; ``folders``, each with its ``name``, ``path``, number of ``runs``, ``commits`` and the values of
     ``ignored`` fields; ``ignored``; ``limits``; ``against``, for each further folder its ``points``, those ``missing``
@@ -92,7 +92,7 @@ def _folders(contrast: Contrast) -> Iterator[str]:
 
 
 def _tables(contrast: Contrast, against: Against) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """The title and the rows of a table for each quantity."""
+    """The title and the rows of the table for each quantity."""
     for quantity, name in NAMES.items():
         slot = "speed" if quantity == "tokens_per_second" else "loss"
         found = [(point, getattr(point, slot)) for point in against.points]
@@ -111,7 +111,7 @@ def _tables(contrast: Contrast, against: Against) -> Iterator[tuple[str, list[tu
 
 
 def _verdict(point: Point, difference: Difference) -> str:
-    """A point's verdict stands beside its loss, which alone a divergence is said of."""
+    """The verdict on a point, shown with its loss, because only a loss can diverge."""
     return point.verdict if difference is point.loss else difference.verdict
 
 
@@ -121,7 +121,7 @@ def _figures(difference: Difference) -> tuple[str, str, str]:
 
 
 def _change(difference: Difference) -> str:
-    """``-3.14 % ±0.80``, half the width of the interval behind it."""
+    """A change such as ``-3.14 % ±0.80``, with half the width of its interval."""
     shown = amount(difference.quantity, difference.change)
     if difference.low is None or difference.high is None:
         return shown
@@ -145,7 +145,7 @@ def _notes(against: Against) -> Iterator[str]:
 
 
 def _summaries(contrast: Contrast) -> list[str]:
-    """How each folder compares with the first one, in a line."""
+    """One line on how each folder compares with the first."""
     lines = []
     for against in contrast.against:
         verdicts = Counter(point.verdict for point in against.points)

@@ -1,4 +1,4 @@
-"""What people see in a terminal: a sweep while it runs (`displays`), its results (`results`), all sweeps (`status`).
+"""Output on a terminal: a sweep while it runs (`displays`), its results (`results`), all sweeps (`status`).
 
 Everything fits 80 columns, and no number is ever shortened.
 """

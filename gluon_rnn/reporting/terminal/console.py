@@ -1,4 +1,4 @@
-"""The console that everything is printed to, and tables that fit it."""
+"""The console for all output, and tables that fit it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.table import Table
 
 
 def make_console() -> Console:
-    """A console on standard output that prints brackets and colons as they are; lines fold on a terminal only."""
+    """A console on standard output that prints brackets and colons literally and folds lines only on a terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=250)
 
 
 class Fitting:
-    """The first of several tables that fits the console; the last where none does.
+    """The first of several tables that fits the console, or the last if none does.
 
     Args:
         tables: what is to be shown, the fullest first.
@@ -36,7 +36,7 @@ class Fitting:
 
 
 def make_table(words: Iterable[str], numbers: Iterable[str], *, breaks: bool = False) -> Table:
-    """A table with columns of `words`, which fold where there is no room, before columns of `numbers`, which never do.
+    """A table with columns of `words`, which may fold, before columns of `numbers`, which never fold.
 
     Args:
         words: the headings of the first columns.

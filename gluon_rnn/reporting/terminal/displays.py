@@ -29,7 +29,7 @@ _PLAIN_INTERVAL_SECONDS = 30.0
 
 
 class _Watched(Display):
-    """Keeps count of what is done, for either way of showing it.
+    """Counts the points that are done, for both displays.
 
     Args:
         console: to show it on.
@@ -76,7 +76,7 @@ class _Watched(Display):
 
 
 class PlainDisplay(_Watched):
-    """A line when a run starts and ends, and one every half minute: for pipes and logs."""
+    """Lines for pipes and logs: one when a run starts and ends, and one every half minute."""
 
     def started(self, plan: Plan) -> None:
         super().started(plan)
@@ -109,7 +109,7 @@ class PlainDisplay(_Watched):
 
 
 class TerminalDisplay(_Watched):
-    """A bar for the sweep, a row for each running point, and what is best so far, redrawn in place."""
+    """A bar for the sweep, a row for each running point, and the best results so far, redrawn in place."""
 
     def started(self, plan: Plan) -> None:
         super().started(plan)
@@ -133,14 +133,14 @@ class TerminalDisplay(_Watched):
         self._screen.stop()
 
     def _whole(self, left: str) -> Table:
-        """The sweep's own bar."""
+        """The progress bar of the sweep."""
         row = Table.grid(padding=(0, 1))
         to_run = self._plan.to_run
         row.add_row("points", ProgressBar(total=to_run, completed=self._done, width=24), f"{self._done}/{to_run}", left)
         return row
 
     def _tables(self, states: Sequence[tuple[Job, LiveProgress | None]]) -> Iterator[Table]:
-        """The running points as tables of which each is narrower than the one before."""
+        """Tables of the running points, each narrower than the one before."""
         settings = [self._plan.settings(job) for job, _ in states]
         names = list(self._plan.varying)
         # Enough to tell those apart that run now.
@@ -164,7 +164,7 @@ def _running_table(
     width: int,
     steps: bool,
 ) -> Table:
-    """Running points.
+    """A table of the running points.
 
     Args:
         columns: the headings of `rows`.
@@ -192,7 +192,7 @@ def _running_table(
 
 
 class Several(Display):
-    """Tells each of `displays` the same."""
+    """Passes every event to each of `displays`."""
 
     def __init__(self, *displays: Display) -> None:
         self._displays = displays
@@ -210,27 +210,27 @@ class Several(Display):
             display.ended(job, record)
 
     def stopped(self) -> None:
-        """See `Display`; every one is told, whatever becomes of the others."""
+        """See `Display`; an error in one display does not keep the others from stopping."""
         with ExitStack() as stack:
             for display in reversed(self._displays):
                 stack.callback(display.stopped)
 
 
 def choose_display(console: Console, *, quiet: bool, targets: Sequence[float] = ()) -> Display:
-    """The display that fits `console`; it tells when runs reached the perplexities `targets`."""
+    """The display that suits `console`; it reports when runs reach the perplexities `targets`."""
     if quiet:
         return Display()
     return (TerminalDisplay if console.is_terminal else PlainDisplay)(console, targets)
 
 
 def _places(plan: Plan) -> str:
-    """``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
+    """The places of runs, such as ``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
     devices = list(dict.fromkeys(slot.device for slot in plan.slots))
     return ", ".join(devices) + (f", {len(plan.slots)} at a time" if len(devices) < len(plan.slots) else "")
 
 
 def doing(state: LiveProgress) -> str:
-    """What a run is at: ``epoch 1/3, step 350/745, 2,000 tokens/s, training perplexity 741.20``."""
+    """The progress of a run, such as ``epoch 1/3, step 350/745, 2,000 tokens/s, training perplexity 741.20``."""
     parts = [state.doing]
     if state.tokens_per_second is not None:
         parts.append(f"{written(state.tokens_per_second, 0)} tokens/s")
@@ -241,7 +241,7 @@ def doing(state: LiveProgress) -> str:
 
 
 def _split(state: LiveProgress) -> str:
-    """What a running run's newest perplexity is of: ``train``, or ``valid`` at the end of an epoch."""
+    """The split that a run's latest perplexity belongs to: ``train``, or ``valid`` at the end of an epoch."""
     return "valid" if state.interval_loss is None else "train"
 
 

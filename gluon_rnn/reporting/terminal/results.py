@@ -1,4 +1,4 @@
-"""Results as tables and lines: points with their seeds averaged, best first."""
+"""Results as tables and lines: points, averaged over seeds, best first."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _Comparable:
 
 
 def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_Comparable]:
-    """`records` by what their losses are of, as points that `columns` tell apart."""
+    """`records` grouped so that losses compare, as points that `columns` distinguish."""
     names = Names(record.row for record in records)
     # The seeds of a point are averaged.
     shown = [name for name in columns if name != "seed"] or ["cell", "bptt", "hidden_size"]
@@ -111,7 +111,7 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
 
 
 def results_tables(records: Sequence[RunRecord], columns: Sequence[str], targets: Sequence[float] = ()) -> Group:
-    """The points of `records`, best first, with the `columns` of what varies between them before the results.
+    """The points of `records`, best first, with the `columns` that vary before the results.
 
     A table for each corpus, or what else their losses are of: only within one do these compare. Corpora, vectors and
     own cells of one name have the first digits of their digests behind it. With `targets`, a table of the times to
@@ -129,7 +129,7 @@ def results_tables(records: Sequence[RunRecord], columns: Sequence[str], targets
 
 @dataclass(frozen=True)
 class Best:
-    """The best point of results that compare.
+    """The best point among results that compare.
 
     Attributes:
         label: what tells it from the others.
@@ -150,12 +150,12 @@ class Best:
 
 
 def best_of(records: Sequence[RunRecord], columns: Sequence[str]) -> list[Best]:
-    """The best points of `records`, one for each corpus or what else losses are of; none where nothing ended well."""
+    """The best point of each group of `records` whose losses compare; empty if no run ended well."""
     return [best for group in _comparable(records, columns) if (best := _best(group))]
 
 
 class BestSoFar:
-    """Follows which points are best while runs end. A run costs the same, however many have ended before it.
+    """Keeps track of the best points while runs end, at a constant cost for each run.
 
     Args:
         records: of runs that have ended.
@@ -173,7 +173,7 @@ class BestSoFar:
         self._choose(itertools.chain.from_iterable(self._points.values()))
 
     def add(self, record: RunRecord) -> None:
-        """Another run has ended."""
+        """Take a run that has ended into account."""
         point = self._points.setdefault(_point(record), [])
         was_best = bool(point) and any(point[0] is leader for best in self._best for leader in best.records)
         point.append(record)
@@ -189,7 +189,7 @@ class BestSoFar:
 
 
 def _point(record: RunRecord) -> object:
-    """What a run has in common with the other seeds of its point."""
+    """The settings that a run shares with the other seeds of its point."""
     return scored_on(record), record.config.model_copy(update={"seed": 0})
 
 
@@ -202,7 +202,7 @@ def _best(group: _Comparable) -> Best | None:
 
 
 def _tables(group: _Comparable) -> Iterator[Table]:
-    """The group as tables of which each is narrower than the one before."""
+    """Tables of the group, each narrower than the one before."""
     everything = (*group.measures.all, SPEED, STEP, MEMORY, SECONDS)
     measures = [measure for measure in everything if any(point.values(measure.column) for point in group.points)]
     all_ok = all(point.status == "ok" for point in group.points)
@@ -220,12 +220,12 @@ def _tables(group: _Comparable) -> Iterator[Table]:
 
 
 def _descending(targets: Sequence[float]) -> list[float]:
-    """The perplexities `targets` in the order in which a run reaches them."""
+    """The perplexities `targets` in descending order, as a run reaches them."""
     return sorted(set(targets), reverse=True)
 
 
 def _times_to(group: _Comparable, targets: Sequence[float]) -> list[Any]:
-    """When the points reached the perplexities `targets`, as a table and what it shows."""
+    """What to print on when the points reached the perplexities `targets`: a table, and those no run reached."""
     if group.measures.loss.column != "valid_perplexity":
         return [f"no time to a perplexity: these results are read by {group.measures.loss.name}"]
     rows = [(point, [arrival(point, target) for target in targets]) for point in group.points]
@@ -253,7 +253,7 @@ def _times_to(group: _Comparable, targets: Sequence[float]) -> list[Any]:
 
 
 def _arrived(found: Arrival | None) -> tuple[str, str]:
-    """The seconds, with how many of several runs these are the median of if not of all, and the tokens."""
+    """Seconds and tokens, with the number of runs behind the median unless all reached it."""
     if found is None:
         return "-", "-"
     seconds = "" if found.seconds is None else written(found.seconds, 0)
@@ -262,7 +262,7 @@ def _arrived(found: Arrival | None) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a table of results is set.
+    """The layout of a table of results.
 
     Attributes:
         measures: its columns of numbers.
@@ -298,7 +298,7 @@ def _table(group: _Comparable, layout: _Layout) -> Table:
 
 
 def _caption(group: _Comparable) -> str:
-    """What the figures are of: the corpus, how much was trained on, by how many threads."""
+    """The caption: the corpus, how much was trained on, and the number of threads."""
     records = group.records
     corpora = dict.fromkeys(str(group.names.shown(record.row, "dataset")) for record in records)
     parts = [printable(", ".join(corpora))]
@@ -325,13 +325,13 @@ def _differ(group: _Comparable) -> bool:
 
 
 def _span(values: Collection[int]) -> str:
-    """``3``, or ``1 to 3``."""
+    """A number or a range: ``3`` or ``1 to 3``."""
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def evaluations_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """What ``evaluate`` prints of the rows of evaluations, by column of ``evaluations.csv``."""
+    """The table that ``evaluate`` prints for rows of ``evaluations.csv``."""
     table = make_table(
         ("split", "method", "settings"), ("tokens", "loss", "ppl", "plain ppl", "acc. %", "seconds", "peak MB")
     )

@@ -1,4 +1,4 @@
-"""How far sweeps are: one of them point by point, or all below a folder."""
+"""The progress of sweeps: of one point by point, or of all below a folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TABLES = ("sweep.json", "runs.csv")
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a sweep is.
+    """The progress of a sweep.
 
     Attributes:
         directory: of the sweep.
@@ -62,7 +62,7 @@ class Standing:
 
     @property
     def state(self) -> str:
-        """``running``, ``done``, ``stopped`` or ``results``, of which nobody knows the plan."""
+        """The state: ``running``, ``done``, ``stopped``, or ``results`` where there is no plan."""
         if self.active:
             return "running"
         if not self.planned:
@@ -71,7 +71,7 @@ class Standing:
 
 
 def read_standing(directory: Path) -> Standing:
-    """How far the sweep in `directory` is.
+    """Read the progress of the sweep in `directory`.
 
     Raises:
         UserError: it is not a sweep's folder.
@@ -92,19 +92,19 @@ def read_standing(directory: Path) -> Standing:
 
 
 def _varying(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """The settings in which they differ, without those that were the machine's to choose."""
+    """The settings in which points differ, without those that depend on the machine."""
     chosen = {"device", "threads", "log_interval"}
     return varying_fields([record.config.model_dump(exclude=chosen) for record in records])
 
 
 def _points(records: Sequence[RunRecord]) -> list[dict[str, str]]:
-    """The points of results without a plan."""
+    """The points of results that have no plan."""
     names, varying = Names(record.row for record in records), _varying(records)
     return [{"run_id": record.run_id, "label": names.label(record.row, varying)} for record in records]
 
 
 def status_lines(standing: Standing, targets: Sequence[float] = ()) -> list[str]:
-    """What ``status`` prints of a sweep's folder, with the times to those of the perplexities `targets` reached."""
+    """The lines of ``status`` on a sweep, with the times to those of the perplexities `targets` that were reached."""
     ends = ", ".join(f"{count:,} {status}" for status, count in standing.counts.items()) or "none ended"
     if standing.planned:
         first = (
@@ -153,7 +153,7 @@ def is_sweep(directory: Path) -> bool:
 
 
 def sweeps_table(directory: Path, standings: Sequence[Standing]) -> Fitting:
-    """Sweeps below `directory`, a row each."""
+    """A table of the sweeps below `directory`, one in a row."""
     rows = []
     for standing in standings:
         best = best_of(standing.records, standing.varying)

@@ -26,7 +26,7 @@ _PLACE = ("device", "threads")
 
 @dataclass
 class Sent:
-    """What a tracker has of a run.
+    """The part of a run that a tracker has received.
 
     Attributes:
         epochs: the last one.
@@ -46,7 +46,7 @@ class Tracker(Protocol):
         ...
 
     def begin(self, job: Job, label: str, directory: Path) -> Sent:
-        """Begin a run known by `label`, or go on with the one that its `directory` remembers."""
+        """Begin a run called `label`, or resume the one that its `directory` remembers."""
         ...
 
     def log(self, job: Job, metrics: Mapping[str, float], step: int) -> None:
@@ -54,12 +54,12 @@ class Tracker(Protocol):
         ...
 
     def end(self, job: Job, record: RunRecord | None) -> None:
-        """End the run; without a record it was interrupted, and may go on."""
+        """End the run; without a record it was interrupted and may be resumed."""
         ...
 
 
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
-    """The curves of an epoch; what was not measured in it is left out."""
+    """The metrics of an epoch, without those that were not measured."""
     metrics = {
         EPOCH_LOSS: result.train_loss,
         "train/perplexity": perplexity(result.train_loss),
@@ -77,13 +77,13 @@ def epoch_metrics(result: EpochResult) -> dict[str, float]:
 
 
 def interval_metrics(loss: float, tokens_per_second: float | None) -> dict[str, float]:
-    """The curves within an epoch: the mean `loss` in nats a token; no speed while warming up."""
+    """The metrics of a log interval: the mean `loss` in nats a token; no speed during warm-up."""
     metrics = {INTERVAL_LOSS: loss, "interval/train_perplexity": perplexity(loss)}
     return metrics if tokens_per_second is None else metrics | {"interval/train_tokens_per_second": tokens_per_second}
 
 
 def final_metrics(record: RunRecord) -> dict[str, float]:
-    """Every number that came of a run, by its column's name."""
+    """All numeric results of a run, by column."""
     return {
         f"final/{name.replace('_loss', '_loss_nats_per_token')}": value
         for name, value in _outcome(record).items()
@@ -92,26 +92,26 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What was run: every setting that has a value, the corpus and given vectors by their names."""
+    """The settings that have a value, and the names of the corpus and of given vectors."""
     return job.named_config.model_dump(exclude=set(_PLACE), exclude_none=True)
 
 
 def tags_before(job: Job) -> dict[str, str]:
-    """What is known of a run before it starts: its name, where it runs, on which code."""
+    """Tags that are known before a run starts: its name, its place, its commit."""
     digests = {name: job.contents[name] for name in DIGESTS.values()}
     facts = {"run_id": job.run_id, **digests, "device": job.config.device, "threads": job.threads}
     return {name: str(value) for name, value in {**facts, **job.origin.model_dump()}.items() if value is not None}
 
 
 def tags_after(record: RunRecord) -> dict[str, str]:
-    """All else that came of a run: status, reason, machine, versions."""
+    """Tags that are known after a run: status, reason, machine, versions."""
     words = {name: value for name, value in _outcome(record).items() if not _is_number(value)}
     words |= {"threads": record.config.threads, "device": record.config.device}
     return {name: str(value) for name, value in words.items()}
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
-    """The columns that are not settings and have a value."""
+    """The columns of results that have a value."""
     settings = {"schema_version", *RunConfig.model_fields}
     return {name: value for name, value in record.row.items() if name not in settings and value is not None}
 
@@ -121,7 +121,7 @@ def _is_number(value: object) -> bool:
 
 
 def require(package: str, option: str) -> None:
-    """Refuse, as a `UserError`, an `option` whose `package` is not installed."""
+    """Raise a `UserError` if the `package` of an `option` is not installed."""
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f"{option} needs {package}, which is not installed: make dev, or "
@@ -130,7 +130,7 @@ def require(package: str, option: str) -> None:
 
 
 def remembered(path: Path) -> str:
-    """The name in the tracker that a run's directory keeps in `path`; empty where there is none."""
+    """The tracker's name for the run, which its directory keeps in `path`; empty if there is none."""
     name = path.read_text(encoding="utf-8") if path.exists() else ""
     # It names a folder or a run; in results that someone else made it must not lead elsewhere.
     return name if re.fullmatch(r"[\w=+,-][\w=.+,-]*", name, flags=re.ASCII) else ""
@@ -143,5 +143,5 @@ def one_line(error: Exception) -> str:
 
 
 def without_password(text: str) -> str:
-    """`text` without what stands before the host of an address."""
+    """`text` without user names and passwords in addresses."""
     return re.sub(r"//[^/@\s]*@", "//", text)

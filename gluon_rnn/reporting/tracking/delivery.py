@@ -27,7 +27,7 @@ _SAFE = "the sweep's results have it all"
 
 @dataclass
 class _Feed:
-    """The data of a run, and how much of it the tracker has.
+    """The data of a run, and how much of it the tracker has received.
 
     Attributes:
         job: the run.
@@ -124,7 +124,7 @@ class Tracking(Display):
                 )
 
     def _feed(self, job: Job) -> _Feed:
-        """The one of `job`, which is begun with it."""
+        """The feed of `job`, which begins here if it is new."""
         if job.run_id not in self._feeds:
             self._feeds[job.run_id] = _Feed(job)
             self._changed.notify()
@@ -180,7 +180,7 @@ class Tracking(Display):
             self._warn(f"{self._tracker.name} is back and has what it missed")
 
     def _send(self, feed: _Feed) -> Iterator[None]:
-        """Send what is new of a run, one call of the tracker's after the other."""
+        """Send the new data of a run, one call to the tracker after the other."""
         with self._changed:
             feed.due = False
             job, live, record, over, intervals = feed.job, feed.live, feed.record, feed.over, [*feed.intervals.items()]
@@ -209,7 +209,7 @@ class Tracking(Display):
     def _history(
         self, job: Job, live: LiveProgress | None, record: RunRecord | None, sent: Sent
     ) -> Sequence[EpochResult]:
-        """The run's epochs, if there are any that its tracker lacks."""
+        """The run's epochs, if its tracker lacks any of them."""
         if record:
             # The worker has removed its progress.json, perhaps before its last epoch was seen there.
             return read_epochs(self._directory(job))
@@ -218,5 +218,5 @@ class Tracking(Display):
         return ()
 
     def _label(self, job: Job) -> str:
-        """What tells `job` from the others, as `Plan.label`, but no file by its path: others can read a tracker."""
+        """The label of `job`, as in `Plan.label` but without paths of files, because others can read a tracker."""
         return self._plan.label(job.model_copy(update={"config": job.named_config}))

@@ -1,4 +1,4 @@
-"""Replicates a run's directory: a `Change` is what to apply on the other side."""
+"""Replicates a run's directory; a `Change` holds what to apply on the other side."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Mirror:
         self._log_read = 0
 
     def changes(self, *, ended: bool = False) -> Change:
-        """What has changed since the last call; everything on the first call.
+        """The changes since the last call; all content on the first call.
 
         Args:
             ended: whether the run has ended; only then its record and removed files are included.
@@ -83,7 +83,7 @@ class Mirror:
         return Change(self._new_log(), files, gone)
 
     def checkpoint(self) -> Change:
-        """What another machine needs to resume the run."""
+        """The files that another machine needs to resume the run."""
         files = self._checkpoint()
         return Change(files=self._read(BEST) | files) if files else Change()
 
@@ -115,7 +115,7 @@ class Mirror:
             return False
 
     def _stamp(self, name: str) -> tuple[int, int]:
-        """What differs once a file has been replaced."""
+        """A value that changes when a file is replaced."""
         status = (self._directory / name).stat()
         return status.st_ino, status.st_mtime_ns
 

@@ -395,7 +395,7 @@ def _connect(address: str | None) -> Any:
 
 @contextmanager
 def _in_the_root_folder() -> Iterator[None]:
-    """Work in ``/`` meanwhile.
+    """A context in which the current folder is ``/``.
 
     Ray 2.60 puts the folder in which ``ray.init`` is called first on the path of all its workers, whatever modules lie
     there (``connect`` in ray/_private/worker.py; seen with a ``yaml.py`` there).
