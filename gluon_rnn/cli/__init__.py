@@ -99,7 +99,7 @@ def _failed(why: str) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, as everything else that the user can fix."""
+        """Report an error in one line, like every other error that the user can fix."""
         raise UserError(f"{message}; see {self.prog} --help")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -108,7 +108,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _CommandParser(_Parser):
-    """Imports its command's module, and takes its arguments, when it is given something to parse."""
+    """Imports its command's module and adds its arguments once there is something to parse."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, of the command's arguments; it refuses those that it does not know."""
@@ -127,7 +127,7 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_command(word: str) -> None:
-    """Refuse a first word that is neither a command nor an option, with the command that it may mean."""
+    """Refuse a first word that is neither a command nor an option, and suggest a similar command."""
     if word in COMMANDS or word.startswith(("-h", "--h", "--v", "--p")):
         return
     if word in ("-v", "-V"):

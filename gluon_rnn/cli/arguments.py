@@ -1,4 +1,4 @@
-"""The types of command-line arguments; each refuses what it cannot read in words that argparse puts into its line."""
+"""The types of command-line arguments. The error of each becomes argparse's one-line message."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def parse_path(text: str) -> Path:
 
 
 def parse_data_dir(text: str) -> Path:
-    """As `parse_path`; the home of no user is refused where data are looked for, as one in GLUON_RNN_DATA is."""
+    """As `parse_path`; an unknown ``~user`` is refused where data are looked for, like one in GLUON_RNN_DATA."""
     try:
         return parse_path(text)
     except argparse.ArgumentTypeError:
@@ -119,7 +119,7 @@ def parse_pairs(option: str, given: Sequence[str], *, first: str = "a sweep file
 
 
 def _pair_hint(option: str, given: Sequence[str], place: int, first: str) -> str:
-    """How to write item `place` of `given`, which has no equals sign."""
+    """A hint on how to write item `place` of `given`, which has no equals sign."""
     item, before, after = given[place], given[:place], given[place + 1 :]
     if find_setting(item) and after[:1] == ["="]:
         return f"write {option} {find_setting(item)}={''.join(after[1:2]) or 'VALUE'}, without spaces"
@@ -135,7 +135,7 @@ def _pair_hint(option: str, given: Sequence[str], place: int, first: str) -> str
 
 
 def split_values(text: str) -> list[str]:
-    """The values of an axis, separated by commas; those within parentheses separate none."""
+    """The values of an axis, separated by commas outside parentheses."""
     return re.split(r"\s*,\s*(?![^()]*\))", text) if text else []
 
 
@@ -144,7 +144,7 @@ _EXAMPLE_WIDTH = 80 - len("  gluon-rnn    ")
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Folds the text of a help, but keeps its lines, and those that are set in as they are."""
+    """Wraps the text of a help, but keeps its line breaks and its indented lines."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, **{"max_help_position": 28, **options})

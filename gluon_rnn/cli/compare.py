@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_forms(parser: argparse.ArgumentParser) -> None:
-    """Add what says how a comparison is shown."""
+    """Add the arguments for the form of a comparison's output."""
     parser.add_argument("--format", choices=tuple(FORMS), default="text", help="(default: text)")
     parser.add_argument("--output", type=parse_path, metavar="FILE", help="write it to a file instead of printing it")
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def show(text: str, options: argparse.Namespace) -> None:
-    """Print `text`, or write it to the file that `options` name."""
+    """Print `text` or write it to the file given in `options`."""
     if options.output:
         write_named(options.output, text if text.endswith("\n") else text + "\n")
     else:

@@ -110,7 +110,7 @@ def _compare(options: argparse.Namespace, start: Start) -> Contrast:
 
 
 def is_worse(contrast: Contrast) -> bool:
-    """Whether a point is worse in what decides: its loss, and its speed where a limit is given."""
+    """Whether a point is worse in its loss or, if a limit is given, in its speed."""
     points = [point for against in contrast.against for point in against.points]
     by_speed = contrast.limits.throughput is not None
     slower = [point for point in points if by_speed and point.speed and point.speed.verdict == "worse"]

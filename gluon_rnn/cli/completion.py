@@ -29,7 +29,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 
 class _Print(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, option: Any = None) -> None:
-        """Print it and end."""
+        """Print the completion script and exit."""
         from argcomplete.shell_integration import shellcode
 
         print(shellcode(["gluon-rnn"], shell=values))
@@ -37,7 +37,7 @@ class _Print(argparse.Action):
 
 
 def answer_shell(make_parser: Callable[[], argparse.ArgumentParser]) -> None:
-    """If a shell asks what may follow, answer and end this process; else do nothing."""
+    """If a shell asks for completions, print them and end this process; otherwise do nothing."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     import argcomplete
@@ -60,7 +60,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def complete_setting(prefix: str, **_: object) -> list[str]:
-    """What may follow in ``--set`` and ``--axis``: the name of a setting, or one of its values.
+    """Completions for ``--set`` and ``--axis``: the name of a setting, or one of its values.
 
     Args:
         prefix: what has been typed, such as ``ce`` or ``cell=lstm,g``.
@@ -73,7 +73,7 @@ def complete_setting(prefix: str, **_: object) -> list[str]:
 
 
 def _values(name: str) -> Sequence[str]:
-    """The values of a setting that has a few."""
+    """The values of a setting, if they are few."""
     known = {"cell": (*FUSED_CELLS, *CUSTOM_CELLS), "model": tuple(MODELS), "device": ("auto", "cpu", "gpu")}
     field = RunConfig.model_json_schema()["properties"].get(name, {})
     return known.get(name) or field.get("enum") or (("true", "false") if field.get("type") == "boolean" else ())

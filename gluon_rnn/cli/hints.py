@@ -1,4 +1,4 @@
-"""What a command line with an unknown argument may have meant."""
+"""Suggestions for unknown command-line arguments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OPTIONS = {other: option for option, others in _OTHERS.items() for other in oth
 
 
 def unknown_argument(parser: argparse.ArgumentParser, unknown: Sequence[str], given: Sequence[str]) -> str:
-    """The line that refuses the first of `unknown` arguments and says what to write.
+    """The message that refuses the first of `unknown` arguments and suggests what to write.
 
     Args:
         parser: of the command.

@@ -1,4 +1,4 @@
-"""What every command prints, what its output makes of its exit status, and how it is stopped."""
+"""The output of commands: printing, exit statuses when output fails, and signals."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def say(line: str) -> None:
 
 
 def narrow() -> dict[str, int]:
-    """The ``width`` of text on a terminal, at most `NARROW`; nothing where it goes elsewhere."""
+    """The ``width`` of text on a terminal, at most `NARROW`; unlimited elsewhere."""
     console = make_console()
     return {"width": min(NARROW, console.width)} if console.is_terminal else {}
 
 
 def status_of_output(status: int = 0) -> int:
-    """The exit status of a command that leaves nothing but its output: `status`, or 1 where the reader has gone.
+    """The exit status of a command that only prints: `status`, or 1 if its reader has gone.
 
     Raises:
         UserError: the output cannot be written.
@@ -43,7 +43,7 @@ def status_of_output(status: int = 0) -> int:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """A command stopped by a scheduler or with its terminal ends as one stopped by Ctrl-C.
+    """A context in which SIGTERM and SIGHUP end a command as Ctrl-C does.
 
     So does one that a script has started with ``&``, where SIGINT is ignored. Under ``nohup`` SIGHUP stays ignored.
     """

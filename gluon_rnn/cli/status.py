@@ -75,7 +75,7 @@ def watch(
     targets: Sequence[float] = (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Show how far a folder is, again and again until Ctrl-C, which ends with status 0."""
+    """Show the progress of a folder repeatedly until Ctrl-C, which ends with status 0."""
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as screen:
             while True:
@@ -86,7 +86,7 @@ def watch(
 
 
 def standing_of(directory: Path, targets: Sequence[float] = ()) -> RenderableType:
-    """What is shown of a folder: a sweep point by point, or a table of the sweeps below it.
+    """The output for a folder: a sweep point by point, or a table of the sweeps below it.
 
     Raises:
         UserError: it is neither, or has several sweeps while `targets` are asked for.

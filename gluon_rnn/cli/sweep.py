@@ -73,7 +73,7 @@ class _ListSettings(argparse.Action):
 
 
 def _add_points(group: argparse._ArgumentGroup) -> None:
-    """Which points."""
+    """Add the arguments that choose points."""
     group.add_argument(
         "sweep",
         nargs="?",
@@ -104,7 +104,7 @@ def _add_points(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_places(group: argparse._ArgumentGroup) -> None:
-    """Where they run, and for how long."""
+    """Add the arguments on where points run and for how long."""
     group.add_argument(
         "--data-dir",
         type=parse_data_dir,
@@ -150,7 +150,7 @@ def _add_places(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_repeats(group: argparse._ArgumentGroup) -> None:
-    """Which points are made again, and which runs go."""
+    """Add the arguments on repeating and deleting runs."""
     group.add_argument(
         "--rerun-failed", action="store_true", help="re-run points that failed, timed out or ran out of memory"
     )
@@ -171,7 +171,7 @@ def _add_repeats(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    """What is told, and where."""
+    """Add the arguments on output."""
     group.add_argument(
         "--results",
         type=parse_path,
@@ -203,7 +203,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
 
 @stopped_by_signals()
 def run(options: argparse.Namespace) -> int:
-    """Plan the sweep, run it, and say what came of it; 1 where a point failed or was not reached."""
+    """Plan and run the sweep and report its results; returns 1 if a point failed or was not reached."""
     if options.executor == "local" and options.ray_address is not None:
         raise UserError("--ray-address needs --executor ray; add it or drop the address")
     if options.executor == "ray" and ":" in options.device:
@@ -270,7 +270,7 @@ def _plan(executor: Executor, options: argparse.Namespace) -> Plan:
 
 
 def _say_how_far_it_came(console: Console, plan: Plan, targets: Sequence[float]) -> None:
-    """The results of a sweep that was stopped; nothing where none are there yet."""
+    """Print the results so far of a stopped sweep, if there are any."""
     try:
         points = {point["run_id"] for point in read_points(plan.directory)}
     except UserError:  # it was stopped before it had begun
@@ -282,7 +282,7 @@ def _say_how_far_it_came(console: Console, plan: Plan, targets: Sequence[float])
 
 
 def _say_what_came_of_it(plan: Plan, records: Sequence[RunRecord], targets: Sequence[float]) -> int:
-    """Say which settings of a search matter, where the results are and which points failed; the exit status."""
+    """Report importance, the places of the results and the points that failed; returns the exit status."""
     if plan.search:
         matters = importances(plan.search.settings, plan.search.proposals, records)
         say(importance_line(matters, records))
@@ -327,7 +327,7 @@ def _say_what_would_be(plan: Plan, *, prune: bool) -> None:
 
 
 def _trackings(options: argparse.Namespace, plan: Plan) -> list[Display]:
-    """What sends runs elsewhere; its libraries are imported here alone."""
+    """The trackers that were asked for; only this function imports their libraries."""
     if options.tensorboard is None and options.mlflow is None:
         return []
     from gluon_rnn.reporting.tracking import MlflowTracker, TensorBoardTracker, Tracking

@@ -14,7 +14,7 @@ _ENDINGS = (".yaml", ".yml")
 
 
 def find_sweep(given: Path | None) -> Path:
-    """The sweep file that a command line means: a file, or the name of one, here or among the suite's own.
+    """The sweep file for a command-line argument: a path, or a name in the current folder or among the suite's own.
 
     Args:
         given: ``mine.yaml``, ``mine``, ``quick`` or ``cpu/learning-rate``; None: ``quick``.
@@ -34,7 +34,7 @@ def find_sweep(given: Path | None) -> Path:
 
 
 def is_sweep(name: Path) -> bool:
-    """Whether a sweep file is called `name`, here or among the suite's own."""
+    """Whether `name` is a sweep file in the current folder or among the suite's own."""
     return name.suffix in _ENDINGS or name.as_posix() in sweep_names()
 
 
@@ -48,7 +48,7 @@ def sweep_names() -> list[str]:
 
 
 def _own(name: Path) -> list[Path]:
-    """Files of the suite that `name` may mean, with or without the folder and the ending."""
+    """The suite's sweep files that `name` may refer to, with or without folder and ending."""
     if name.is_absolute() or ".." in name.parts:
         return []
     bare = name.with_suffix("") if name.suffix in _ENDINGS else name

@@ -1,4 +1,4 @@
-"""What notebooks show of this package's objects."""
+"""HTML of this package's objects for notebooks."""
 
 from __future__ import annotations
 

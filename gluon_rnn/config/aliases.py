@@ -1,4 +1,4 @@
-"""What other tools call our settings, for hints: nobody has to know our names to be told them."""
+"""Other tools' names of our settings, for hints in error messages."""
 
 from __future__ import annotations
 

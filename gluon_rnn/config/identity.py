@@ -1,4 +1,4 @@
-"""What decides a run's name: its configuration, and the contents of the files that the configuration points at.
+"""The inputs of a run's name: its configuration, and the content of the files it refers to.
 
 A user's own cell, ``module:Class``, is identified by its sources. They are found and read without importing them, since
 that would import MXNet.

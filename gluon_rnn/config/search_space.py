@@ -1,4 +1,4 @@
-"""What a search varies, and how: the mapping ``search`` of a sweep file."""
+"""The space and the method of a search: the mapping ``search`` of a sweep file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ Dimension = Range | Choice
 
 @dataclass(frozen=True)
 class Condition:
-    """Dimensions of only those points where every field of `when` has the given value."""
+    """Dimensions that exist only at points where every field of `when` has the given value."""
 
     when: Mapping[str, Any]
     space: Mapping[str, Dimension]

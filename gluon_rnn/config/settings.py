@@ -1,4 +1,4 @@
-"""The settings as people read of them: in groups, with what they take."""
+"""The settings for readers: in groups, with their values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def default_of(field: Mapping[str, Any]) -> str:
 
 
 def values_of(field: Mapping[str, Any], *, code: str = "") -> str:
-    """What a setting takes, of its JSON schema: ``whole numbers from 1 to 128``.
+    """The values that a setting accepts, from its JSON schema: ``whole numbers from 1 to 128``.
 
     Args:
         field: the schema.

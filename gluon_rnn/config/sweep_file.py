@@ -62,7 +62,7 @@ class Override:
         return fits(self.when, point)
 
     def without(self, names: Collection[str]) -> Override:
-        """This override, but of no field in `names`."""
+        """This override without the fields in `names`."""
         return replace(self, settings=_without(self.settings, names), axes=_without(self.axes, names))
 
 
@@ -219,7 +219,7 @@ class Sweep:
         return {**self.settings, **(self.listed[number] if self.listed else {}), **chosen, **self.pinned}
 
     def _expand(self, point: Mapping[str, Any], used: set[int]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """What overrides make of a point: what they see of each point, and its settings; `used` gets their numbers."""
+        """Apply the overrides to a point: the fields they see, and the settings. `used` gets the overrides' numbers."""
         found = [(point, point)]
         for number, override in enumerate(self.overrides):
             before, found = found, []

@@ -1,4 +1,4 @@
-"""Ids to batches: what a training step and an evaluation step see."""
+"""Batches of ids for training and scoring."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step is trained or scored on.
+    """The data of one training or scoring step.
 
     Attributes:
         shards: a device's each.

@@ -1,4 +1,4 @@
-"""Copies of a corpus or of vectors for another machine than the one where they were found."""
+"""Copies of a corpus or of vectors for another machine."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _OPENBLAS_SETTINGS = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
 
 @dataclass(frozen=True)
 class Library:
-    """A BLAS that MXNet can be given.
+    """A BLAS library that MXNet can use.
 
     Attributes:
         name: one of `NAMES`, or the path that the user gave.
@@ -319,7 +319,7 @@ def measure(
 
 
 def is_busy(measured: Sequence[Measured]) -> bool:
-    """Whether other work was in the way of a measurement."""
+    """Whether other work disturbed a measurement."""
     return any(each.waited > _BUSY for each in measured)
 
 
@@ -363,7 +363,7 @@ def run_probe(library: Library, environ: Mapping[str, str]) -> Measured:
 
 
 def lacks_for_bfloat16(measured: Sequence[Measured]) -> str:
-    """Why ``precision=bfloat16`` is not offered on the CPU here; empty if it is.
+    """The reason why ``precision=bfloat16`` is not offered on this CPU; empty if it is.
 
     Only MKL multiplies bfloat16, and it is slower than float32 where the processor has no instructions for it.
     """

@@ -78,7 +78,7 @@ def gpu_memory_reader(
 
 
 def _used_by(pid: int, handles: Sequence[Any], nvml: Any) -> int | None:
-    """Bytes that the driver counts for a process on all GPUs; None where it counts none, or does not know."""
+    """The bytes that the driver counts for a process on all GPUs; None if it counts none or does not know."""
     try:
         processes = [each for handle in handles for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
     except nvml.NVMLError:  # not every driver and GPU can tell
@@ -88,7 +88,7 @@ def _used_by(pid: int, handles: Sequence[Any], nvml: Any) -> int | None:
 
 
 class PeakGpuMemory:
-    """The most GPU memory that a run was seen to use.
+    """The peak of a run's GPU memory, as sampled.
 
     That is what the driver counts for this process, once it does. Until then, and where it never does, it is what was
     in use by anyone, beyond what was at the start. MXNet's pool keeps what it has once taken, so that a look now and
@@ -111,7 +111,7 @@ class PeakGpuMemory:
         self._before = before.everyone if before else 0.0
 
     def sample(self) -> None:
-        """Look once more."""
+        """Take a sample."""
         now = self._look()
         if now is None or (self._is_own and now.own is None):
             return

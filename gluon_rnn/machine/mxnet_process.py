@@ -1,4 +1,4 @@
-"""A program that imports MXNet, in a process of its own, since a command's own process does not."""
+"""Runs programs that import MXNet in processes of their own, because commands do not import it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gluon_rnn.machine.environment import process_environment
 def ask(
     module: str, request: Mapping[str, Any], *, subject: object, threads: int, shows_progress: bool = False
 ) -> dict[str, Any]:
-    """What `module` answers to `request`, both as JSON.
+    """The answer of `module` to `request`, both as JSON.
 
     Args:
         module: a program that reads the request from standard input and writes the answer as its last line.

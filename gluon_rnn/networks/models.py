@@ -207,7 +207,7 @@ class RecurrentStack(VariadicBlock):
 
 
 class OneHot(HybridBlock):
-    """Ids to vectors with a single 1: an embedding that has nothing to train."""
+    """One-hot vectors of ids: an embedding without parameters to train."""
 
     def __init__(self, vocab_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -294,7 +294,7 @@ class Backbone(VariadicBlock):
 
 
 class SequenceModel(VariadicBlock):
-    """What every network here has: a backbone, whose graph is hybridized, and a dense decoder."""
+    """The common part of all networks: a hybridized backbone and a dense decoder."""
 
     _backbone: tuple[Backbone]
     decoder: nn.HybridSequential
@@ -302,12 +302,12 @@ class SequenceModel(VariadicBlock):
 
     @property
     def backbone(self) -> Backbone:
-        """All but the decoder, as one graph."""
+        """The network without its decoder, as one graph."""
         return self._backbone[0]
 
     @property
     def embedding(self) -> nn.HybridSequential:
-        """Ids to vectors, and dropout."""
+        """The embedding and its dropout."""
         return self.backbone.embedding
 
     @property
@@ -487,13 +487,13 @@ def _build_embedding(
 
 
 def _between_layers(num_layers: int, dropout: float, awd: AWDDropouts) -> dict[str, Any]:
-    """What drops in a `RecurrentStack`."""
+    """The dropout arguments of a `RecurrentStack`."""
     rate, axes = (dropout, ()) if awd.hidden is None else (awd.hidden, (0,))
     return {"dropouts": [rate] * (num_layers - 1), "axes": axes, "weight_drop": awd.weight}
 
 
 def _sizes(config: RunConfig) -> dict[str, Any]:
-    """The arguments that all networks have in common."""
+    """The arguments that all networks share."""
     return {
         "embed_size": None if config.embedding == "one_hot" else config.embedding_size,
         "hidden_size": config.hidden_size,
@@ -594,10 +594,10 @@ def build_model(
 
 
 def trained_parameters(model: HybridBlock) -> list[Parameter]:
-    """All but those that stay as they are; tied ones once."""
+    """The parameters that are trained; tied ones once."""
     return [parameter for parameter in model.collect_params().values() if parameter.grad_req != "null"]
 
 
 def count_parameters(model: HybridBlock) -> int:
-    """Trained numbers; tied weights count once."""
+    """The number of trained values; tied weights count once."""
     return sum(int(np.prod(parameter.shape)) for parameter in trained_parameters(model))

@@ -20,7 +20,7 @@ _STEPS, _BATCH = 3, 2
 
 
 def check(cell: str, *, hidden_size: int, input_size: int, weight_drop: float = 0.0) -> str | None:
-    """What is wrong with `cell`, in one line; None: it can be imported, takes steps and has a gradient.
+    """The fault of `cell` in one line; None if it can be imported, takes steps and has a gradient.
 
     Args:
         cell: ``module:CellClass``.
@@ -81,7 +81,7 @@ def _is_installed(file: str) -> bool:
 
 
 def main() -> None:
-    """Read cells from standard input, and write what is wrong with the first that is not right."""
+    """Read cells from standard input and print the fault of the first faulty one."""
     for sign in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
         signal.signal(sign, signal.SIG_DFL)  # MXNet 1.9.1 answers them with exit status 255
     request: Mapping[str, Any] = json.loads(sys.stdin.read())

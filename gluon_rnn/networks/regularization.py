@@ -1,4 +1,4 @@
-"""What keeps networks from overfitting: dropouts of units, weights and words, and penalties on activations."""
+"""Regularization: dropout of units, weights and words, and penalties on activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``results/columns.md``: what each column of the tables is, as the code says it.
+"""``results/columns.md``: the meaning of each column of the tables, as the code documents it.
 
 As a program, this module prints it; ``make columns`` renews the file.
 """

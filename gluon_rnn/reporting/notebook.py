@@ -77,7 +77,7 @@ def _bar(value: float, most: float, name: str, words: str) -> str:
 
 
 def _in_cell() -> Show:
-    """The output of the cell that runs."""
+    """The output of the running cell."""
     ipython: Any = import_module("IPython.display")  # which a notebook has
     shown = ipython.display(ipython.HTML(""), display_id=True)
     return lambda html: shown.update(ipython.HTML(html))

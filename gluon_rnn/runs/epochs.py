@@ -22,7 +22,7 @@ _EPOCHS = TypeAdapter(list[EpochResult])
 
 
 def describe_epoch(column: str) -> str:
-    """What a column of ``epochs.csv`` holds, with its unit."""
+    """The meaning of a column of ``epochs.csv``, with its unit."""
     if column == "run_id":
         return "the run, as in runs.csv"
     description: str = _HINTS[ATTRIBUTES[column]].__metadata__[0].description
@@ -30,7 +30,7 @@ def describe_epoch(column: str) -> str:
 
 
 def write_epochs(directory: Path, run_id: str, history: Iterable[EpochResult]) -> None:
-    """A run's own ``epochs.csv``."""
+    """Write a run's own ``epochs.csv``."""
     write_atomically(directory / "epochs.csv", csv_text([EPOCH_COLUMNS, *epoch_rows(run_id, history)]))
 
 

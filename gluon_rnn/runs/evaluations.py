@@ -157,7 +157,7 @@ class Evaluation(BaseModel):
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its cells in ``evaluations.csv``, by column."""
+        """The cells of its row in ``evaluations.csv``, by column."""
         row: dict[str, Any] = {}
         for name in type(self).model_fields:
             value, prefix = getattr(self, name), _PREFIXES.get(name)
@@ -187,7 +187,7 @@ EVALUATION_FIELDS = dict(_fields())
 
 
 def describe_evaluation(column: str) -> str:
-    """What a column of ``evaluations.csv`` holds, with its unit."""
+    """The meaning of a column of ``evaluations.csv``, with its unit."""
     description = EVALUATION_FIELDS[column].description
     assert description, column
     return " ".join(description.split())

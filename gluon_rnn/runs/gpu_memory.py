@@ -1,4 +1,4 @@
-"""How much memory a run needs on a GPU, by a formula, and what would need less.
+"""An estimate of a run's GPU memory, and what would reduce it.
 
 The formula was fitted to a step of `standard_lstm_lm_200`, `_650` and `_1500` on WikiText-2 (33,278 words, bptt 35,
 batch 20, SGD), after which an H100's driver reported 1,878, 2,310 and 3,408 MiB in use. It gives 1,879, 2,314 and
@@ -35,7 +35,7 @@ _STATES = {
 
 
 def count_parameters(config: RunConfig, vocabulary: int) -> int:
-    """Numbers that a model of `config` has, tied weights counted once; of a user's own cell one gate, at least.
+    """The number of parameters of `config`'s model, tied weights counted once; for a user's cell a lower bound.
 
     Args:
         config: of the run.
@@ -54,7 +54,7 @@ def count_parameters(config: RunConfig, vocabulary: int) -> int:
 
 
 def gpu_memory_mb(config: RunConfig, vocabulary: int, *, context: float = _CONTEXT) -> float:
-    """MiB that a run of `config` takes of each of its GPUs, context included.
+    """The memory in MiB that a run of `config` needs on each of its GPUs, including the CUDA context.
 
     It is: context + 4 bytes x ((4 + optimizer's states + average's) x parameters + 3 x a block of logits + tokens of a
     batch x units x (10 x gates x layers + 14)). Where lengths vary (labelled sequences), the parts that depend on them
@@ -84,7 +84,7 @@ def least_gpu_memory_mb(config: RunConfig, vocabulary: int) -> float:
 
 
 def what_would_fit(config: RunConfig, vocabulary: int, memory_mb: float) -> str:
-    """The first of a smaller batch, window and layer with which a run takes no more than `memory_mb`, in words.
+    """The first of a smaller batch, window or layer with which a run needs at most `memory_mb`, in words.
 
     Empty if none does, or if `config` itself should.
     """
@@ -100,7 +100,7 @@ def what_would_fit(config: RunConfig, vocabulary: int, memory_mb: float) -> str:
 
 
 def advice(config: RunConfig, vocabulary: int | None, memory_mb: float | None) -> str:
-    """What to do about a run that found no memory, for its record, in one line.
+    """Advice, in one line, for a run that ran out of memory.
 
     Args:
         config: of the run.

@@ -86,7 +86,7 @@ class Job(BaseModel):
 
     @property
     def contents(self) -> dict[str, str | None]:
-        """What its record will name its corpus, vectors and cell, each with its digest: see `contents.DIGESTS`."""
+        """The names and digests of its corpus, vectors and cell for its record: see `contents.DIGESTS`."""
         return {
             "dataset": self.corpus.dataset,
             "dataset_sha1": self.corpus.sha1,

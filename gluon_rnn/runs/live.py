@@ -41,7 +41,7 @@ class LiveProgress(BaseModel):
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return self.epochs + len(self.progress.history)
 
 
@@ -70,7 +70,7 @@ class ProgressWatch:
         return self._known[directory][1] if directory in self._known else None
 
     def news(self, directory: Path) -> LiveProgress | None:
-        """The same, unless it was told before."""
+        """The newest progress, unless it was returned before."""
         try:
             state = (directory / "progress.json").stat()
         except OSError:

@@ -23,7 +23,7 @@ _MOST_DIGITS = 8
 
 
 def written(value: float, digits: int, *, sign: str = "") -> str:
-    """A number as text for readers, with so many `digits` after the point.
+    """A number as text for readers, with `digits` decimals.
 
     ``1,234.57``; of more than eight digits, point aside, ``4.2e+13``, but a whole number (an ``int``, a count) as it
     is; ``inf`` and ``nan``.
@@ -57,7 +57,7 @@ class Measure:
     unit: str = ""
 
     def figure(self, value: float) -> float:
-        """The number that people read: 74.2 of 0.742 in per cent, 1 bit of 0.693 nats."""
+        """The number for readers: 74.2 for 0.742 in per cent, 1 bit for 0.693 nats."""
         return 100 * value if self.unit == "%" else value / math.log(2) if self.unit == "bits" else value
 
     def written(self, value: float) -> str:
@@ -83,12 +83,12 @@ class Measures:
 
     @property
     def valid(self) -> tuple[Measure, ...]:
-        """Those of validation."""
+        """The measures on validation."""
         return tuple(measure for measure in (self.loss, self.valid_accuracy) if measure)
 
     @property
     def all(self) -> tuple[Measure, ...]:
-        """Those of validation, then those of test."""
+        """The measures on validation, then those on test."""
         return (*self.valid, *(measure for measure in (self.test, self.test_accuracy) if measure))
 
 

@@ -1,4 +1,4 @@
-"""``notes.yaml`` of a folder of results: what its readers should know.
+"""``notes.yaml``: notes for the readers of a folder of results.
 
 A sweep whose file has ``notes`` or ``speeds_count`` writes it. It may also be written by hand, as when a machine turns
 out to have had other work to do. It is a sweep file with nothing else in it, and is committed with the tables.
@@ -18,7 +18,7 @@ NOTES = "notes.yaml"
 
 
 class Notes(NamedTuple):
-    """What a folder's ``notes.yaml`` says.
+    """The content of a folder's ``notes.yaml``.
 
     Attributes:
         text: for readers; empty where there is none.
@@ -43,7 +43,7 @@ def read_notes(directory: Path) -> Notes:
 
 
 def write_notes(directory: Path, notes: Notes) -> None:
-    """Write `notes` to a folder of results, unless they say nothing: what was written by hand stays."""
+    """Write `notes` to a folder of results. Empty notes are not written, so that existing ones stay."""
     if notes != Notes():
         content = {"notes": notes.text, "speeds_count": notes.speeds_count}
         write_atomically(directory / NOTES, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=100))

@@ -43,7 +43,7 @@ class LossTotal:
 
     @property
     def mean(self) -> float:
-        """Nats a target; not a number while nothing was counted."""
+        """The mean loss in nats a target; NaN while nothing was counted."""
         return self.nats / self.tokens if self.tokens else math.nan
 
     @property
@@ -93,7 +93,7 @@ class Stopwatch:
             self.paused_seconds += self._started - self._stopped
 
     def stop(self) -> float:
-        """End the stretch once the device has finished it; its seconds."""
+        """End the stretch once the device has finished it; returns its seconds."""
         self.synchronise()
         self._stopped = self.clock()
         return self._stopped - self._started
@@ -125,7 +125,7 @@ def step_milliseconds(laps: list[Lap], percentile: float) -> float | None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model predicted of one scored sequence; words are joined by blanks, characters by nothing.
+    """A model's predictions for one scored sequence; words are joined by blanks, characters by nothing.
 
     Attributes:
         text: what the model was given.
@@ -308,7 +308,7 @@ class Progress:
         return [lap for lap in self.laps if lap.session in numbers]
 
     def resume(self, restored: Progress) -> None:
-        """Go on from `restored`, the result of earlier sessions, in this one's session."""
+        """Continue from `restored`, the result of earlier sessions, in a new session."""
         # Earlier versions kept no sessions; they worked for at least as long as they trained and evaluated.
         unknown = Session(seconds=restored.train_seconds + restored.evaluation_seconds)
         sessions = [*(restored.sessions or [unknown]), *self.sessions]

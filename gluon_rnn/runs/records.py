@@ -224,7 +224,7 @@ class RunRecord(BaseModel):
 
     @property
     def results(self) -> dict[str, float]:
-        """What was measured, of what people look at first; to six digits."""
+        """The main results, to six digits."""
         losses = ("perplexity",) if self.valid_accuracy is None else ("loss", "accuracy")
         names = (
             *(f"{split}_{kind}" for split in ("valid", "test") for kind in losses),
@@ -236,12 +236,12 @@ class RunRecord(BaseModel):
 
     @property
     def peak_mb(self) -> float | None:
-        """The GPUs' memory where it was measured, else the process's, in 2**20 bytes."""
+        """The peak memory in MiB: of the GPUs where it was measured, else of the process."""
         return self.peak_rss_mb if self.peak_gpu_mb is None else self.peak_gpu_mb
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its cells in ``runs.csv``, by column."""
+        """The cells of its row in ``runs.csv``, by column."""
         known = vars(self) | vars(self.config) | vars(self.origin)
         return {name: known[name] for name in COLUMNS}
 
@@ -255,7 +255,7 @@ class RunRecord(BaseModel):
         return part(cls).model_copy(update={"config": part(RecordedConfig), "origin": part(Origin)})
 
     def with_columns(self, columns: Mapping[str, Any]) -> RunRecord:
-        """A copy that has other values in `columns`; nothing is checked."""
+        """A copy with other values in `columns`, which are not checked."""
         return self.from_row({**self.row, **{name: getattr(self, name) for name in BESIDE_THE_TABLE}, **columns})
 
 
@@ -283,7 +283,7 @@ COLUMNS = _columns()
 
 
 def describe(column: str) -> str:
-    """What a column of ``runs.csv`` holds, with its unit."""
+    """The meaning of a column of ``runs.csv``, with its unit."""
     description = FIELDS[column].description
     assert description, column
     return " ".join(description.split())
@@ -368,7 +368,7 @@ def without_paths(text: str) -> str:
 
 
 def write_record(directory: Path, record: RunRecord) -> None:
-    """Put `record` into its run's `directory`, whole or not at all."""
+    """Write `record` atomically into its run's `directory`."""
     write_atomically(directory / "record.json", seal(json.loads(record.model_dump_json())))
 
 

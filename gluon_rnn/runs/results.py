@@ -1,4 +1,4 @@
-"""The records of a sweep, as Python and notebooks get them."""
+"""The records of a sweep for Python and notebooks."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class CheckpointDirectory:
         model.load_parameters(str(self._best), ctx=trained_parameters(model)[0].list_ctx())
 
     def _arrays(self, content: dict[str, Any], suffix: str) -> dict[str, mx.nd.NDArray]:
-        """Those in the checkpoint's file of that kind; none where it has none."""
+        """The arrays in the checkpoint's file of that kind; empty if there is none."""
         path = self._directory / f"{content['stem']}.{suffix}"
         arrays: dict[str, mx.nd.NDArray] = mx.nd.load(str(path)) if path.name in content["checksums"] else {}
         return arrays
@@ -123,7 +123,7 @@ class CheckpointDirectory:
 
 
 def serialised(arrays: dict[str, mx.nd.NDArray]) -> bytes:
-    """What ``mx.nd.save`` writes.
+    """`arrays` as ``mx.nd.save`` writes them.
 
     The bytes are made in memory, because MXNet 1.9.1 does not notice when the last block of a file cannot be written
     (dmlc's stream leaves the result of ``fclose`` unread). On a disk with room for 65,536 bytes it wrote that many of

@@ -32,7 +32,7 @@ class Decoder(NamedTuple):
 
     @classmethod
     def of(cls, model: SequenceModel, context: mx.Context) -> Decoder:
-        """That of `model`, over all its classes."""
+        """The decoder of `model`, over all classes."""
         weight, bias = model.decoder[0].weight, model.decoder[0].bias
         return cls(weight.data(context), bias.data(context), weight.grad(context), bias.grad(context))
 

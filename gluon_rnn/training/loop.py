@@ -132,7 +132,7 @@ def _finite(losses: Sequence[mx.nd.NDArray], last_step: int, steps: int) -> np.n
 
 @dataclass(frozen=True)
 class Interval:
-    """What `fit` reports at each log interval.
+    """The report of `fit` at each log interval.
 
     Attributes:
         epoch: counted from 1.
@@ -287,7 +287,7 @@ def set_momentum(trainer: gluon.Trainer, momentum: float) -> None:
 
 
 def _sampler(config: RunConfig, corpus: Corpus, objective: Objective) -> ClassSampler | None:
-    """What draws the classes of each training step's softmax; None: they are all of them."""
+    """The sampler of the classes of each training step's softmax; None: the softmax is over all classes."""
     classes = len(objective.classes)
     if config.sampled_softmax is None or config.sampled_softmax >= classes:
         return None
@@ -306,7 +306,7 @@ def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
 
 
 def _describe(progress: Progress, objective: Objective, model: SequenceModel) -> None:
-    """Fill in what is known of a run before its first step."""
+    """Record what is known of a run before its first step."""
     if not progress.sessions:
         progress.sessions.append(Session())
     progress.train_tokens = objective.train_tokens
@@ -317,7 +317,7 @@ def _describe(progress: Progress, objective: Objective, model: SequenceModel) ->
 
 @dataclass(frozen=True)
 class _Loop:
-    """What each epoch of a run needs; see `fit`."""
+    """The state that the epochs of a run share; see `fit`."""
 
     config: RunConfig
     objective: Objective

@@ -1,4 +1,4 @@
-"""What a model is trained to predict: the batches of a corpus, for training and for scoring."""
+"""The objectives: the batches of a corpus for training and for scoring."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # <mkl_cblas.h>
 
 
 class Precision:
-    """How the decoder multiplies.
+    """The arithmetic of the decoder's matrix products.
 
     This class uses float32, in the form that is fastest on a CPU. The inputs of `multiply` and `logits` are cast first;
     the outputs are float32.

@@ -23,7 +23,7 @@ _MULTIPLE = 256
 
 @dataclass(frozen=True)
 class ClassSample:
-    """Classes that stand for all in one step.
+    """A sample of classes that represents all classes in one step.
 
     Attributes:
         classes: their ids in rising order, int32, (sample,).
@@ -80,7 +80,7 @@ class ClassSampler:
 def inclusion_probabilities(
     weights: np.ndarray[Any, Any], certain: np.ndarray[Any, Any], size: int
 ) -> np.ndarray[Any, Any]:
-    """How likely each class is to be in a sample of `size`, (classes,): proportional to its weight, at most 1.
+    """The probability of each class to be in a sample of `size`, (classes,): proportional to its weight, at most 1.
 
     Args:
         weights: of the classes, (classes,), above 0.

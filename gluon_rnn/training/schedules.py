@@ -37,7 +37,7 @@ def learning_rate_after(history: Sequence[EpochResult], config: RunConfig) -> fl
 
 
 def schedule_factor(config: RunConfig, done: float) -> float:
-    """What the rate is multiplied by in the step before which the share `done` of the run, from 0 to 1, was done."""
+    """The factor of the rate in the step before which the share `done` of the run, from 0 to 1, was done."""
     if config.lr_schedule == "linear":
         return 1 - done
     if config.lr_schedule == "cosine":
@@ -94,7 +94,7 @@ def is_finished(progress: Progress, config: RunConfig) -> bool:
 
 
 def epochs_expected(progress: Progress, config: RunConfig) -> int:
-    """How many epochs the whole run will have, as far as `progress` tells.
+    """The expected number of epochs of the whole run, given `progress`.
 
     That is `epochs`, or fewer with a `time_budget`: each epoch to come is expected to take as long as the longest of
     the last `_RECENT`, scoring included. During the first epoch, training is expected to go on at the speed so far. The

@@ -125,7 +125,7 @@ class _Gauge:
 
 
 def _run(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tuple[Status, str]:
-    """Train and return how it ended. No exception escapes, so a record is always written."""
+    """Train; returns how it ended. No exception escapes, so a record is always written."""
     try:
         return _train(job, directory, progress, gauge)
     except Exception as error:
@@ -193,7 +193,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
 
 
 def _reason(error: Exception) -> str:
-    """What a record says of it, in one line."""
+    """An exception as a record states it, in one line."""
     name, text = type(error).__name__, str(error).strip() or "no message"
     if text.startswith("Traceback"):
         # MXNet's own traceback of C++ functions. Its last line has the reason and repeats the error's name.
@@ -214,7 +214,7 @@ class _Log:
         self._write("starting")
 
     def interval(self, interval: Interval) -> None:
-        """A line and a sign of life every log interval."""
+        """Log a line and refresh ``progress.json`` at each log interval."""
         _say(
             f"[epoch {interval.epoch} batch {interval.step}/{interval.steps}] {_scored(interval.loss)}, "
             f"throughput {self._speed(interval.tokens_per_second)}"
@@ -228,7 +228,7 @@ class _Log:
         )
 
     def epoch(self, result: EpochResult) -> None:
-        """The epoch's line, and its row."""
+        """Log the epoch, and append its row."""
         _say(
             f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
             f"validation {_scored(result.valid_loss, result.valid_accuracy)}"
@@ -249,7 +249,7 @@ class _Log:
         )
 
     def total(self) -> None:
-        """The last line: throughput of the whole run, or of the part trained in this process's environment."""
+        """Log the last line: the throughput of the whole run, or of the part trained in this environment."""
         _say(f"total training throughput {self._speed(tokens_per_second(self._progress.comparable_laps))}")
 
     @property

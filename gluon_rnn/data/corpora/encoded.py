@@ -53,7 +53,7 @@ class Corpus:
 
 
 class Reading(NamedTuple):
-    """How a corpus is read, which a kept one is named by beside its content."""
+    """How a corpus is read; together with its content this names a kept corpus."""
 
     objective: str
     level: str
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 
 
 def shortened(split: Any, most_tokens: int | None) -> Any:
-    """The first tokens of a split; whole sequences, one at least, that have no more together. None: all."""
+    """The first tokens of a split; of labelled data whole sequences, at least one. None: everything."""
     if split is None or most_tokens is None:
         return split
     if not isinstance(split, Sequences):
@@ -135,7 +135,7 @@ def _digest(archive: bytes) -> bytes:
 
 
 def _path(files: CorpusFiles, reading: Reading) -> Path | None:
-    """Where it is kept; None where the user has no cache."""
+    """The path of the kept corpus; None if the user has no cache."""
     folder = cache_directory()
     if folder is None:
         return None

@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a published corpus is once its files are read for the objective that it has labels for.
+    """The form of a published corpus once its files are read for its labelled objective.
 
     Reading takes GluonNLP and seconds, and its outcome is as fixed as the files are: so it is stated here.
     Planning relies on it, and training checks it against what was read.
@@ -67,7 +67,7 @@ class Published:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """What can be learnt from it."""
+        """The objectives that the corpus supports."""
         return (self.labelled.objective,) if self.labelled else TEXT_OBJECTIVES
 
     @property
@@ -87,15 +87,15 @@ class Published:
         return home / "datasets" / (self.cache_name or self.name) if home else None
 
     def restore(self, content: bytes) -> bytes:
-        """A part as it should be, where it is in one of the other `forms`; else as it is."""
+        """The expected bytes of a part that is in one of the other `forms`; any other part unchanged."""
         make = self.forms.get(sha1_of(content)) if self.forms else None
         return make(content) if make else content
 
     def wrong(self, contents: Mapping[str, bytes]) -> dict[str, str]:
-        """The SHA-1s that are not as they should be."""
+        """The files whose SHA-1 is wrong."""
         found = {part: sha1_of(content) for part, content in contents.items()}
         return {part: sha1 for part, sha1 in found.items() if sha1 != self.sha1s[part]}
 
     def is_whole(self, contents: Mapping[str, bytes]) -> bool:
-        """Whether all parts are there and right."""
+        """Whether all parts exist and have the right SHA-1."""
         return len(contents) == len(self.files) and not self.wrong(contents)

@@ -31,7 +31,7 @@ ALPHABETS, PADDED = (nietzsche.NAME, HIHELLO), (nietzsche.NAME,)
 
 
 def objectives(name: str) -> tuple[str, ...]:
-    """Return what can be learnt from a corpus that is known by name."""
+    """Return the objectives of a corpus that is known by name."""
     if name in PUBLISHED:
         return PUBLISHED[name].objectives
     return TEXT_OBJECTIVES if name == HIHELLO else tuple(OWN)

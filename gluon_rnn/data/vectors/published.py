@@ -111,13 +111,13 @@ def fetch(source: Source, *, notice: Notice = print) -> Path:
 
 
 def measure(path: Path) -> int:
-    """The numbers of each vector in a verified file."""
+    """The dimension of the vectors in a verified file."""
     with _matrix(path) as (_, size):
         return size
 
 
 def rows(path: Path, words: Iterable[str]) -> dict[str, Vector]:
-    """The vectors of those of ``words`` that a verified file has.
+    """The vectors of the ``words`` that a verified file contains.
 
     GluonNLP 0.10's ``TokenEmbedding.deserialize`` gives the same ones, and holds all of the file twice meanwhile (7 GB
     for word2vec's 3,000,000 words of 300), which would be the run's peak memory. Where a source has no vector for

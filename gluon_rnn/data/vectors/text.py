@@ -34,7 +34,7 @@ class _WrongCountError(ValueError):
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """The numbers of each vector in a file, and the SHA-1 of its content (`sha1_of_file`); every line is looked at.
+    """The dimension of the vectors in a file and its SHA-1 (`sha1_of_file`); checks every line.
 
     Raises:
         UserError: it cannot be read, or a line is not as it should be. Numbers are looked at by their characters, which
@@ -70,7 +70,7 @@ def measure(path: Path) -> tuple[int, str]:
 
 
 def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
-    """The vectors of those of ``words`` that a measured file has; where it has a word twice, the first.
+    """The vectors of the ``words`` that a measured file contains; of repeated words the first.
 
     GluonNLP 0.10's ``TokenEmbedding.from_file`` reads these formats, too, with equal results. It is not used since it
     keeps every number of the file as an object (32 bytes: 3.8 GB for 400,000 words of 300), refuses a word with blanks
@@ -97,7 +97,7 @@ def rows(path: Path, size: int, words: Iterable[str]) -> dict[str, Vector]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their ends, and their numbers from 1; of one that is too long, its beginning.
+    """The lines of a file with their ends and their numbers from 1; of a line that is too long, its beginning.
 
     A UTF-8 byte-order mark is left out.
     """

@@ -131,11 +131,11 @@ class Measured:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Of the baseline's logarithms and of the candidate's."""
+        """The means of the baseline's and of the candidate's logarithms."""
         return fmean(self.before), fmean(self.after)
 
     def sample(self, limits: Limits) -> Sample | Sittings:
-        """The changes, and what they must exceed."""
+        """The sample of changes, with the threshold that they must exceed."""
         before, after = (tuple(self.worse * value for value in side) for side in (self.before, self.after))
         threshold = self._threshold(limits)
         two_sided = limits.two_sided and self.quantity != "tokens_per_second"
@@ -144,7 +144,7 @@ class Measured:
         return Sample(tuple(b - a for a, b in zip(before, after, strict=True)), threshold, two_sided)
 
     def _threshold(self, limits: Limits) -> float:
-        """Nats."""
+        """The threshold in nats."""
         if self.quantity == "tokens_per_second":
             return -math.log1p(-(SLOWER if limits.throughput is None else limits.throughput))
         if self.quantity == "valid_loss":
@@ -153,7 +153,7 @@ class Measured:
         return math.log1p(max(limits.perplexity, limits.floor / perplexity_of(min(self.means))))
 
     def difference(self, nats: float) -> float:
-        """A difference of logarithms as people read it: a fraction, of a loss nats."""
+        """A difference of logarithms for readers: a fraction, or nats for a loss."""
         return nats if self.quantity == "valid_loss" else _fraction(nats)
 
     def change(self, limits: Limits, finding: Finding | None, mirrored: Finding | None) -> Change:
@@ -203,7 +203,7 @@ def measure(
     repeated: bool,
     interleaved: bool = False,
 ) -> list[Measured]:
-    """What pairs of runs have measured on both sides: the validation loss, and the speed if on one machine.
+    """The quantities that pairs of runs measured on both sides: the validation loss, and the speed if on one machine.
 
     Args:
         pairs: of runs that ended well.
@@ -244,7 +244,7 @@ def has_accuracy(pairs: Iterable[tuple[Row, Row]]) -> bool:
 
 
 def paired(pairs: Iterable[tuple[Row, Row]], column: str) -> list[tuple[float, float]]:
-    """The numbers in `column` of pairs of runs, where both have one."""
+    """The values in `column` of those pairs of runs that both have one."""
     values = ((before[column], after[column]) for before, after in pairs)
     return [(before, after) for before, after in values if before is not None and after is not None]
 
@@ -254,7 +254,7 @@ def _same_machine(before: Row, after: Row) -> bool:
 
 
 def in_words(change: Change) -> str:
-    """``validation perplexity +5.3 %``, or why that says nothing."""
+    """The change in words, such as ``validation perplexity +5.3 %``, or why it shows nothing."""
     return f"{NAMES[change.quantity]} {change.reason or amount(change.quantity, change.change)}"
 
 

@@ -117,7 +117,7 @@ def compare(
 
 
 def _doubts(matches: Sequence[Match]) -> tuple[str, ...]:
-    """A line where the two tables seem to be the wrong way round."""
+    """A warning if the two tables seem to be swapped."""
     times = [
         [time for match in matches for row in getattr(match, side).values() if (time := seconds_of(row["started_at"]))]
         for side in ("before", "after")
@@ -156,7 +156,7 @@ class PairedRuns:
 
 
 def pair_runs(match: Match, names: tuple[str, str] = ("the baseline", "the candidate")) -> PairedRuns:
-    """The runs of a point, those of one seed side by side; `names` are those of the sides, in words."""
+    """Pair the runs of a point by seed; `names` are the names of the two sides."""
     runs = PairedRuns(match)
     for seed, before in sorted(match.before.items()):
         after = match.after.get(seed)
@@ -266,7 +266,7 @@ def _point(runs: PairedRuns, changes: tuple[Change, ...], limits: Limits) -> Poi
 
 
 def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Of the baseline's and of the candidate's; None of no pairs."""
+    """The means of the baseline and of the candidate; None without pairs."""
     return (fmean(before for before, _ in pairs), fmean(after for _, after in pairs)) if pairs else None
 
 

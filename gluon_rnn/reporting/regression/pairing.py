@@ -81,7 +81,7 @@ def match_runs(
 
 
 def differing_fields(matches: Iterable[Match]) -> list[str]:
-    """The fields of which one table has no value that the other has."""
+    """The fields in which one table has a value and the other has none."""
     before = [match.settings for match in matches if match.before]
     after = [match.settings for match in matches if match.after]
     return [name for name in before[0] if not {row[name] for row in before} & {row[name] for row in after}]

@@ -56,7 +56,7 @@ def by_sitting(rows: Iterable[Row], values: Sequence[float], sittings: Mapping[s
 
 
 def seconds_of(started_at: object) -> float | None:
-    """Since 1970; None where that is not a time."""
+    """Seconds since 1970; None if the text is not a time."""
     try:
         return datetime.fromisoformat(str(started_at)).timestamp()
     except (ValueError, OverflowError):

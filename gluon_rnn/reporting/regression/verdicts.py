@@ -55,7 +55,7 @@ def assert_no_regression(
     two_sided: bool = Limits.two_sided,
     speeds: bool = Limits.speeds,
 ) -> None:
-    """`compare`, as a line of a test.
+    """`compare` as an assertion for tests.
 
     Raises:
         AssertionError: the candidate regressed; its text is the table.
@@ -148,7 +148,7 @@ def as_json(comparison: Comparison) -> str:
 
 
 def as_junit(comparison: Comparison) -> str:
-    """JUnit's XML: a test case a point, a failure for one that regressed, skipped for one that was not compared.
+    """JUnit XML: a test case for each point; regressed ones fail, those that were not compared are skipped.
 
     A comparison that could not be made is an error, since a CI counts what is skipped as well.
     """
@@ -180,7 +180,7 @@ def as_junit(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """A table for a job's summary page."""
+    """A Markdown table for a job's summary page."""
     lines = [f"**{escaped(comparison.reason)}**", ""]
     if comparison.points:
         lines += [markdown_row(_COLUMNS), markdown_row("---" if name in _TEXT_COLUMNS else "---:" for name in _COLUMNS)]
@@ -218,14 +218,14 @@ _SPOKEN = {"undecided": "inconclusive"}
 
 
 def _word(change: Change) -> str:
-    """What people read of its verdict. A gate stays open where nothing was shown; that is not called a success."""
+    """The verdict in words. A point without evidence passes the gate, but is not called a success."""
     if change.improved:
         return "improved"
     return _SPOKEN.get(change.verdict, change.verdict)
 
 
 def _remarks_on_points(comparison: Comparison) -> Iterator[str]:
-    """What there is to know of points that did not regress, a line for each remark."""
+    """Remarks on points that did not regress, one in a line."""
     shared: dict[str, list[str]] = {}
     for point in comparison.points:
         if point.verdict != "regressed" and point.reasons:
