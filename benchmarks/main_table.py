@@ -105,6 +105,7 @@ def _table(points: Sequence[Point], plot: Scatter) -> Table:
 def page(options: argparse.Namespace, points: Sequence[Point], plot: Scatter) -> str:
     """``README.md``: the table, best first, the plot, and where its figures come from."""
     first, *others = options.directories
+    folders = " ".join(f"results/{_name(directory)}" for directory in options.directories)
     timed = _name(options.speeds)
     record = points[0].records[0]
     config, timed_on = record.config, points[0].timed[0].record
@@ -138,8 +139,7 @@ def page(options: argparse.Namespace, points: Sequence[Point], plot: Scatter) ->
         "",
         "```",
         f"python scripts/run_sweep.py {options.sweep.as_posix()} --jobs 2",
-        ".venv/bin/python benchmarks/main_table.py "
-        f"{' '.join(f'results/{_name(directory)}' for directory in options.directories)} {made}",
+        f".venv/bin/python benchmarks/main_table.py {folders} {made}",
         "```",
         "",
     ]

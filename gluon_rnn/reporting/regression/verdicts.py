@@ -225,7 +225,7 @@ def _word(change: Change) -> str:
 
 
 def _remarks_on_points(comparison: Comparison) -> Iterator[str]:
-    """Remarks on points that did not regress, one in a line."""
+    """Remarks on points that did not regress, one per line."""
     shared: dict[str, list[str]] = {}
     for point in comparison.points:
         if point.verdict != "regressed" and point.reasons:

@@ -1,4 +1,4 @@
-"""The progress of sweeps: of one point by point, or of all below a folder."""
+"""The progress of sweeps: one of them point by point, or all below a folder."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def is_sweep(directory: Path) -> bool:
 
 
 def sweeps_table(directory: Path, standings: Sequence[Standing]) -> Fitting:
-    """A table of the sweeps below `directory`, one in a row."""
+    """A table of the sweeps below `directory`, one per row."""
     rows = []
     for standing in standings:
         best = best_of(standing.records, standing.varying)
