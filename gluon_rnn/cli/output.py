@@ -45,7 +45,8 @@ def status_of_output(status: int = 0) -> int:
 def stopped_by_signals() -> Iterator[None]:
     """A context in which SIGTERM and SIGHUP end a command as Ctrl-C does.
 
-    So does SIGINT where it is ignored, as in a command that a script has started with ``&``. Under ``nohup`` SIGHUP stays ignored.
+    So does SIGINT where it is ignored, as in a command that a script has started with ``&``. Under ``nohup`` SIGHUP
+    stays ignored.
     """
     signs = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

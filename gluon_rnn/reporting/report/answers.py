@@ -75,7 +75,7 @@ def _most_confused(confusion: Confusion) -> tuple[list[str], list[Table]]:
 
 
 def _rates(confusion: Confusion, place: int) -> list[float | None]:
-    """How often a label is the true one, and its recall and precision in per cent; None if there is nothing to count."""
+    """How often a label is the true one, and its recall and precision in per cent; None where it never occurs."""
     right, total = confusion.counts[place][place], sum(confusion.counts[place])
     return [total, _share(right, total), _share(right, sum(row[place] for row in confusion.counts))]
 
