@@ -474,6 +474,11 @@ class RunConfig(BaseModel):
         *step, number = self.averaging.split()
         return "step" if step else "epoch", int(number)
 
+    @property
+    def earliest_averaging(self) -> tuple[Literal["epoch", "step"], int]:
+        """`averaging_start`, or the first epoch that validation can choose."""
+        return self.averaging_start or ("epoch", EARLIEST_NTASGD)
+
     if not TYPE_CHECKING:  # for which its fields are the arguments
 
         def __init__(self, **settings: Any) -> None:

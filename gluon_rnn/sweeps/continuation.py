@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gluon_rnn.common.files import replicate
 from gluon_rnn.config.identity import run_id
-from gluon_rnn.config.run import EARLIEST_NTASGD, RunConfig
+from gluon_rnn.config.run import RunConfig
 from gluon_rnn.runs.job import BEST, CHECKPOINT, Job
 from gluon_rnn.runs.records import RunRecord
 
@@ -58,7 +58,7 @@ def _beginnings(config: RunConfig, ended: Iterable[int]) -> Iterator[RunConfig]:
 
 def _first_averaged(config: RunConfig) -> int:
     """The first epoch that may average parameters; 1 if averaging begins at a step, which may be in any epoch."""
-    unit, start = config.averaging_start or ("epoch", EARLIEST_NTASGD)
+    unit, start = config.earliest_averaging
     return start if unit == "epoch" else 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gluon_rnn.common.errors import UserError, did_you_mean
 from gluon_rnn.common.printable import printable
-from gluon_rnn.config.run import EARLIEST_NTASGD, LABELLED, RunConfig, parse_steps
+from gluon_rnn.config.run import LABELLED, RunConfig, parse_steps
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.data.corpora import CorpusFiles
 
@@ -47,7 +47,7 @@ def idle_settings(config: RunConfig, corpus: CorpusFiles) -> dict[str, str]:
         idle |= dict.fromkeys(("learning_rate", "lr_schedule", "lr_decay", "lr_patience", "lr_steps"), reason)
     if config.averaging != "none":
         epochs = 1 if config.max_steps else config.epochs
-        unit, start = config.averaging_start or ("epoch", EARLIEST_NTASGD)
+        unit, start = config.earliest_averaging
         if (epochs if unit == "epoch" else _most_steps(config, corpus)) < start:
             idle["averaging"] = f"epochs={epochs} ends the run before it can begin"
     if config.embedding != "random":
