@@ -16,6 +16,8 @@ from typing import Any
 from gluon_rnn.common.files import sha1_of
 from gluon_rnn.machine import libmxnet
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -43,7 +45,7 @@ class Machine:
     Attributes:
         host: network name.
         architecture: such as ``x86_64``.
-        cpu_name: the processor's model.
+        cpu_name: the processor's model; see `cpu_name`.
         cores: logical cores that this process may use, given its affinity and its control group's quota.
         memory_mb: memory in MiB that it may use, given its control group's limit.
         gpus: those that ``CUDA_VISIBLE_DEVICES`` leaves visible.
@@ -176,13 +178,24 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def cpu_name() -> str:
-    """The processor's model, as the kernel names it."""
-    for key in ("model name", "Model", "Hardware"):
-        match = re.search(rf"^{key}\s*:\s*(.+)$", read_text(Path("/proc/cpuinfo")), re.MULTILINE)
-        if match:
-            return " ".join(match[1].split())
-    return platform.processor() or "unknown"
+def cpu_name(cpuinfo: str | None = None) -> str:
+    """The processor's model, as the kernel names it.
+
+    Virtual machines call processors of several generations ``AMD EPYC`` or ``Intel(R) Xeon(R) CPU @ 2.20GHz``. Such a
+    name has no model number, so the processor's family and model are added.
+
+    Args:
+        cpuinfo: the text of ``/proc/cpuinfo``, which is read by default.
+    """
+    cpuinfo = read_text(_CPUINFO) if cpuinfo is None else cpuinfo
+    entries = dict(re.findall(r"^(.+?)[ \t]*:[ \t]*(.+)$", cpuinfo, re.MULTILINE))
+    names = [" ".join(entries[key].split()) for key in ("model name", "Model", "Hardware") if key in entries]
+    if not names:
+        return platform.processor() or "unknown"
+    is_ambiguous = not re.search(r"\d", names[0].partition("@")[0])
+    if is_ambiguous and {"cpu family", "model"} <= entries.keys():
+        return f"{names[0]} (family {entries['cpu family']}, model {entries['model']})"
+    return names[0]
 
 
 def _cores() -> int:

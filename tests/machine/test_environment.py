@@ -240,6 +240,37 @@ def test_the_machines_identity_is_its_hardware():
     assert first.machine_id == hidden.machine_id != other.machine_id
 
 
+def cpuinfo(name: str, family: int, model: int) -> str:
+    """As the kernel writes it on x86, of two cores."""
+    core = f"cpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: {name}\nstepping\t: 1\npower management:\n\n"
+    return f"processor\t: 0\n{core}processor\t: 1\n{core}"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (cpuinfo("AMD EPYC", 25, 1), "AMD EPYC (family 25, model 1)"),
+        (cpuinfo("AMD EPYC", 26, 2), "AMD EPYC (family 26, model 2)"),
+        (cpuinfo("Intel(R) Xeon(R) CPU @ 2.20GHz", 6, 79), "Intel(R) Xeon(R) CPU @ 2.20GHz (family 6, model 79)"),
+        (cpuinfo("AMD EPYC 7763  64-Core Processor", 25, 1), "AMD EPYC 7763 64-Core Processor"),
+        (cpuinfo("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", 6, 143), "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"),
+        ("processor\t: 0\nBogoMIPS\t: 108.00\n\nModel\t\t: Raspberry Pi 4 Model B\n", "Raspberry Pi 4 Model B"),
+        ("Hardware\t: Board\n", "Board"),
+    ],
+)
+def test_processors_of_other_models_have_other_names(text, name):
+    assert hardware.cpu_name(text) == name
+
+
+def test_machines_whose_processors_share_a_name_are_not_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "cpuinfo")
+    machines = []
+    for family, model in ((25, 1), (26, 2)):
+        (tmp_path / "cpuinfo").write_text(cpuinfo("AMD EPYC", family, model))
+        machines.append(hardware.describe_machine(environ={}, nvml=FakeNvml()))
+    assert machines[0].machine_id != machines[1].machine_id
+
+
 def test_the_machines_identity_is_not_its_name(tmp_path):
     # A new UTS namespace would need rights; the host's name is asked in one place, which a start-up file replaces.
     (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.node = lambda: 'elsewhere'\n")
