@@ -253,7 +253,7 @@ def cpuinfo(name: str, family: int, model: int) -> str:
         (cpuinfo("AMD EPYC", 26, 2), "AMD EPYC (family 26, model 2)"),
         (cpuinfo("Intel(R) Xeon(R) CPU @ 2.20GHz", 6, 79), "Intel(R) Xeon(R) CPU @ 2.20GHz (family 6, model 79)"),
         (cpuinfo("AMD EPYC 7763  64-Core Processor", 25, 1), "AMD EPYC 7763 64-Core Processor"),
-        (cpuinfo("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", 6, 143), "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"),
+        (cpuinfo("Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz", 6, 85), "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz"),
         ("processor\t: 0\nBogoMIPS\t: 108.00\n\nModel\t\t: Raspberry Pi 4 Model B\n", "Raspberry Pi 4 Model B"),
         ("Hardware\t: Board\n", "Board"),
     ],
