@@ -45,6 +45,10 @@ class _Watched(Display):
         self._plan = plan
         self._done = 0
         self._began = time.monotonic()
+        # The share of each resumed run that was done before, and how many runs' work the ended ones have taken since.
+        states = ((job, self._live(job)) for job in plan.missing)
+        self._before = {job.run_id: state.fraction for job, state in states if state}
+        self._ended = 0.0
         missing = {job.run_id for job in plan.missing}
         finished = {job.run_id for job in plan.jobs} - missing
         records = [record for record in read_records(plan.directory)[0] if record.run_id in finished]
@@ -58,17 +62,29 @@ class _Watched(Display):
 
     def ended(self, job: Job, record: RunRecord) -> None:
         self._done += 1
+        self._ended += 1 - self._before.get(job.run_id, 0.0)
         self._best.add(record)
         self._say(f"[{self._done}/{self._plan.to_run}] {self._plan.label(job)}: {summary(record, self._targets)}")
 
     def _live(self, job: Job) -> LiveProgress | None:
         return self._progress.newest(self._plan.directory / "runs" / job.run_id)
 
-    def _time_left(self, fractions: Iterable[float]) -> str:
-        share = (self._done + sum(fractions)) / max(1, self._plan.to_run)
-        if share <= 0:
+    def _look(self, jobs: Sequence[Job]) -> list[tuple[Job, LiveProgress | None]]:
+        """The running jobs, each with its progress."""
+        states = [(job, self._live(job)) for job in jobs]
+        for job, state in states:
+            if state:
+                # A resumed run begins again after its last checkpoint.
+                self._before[job.run_id] = min(self._before.get(job.run_id, 0.0), state.fraction)
+        return states
+
+    def _time_left(self, states: Iterable[tuple[Job, LiveProgress | None]]) -> str:
+        """By the speed of this sweep so far; what resumed runs had done before does not count."""
+        made = self._ended + sum(state.fraction - self._before[job.run_id] for job, state in states if state)
+        if made <= 0:
             return "time left unknown"
-        return f"about {_duration((time.monotonic() - self._began) * (1 - share) / share)} left"
+        to_make = self._plan.to_run - sum(self._before.values()) - made
+        return f"about {_duration((time.monotonic() - self._began) * to_make / made)} left"
 
     def _say(self, line: str) -> None:
         # A terminal's lines are folded between words; those of a log are as long as they are.
@@ -88,11 +104,11 @@ class PlainDisplay(_Watched):
             if job.run_id not in self._seen:
                 self._seen.add(job.run_id)
                 self._say(f"started {self._plan.label(job)} (run {job.run_id})")
+        states = self._look(jobs)
         if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
             return
         self._last = time.monotonic()
-        states = [(job, self._live(job)) for job in jobs]
-        left = self._time_left(state.fraction for _, state in states if state)
+        left = self._time_left(states)
         for job, state in states:
             if state:
                 self._say(
@@ -119,8 +135,8 @@ class TerminalDisplay(_Watched):
             self._screen.start()
 
     def running(self, jobs: Sequence[Job]) -> None:
-        states = [(job, self._live(job)) for job in jobs]
-        left = self._time_left(state.fraction for _, state in states if state)
+        states = self._look(jobs)
+        left = self._time_left(states)
         parts: list[Any] = [self._whole(left)]
         if states:
             parts.append(Fitting(self._tables(states)))

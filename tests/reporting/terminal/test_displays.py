@@ -91,6 +91,32 @@ def test_a_log_gets_a_line_of_each_run_every_half_minute(plan: Plan, monkeypatch
     assert lines == [f"{said}4 min 30 s left", f"{said}9 min 00 s left"]
 
 
+def test_the_time_left_is_that_of_the_work_left(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(displays.time, "monotonic", lambda: now[0])
+    console, text = console_of(terminal=False)
+    display = PlainDisplay(console)
+    first, second, *_ = plan.jobs
+    say(plan, first, 0.8, "epoch 9/10")
+    display.started(plan)
+    # It resumes from its checkpoint. In 30 s a tenth of a run was made; 0.25 + 4 are left.
+    say(plan, first, 0.65, "epoch 7/10")
+    display.running([first])
+    say(plan, first, 0.75, "epoch 8/10")
+    now[0] += 30
+    display.running([first])
+    # The second tenth took as long, but half of it was another run's, which begins anew.
+    say(plan, first, 0.8, "epoch 8/10")
+    say(plan, second, 0.05, "epoch 1/10")
+    now[0] += 30
+    display.running([first, second])
+    display.ended(first, make_done(first, [epoch(1, 2.0, 2.5)], status="ok"))
+    now[0] += 180
+    display.running([second])
+    left = [line.rpartition("about ")[2] for line in text.getvalue().splitlines() if "about" in line]
+    assert left == ["21 min 15 s left", *["20 min 45 s left"] * 2, "39 min 30 s left"]
+
+
 def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
     console, text = console_of(terminal=True)
     display = TerminalDisplay(console)
