@@ -85,9 +85,10 @@ _ADAM_MOMENTUM = 0.9
 #: What stands for `default_learning_rate`. Validation replaces it, so that a configuration's rate is a number.
 AUTO: Any = "auto"
 #: Of a language model under SGD. 20 is GluonNLP's for an LSTM; the other cells' are those that a search over a quarter
-#: of an epoch of WikiText-2 with 200 units found best (results/learning-rate-cpu). A cell from scratch computes what
-#: its fused twin does. fast.ai's cells were not in it: with 200 units and 499 steps of quick.yaml char_loop reached
-#: 1,549 at 0.5, 1,442 at 1, 1,975 at 2.5 and 2,534 at 5.
+#: of an epoch of WikiText-2 with 200 units found best (results/learning-rate-cpu); after three epochs each is still
+#: better than half and twice the rate (results/cells-search-cpu). A cell from scratch computes what its fused twin
+#: does. fast.ai's cells were in neither: with 200 units and 499 steps of quick.yaml char_loop reached 1,549 at 0.5,
+#: 1,442 at 1, 1,975 at 2.5 and 2,534 at 5.
 _SGD_RATES = {
     **dict.fromkeys(("lstm", "custom_lstm"), 20.0),
     **dict.fromkeys(("gru", "custom_gru"), 10.0),
