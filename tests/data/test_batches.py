@@ -71,7 +71,7 @@ def test_labels_are_the_targets_of_all_devices(devices: int) -> None:
     windows = training_windows(ids, bptt=4, **shape)
     random = random_windows(ids, bptt=9, **shape)()
     places = token_windows(ids, np.arange(12), steps=3, **shape)
-    assert windows and random and places
+    assert all([windows, random, places])
     for batch in [*windows, *random, *places]:
         targets = np.concatenate([shard.targets.asnumpy() for shard in batch.shards], axis=1)
         assert batch.labels is not None
