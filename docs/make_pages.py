@@ -166,7 +166,7 @@ def main_table() -> list[str]:
     """The best point of each cell on the whole WikiText-2."""
     names = ("cell", "parameters", "learning rate", "valid ppl", "test ppl", "tokens/s", "peak MB")
     best: dict[str, dict[str, str]] = {}
-    for row in _markdown("wikitext2-cpu/README.md"):
+    for row in _markdown("cells-cpu/README.md"):
         best.setdefault(row["cell"], row)
     return table(names, [[row[name] for name in names] for row in best.values()])
 
