@@ -178,17 +178,13 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def cpu_name(cpuinfo: str | None = None) -> str:
+def cpu_name() -> str:
     """The processor's model, as the kernel names it.
 
     Virtual machines call processors of several generations ``AMD EPYC`` or ``Intel(R) Xeon(R) CPU @ 2.20GHz``. Such a
     name has no model number, so the processor's family and model are added.
-
-    Args:
-        cpuinfo: the text of ``/proc/cpuinfo``, which is read by default.
     """
-    cpuinfo = read_text(_CPUINFO) if cpuinfo is None else cpuinfo
-    entries = dict(re.findall(r"^(.+?)[ \t]*:[ \t]*(.+)$", cpuinfo, re.MULTILINE))
+    entries = dict(re.findall(r"^(.+?)[ \t]*:[ \t]*(.+)$", read_text(_CPUINFO), re.MULTILINE))
     names = [" ".join(entries[key].split()) for key in ("model name", "Model", "Hardware") if key in entries]
     if not names:
         return platform.processor() or "unknown"

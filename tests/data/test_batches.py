@@ -72,7 +72,9 @@ def test_labels_are_the_targets_of_all_devices(devices: int) -> None:
     random = random_windows(ids, bptt=9, **shape)()
     places = token_windows(ids, np.arange(12), steps=3, **shape)
     assert all([windows, random, places])
-    for batch in [*windows, *random, *places]:
+    batches = [*windows, *random, *places]
+    assert len(batches) > 10
+    for batch in batches:
         targets = np.concatenate([shard.targets.asnumpy() for shard in batch.shards], axis=1)
         assert batch.labels is not None
         np.testing.assert_array_equal(batch.labels, targets)

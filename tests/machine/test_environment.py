@@ -258,8 +258,10 @@ def cpuinfo(name: str, family: int, model: int) -> str:
         ("Hardware\t: Board\n", "Board"),
     ],
 )
-def test_processors_of_other_models_have_other_names(text, name):
-    assert hardware.cpu_name(text) == name
+def test_processors_of_other_models_have_other_names(monkeypatch, tmp_path, text, name):
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(text)
+    assert hardware.cpu_name() == name
 
 
 def test_machines_whose_processors_share_a_name_are_not_one(monkeypatch, tmp_path):
