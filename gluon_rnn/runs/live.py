@@ -21,6 +21,7 @@ class LiveProgress(BaseModel):
     Attributes:
         doing: what it is doing, as the display shows it.
         fraction: of the run that is done, 0 to 1.
+        fraction_before: of the run that was done when this process began; None while it has not read its checkpoint.
         perplexity: the newest: training's within an epoch, validation's after it.
         tokens_per_second: over the last log interval, or epoch.
         interval_loss: training's mean nats a token over the last log interval; None where none has just ended.
@@ -33,6 +34,7 @@ class LiveProgress(BaseModel):
 
     doing: str
     fraction: float = 0.0
+    fraction_before: float | None = None
     perplexity: float | None = None
     tokens_per_second: float | None = None
     interval_loss: float | None = None

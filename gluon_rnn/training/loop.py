@@ -223,6 +223,7 @@ def fit(
     progress: Progress,
     vectors: np.ndarray[Any, Any] | None = None,
     checkpoint: CheckpointDirectory | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_interval: Callable[[Interval], None] = lambda interval: None,
     before_checkpoint: Callable[[], None] = lambda: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
@@ -236,6 +237,7 @@ def fit(
             to this process; an empty session is added if there is none.
         vectors: the initial embedding, (vocabulary, embed_size); None: random or one-hot, as `config` says.
         checkpoint: resumed from where it holds an epoch, and written after every epoch.
+        on_start: called before the first step, when `progress` has the epochs of the checkpoint.
         on_interval: called at each log interval; no callback counts in the timing of training.
         before_checkpoint: called at the end of each epoch, so that what it adds to `progress` is in the checkpoint.
         on_epoch: called with each finished epoch, after its checkpoint was written; test was measured if validation
@@ -256,6 +258,7 @@ def fit(
     loop = _Loop(config, objective, model, trainer, average, precision, sampler, progress, on_interval, clock)
     warmup_steps = config.warmup_steps
     if config.max_steps is not None:
+        on_start()
         loop.train(1, steps=warmup_steps + config.max_steps, warmup_steps=warmup_steps)
         return
 
@@ -265,6 +268,7 @@ def fit(
         progress.resume(restored)
     if progress.unigram_loss is None:
         progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
+    on_start()
     while not is_finished(progress, config):
         result = loop.epoch(len(progress.history) + 1, warmup_steps=warmup_steps)
         warmup_steps = 0

@@ -181,6 +181,7 @@ def _train(job: Job, directory: Path, progress: Progress, gauge: _Gauge) -> tupl
             progress=progress,
             vectors=vectors,
             checkpoint=CheckpointDirectory(directory),
+            on_start=log.start,
             on_interval=log.interval,
             before_checkpoint=gauge.read,
             on_epoch=log.epoch,
@@ -211,7 +212,13 @@ class _Log:
         self._directory = directory
         self._progress = progress
         self._gauge = gauge
+        self._before: float | None = None
         self._write("starting")
+
+    def start(self) -> None:
+        """Refresh ``progress.json`` when the checkpoint has been read."""
+        self._before = len(self._progress.history) / self._epochs
+        self._write("starting", fraction=self._before)
 
     def interval(self, interval: Interval) -> None:
         """Log a line and refresh ``progress.json`` at each log interval."""
@@ -266,7 +273,13 @@ class _Log:
     def _write(self, doing: str, **values: float | None) -> None:
         self._gauge.read()
         progress = self._progress
-        live = LiveProgress(doing=doing, epochs=len(progress.history), progress=progress.without_epochs(), **values)
+        live = LiveProgress(
+            doing=doing,
+            fraction_before=self._before,
+            epochs=len(progress.history),
+            progress=progress.without_epochs(),
+            **values,
+        )
         write_atomically(self._directory / "progress.json", live.model_dump_json())
 
 

@@ -329,6 +329,22 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
     assert resumed.steps == whole.steps
 
 
+def test_a_run_says_when_it_has_read_its_checkpoint(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(epochs=3)
+    run(config, small, tmp_path, stop_after=2)
+    progress, seen = Progress(), []
+    fit(
+        config,
+        small,
+        contexts=[on.DEVICE],
+        progress=progress,
+        checkpoint=CheckpointDirectory(tmp_path),
+        on_start=lambda: seen.append([each.epoch for each in progress.history]),
+        on_epoch=lambda result: seen.append([result.epoch]),
+    )
+    assert seen == [[1, 2], [3]]
+
+
 @pytest.mark.numerical
 def test_a_sampled_softmax_trains_and_the_whole_one_scores(
     small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

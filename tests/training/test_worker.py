@@ -292,12 +292,14 @@ def test_a_run_says_where_it_stands(
     def fit(
         *arguments: Any,
         progress: Progress,
+        on_start: Callable[[], None],
         on_interval: Callable[[training.Interval], None],
         on_epoch: Callable[[Any], None],
         **options: Any,
     ) -> None:
         progress.train_tokens, progress.train_sequences = 1000, 200
         seen.append(read_progress(tmp_path))
+        on_start()
         on_interval(training.Interval(epoch=1, step=10, steps=20, loss=2.0, tokens_per_second=None))
         seen.append(read_progress(tmp_path))
         progress.history.append(epoch(1, 1000.0, 3.5))
@@ -316,6 +318,7 @@ def test_a_run_says_where_it_stands(
         ("epoch 1/2 done", 0.5, math.inf),
         ("epoch 2/2, step 20/20", 1.0, math.exp(1.0)),
     ]
+    assert [state.fraction_before for state in seen if state] == [None, 0.0, 0.0, 0.0]
     assert [(state.epochs, state.progress.history) for state in seen if state] == [(0, []), (0, []), (1, []), (1, [])]
     log = capsys.readouterr().out
     assert "[epoch 1 batch 10/20] loss 2.0000, perplexity 7.39, throughput not timed (warm-up)" in log

@@ -45,10 +45,12 @@ class _Watched(Display):
         self._plan = plan
         self._done = 0
         self._began = time.monotonic()
-        # The share of each resumed run that was done before, and how many runs' work the ended ones have taken since.
+        # Which fraction of a resumed run was done before, and how many runs' work the ended ones have taken since.
         states = ((job, self._live(job)) for job in plan.missing)
         self._before = {job.run_id: state.fraction for job, state in states if state}
         self._ended = 0.0
+        # How much work was made, and when it would be done, at the last news of any run.
+        self._estimate = (0.0, self._began)
         missing = {job.run_id for job in plan.missing}
         finished = {job.run_id for job in plan.jobs} - missing
         records = [record for record in read_records(plan.directory)[0] if record.run_id in finished]
@@ -73,18 +75,29 @@ class _Watched(Display):
         """The running jobs, each with its progress."""
         states = [(job, self._live(job)) for job in jobs]
         for job, state in states:
-            if state:
-                # A resumed run begins again after its last checkpoint.
-                self._before[job.run_id] = min(self._before.get(job.run_id, 0.0), state.fraction)
+            if state and state.fraction_before is not None:
+                # Less than was done before, as it begins again after its last checkpoint.
+                before = state.fraction_before
+                self._before[job.run_id] = min(self._before.get(job.run_id, before), before)
         return states
 
     def _time_left(self, states: Iterable[tuple[Job, LiveProgress | None]]) -> str:
-        """By the speed of this sweep so far; what resumed runs had done before does not count."""
-        made = self._ended + sum(state.fraction - self._before[job.run_id] for job, state in states if state)
+        """By the speed of this sweep up to its runs' last news; what resumed runs had done before does not count.
+
+        Log intervals and scoring can take minutes, in which no news comes. The clock goes on, and the estimate stands.
+        """
+        made = self._ended + sum(
+            state.fraction - self._before[job.run_id]
+            for job, state in states
+            if state and state.fraction_before is not None
+        )
         if made <= 0:
             return "time left unknown"
-        to_make = self._plan.to_run - sum(self._before.values()) - made
-        return f"about {_duration((time.monotonic() - self._began) * to_make / made)} left"
+        now = time.monotonic()
+        if made != self._estimate[0]:
+            to_make = self._plan.to_run - sum(self._before.values()) - made
+            self._estimate = made, now + (now - self._began) * to_make / made
+        return f"about {_duration(max(self._estimate[1] - now, 0))} left"
 
     def _say(self, line: str) -> None:
         # A terminal's lines are folded between words; those of a log are as long as they are.
@@ -105,10 +118,10 @@ class PlainDisplay(_Watched):
                 self._seen.add(job.run_id)
                 self._say(f"started {self._plan.label(job)} (run {job.run_id})")
         states = self._look(jobs)
+        left = self._time_left(states)
         if time.monotonic() - self._last < _PLAIN_INTERVAL_SECONDS:
             return
         self._last = time.monotonic()
-        left = self._time_left(states)
         for job, state in states:
             if state:
                 self._say(

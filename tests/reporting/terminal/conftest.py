@@ -59,13 +59,18 @@ def plan(tmp_path: Path, small_corpus: CorpusFiles) -> Plan:
     )
 
 
-def say(plan: Plan, job: Job, fraction: float, doing: str, *, trained: bool = True) -> None:
-    """A run tells where it is: within an epoch, or with `trained` False at the end of one."""
+def say(plan: Plan, job: Job, fraction: float, doing: str, *, before: float | None = 0.0, trained: bool = True) -> None:
+    """A run tells where it is: within an epoch, or with `trained` False at the end of one.
+
+    Args:
+        before: which fraction of it was done when its process began; None: it does not know yet.
+    """
     directory = plan.directory / "runs" / job.run_id
     directory.mkdir(parents=True, exist_ok=True)
     live = LiveProgress(
         doing=doing,
         fraction=fraction,
+        fraction_before=before,
         perplexity=12.345,
         tokens_per_second=6789.4,
         interval_loss=2.5 if trained else None,

@@ -81,14 +81,15 @@ def test_a_log_gets_a_line_of_each_run_every_half_minute(plan: Plan, monkeypatch
     console, text = console_of(terminal=False)
     display = PlainDisplay(console)
     display.started(plan)
-    say(plan, plan.jobs[0], 0.5, "epoch 1/2")
-    for seconds in (0, 29, 1, 15, 14, 1):
+    for seconds in (0, 27, 3, 15, 14, 1):
         now[0] += seconds
+        if seconds == 27:
+            say(plan, plan.jobs[0], 0.5, "epoch 1/2")
         display.running(plan.jobs[:2])
     lines = [line for line in text.getvalue().splitlines() if line.startswith("  ")]
-    # A tenth of five points took 30 s, then 60 s.
+    # A tenth of five points took 27 s, so that 243 s were left. No news came after that.
     said = "  dataset=[red]x: epoch 1/2, 6,789 tokens/s, training perplexity 12.35; 0 of 5 points done, about "
-    assert lines == [f"{said}4 min 30 s left", f"{said}9 min 00 s left"]
+    assert lines == [f"{said}4 min 00 s left", f"{said}3 min 30 s left"]
 
 
 def test_the_time_left_is_that_of_the_work_left(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +100,16 @@ def test_the_time_left_is_that_of_the_work_left(plan: Plan, monkeypatch: pytest.
     first, second, *_ = plan.jobs
     say(plan, first, 0.8, "epoch 9/10")
     display.started(plan)
-    # It resumes from its checkpoint. In 30 s a tenth of a run was made; 0.25 + 4 are left.
-    say(plan, first, 0.65, "epoch 7/10")
+    # It resumes from its checkpoint after epoch 6. In 30 s a tenth of a run was made; 0.3 + 4 are left.
+    say(plan, first, 0.0, "starting", before=None)
     display.running([first])
-    say(plan, first, 0.75, "epoch 8/10")
+    say(plan, first, 0.6, "starting", before=0.6)
+    display.running([first])
+    say(plan, first, 0.7, "epoch 7/10 done", before=0.6)
     now[0] += 30
     display.running([first])
     # The second tenth took as long, but half of it was another run's, which begins anew.
-    say(plan, first, 0.8, "epoch 8/10")
+    say(plan, first, 0.75, "epoch 8/10", before=0.6)
     say(plan, second, 0.05, "epoch 1/10")
     now[0] += 30
     display.running([first, second])
@@ -114,7 +117,27 @@ def test_the_time_left_is_that_of_the_work_left(plan: Plan, monkeypatch: pytest.
     now[0] += 180
     display.running([second])
     left = [line.rpartition("about ")[2] for line in text.getvalue().splitlines() if "about" in line]
-    assert left == ["21 min 15 s left", *["20 min 45 s left"] * 2, "39 min 30 s left"]
+    assert left == ["21 min 30 s left", *["21 min 00 s left"] * 2, "35 min 07 s left"]
+
+
+def test_what_a_shorter_run_did_is_not_the_speed_of_the_one_that_continues_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(displays.time, "monotonic", lambda: now[0])
+    console, text = console_of(terminal=False)
+    display = PlainDisplay(console)
+    job = plan.jobs[0]
+    display.started(plan)
+    now[0] += 30
+    say(plan, job, 0.5, "starting", before=0.5)
+    display.running([job])
+    # 0.1 took a minute; 0.4 + 4 are left.
+    now[0] += 30
+    say(plan, job, 0.6, "epoch 6/10 done", before=0.5)
+    display.running([job])
+    left = [line.rpartition("done, ")[2] for line in text.getvalue().splitlines() if line.startswith("  ")]
+    assert left == ["time left unknown", "about 44 min 00 s left"]
 
 
 def test_an_interrupted_terminal_is_given_back(plan: Plan) -> None:
