@@ -281,6 +281,9 @@ def fit(
         on_epoch(loop.test_best(checkpoint))
 
 
+#: Learning rates below it move no weight and are set to 0: operators of MXNet 1.9.1, as Adam's, refuse numbers that
+#: float32 holds only with fewer digits, below 1.2e-38.
+_LEAST_RATE = 1e-30
 #: What MXNet's optimizers call their momentum.
 _MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}
 
@@ -451,7 +454,8 @@ class _Loop:
 
         def schedule(step: int, batch: Batch) -> None:
             window = len(batch.shards[0].inputs) / config.bptt if config.random_bptt else 1
-            self.trainer.set_learning_rate(rate_at((step - 1) / steps) * window)
+            rate = rate_at((step - 1) / steps) * window
+            self.trainer.set_learning_rate(rate if rate >= _LEAST_RATE else 0.0)
             momentum = momentum_at(config, self._done(epoch, (step - 1) / steps))
             if momentum is not None:
                 set_momentum(self.trainer, momentum)

@@ -329,6 +329,14 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
     assert resumed.steps == whole.steps
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "nag", "adam", "rmsprop", "adagrad"])
+def test_a_rate_that_has_decayed_to_nothing_ends_no_run(small: Corpus, optimizer: str) -> None:
+    momentum = {"momentum": 0.9} if optimizer == "nag" else {}
+    config = small_config(epochs=3, optimizer=optimizer, learning_rate=0.01, lr_steps="2:1e-39", **momentum)
+    rates = [epoch.learning_rate for epoch in run(config, small).history]
+    assert rates == [0.01, 1e-39, pytest.approx(2.5e-40)]
+
+
 def test_a_run_says_when_it_has_read_its_checkpoint(small: Corpus, tmp_path: Path) -> None:
     config = small_config(epochs=3)
     run(config, small, tmp_path, stop_after=2)
