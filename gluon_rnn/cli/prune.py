@@ -41,9 +41,17 @@ def run(options: argparse.Namespace) -> int:
     question = f"Delete {'this run' if len(stale) == 1 else f'these {len(stale)} runs'} for good? [y/N] "
     if not options.yes and not sys.stdin.isatty():
         raise UserError("cannot ask for confirmation without a terminal; add --yes to delete them")
-    if not options.yes and input(question).strip().lower() not in ("y", "yes"):
+    if not options.yes and not _confirmed(question):
         say("nothing was deleted")
         return status_of_output()
     remove_runs(directory, stale, warn)
     say(f"deleted {len(stale)} of the runs in {directory}")
     return status_of_output()
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D, which leaves the cursor behind the question
+        say("")
+        return False

@@ -10,7 +10,6 @@ from typing import Any
 
 from gluon_rnn.runs.job import FAILED, Job
 from gluon_rnn.runs.live import ProgressWatch
-from gluon_rnn.runs.metrics import written
 from gluon_rnn.runs.records import RunRecord
 from gluon_rnn.sweeps.planning import Plan
 from gluon_rnn.sweeps.running import Display
@@ -62,12 +61,8 @@ class NotebookDisplay(Display):
         lines = [_bar(self._done, plan.to_run, plan.name, f"{words}, {self._drawn - self._began:.0f} s")]
         for job in jobs:
             state = self._progress.newest(plan.directory / "runs" / job.run_id)
-            doing = ["starting"] if state is None else [state.doing]
-            if state and state.perplexity is not None:
-                doing.append(f"training perplexity {written(state.perplexity, 2)}")
-            if state and state.tokens_per_second is not None:
-                doing.append(f"{written(state.tokens_per_second, 0)} tokens/s")
-            lines.append(_bar(state.fraction if state else 0, 1, plan.label(job), ", ".join(doing)))
+            fraction, doing = (state.fraction, state.in_words) if state else (0, "starting")
+            lines.append(_bar(fraction, 1, plan.label(job), doing))
         self._show(f"<table>{''.join(lines)}</table>" if plan.to_run else f"<p>{escape(plan.name)}: nothing to run</p>")
 
 

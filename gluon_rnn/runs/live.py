@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gluon_rnn.common.files import read_whole, unseal
 from gluon_rnn.runs.epochs import read_epochs
 from gluon_rnn.runs.job import CHECKPOINT
+from gluon_rnn.runs.metrics import written
 from gluon_rnn.runs.progress import PROGRESS, EpochResult, Progress, Session
 
 
@@ -45,6 +46,22 @@ class LiveProgress(BaseModel):
     def epochs_done(self) -> int:
         """The number of finished epochs."""
         return self.epochs + len(self.progress.history)
+
+    @property
+    def split(self) -> str:
+        """The split of `perplexity`: ``train``, or ``valid`` at the end of an epoch."""
+        return "valid" if self.interval_loss is None else "train"
+
+    @property
+    def in_words(self) -> str:
+        """As ``epoch 1/3, step 350/745, 2,000 tokens/s, training perplexity 741.20``."""
+        parts = [self.doing]
+        if self.tokens_per_second is not None:
+            parts.append(f"{written(self.tokens_per_second, 0)} tokens/s")
+        if self.perplexity is not None:
+            split = {"train": "training", "valid": "validation"}[self.split]
+            parts.append(f"{split} perplexity {written(self.perplexity, 2)}")
+        return ", ".join(parts)
 
 
 def read_progress(directory: Path) -> LiveProgress | None:

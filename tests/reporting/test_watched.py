@@ -54,7 +54,7 @@ def test_a_cell_shows_the_sweep_and_its_running_points(tmp_path: Path, small_cor
     now = 3.0
     directory = tmp_path / "runs" / jobs[1].run_id
     directory.mkdir(parents=True)
-    live = LiveProgress(doing="epoch 1", fraction=0.25, perplexity=123.456, progress=Progress())
+    live = LiveProgress(doing="epoch 1", fraction=0.25, perplexity=123.456, interval_loss=4.8, progress=Progress())
     (directory / "progress.json").write_text(live.model_dump_json())
     display.running(jobs)
     assert '<td>cell=lstm</td><td><progress value="0" max="1"></progress></td><td>starting</td>' in shown[-1]

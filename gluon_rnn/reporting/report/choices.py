@@ -145,4 +145,5 @@ def _certainty(group: Group, good: Sequence[Point]) -> str:
         return f"{text} Undecided: {group.numbers(rivals)} may be as good."
     if rivals is None or len(good) == 1:
         return text
-    return f"{text} All other points are worse, beyond chance."
+    others = "All other points" if len(good) == len(group.points) else "The other points whose runs all ended well"
+    return f"{text} {others} are worse, beyond chance."

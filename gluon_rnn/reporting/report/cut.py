@@ -14,7 +14,7 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
     `wall_seconds` are then not known.
 
     Raises:
-        UserError: the learning rate does depend on it.
+        UserError: the learning rate does depend on it, or the epochs are not known.
     """
     if record.epochs_run < epochs or (record.epochs_run == epochs == record.config.epochs):
         return record
@@ -27,9 +27,15 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
     history = record.history[:epochs]
     best = Progress(history=list(history)).best
     if best is None or len(history) < epochs:
-        return record
+        raise UserError(
+            f"run {record.run_id} cannot be read as it was after epoch {epochs}: its folder has no epochs.csv, or not "
+            "that epoch in it; leave --epochs out"
+        )
+    # It ended otherwise later.
+    ended = {"status": "ok", "reason": ""} if record.epochs_run > epochs else {}
     return record.with_columns(
         {
+            **ended,
             **{name: getattr(best, name) for name in SCORES},
             "best_epoch": best.epoch,
             "train_perplexity": perplexity(history[-1].train_loss),

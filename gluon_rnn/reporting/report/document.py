@@ -40,7 +40,7 @@ def compose(findings: Findings, targets: Sequence[float] = ()) -> Document:
         findings: what folders hold.
         targets: the perplexities to which times are shown; empty: some that tell the points apart.
     """
-    every = [*findings.runs, *findings.timed]
+    every = [*findings.runs, *(findings.timed or ())]
     places = places_of(every)
     names = Names(run.record.row for run in every)
     groups = groups_of(findings)
@@ -56,7 +56,7 @@ def compose(findings: Findings, targets: Sequence[float] = ()) -> Document:
 
 def groups_of(findings: Findings) -> list[Group]:
     """Groups of runs whose losses compare; throughput runs are grouped by place, since only speeds compare."""
-    every = [*findings.runs, *findings.timed]
+    every = [*findings.runs, *(findings.timed or ())]
     places = places_of(every)
     names = Names(run.record.row for run in every)
     lettered = {place._replace(letter=""): place.letter for place in places}

@@ -29,7 +29,7 @@ class Group:
         runs: of the group.
         places: of all runs of the report.
         names: of whatever is shown in the report.
-        timed: runs whose speeds and memory stand for those of `runs`.
+        timed: runs whose speeds and memory stand for those of `runs`; None: each has its own.
         where: the letter of the place that tells the group from another; empty where there is none.
 
     Attributes:
@@ -51,7 +51,7 @@ class Group:
         runs: Sequence[Run],
         places: Sequence[Place],
         names: Names,
-        timed: Sequence[Run] = (),
+        timed: Sequence[Run] | None = None,
         where: str = "",
     ) -> None:
         self.where = where

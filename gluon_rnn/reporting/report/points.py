@@ -111,14 +111,14 @@ class Point:
             one name are several with a digest behind it, and ``version``, which counts runs that agree in all but their
             run_id, as of an own cell in records that hold no digest of its sources.
         runs: by seed.
-        timed: the runs that its speeds and memory come from, where those are not its own.
+        timed: the runs that its speeds and memory come from; None: its own.
         place: whose speeds and memory are read; None: of the only one where there are any.
         number: place in the ranking, from 1; 0 before it has one.
     """
 
     settings: Mapping[str, Any]
     runs: tuple[Run, ...]
-    timed: tuple[Run, ...] = ()
+    timed: tuple[Run, ...] | None = None
     place: Place | None = None
     number: int = 0
 
@@ -136,6 +136,11 @@ class Point:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the runs behind its numbers."""
         return tuple(sorted({record.config.seed for record in self.counted}))
+
+    @cached_property
+    def seeds_ok(self) -> tuple[int, ...]:
+        """The seeds of its runs that ended well."""
+        return tuple(sorted({record.config.seed for record in self.records if outcome(record) == "ok"}))
 
     @cached_property
     def seeds_run(self) -> tuple[int, ...]:
@@ -156,7 +161,8 @@ class Point:
     def _costing(self) -> list[Run]:
         """The runs that provide speeds and memory."""
         counted = {id(record) for record in self.counted}
-        runs = [*self.timed] or [run for run in self.runs if id(run.record) in counted]
+        own = (run for run in self.runs if id(run.record) in counted)
+        runs = [*(own if self.timed is None else self.timed)]
         if self.place is not None:
             runs = [run for run in runs if Place.of(run.record) == self.place._replace(letter="")]
         return runs
@@ -167,7 +173,7 @@ class Point:
         None of a cost at several places, no speeds or times that do not count, and no whole times of other runs.
         """
         if name in COSTS:
-            if self.timed and name == "wall_seconds":
+            if self.timed is not None and name == "wall_seconds":
                 return []
             if self.place is None and len(self.places) > 1:
                 return []
@@ -223,7 +229,7 @@ def _letter(number: int) -> str:
     return (_letter(more - 1) if more else "") + chr(ord("A") + last)
 
 
-def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterable[Run] = ()) -> list[Point]:
+def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterable[Run] | None = None) -> list[Point]:
     """Group `runs` into points. Runs of different content are never grouped, whatever their names.
 
     The folder and the place of a run do not matter: neither changes what a configuration learns.
@@ -231,9 +237,10 @@ def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterabl
     Args:
         runs: of any folders and places.
         names: of whatever is shown together with the points; None: of them alone.
-        timed: runs whose speeds and memory stand for those of the points of the same network, in place of their own.
+        timed: runs whose speeds and memory stand for those of the points of the same network, in place of their own;
+            None: each point has its own.
     """
-    runs, timed = list(runs), list(timed)
+    runs = list(runs)
     shown = names or Names(run.record.row for run in runs)
     fields = [name for name in RunConfig.model_fields if name not in _NO_SETTING]
     seen: Counter[Any] = Counter()
@@ -248,13 +255,13 @@ def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterabl
         version = seen[settings, contents, origin] = seen[settings, contents, origin] + 1
         gathered.setdefault((contents, (*settings, version)), []).append(run)
     networks: dict[Any, list[Run]] = {}
-    for run in timed:
+    for run in timed or ():
         networks.setdefault(_network(run.record), []).append(run)
     return [
         Point(
             dict(zip((*fields, "version"), settings, strict=True)),
             tuple(group),
-            tuple(networks.get(_network(group[0].record), ())),
+            None if timed is None else tuple(networks.get(_network(group[0].record), ())),
         )
         for (_, settings), group in gathered.items()
     ]
@@ -262,8 +269,10 @@ def points_of(runs: Iterable[Run], names: Names | None = None, *, timed: Iterabl
 
 #: What makes a network and its batches, and so its speed.
 NETWORK = (
-    *("cell", "bidirectional", "hidden_size", "embed_size", "num_layers", "tie_weights", "dropout", "precision"),
-    *("vocab_size", "bptt", "batch_size", "optimizer", "sampled_softmax"),
+    *("objective", "cell", "cell_sha1", "bidirectional", "hidden_size", "embed_size", "num_layers", "tie_weights"),
+    *("embedding", "train_embedding", "dropout", "dropout_input", "dropout_hidden", "dropout_embedding", "weight_drop"),
+    *("alpha", "beta", "precision", "vocab_size", "bptt", "random_bptt", "batch_size", "last_batch", "stride"),
+    *("optimizer", "sampled_softmax"),
 )
 
 

@@ -49,7 +49,7 @@ def ranking(group: Group) -> Section:
     fields += [(_column(measure), partial(average, measure=measure)) for measure in bits_of(group)]
     fields += [field for field in (*results, *costs) if field not in first]
     if group.seeded:
-        fields.append((Column("seeds", "different seeds that ended well", 0), lambda point: len(point.seeds)))
+        fields.append((Column("seeds", "different seeds that ended well", 0), lambda point: len(point.seeds_ok)))
     fields.append((Column("parameters", meaning("parameters"), 0), lambda point: point.parameters))
     if any(not point.ok for point in group.points):
         fields.append((Column("status", meaning("status")), lambda point: point.status))
@@ -121,7 +121,9 @@ def _notes_on_ranking(group: Group) -> list[str]:
             "over seeds. Ranges are from the lowest to the highest."
         )
     if any(outcome(record) not in ENDED_WELL for point in group.points for record in point.records):
-        notes.append("Points with a failed run come last; their figures average the runs that succeeded.")
+        notes.append(
+            "Points with a failed run come last; their figures average the runs that succeeded or, if none did, all."
+        )
     if any(record.status == "pruned" for point in group.points for record in point.records):
         notes.append("Pruned points come after complete ones: their losses are of fewer epochs.")
     if any(WORSE_THAN_UNIGRAM in point.status for point in group.points):

@@ -81,7 +81,9 @@ class Findings:
         runs: all of them.
         notes: what readers should know of them, most of it from ``notes.yaml``.
         evaluations: the rows of their ``evaluations.csv``.
-        timed: the runs whose speeds and memory stand for those of `runs` of the same network.
+        timed: the runs whose speeds and memory stand for those of `runs` of the same network; None: each run has its
+            own.
+        untimed: why some speeds do not count; a note each.
         searches: of those folders that ``sweep.json`` says are a search's.
     """
 
@@ -89,7 +91,8 @@ class Findings:
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
     evaluations: tuple[dict[str, Any], ...] = field(default=())
-    timed: tuple[Run, ...] = ()
+    timed: tuple[Run, ...] | None = None
+    untimed: tuple[str, ...] = ()
     searches: tuple[Searched, ...] = ()
 
 
@@ -114,19 +117,15 @@ def read_folders(directories: Sequence[Path], *, speeds: Sequence[Path] = (), ep
             notes.append(f"{counted(longer, 'run')} trained for longer: shown as after epoch {epochs}.")
         runs = [replace(run, record=after(run.record, epochs)) for run in runs]
     if not speeds:
-        return replace(found, runs=tuple(runs), notes=tuple(notes))
+        return replace(found, runs=tuple(runs), notes=(*notes, *found.untimed))
     timed = _read(speeds)
-    notes = [note for note in notes if _SPEEDS not in note]
     notes.append(
         f"Speeds and memory come from {' and '.join(timed.folders)}: runs of the same network with the same windows "
         "and batches, timed by themselves."
     )
     runs = [replace(run, speeds_count=False) for run in runs]
-    return replace(found, runs=tuple(runs), notes=tuple(notes), timed=tuple(r for r in timed.runs if r.speeds_count))
-
-
-#: In each note on them.
-_SPEEDS = "do not count"
+    counting = tuple(run for run in timed.runs if run.speeds_count)
+    return replace(found, runs=tuple(runs), notes=(*notes, *timed.untimed), timed=counting)
 
 
 def _read(directories: Sequence[Path]) -> Findings:
@@ -134,6 +133,7 @@ def _read(directories: Sequence[Path]) -> Findings:
     names = _short_names(directories)
     runs: list[Run] = []
     notes: list[str] = []
+    untimed: list[str] = []
     seen: set[tuple[Any, ...]] = set()
     evaluations: list[dict[str, Any]] = []
     searches: list[Searched] = []
@@ -144,7 +144,7 @@ def _read(directories: Sequence[Path]) -> Findings:
         if said.text:
             notes.append(f"{name}: {said.text}" if len(names) > 1 else said.text)
         if not said.speeds_count:
-            notes.append(f"The speeds and times in {name} {_SPEEDS}, as its notes.yaml says; none are shown.")
+            untimed.append(f"The speeds and times in {name} do not count, as its notes.yaml says; none are shown.")
         notes += [line.replace(f"{directory}{os.sep}", f"{name}/") for line in damaged.values()]
         evaluations += _evaluations(directory, notes)
         searches += _searches(directory, name, notes)
@@ -159,12 +159,19 @@ def _read(directories: Sequence[Path]) -> Findings:
         notes.append(f"{counted(twice, 'run')} in several of the folders; each counts once.")
     beside = crowded([run.record for run in runs if run.speeds_count])
     if beside:
-        notes.append(
-            f"The speeds and times of {counted(len(beside), 'run')} {_SPEEDS}: another of these runs had the same "
+        untimed.append(
+            f"The speeds and times of {counted(len(beside), 'run')} do not count: another of these runs had the same "
             "machine's processor at the time."
         )
         runs = [replace(run, speeds_count=run.speeds_count and id(run.record) not in beside) for run in runs]
-    return Findings(tuple(names), tuple(runs), tuple(notes), tuple(evaluations), searches=tuple(searches))
+    return Findings(
+        tuple(names),
+        tuple(runs),
+        tuple(notes),
+        tuple(evaluations),
+        untimed=tuple(untimed),
+        searches=tuple(searches),
+    )
 
 
 def crowded(records: Sequence[RunRecord]) -> set[int]:

@@ -54,7 +54,8 @@ def recipe(group: Group) -> Section:
     if sweeps:
         shared = [f"{name}={plain(value)}" for name, value in _shared([given for given, _ in sweeps]).items()]
         rows.append(["settings beside the defaults", " ".join(shared) or "-"])
-    rows.append(["what varies", ", ".join(group.names) + ", seed" * group.seeded if len(records) > 1 else "-"])
+    varying = [*(group.names if len(group.points) > 1 else ()), *(["seed"] if group.seeded else [])]
+    rows.append(["what varies", ", ".join(varying) or "-"])
     run_ids = sorted({record.run_id for record in records})
     rows += [["run_id", run_ids[0]]] if len(run_ids) == 1 else []
     logs = _file(sweeps)

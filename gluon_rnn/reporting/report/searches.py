@@ -67,7 +67,9 @@ def _outcome(
     """The trials, the improvement of the best loss, and the best points."""
     records = {run_id: run.record for run_id, run in found.items()}
     notes = [_trials(search, [*records.values()])]
-    if others := sum(run.folder == search.folder for point in group.points for run in point.runs) - len(found):
+    searched = {proposal.run_id for proposal in search.proposals}
+    here = (run for point in group.points for run in point.runs if run.folder == search.folder)
+    if others := sum(run.record.run_id not in searched for run in here):
         does = "is not of the search and does" if others == 1 else "are not of the search and do"
         notes.append(f"{counted(others, 'other run')} in this folder {does} not count here.")
     notes.append(

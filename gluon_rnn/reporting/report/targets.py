@@ -10,7 +10,7 @@ from typing import Any
 
 from gluon_rnn.reporting.report.content import Column, Section, Table, figure
 from gluon_rnn.reporting.report.group import NUMBER, Group
-from gluon_rnn.reporting.report.points import Point
+from gluon_rnn.reporting.report.points import Place, Point
 from gluon_rnn.runs.metrics import Reached, time_to_perplexity
 from gluon_rnn.runs.records import RunRecord
 
@@ -84,7 +84,7 @@ class Arrival:
     Attributes:
         epochs: whose last was the first to be at or below it.
         tokens: read in training until then.
-        seconds: of training and scoring until then; None where no times count.
+        seconds: of training and scoring until then; None where no times count, or are of several places.
         share: `` (2 of 3 runs)``, where not all did; else empty.
     """
 
@@ -100,13 +100,17 @@ def arrival(point: Point, target: float) -> Arrival | None:
     reached = [item for item in found if item is not None]
     if not reached:
         return None
+    counted = {id(record) for record in point.counted}
     timed = [
-        item.seconds for run in point.runs if run.speeds_count and (item := first_at(run.record, target)) is not None
+        (Place.of(run.record), item.seconds)
+        for run in point.runs
+        if id(run.record) in counted and run.speeds_count and (item := first_at(run.record, target)) is not None
     ]
+    in_one_place = len({place for place, _ in timed}) == 1
     return Arrival(
         statistics.median(item.epoch for item in reached),
         int(statistics.median(item.tokens for item in reached)),
-        statistics.median(timed) if timed else None,
+        statistics.median(seconds for _, seconds in timed) if in_one_place else None,
         f" ({len(reached)} of {len(found)} runs)" * (len(reached) < len(found)),
     )
 

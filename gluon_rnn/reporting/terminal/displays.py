@@ -125,7 +125,7 @@ class PlainDisplay(_Watched):
         for job, state in states:
             if state:
                 self._say(
-                    f"  {self._plan.label(job)}: {doing(state)}; "
+                    f"  {self._plan.label(job)}: {state.in_words}; "
                     f"{self._done} of {counted(self._plan.to_run, 'point')} done, {left}"
                 )
 
@@ -215,7 +215,7 @@ def _running_table(
             f"{state.fraction:3.0%}",
             state.doing if steps else state.doing.partition(",")[0],
             "" if state.tokens_per_second is None else written(state.tokens_per_second, 0),
-            "" if state.perplexity is None else f"{_split(state)} {written(state.perplexity, 2)}",
+            "" if state.perplexity is None else f"{state.split} {written(state.perplexity, 2)}",
         )
     return table
 
@@ -256,22 +256,6 @@ def _places(plan: Plan) -> str:
     """The places of runs, such as ``cpu``, ``cpu, 2 at a time`` or ``gpu:0, gpu:1``."""
     devices = list(dict.fromkeys(slot.device for slot in plan.slots))
     return ", ".join(devices) + (f", {len(plan.slots)} at a time" if len(devices) < len(plan.slots) else "")
-
-
-def doing(state: LiveProgress) -> str:
-    """The progress of a run, such as ``epoch 1/3, step 350/745, 2,000 tokens/s, training perplexity 741.20``."""
-    parts = [state.doing]
-    if state.tokens_per_second is not None:
-        parts.append(f"{written(state.tokens_per_second, 0)} tokens/s")
-    if state.perplexity is not None:
-        split = {"train": "training", "valid": "validation"}[_split(state)]
-        parts.append(f"{split} perplexity {written(state.perplexity, 2)}")
-    return ", ".join(parts)
-
-
-def _split(state: LiveProgress) -> str:
-    """The split that a run's latest perplexity belongs to: ``train``, or ``valid`` at the end of an epoch."""
-    return "valid" if state.interval_loss is None else "train"
 
 
 def _duration(seconds: float) -> str:

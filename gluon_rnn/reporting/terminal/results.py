@@ -35,6 +35,8 @@ from gluon_rnn.runs.metrics import (
 )
 from gluon_rnn.runs.records import RunRecord
 
+#: Settings that say where a run takes place.
+_PLACE = ("device", "threads")
 #: Of the column ``status`` in a narrow terminal, which "worse than unigram" needs on two lines.
 _STATUS_WIDTH = 10
 #: What a narrow terminal has no room for, in the order in which it goes; ``None`` is the column ``status``.
@@ -105,7 +107,11 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
     found = []
     for runs in groups.values():
         measures = measures_of(run.record.valid_accuracy for run in runs)
-        points = ranked(points_of(runs, names), measures.loss.column)
+        # A report has columns for each place where a point ran; here a place that the sweep varies makes a point.
+        places: dict[object, list[Run]] = {}
+        for run in runs:
+            places.setdefault(tuple(run.record.row[name] for name in _PLACE if name in columns), []).append(run)
+        points = ranked((p for here in places.values() for p in points_of(here, names)), measures.loss.column)
         found.append(_Comparable(points, shown, measures, names))
     return found
 
@@ -136,17 +142,18 @@ class Best:
         figure: its result, with the spread over its seeds.
         measure: what that is.
         records: its runs.
+        seeds: how many seeds the result is of.
     """
 
     label: str
     figure: str
     measure: Measure
     records: Sequence[RunRecord]
+    seeds: int
 
     def __str__(self) -> str:
         result = f"{self.figure} tokens/s" if self.measure is SPEED else f"{self.measure.words} {self.figure}"
-        seeds = len(self.records)
-        return f"{self.label}: {result}" + (f", {counted(seeds, 'seed')}" if seeds > 1 else "")
+        return f"{self.label}: {result}" + (f", {counted(self.seeds, 'seed')}" if self.seeds > 1 else "")
 
 
 def best_of(records: Sequence[RunRecord], columns: Sequence[str]) -> list[Best]:
@@ -198,7 +205,8 @@ def _best(group: _Comparable) -> Best | None:
     if "ok" not in map(outcome, point.records):
         return None
     measure = group.measures.loss if point.values(group.measures.loss.column) else SPEED
-    return Best(label(group.settings(point)), group.figure(point, measure), measure, point.records)
+    figure = group.figure(point, measure)
+    return Best(label(group.settings(point)), figure, measure, point.records, len(point.seeds))
 
 
 def _tables(group: _Comparable) -> Iterator[Table]:
@@ -313,7 +321,7 @@ def _caption(group: _Comparable) -> str:
     if threads := [record.config.threads for record in records if record.config.threads]:
         parts.append(f"{_span(threads)} {'thread' if max(threads) == 1 else 'threads'}")
     parts.append(", ".join(dict.fromkeys(str(record.row["device"]) for record in records)))
-    if (most := max(len(point.counted) for point in group.points)) > 1:
+    if (most := max(len(point.seeds) for point in group.points)) > 1:
         scored = any(record.valid_loss is not None for record in records)
         what = "mean ± standard deviation" if scored else "median"
         parts.append(f"{what} of {'up to ' if _differ(group) else ''}{counted(most, 'seed')}")
@@ -321,7 +329,7 @@ def _caption(group: _Comparable) -> str:
 
 
 def _differ(group: _Comparable) -> bool:
-    return len({len(point.counted) for point in group.points}) > 1
+    return len({len(point.seeds) for point in group.points}) > 1
 
 
 def _span(values: Collection[int]) -> str:

@@ -16,7 +16,6 @@ from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.config.run import varying_fields
 from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.terminal.console import Fitting
-from gluon_rnn.reporting.terminal.displays import doing
 from gluon_rnn.reporting.terminal.results import best_of, summary
 from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.job import FAILED, Status
@@ -125,7 +124,7 @@ def status_lines(standing: Standing, targets: Sequence[float] = ()) -> list[str]
             continue
         state = read_progress(standing.directory / "runs" / point["run_id"])
         # Without a sweep nothing runs, whatever a killed worker's last words were.
-        now = "waiting" if not state else "interrupted" if standing.active is False else doing(state)
+        now = "waiting" if not state else "interrupted" if standing.active is False else state.in_words
         lines.append(f"  {point['label']}: {now}")
     best = [f"best so far: {best}" for best in best_of(standing.records, standing.varying)]
     return [*lines, *best, *standing.damaged]

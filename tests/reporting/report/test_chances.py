@@ -14,7 +14,7 @@ from gluon_rnn.reporting.report.chances import Chances, front_of, rivals_of
 from gluon_rnn.reporting.report.content import Scatter
 from gluon_rnn.reporting.report.plots import to_picture
 from gluon_rnn.reporting.report.points import Point
-from tests.reporting.report.test_report import PPL, document_of, good, points, section
+from tests.reporting.report.test_report import PPL, document_of, good, make, points, section
 
 SPEED = "tokens_per_second"
 RESULTS = Path(__file__).parents[3] / "results"
@@ -122,6 +122,14 @@ def test_the_report_names_what_chance_leaves_open(tmp_path: Path, small_corpus: 
     )
     assert choices["Best perplexity"].endswith("All other points are worse, beyond chance.")
     assert choices["Fastest within 5% of the best"].endswith("Undecided: no. 1 may be as fast.")
+    # What is not known of a point whose run failed is not said.
+    failed = (
+        good(small_corpus, "f", 103.0, 700.0, cell="rnn_relu", seed=0),
+        make(small_corpus, "g", cell="rnn_relu", seed=1),
+    )
+    document = document_of(tmp_path / "failed", *records, failed[0], failed[1].with_columns({"status": "timeout"}))
+    choices = dict(section(document, "Corpus small, words, language_model").choices)
+    assert choices["Best perplexity"].endswith("The other points whose runs all ended well are worse, beyond chance.")
     trade = section(document, "Perplexity against throughput")
     (plot,) = trade.plots
     assert isinstance(plot, Scatter)

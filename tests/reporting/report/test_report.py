@@ -706,6 +706,40 @@ def test_speeds_of_other_runs_and_fewer_epochs_can_be_asked_for(tmp_path: Path, 
         read_folders([tmp_path / "other"], epochs=2)
 
 
+def test_a_network_that_was_not_timed_has_neither_speed_nor_memory(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path / "grid", good(small_corpus, "a", 100.0, 10.0, cell="lstm"))
+    keep(tmp_path / "grid", good(small_corpus, "b", 110.0, 10.0, cell="lstm", weight_drop=0.3))
+    keep(tmp_path / "timed", make(small_corpus, "t", cell="lstm", tokens_per_second=900.0, peak_rss_mb=300.0))
+    (tmp_path / "grid" / "notes.yaml").write_text("notes: These do not count as a benchmark.\n")
+    document = compose(read_folders([tmp_path / "grid"], speeds=[tmp_path / "timed"]))
+    ranking = section(document, "Ranking")
+    assert column(ranking, "weight_drop") == [0.0, 0.3]
+    assert column(ranking, "tokens/s") == [900.0, None]
+    assert column(ranking, "peak MB") == [300.0, None]
+    assert "These do not count as a benchmark." in section(document, "Before you compare").notes
+    (tmp_path / "timed" / "notes.yaml").write_text("speeds_count: false\n")
+    document = compose(read_folders([tmp_path / "grid"], speeds=[tmp_path / "timed"]))
+    assert "tokens/s" not in {c.name for c in section(document, "Ranking").tables[0].columns}
+    notes = section(document, "Before you compare").notes
+    assert "The speeds and times in timed do not count, as its notes.yaml says; none are shown." in notes
+
+
+def test_a_run_without_its_epochs_is_not_cut(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    keep(tmp_path / "grid", good(small_corpus, "a", math.exp(3.0), 10.0, epochs_run=3))
+    with pytest.raises(UserError, match="run a cannot be read as it was after epoch 2: its folder has no epochs"):
+        read_folders([tmp_path / "grid"], epochs=2)
+
+
+@pytest.mark.parametrize("status", ["diverged", "pruned", "timeout"])
+def test_a_run_cut_before_it_went_wrong_ended_well(tmp_path: Path, small_corpus: CorpusFiles, status: str) -> None:
+    history = [epoch(1, 5.0), epoch(2, 4.0), epoch(3, 3.0)]
+    record = good(small_corpus, "a", math.exp(3.0), 10.0, epochs_run=3, status=status, reason="later")
+    keep(tmp_path / "grid", record, history)
+    (before,), (end,) = (read_folders([tmp_path / "grid"], epochs=epochs).runs for epochs in (2, 3))
+    assert (before.record.status, before.record.reason, before.record.valid_loss) == ("ok", "", 4.0)
+    assert end.record.status == status
+
+
 def test_times_to_a_perplexity_are_those_of_the_first_epoch_at_or_below_it(
     tmp_path: Path, small_corpus: CorpusFiles
 ) -> None:
@@ -948,6 +982,17 @@ def test_throughputs_of_two_machines_have_a_ranking_each(tmp_path: Path, small_c
         "Corpus small, words, language_model on B",
     ]
     assert [[row[1:3] for row in table.rows] for table in tables] == [[[7.0, "gru"], [5.0, "lstm"]], [[50.0, "gru"]]]
+
+
+def test_seeds_that_failed_did_not_end_well(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    records = [good(small_corpus, f"a{seed}", 100.0, 10.0, cell="lstm", seed=seed) for seed in range(3)]
+    records += [
+        good(small_corpus, f"b{seed}", 100.0, 10.0, cell="gru", seed=seed, status="timeout") for seed in range(3)
+    ]
+    ranking = section(document_of(tmp_path / "grid", *records), "Ranking")
+    assert column(ranking, "seeds") == [3, 0]
+    note = "Points with a failed run come last; their figures average the runs that succeeded or, if none did, all."
+    assert note in ranking.notes
 
 
 def test_what_went_wrong_has_its_reason_and_the_end_of_its_log(tmp_path: Path, small_corpus: CorpusFiles) -> None:

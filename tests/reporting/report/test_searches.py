@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -196,6 +197,18 @@ def test_runs_that_the_search_did_not_propose_are_said_to_be_others(tmp_path: Pa
     shown = section(document_of(folder), "Search")
     assert "1 other run in this folder is not of the search and does not count here." in shown.notes
     assert min(row[1] for row in shown.tables[0].rows) > 2.0
+
+
+def test_runs_of_a_copy_that_went_on_count_once(tmp_path: Path, small_folder: Path) -> None:
+    folder = search_in(tmp_path, small_folder, trials=5)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    # One of its points has been run again there.
+    record = read_records(copy)[0][0]
+    shutil.rmtree(copy / "runs" / record.run_id)
+    keep(copy, record.with_columns({"wall_seconds": 123.0}))
+    notes = [note for item in document_of(folder, copy).sections for note in item.notes]
+    assert not any("not of the search" in note for note in notes)
 
 
 def test_a_folder_without_a_search_or_its_space_has_no_such_section(tmp_path: Path, small_folder: Path) -> None:

@@ -177,6 +177,34 @@ def test_a_seed_that_went_wrong_is_counted_apart(small_corpus: CorpusFiles) -> N
     assert any("of up to 3 seeds" in line for line in lines)
 
 
+@pytest.mark.parametrize(("name", "values"), [("threads", (1, 2)), ("device", ("cpu", "gpu:0"))])
+def test_a_place_that_the_sweep_varies_makes_a_point(
+    small_corpus: CorpusFiles, name: str, values: tuple[object, ...]
+) -> None:
+    records = [
+        make_done(make_job(small_corpus, run_id=str(place)), [epoch(1, math.log(100))]).with_columns(
+            {name: value, "tokens_per_second": speed}
+        )
+        for place, (value, speed) in enumerate(zip(values, (3456.0, 1234.0), strict=True))
+    ]
+    lines = table_of(records, [name])
+    rows = [line.split() for line in lines[3:5]]
+    assert [row[0] for row in rows] == [str(value) for value in values]
+    assert ["3,456" in rows[0], "1,234" in rows[1]] == [True, True]
+    assert "seed" not in "".join(lines)
+    assert lines[-1] == f"best: {name}={values[0]}: validation perplexity 100.00"
+
+
+def test_a_seed_on_two_machines_is_one_seed(small_corpus: CorpusFiles) -> None:
+    records = [
+        make_done(make_job(small_corpus, run_id=machine), [epoch(1, math.log(100))]).with_columns(
+            {"machine_id": machine}
+        )
+        for machine in "ab"
+    ]
+    assert "seed" not in "".join(table_of(records, ["cell"]))
+
+
 def test_a_caption_says_what_the_figures_are_of(small_corpus: CorpusFiles) -> None:
     records = seeded(small_corpus, {"lstm": [1.0], "gru": [2.0]})
     assert "small; 1 epoch of 80 tokens; 1 thread; cpu" in table_of(records, ["cell"])
@@ -290,6 +318,14 @@ def test_times_to_targets_are_a_table_in_the_order_of_the_ranking(small_corpus: 
     assert lines[-1] == "no run reached perplexity 50"
     assert not any("rnn_relu" in line for line in lines[head:])
     assert lines_of(records, targets=(50,))[-1] == "no run reached perplexity 50"
+
+
+def test_times_to_targets_are_of_the_runs_that_count_on_one_machine(small_corpus: CorpusFiles) -> None:
+    good = timed(small_corpus, 300, 140, seed=0, run_id="a")
+    diverged = timed(small_corpus, 120, seed=1, run_id="b").with_columns({"status": "diverged"})
+    assert lines_of([good, diverged], targets=(150,))[-3].split()[-2:] == ["24", "2,000,000"]
+    elsewhere = timed(small_corpus, 300, 140, seed=1, run_id="c").with_columns({"machine_id": "0" * 12})
+    assert lines_of([good, elsewhere], targets=(150,))[-3].split()[-2:] == ["1.0", "2,000,000"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
