@@ -164,9 +164,11 @@ def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: S
         ]
         return [list(window) for window in zip(*moved, strict=True)]
 
+    table = np.where(counts, ids[place + 1], 0)
     inputs = windows(np.where(counts, ids[place], 0), "int32")
-    labels = windows(np.where(counts, ids[place + 1], 0), "int32")
+    targets_there = windows(table, "int32")
     weights = windows(counts, "float32")
+    labels = table.T.reshape(steps // bptt, bptt, batch_size)
     counted = counts.T.reshape(steps // bptt, -1).sum(axis=1)
     whole = bptt * batch_size
     return [
@@ -174,8 +176,9 @@ def columns(ids: Ids | Sequence[int], *, bptt: int, batch_size: int, contexts: S
             [Shard(i, t, None if count == whole else w) for i, t, w in zip(*window, strict=True)],
             int(count),
             int(count),
+            there,
         )
-        for *window, count in zip(inputs, labels, weights, counted, strict=True)
+        for *window, there, count in zip(inputs, targets_there, weights, labels, counted, strict=True)
         if count
     ]
 

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from gluon_rnn.common.errors import UserError, did_you_mean, reason
 from gluon_rnn.common.files import append, locked_file, read_whole
 from gluon_rnn.common.printable import quoted
+from gluon_rnn.config.run import MOST
 from gluon_rnn.runs.epochs import csv_text
 from gluon_rnn.runs.job import Origin
 
@@ -42,7 +43,7 @@ class _Settings(BaseModel):
 class CacheSettings(_Settings):
     """A neural cache: see `gluon_rnn.trained.cache`. The defaults are GluonNLP's, tuned for an AWD-LSTM."""
 
-    window: Annotated[int, Field(ge=1)] = 2000
+    window: Annotated[int, Field(ge=1, le=MOST)] = 2000
     """tokens that a neural cache remembers"""
     theta: Annotated[float, Field(gt=0)] = 0.662
     """factor of the scores of a neural cache: the larger, the more it prefers the most similar contexts"""
@@ -58,7 +59,7 @@ class DynamicSettings(_Settings):
 
     rule: Literal["rms", "sgd"] = "rms"
     """update rule of dynamic evaluation: rms, scaled by the gradients' root mean square in training, or sgd"""
-    bptt: Annotated[int, Field(ge=1)] = 5
+    bptt: Annotated[int, Field(ge=1, le=MOST)] = 5
     """tokens between two updates of dynamic evaluation"""
     eta: Annotated[float, Field(ge=0)] = 5e-5
     """learning rate of dynamic evaluation"""
@@ -66,7 +67,7 @@ class DynamicSettings(_Settings):
     """how far each update of dynamic evaluation pulls the parameters back to the trained ones"""
     epsilon: Annotated[float, Field(gt=0)] = 2e-5
     """added to the root mean square of the rms rule"""
-    batches: Annotated[int, Field(ge=1)] | None = None
+    batches: Annotated[int, Field(ge=1, le=MOST)] | None = None
     """batches of training that the rms rule's statistics come from; empty: all"""
 
     @model_validator(mode="after")

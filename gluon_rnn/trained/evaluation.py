@@ -21,7 +21,6 @@ import numpy as np
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import sha1_of_file
 from gluon_rnn.common.printable import Notice, warn
-from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.data.batches import Batch, columns
 from gluon_rnn.data.corpora import find_corpus
@@ -107,8 +106,8 @@ def evaluate_run(
         _check_objective(job, directory)
     sweep = _sweep_of(directory, notice)
     scored = _Scored(job, directory, data_dir=Path(data_dir) if data_dir else None, notice=notice)
-    scored.check_splits(SPLITS[split])
-    identity = _identity(job, directory)
+    scored.check_splits(SPLITS[split], batch_size or 1)
+    identity = _identity(job, scored.parameters_sha1)
     evaluations = []
     for method, settings in (ways or {"plain": None}).items():
         began = time.monotonic()
@@ -159,11 +158,11 @@ def _read_ways(
     return ways
 
 
-def _identity(job: Job, directory: Path) -> dict[str, Any]:
+def _identity(job: Job, parameters_sha1: str) -> dict[str, Any]:
     """The columns that identify what is scored and where."""
     return {
         "run_id": job.run_id,
-        "parameters_sha1": sha1_of_file(directory / BEST),
+        "parameters_sha1": parameters_sha1,
         "dataset_sha1": job.corpus.sha1,
         "origin": describe_origin(describe_machine()),
     }
@@ -240,8 +239,20 @@ class _Found:
 _Results = Iterator[tuple[Split, _Found]]
 
 
+def _load_model(directory: Path) -> tuple[SequenceModel, str]:
+    """A run's model, and the SHA-1 of the file of its parameters, which a run that trains replaces at any time."""
+    while True:
+        before = sha1_of_file(directory / BEST) if (directory / BEST).is_file() else None
+        model = load_run(directory, context=_CPU).model
+        if before and sha1_of_file(directory / BEST) == before:
+            return model, before
+
+
 class _Scored:
     """A run's model and its corpus.
+
+    Attributes:
+        parameters_sha1: of the model's parameters.
 
     Args:
         job: what the run was given.
@@ -254,20 +265,25 @@ class _Scored:
         self._config: RunConfig = job.config
         self._directory = directory
         self._notice = notice
-        if job.cell_sha1 and source_sha1(job.config.cell) != job.cell_sha1:
-            raise UserError(f"cell {job.config.cell} has changed since {directory} was trained; train it again")
-        self._model: SequenceModel = load_run(directory, context=_CPU).model
+        self._model, self.parameters_sha1 = _load_model(directory)
         # As in training on a CPU: see `build_model`.
         self._model.encoder.pack(for_scoring=True)
         self._model.hybridize()
         self._files, self._corpus = _open_corpus(job, directory, data_dir, notice)
 
-    def check_splits(self, splits: Sequence[Split]) -> None:
-        """Refuse a split that the corpus does not have; where one text is all training, a part is held out of it."""
+    def check_splits(self, splits: Sequence[Split], batch_size: int) -> None:
+        """Refuse a split that the corpus does not have, or that has no target for each column.
+
+        Where one text is all training, a part is held out of it.
+        """
         if "test" in splits and self._corpus.test is None:
             raise UserError(
                 f"the corpus {self._files.dataset} of {self._directory} has no test split; use --split valid"
             )
+        if self._config.objective == "language_model":
+            targets, split = min((len(self._ids(each)) - 1, each) for each in splits)
+            if batch_size > targets:
+                raise UserError(f"batch_size={batch_size} is more than the {targets:,} targets of {split}")
 
     def by(
         self,

@@ -14,7 +14,8 @@ import mxnet as mx
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import read_whole
-from gluon_rnn.common.printable import quoted
+from gluon_rnn.common.printable import printable, quoted
+from gluon_rnn.config.identity import source_sha1
 from gluon_rnn.config.run import LABELLED, RunConfig
 from gluon_rnn.data.corpora import vocabulary
 from gluon_rnn.data.corpora.vocabulary import Words
@@ -58,10 +59,13 @@ def load_run(directory: Path | str, *, context: mx.Context | None = None) -> Run
         context: where the parameters go; None: the CPU.
 
     Raises:
-        UserError: a file is missing or damaged, or the run's own cell cannot be made.
+        UserError: a file is missing or damaged, or the run's own cell has changed or cannot be made.
     """
     directory = Path(directory)
-    config = read_config(directory)
+    job = read_job(directory)
+    config = job.config
+    if job.cell_sha1 and source_sha1(config.cell) != job.cell_sha1:
+        raise UserError(f"cell {config.cell} has changed since {directory} was trained; {TRAIN_AGAIN}")
     words = _read_vocabulary(directory)
     model = _read_model(directory, config, len(words.vocabulary), context or mx.cpu())
     return Run(config, words.vocabulary, model, words.labels)
@@ -131,8 +135,9 @@ def _read_model(directory: Path, config: RunConfig, vocab_size: int, context: mx
     try:
         # Not initialised: that would draw from the caller's random streams, and all parameters are read.
         model = build_network(config, vocab_size, classes=classes)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"the run's cell {config.cell} cannot be made: {error}; start where its module is") from None
+    except Exception as error:  # whatever the user's own module raises
+        reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise UserError(f"the run's cell {config.cell} cannot be made: {reason}; start where its module is") from None
     try:
         model.load_parameters(str(path), ctx=context)
         model.hybridize(static_alloc=True)

@@ -23,6 +23,7 @@ from gluon_rnn.runs.progress import EpochResult, Lap, LossTotal, Progress, Sessi
 from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.objectives import Objective, build_objective
+from gluon_rnn.training.optimizers import build_trainer, set_learning_rate, set_momentum
 from gluon_rnn.training.precisions import Precision, precision_on
 from gluon_rnn.training.sampled_softmax import ClassSample, ClassSampler
 from gluon_rnn.training.schedules import (
@@ -250,7 +251,7 @@ def fit(
     """
     objective = build_objective(config, corpus, contexts, scored=config.max_steps is None)
     model = build_model(config, len(objective.tokens), *contexts, classes=len(objective.classes), vectors=vectors)
-    trainer = _build_trainer(config, model)
+    trainer = build_trainer(config, model)
     _describe(progress, objective, model)
     average = Average()
     precision = precision_on(contexts[0].device_type, config.precision)
@@ -269,28 +270,25 @@ def fit(
     if progress.unigram_loss is None:
         progress.unigram_loss = unigram_loss(objective.training(), objective.valid, len(objective.classes))
     on_start()
-    while not is_finished(progress, config):
-        result = loop.epoch(len(progress.history) + 1, warmup_steps=warmup_steps)
-        warmup_steps = 0
-        progress.history.append(result)
-        before_checkpoint()
-        if checkpoint:
-            checkpoint.save(model, trainer, progress, average if average.updates else None)
-        on_epoch(result)
-    if config.test_once and objective.test and checkpoint:
-        on_epoch(loop.test_best(checkpoint))
 
+    def test_at_the_end() -> None:
+        if config.test_once and objective.test and checkpoint:
+            on_epoch(loop.test_best(checkpoint))
 
-#: Learning rates below it move no weight and are set to 0: operators of MXNet 1.9.1, as Adam's, refuse numbers that
-#: float32 holds only with fewer digits, below 1.2e-38.
-_LEAST_RATE = 1e-30
-#: What MXNet's optimizers call their momentum.
-_MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}
-
-
-def set_momentum(trainer: gluon.Trainer, momentum: float) -> None:
-    """Set the momentum of the steps to come; they go on from the gradients that `trainer` has gathered."""
-    setattr(trainer.optimizer, _MOMENTA[type(trainer.optimizer).__name__.lower()], momentum)
+    try:
+        while not is_finished(progress, config):
+            result = loop.epoch(len(progress.history) + 1, warmup_steps=warmup_steps)
+            warmup_steps = 0
+            progress.history.append(result)
+            before_checkpoint()
+            if checkpoint:
+                checkpoint.save(model, trainer, progress, average if average.updates else None)
+            on_epoch(result)
+    except Diverged:
+        if progress.best:
+            test_at_the_end()
+        raise
+    test_at_the_end()
 
 
 def _sampler(config: RunConfig, corpus: Corpus, objective: Objective) -> ClassSampler | None:
@@ -300,16 +298,6 @@ def _sampler(config: RunConfig, corpus: Corpus, objective: Objective) -> ClassSa
         return None
     assert isinstance(corpus.train, np.ndarray)
     return ClassSampler(np.bincount(corpus.train, minlength=classes), config.sampled_softmax)
-
-
-def _build_trainer(config: RunConfig, model: SequenceModel) -> gluon.Trainer:
-    settings = {"learning_rate": config.learning_rate, "wd": config.weight_decay}
-    if config.momentum:
-        settings[_MOMENTA[config.optimizer]] = config.momentum
-    # With one device MXNet creates no store.
-    return gluon.Trainer(
-        trained_parameters(model), config.optimizer, settings, kvstore="device", update_on_kvstore=False
-    )
 
 
 def _describe(progress: Progress, objective: Objective, model: SequenceModel) -> None:
@@ -359,11 +347,14 @@ class _Loop:
         progress.valid_tokens_scored = valid.loss.tokens
         test = None
         if progress.best is None or valid.loss.mean < progress.best.valid_loss:
-            if objective.test and not self.config.test_once:
+            waits = bool(objective.test) and self.config.test_once
+            if objective.test and not waits:
                 test = self.score(objective.test)
                 progress.test_tokens_scored = test.loss.tokens
             progress.predictions = predict(self.model, objective, joined_by=" " if self.config.level == "word" else "")
-            progress.confusion = confusion(test or valid, objective.classes) if objective.labelled else None
+            # Of the split that the predictions are of.
+            scored = None if waits else test or valid
+            progress.confusion = confusion(scored, objective.classes) if scored and objective.labelled else None
         return EpochResult(
             epoch=epoch,
             learning_rate=learning_rate,
@@ -454,8 +445,7 @@ class _Loop:
 
         def schedule(step: int, batch: Batch) -> None:
             window = len(batch.shards[0].inputs) / config.bptt if config.random_bptt else 1
-            rate = rate_at((step - 1) / steps) * window
-            self.trainer.set_learning_rate(rate if rate >= _LEAST_RATE else 0.0)
+            set_learning_rate(self.trainer, rate_at((step - 1) / steps) * window)
             momentum = momentum_at(config, self._done(epoch, (step - 1) / steps))
             if momentum is not None:
                 set_momentum(self.trainer, momentum)

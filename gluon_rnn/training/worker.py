@@ -235,11 +235,13 @@ class _Log:
         )
 
     def epoch(self, result: EpochResult) -> None:
-        """Log the epoch, and append its row."""
-        _say(
-            f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, time {result.seconds:.1f} s, "
-            f"validation {_scored(result.valid_loss, result.valid_accuracy)}"
-        )
+        """Log the epoch, and append its row; of the best one that comes again with `test_once`, log test."""
+        again = self._job.config.test_once and result.test_loss is not None
+        if not again:
+            _say(
+                f"[epoch {result.epoch}] throughput {self._speed(result.tokens_per_second)}, "
+                f"time {result.seconds:.1f} s, validation {_scored(result.valid_loss, result.valid_accuracy)}"
+            )
         if result.test_loss is not None:
             _say(f"[epoch {result.epoch}] test {_scored(result.test_loss, result.test_accuracy)}")
         if self._progress.best is not result:
@@ -248,9 +250,10 @@ class _Log:
             for example in self._progress.predictions[:_EXAMPLES_SHOWN]:
                 _say(f"  {example.text!r}: {example.predicted!r}, truth {example.truth!r}")
         write_epochs(self._directory, self._job.run_id, self._progress.history)
+        done = len(self._progress.history)
         self._write(
-            f"epoch {result.epoch}/{self._epochs} done",
-            fraction=result.epoch / self._epochs,
+            f"epoch {done}/{self._epochs} done",
+            fraction=done / self._epochs,
             perplexity=result.valid_perplexity,
             tokens_per_second=result.tokens_per_second,
         )

@@ -149,6 +149,7 @@ def test_a_table_of_other_columns_is_refused_before_anything_is_scored(tmp_path:
         (DynamicSettings, {"bptt": "many"}, r"bptt='many': input should be a valid integer"),
         (DynamicSettings, {"eta": "-1"}, r"eta='-1': input should be greater than or equal to 0"),
         (DynamicSettings, {"rule": "sgd", "epsilon": "1"}, r"--cache: rule=sgd has no epsilon; leave it out$"),
+        (DynamicSettings, {"bptt": "9" * 400}, r"bptt='9+\.\.\.: input should be less than or equal to"),
         (DynamicSettings, {"batches": "0"}, r"batches='0': input should be greater than or equal to 1"),
     ],
 )

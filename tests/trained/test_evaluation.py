@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -234,6 +235,34 @@ def test_a_split_that_the_corpus_does_not_have_is_one_line(
     with pytest.raises(UserError, match=f"the corpus nietzsche of {run} has no test split; use --split valid"):
         evaluate_run(run)
     assert not (run.parents[1] / "evaluations.csv").exists()
+
+
+def test_more_columns_than_targets_are_one_line(keep: Keep) -> None:
+    run = keep()
+    with pytest.raises(UserError, match=r"batch_size=1000000000 is more than the [\d,]+ targets of (valid|test)$"):
+        evaluate_run(run, batch_size=10**9, notice=nothing)
+
+
+def test_parameters_that_a_run_replaces_meanwhile_are_read_again(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = keep()
+    best, load = run / "best.params", evaluation.load_run
+    old, loads = best.read_bytes(), []
+
+    def replacing(directory: Path, **options: Any) -> Any:
+        found = load(directory, **options)
+        loads.append(directory)
+        if len(loads) == 1:
+            arrays = mx.nd.load(str(best))
+            mx.nd.save(str(best), {name: array * 0.5 for name, array in arrays.items()})
+        return found
+
+    monkeypatch.setattr(evaluation, "load_run", replacing)
+    (found,) = evaluate_run(run, split="valid", notice=nothing)
+    assert len(loads) == 2
+    assert found.parameters_sha1 == hashlib.sha1(best.read_bytes()).hexdigest() != hashlib.sha1(old).hexdigest()
+    monkeypatch.undo()
+    (again,) = evaluate_run(run, split="valid", notice=nothing)
+    assert again.loss == found.loss
 
 
 def test_another_corpus_and_a_run_without_parameters_are_one_line(keep: Keep) -> None:

@@ -443,7 +443,23 @@ def test_a_cell_that_is_not_there_is_named(keep: Keep) -> None:
     run, _ = keep(VOCABULARY, cell="tests.cells_for_tests:OwnCell")
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace("tests.cells_for_tests", "no_such_module"))
-    with pytest.raises(UserError, match="the run's cell no_such_module:OwnCell cannot be made: No module named"):
+    with pytest.raises(UserError, match="the run's cell no_such_module:OwnCell cannot be made: ModuleNotFoundError"):
+        generate(run, "one", tokens=5)
+
+
+def test_a_cell_that_has_changed_or_fails_is_named(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = keep(VOCABULARY, cell="tests.cells_for_tests:OwnCell")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by hand")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.cells_for_tests.OwnCell.__init__", fail)
+        with pytest.raises(UserError, match="OwnCell cannot be made: ZeroDivisionError: by hand"):
+            generate(run, "one", tokens=5)
+    job = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**job, "cell_sha1": "0" * 40}))
+    with pytest.raises(UserError, match=f"OwnCell has changed since {run} was trained; train the run again"):
         generate(run, "one", tokens=5)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import gluonnlp
 import mxnet as mx
@@ -23,12 +23,12 @@ from gluonnlp.data.batchify import CorpusBPTTBatchify
 from mxnet import autograd, gluon
 
 from gluon_rnn.common.files import seal, unseal
-from gluon_rnn.config.run import RunConfig
-from gluon_rnn.data.batches import Batch, columns, training_windows
+from gluon_rnn.config.run import Optimizer, RunConfig
+from gluon_rnn.data.batches import Batch, Shard, columns, training_windows
 from gluon_rnn.data.corpora import CorpusFiles, find_corpus
 from gluon_rnn.data.corpora.encoded import Corpus
 from gluon_rnn.data.corpora.loading import load_corpus
-from gluon_rnn.networks.models import SequenceModel, build_model
+from gluon_rnn.networks.models import SequenceModel, build_model, trained_parameters
 from gluon_rnn.runs.progress import EpochResult, Progress, tokens_per_second
 from gluon_rnn.runs.records import make_record
 from gluon_rnn.training import loop, sampled_softmax
@@ -36,6 +36,7 @@ from gluon_rnn.training.averaging import Average
 from gluon_rnn.training.checkpoints import CheckpointDirectory
 from gluon_rnn.training.loop import Diverged, Interval, fit, train_epoch
 from gluon_rnn.training.objectives import build_objective
+from gluon_rnn.training.optimizers import build_trainer
 from gluon_rnn.training.schedules import averages_from, learning_rate_after, momentum_at, schedule_factor
 from gluon_rnn.training.scoring import evaluate
 from gluon_rnn.training.step import backpropagate, clip_and_update
@@ -312,6 +313,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Corpus) -
         {"lr_schedule": "one_cycle", "optimizer": "sgd", "momentum": 0.9, "min_momentum": 0.5, "averaging": "step 30"},
         {"lr_schedule": "one_cycle", "optimizer": "adam", "min_momentum": 0.5, "learning_rate": 0.02},
         {"sampled_softmax": 9, "random_bptt": True},
+        {"sampled_softmax": 9, "last_batch": "keep"},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
@@ -329,7 +331,7 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(
     assert resumed.steps == whole.steps
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nag", "adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_a_rate_that_has_decayed_to_nothing_ends_no_run(small: Corpus, optimizer: str) -> None:
     momentum = {"momentum": 0.9} if optimizer == "nag" else {}
     config = small_config(epochs=3, optimizer=optimizer, learning_rate=0.01, lr_steps="2:1e-39", **momentum)
@@ -415,11 +417,39 @@ def test_a_run_killed_before_its_one_test_scores_it_when_it_resumes(small: Corpu
     assert resumed.best.test_loss == whole.best.test_loss
 
 
+def test_a_run_that_diverges_scores_its_one_test_with_the_best_epoch_before(small: Corpus, tmp_path: Path) -> None:
+    config = small_config(epochs=3, lr_steps="3:1e30", test_once=True)
+    progress = Progress()
+    with pytest.raises(Diverged):
+        fit(config, small, contexts=[on.DEVICE], progress=progress, checkpoint=CheckpointDirectory(tmp_path))
+    each = run(small_config(epochs=2), small)
+    assert progress.best
+    assert each.best
+    assert progress.best.test_loss == each.best.test_loss
+    assert progress.test_tokens_scored == each.test_tokens_scored
+
+
 def test_the_one_test_of_a_run_needs_the_best_epochs_parameters(small: Corpus) -> None:
     progress = Progress()
     with pytest.raises(ValueError, match="needs a checkpoint, which keeps the best epoch's parameters"):
         fit(small_config(test_once=True, epochs=1), small, contexts=[on.DEVICE], progress=progress)
     assert not progress.history  # it is known before anything is trained
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_a_word_that_no_batch_has_had_keeps_its_embedding(small: Corpus, optimizer: str) -> None:
+    rate = {} if optimizer == "adadelta" else {"learning_rate": 0.001}
+    model = build_model(small_config(optimizer=optimizer, tie_weights=False, **rate), 50, on.DEVICE)
+    trainer = build_trainer(small_config(optimizer=optimizer, tie_weights=False, **rate), model)
+    embedding = next(p for p in trained_parameters(model) if p.shape[0] == 50 and "embedding" in p.name)
+    before = embedding.data(on.DEVICE).asnumpy()
+    shard = Shard(*(mx.nd.ones((5, 4), ctx=on.DEVICE, dtype="int32") for _ in range(2)))
+    for _ in range(3):
+        backpropagate(model, shard, model.begin_state(4, on.DEVICE), targets=20)
+        clip_and_update(trainer, trained_parameters(model), None)
+    after = embedding.data(on.DEVICE).asnumpy()
+    assert np.isfinite(after).all()
+    assert (after[1] != before[1]).any()
 
 
 @pytest.mark.slow
