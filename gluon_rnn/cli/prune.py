@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.yes and not _confirmed(question):
         say("nothing was deleted")
         return status_of_output()
-    remove_runs(directory, stale, warn)
-    say(f"deleted {len(stale)} of the runs in {directory}")
+    say(f"deleted {remove_runs(directory, stale, warn)} of the runs in {directory}")
     return status_of_output()
 
 

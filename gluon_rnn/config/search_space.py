@@ -22,6 +22,8 @@ KEYS = ("space", "conditions", "trials", "sampler", "pruner", "seed")
 MOST_TRIALS = 10_000
 #: Of a real number that is drawn from a range. More would say nothing, and make tables hard to read.
 _DIGITS = 3
+#: Of one that is reached in steps: 0 + 3 * 0.1 is 0.30000000000000004.
+_DIGITS_OF_STEPS = 12
 _RANGE = re.compile(r"(uniform|log)\(([^()]*)\)")
 
 
@@ -50,10 +52,11 @@ class Range:
         return self.low <= value <= self.high and (self.step is None or _divides(self.step, value - self.low))
 
     def rounded(self, value: float) -> float:
-        """`value`, in few digits unless there are steps."""
-        if self.step or self.whole:
+        """`value` in few digits; of steps, without the rounding errors of their sum."""
+        if self.whole:
             return value
-        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
+        digits = _DIGITS_OF_STEPS if self.step else _DIGITS
+        return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     @property
     def written(self) -> str:
@@ -124,11 +127,6 @@ class SearchSettings:
     seed: int = 0
 
     @property
-    def total(self) -> int:
-        """How many points there are to try, at most."""
-        return self.trials or sum(1 for _ in self.grid())
-
-    @property
     def fields(self) -> tuple[str, ...]:
         """Every setting that varies anywhere."""
         conditional = itertools.chain.from_iterable(condition.space for condition in self.conditions)
@@ -153,12 +151,11 @@ class SearchSettings:
         Returns:
             None if the space does not hold the point.
         """
-        found = {}
-        for name, parameter, dimension in self.dimensions(lambda condition: condition.fits({**fixed, **point})):
-            if name not in point or not dimension.holds(point[name]):
-                return None
-            found[parameter] = dimension, point[name]
-        return found
+        fitting = self.dimensions(lambda condition: condition.fits({**fixed, **point}))
+        last = {name: (parameter, dimension) for name, parameter, dimension in fitting}
+        if not all(name in point and dimension.holds(point[name]) for name, (_, dimension) in last.items()):
+            return None
+        return {parameter: (dimension, point[name]) for name, (parameter, dimension) in last.items()}
 
     @property
     def written(self) -> dict[str, Any]:
@@ -168,7 +165,7 @@ class SearchSettings:
             return {name: dimension.written for name, dimension in dimensions.items()}
 
         return {
-            "trials": self.total,
+            "trials": self.trials,
             "sampler": self.sampler,
             "pruner": self.pruner,
             "seed": self.seed,
@@ -176,11 +173,12 @@ class SearchSettings:
             "conditions": [{"when": dict(item.when), "space": space(item.space)} for item in self.conditions],
         }
 
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination, for the sampler grid."""
+    def grid(self, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every combination, for the sampler grid; `fixed` are settings of every point."""
         for values in itertools.product(*map(_values, self.space.values())):
             point = dict(zip(self.space, values, strict=True))
-            inner = {k: v for condition in self.conditions if condition.fits(point) for k, v in condition.space.items()}
+            fitting = (condition for condition in self.conditions if condition.fits({**fixed, **point}))
+            inner = {name: dimension for condition in fitting for name, dimension in condition.space.items()}
             for more in itertools.product(*map(_values, inner.values())):
                 yield {**point, **dict(zip(inner, more, strict=True))}
 
@@ -205,6 +203,8 @@ class SearchSettings:
     def with_arguments(self, pinned: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> SearchSettings:
         """These settings under a command line's ``--set`` (`pinned`) and ``--axis`` (`axes`), whose values are choices.
 
+        Conditions that fit no point any more are left out.
+
         Raises:
             UserError: nothing is left to search.
         """
@@ -214,17 +214,21 @@ class SearchSettings:
         conditions = [
             Condition(item.when, {name: values for name, values in item.space.items() if name not in said})
             for item in self.conditions
+            if all(pinned.get(name, value) == value for name, value in item.when.items())
+            and all(value in axes.get(name, (value,)) for name, value in item.when.items())
         ]
-        if not space:
+        conditions = [item for item in conditions if item.space]
+        if not space and not conditions:
             raise UserError("--set leaves nothing to search; keep one setting of the space")
-        return replace(self, space=space, conditions=tuple(item for item in conditions if item.space))
+        return replace(self, space=space, conditions=tuple(conditions))
 
 
 def _values(dimension: Dimension) -> tuple[Any, ...]:
     if isinstance(dimension, Choice):
         return dimension.values
     step = dimension.step or 1
-    return tuple(dimension.low + place * step for place in range(round((dimension.high - dimension.low) / step) + 1))
+    steps = range(round((dimension.high - dimension.low) / step) + 1)
+    return tuple(dimension.rounded(dimension.low + place * step) for place in steps)
 
 
 def _divides(step: float, distance: float) -> bool:
@@ -355,5 +359,5 @@ def _check_grid(settings: SearchSettings) -> None:
     for name, dimension in itertools.chain.from_iterable(space.items() for space in spaces):
         if isinstance(dimension, Range) and not (dimension.step or dimension.whole):
             raise UserError(f"search over {name}: sampler=grid needs a list of values or a step, not {dimension}")
-    if sum(1 for _ in itertools.islice(settings.grid(), MOST_TRIALS + 1)) > MOST_TRIALS:
+    if sum(1 for _ in itertools.islice(settings.grid({}), MOST_TRIALS + 1)) > MOST_TRIALS:
         raise UserError(f"the grid has more than {MOST_TRIALS:,} points; shorten it, or choose another sampler")

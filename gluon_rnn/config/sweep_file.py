@@ -157,7 +157,7 @@ class Sweep:
             UserError: a point's settings contradict each other, or there are more than `MOST_POINTS` points.
         """
         if self.search:
-            return list(dict.fromkeys(map(self.at, self.search.corners(self.fixed))))
+            return list(dict.fromkeys(map(self.at, self._corners(self.search))))
         if self.sample is not None:
             return self._draw(self.sample)
         return list(dict.fromkeys(configure(settings) for settings in self._all_settings()))
@@ -186,7 +186,7 @@ class Sweep:
         used: set[int] = set()
         expanded = 0
         if self.search:
-            before = [{**self.settings, **corner, **self.pinned} for corner in self.search.corners(self.fixed)]
+            before = [{**self.settings, **corner, **self.pinned} for corner in self._corners(self.search)]
         else:
             before = [self._before_overrides(number) for number in range(self._count())]
         for point in before:
@@ -194,6 +194,15 @@ class Sweep:
             if expanded > MOST_POINTS:
                 return []
         return [override for number, override in enumerate(self.overrides) if number not in used]
+
+    def _corners(self, search: SearchSettings) -> list[dict[str, Any]]:
+        """The points at the ends of the space of `search`, and for each override one that it matches, if there is."""
+        found = list(search.corners(self.fixed))
+        for override in self.overrides:
+            wanted = {name: value for name, value in override.when.items() if name in search.fields}
+            points = ({**corner, **wanted} for corner in found)
+            found += [point for point in points if search.parameters(point, self.fixed) is not None][:1]
+        return found
 
     def varied(self) -> dict[str, list[Any]]:
         """The values of each field that has an axis or stands in a listed point."""

@@ -74,7 +74,7 @@ class Plan:
     @property
     def total(self) -> int:
         """The number of points, at most."""
-        return self.search.settings.total if self.search else len(self.jobs)
+        return max(self.search.total, len(self.jobs)) if self.search else len(self.jobs)
 
     @property
     def to_run(self) -> int:
@@ -309,8 +309,9 @@ def _missing(
 ) -> tuple[Job, ...]:
     """The jobs without a record in `directory` whose status is in `done`, and those to be run `again`."""
     records, damaged = read_records(directory)
-    for line in damaged.values():
-        notice(f"{line}; its point will be re-run")
+    for path, line in damaged.items():
+        ours = path.parent.name in planned
+        notice(f"{line}; {'its point will be re-run' if ours else 'it is not a point of this sweep, and has no row'}")
     if unknown := sorted(again - {*planned}):
         raise UserError(f"--rerun {unknown[0]}: no point of this sweep has that run_id; --dry-run lists them")
     kept = {record.run_id: record for record in records if record.run_id not in again and record.status in done}

@@ -29,11 +29,15 @@ def list_stale(directory: Path) -> dict[str, str]:
     Raises:
         UserError: it is not a sweep's folder, or a sweep is at work there.
     """
-    runs = directory / "runs"
-    if not runs.is_dir():
+    if not (directory / "runs").is_dir():
         raise UserError(f"{directory} is not a sweep's folder; name one such as results/quick")
     if is_locked(directory):
         raise UserError(f"a sweep is running in {directory}; wait until it has ended")
+    return _stale(directory)
+
+
+def _stale(directory: Path) -> dict[str, str]:
+    runs = directory / "runs"
     records, damaged = read_records(directory)
     known = {record.run_id: record for record in records}
     reasons = _superseded(known, _planned(directory))
@@ -47,19 +51,27 @@ def list_stale(directory: Path) -> dict[str, str]:
     return {name: printable(reason) for name, reason in reasons.items()}
 
 
-def remove_runs(directory: Path, names: Iterable[str], notice: Notice) -> None:
-    """Delete runs from a sweep's `directory`, after removing them from its tables.
+def remove_runs(directory: Path, stale: Mapping[str, str], notice: Notice) -> int:
+    """Delete runs from a sweep's `directory`, after removing them from its tables; returns how many.
+
+    Args:
+        stale: the runs, from `list_stale`; those that are no longer stale for the same reason are kept.
+        notice: called with one-line messages, as about these.
 
     Raises:
         UserError: a sweep is at work there.
         OSError: one cannot be deleted.
     """
     with locked_sweep(directory, notice):
-        names = list(names)
+        now = _stale(directory)
+        names = {name for name, why in stale.items() if now.get(name) == why}
+        for name in sorted({*stale} - names):
+            notice(f"kept {name}: it has changed since it was listed")
         records, _ = read_records(directory)
         write_tables(directory, [record for record in records if record.run_id not in names])
-        for name in names:
+        for name in sorted(names):
             shutil.rmtree(directory / "runs" / name)
+        return len(names)
 
 
 def _planned(directory: Path) -> set[str]:

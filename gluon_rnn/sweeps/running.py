@@ -149,7 +149,8 @@ def _write_points(plan: Plan) -> None:
     """``sweep.json``: the points of a plan, or those that its search has proposed so far."""
     content: dict[str, Any] = {"name": plan.name}
     if plan.search:
-        content |= {"search": plan.search.settings.written, "points": plan.search.points}
+        settings = {**plan.search.settings.written, "trials": plan.search.total}
+        content |= {"search": settings, "points": plan.search.points}
     else:
         content["points"] = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
     write_atomically(plan.directory / "sweep.json", json.dumps(content, indent=1) + "\n")

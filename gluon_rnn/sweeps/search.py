@@ -8,11 +8,13 @@ several runs at a time a proposal also depends on which of them have ended.)
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import read_whole
 from gluon_rnn.common.printable import Notice
 from gluon_rnn.config.run import RunConfig, coerce
-from gluon_rnn.config.search_space import Choice, Dimension, Range, SearchSettings, parse_search
+from gluon_rnn.config.search_space import MOST_TRIALS, Choice, Dimension, Range, SearchSettings, parse_search
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import ProgressWatch, finished_epochs
 from gluon_rnn.runs.metrics import SCORED_ON
@@ -84,6 +86,14 @@ class Search:
         self._optuna = import_optuna()
         self._study = self._optuna.create_study(sampler=self._random(), pruner=self._pruner())
 
+    @cached_property
+    def total(self) -> int:
+        """How many points there are to try, at most."""
+        most = self.settings.trials or MOST_TRIALS
+        if self.settings.sampler != "grid":
+            return most
+        return sum(1 for _ in itertools.islice(self.settings.grid(self.fixed), most))
+
     @property
     def run_ids(self) -> list[str]:
         """The runs of all proposals, in order."""
@@ -132,14 +142,14 @@ class Search:
                 yield job
 
     def _of_grid(self) -> Iterator[Job]:
-        for values in self.settings.grid():
+        for values in self.settings.grid(self.fixed):
             point = {name: coerce(name, value) for name, value in values.items()}
-            if len(self.proposals) < self.settings.total and (job := self._propose(point)):
+            if len(self.proposals) < self.total and (job := self._propose(point)):
                 yield job
 
     def _sampled(self) -> Iterator[Job]:
         idle = 0
-        while len(self.proposals) < self.settings.total:
+        while len(self.proposals) < self.total:
             # What was proposed so far decides the stream of random numbers, so that a stop changes none.
             stream = random.Random(f"{self.settings.seed} {len(self.proposals)} {idle}")
             self._study.sampler = self._sampler(stream.getrandbits(32))
@@ -166,7 +176,8 @@ class Search:
                     history = finished_epochs(directory, live)
                 except ValueError:
                     continue
-                if self._report(known, history):
+                # A run whose last epoch was reported has ended, whenever its record comes.
+                if self._report(known, history) and live.fraction < 1:
                     reasons[job.run_id] = f"after epoch {known.reported}, by pruner={self.settings.pruner}"
         return reasons
 
@@ -304,12 +315,16 @@ def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: It
             given = fixed.get(name, RunConfig.model_fields[name].default)
             if given != value if dimension is None else not dimension.holds(value):
                 raise UserError(f"the condition for {condition} fits no point; add {name}={value} to the space")
-    varying = next((name for name in ("epochs", "time_budget") if name in settings.fields), None)
+    if settings.pruner != "none" and "time_budget" in settings.fields:
+        raise UserError(
+            f"pruner={settings.pruner} would compare runs with unequal time_budget; take time_budget out of the space, "
+            "or set pruner: none"
+        )
     for config in configs:
-        if settings.pruner != "none" and config.lr_schedule != "plateau" and varying:
+        if settings.pruner != "none" and config.lr_schedule != "plateau" and "epochs" in settings.fields:
             raise UserError(
-                f"lr_schedule={config.lr_schedule} spans the whole run, so losses after as many epochs compare only "
-                f"between runs with equal {varying}; take {varying} out of the space, or set pruner: none"
+                f"lr_schedule={config.lr_schedule} spans the whole run, so losses after as many epochs are comparable "
+                "only between runs with equal epochs; take epochs out of the space, or set pruner: none"
             )
 
 

@@ -49,7 +49,7 @@ def test_axes_are_choices_and_conditions_add_dimensions() -> None:
         {"cell": ["lstm", "gru"]},
     )
     assert search.space == {"cell": Choice(("lstm", "gru")), "dropout": Range(0, 0.5)}
-    assert (search.sampler, search.pruner, search.seed, search.total) == ("tpe", "none", 0, 9)
+    assert (search.sampler, search.pruner, search.seed, search.trials) == ("tpe", "none", 0, 9)
     assert search.fields == ("cell", "dropout", "learning_rate")
     (condition,) = search.conditions
     assert [condition.fits({"cell": cell}) for cell in ("lstm", "gru")] == [False, True]
@@ -74,7 +74,7 @@ def test_settings_are_read_again_as_they_were_written() -> None:
     assert settings.written == value
     assert parse_search(json.loads(json.dumps(settings.written)), {}) == settings
     grid = parse_search({"sampler": "grid", "space": {"cell": ["lstm", "gru"]}}, {})
-    assert parse_search(grid.written, {}).total == grid.total == 2
+    assert parse_search(grid.written, {}) == grid
 
 
 def test_a_grid_is_every_combination_under_its_conditions() -> None:
@@ -86,7 +86,7 @@ def test_a_grid_is_every_combination_under_its_conditions() -> None:
         },
         {},
     )
-    assert list(search.grid()) == [
+    assert list(search.grid({})) == [
         {"cell": "lstm", "hidden_size": 100},
         {"cell": "lstm", "hidden_size": 200},
         {"cell": "gru", "hidden_size": 100, "learning_rate": 5},
@@ -94,7 +94,87 @@ def test_a_grid_is_every_combination_under_its_conditions() -> None:
         {"cell": "gru", "hidden_size": 200, "learning_rate": 5},
         {"cell": "gru", "hidden_size": 200, "learning_rate": 10},
     ]
-    assert search.total == 6
+
+
+def test_a_grid_has_the_conditions_of_what_is_fixed() -> None:
+    search = parse_search(
+        {
+            "sampler": "grid",
+            "space": {"dropout": [0.1, 0.2]},
+            "conditions": [{"when": {"cell": "gru"}, "space": {"learning_rate": [5, 10]}}],
+        },
+        {},
+    )
+    assert [len(list(search.grid({"cell": cell}))) for cell in ("gru", "lstm")] == [4, 2]
+    for point in search.grid({"cell": "gru"}):
+        assert search.parameters(point, {"cell": "gru"})
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0, 0.3, 0.1), (0, 0.6, 0.2), (0.1, 0.7, 0.2)])
+def test_a_grid_over_steps_has_both_ends_and_round_numbers(low: float, high: float, step: float) -> None:
+    search = parse_search({"sampler": "grid", "space": {"dropout": f"uniform({low}, {high}, {step})"}}, {})
+    points = list(search.grid({}))
+    assert [point["dropout"] for point in points] == [
+        round(low + place * step, 1) for place in range(round((high - low) / step) + 1)
+    ]
+    assert all(search.parameters(point, {}) for point in points)
+
+
+def test_a_condition_replaces_a_range_of_the_space() -> None:
+    search = parse_search(
+        {
+            "trials": 3,
+            "space": {"cell": ["lstm", "gru"], "learning_rate": "log(5, 40)"},
+            "conditions": [{"when": {"cell": "gru"}, "space": {"learning_rate": "log(0.5, 4)"}}],
+        },
+        {},
+    )
+    assert search.parameters({"cell": "gru", "learning_rate": 10.0}, {}) is None
+    found = search.parameters({"cell": "gru", "learning_rate": 1.0}, {})
+    assert found == {
+        "cell": (Choice(("lstm", "gru")), "gru"),
+        "learning_rate (cell=gru)": (Range(0.5, 4, log=True), 1.0),
+    }
+    assert search.parameters({"cell": "lstm", "learning_rate": 1.0}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("pinned", "axes", "left"),
+    [
+        ({"cell": "gru"}, {}, ["cell=gru"]),
+        ({}, {"cell": ["gru", "rnn_tanh"]}, ["cell=gru"]),
+        ({}, {"cell": ["rnn_tanh"]}, []),
+        ({"learning_rate": 3.0}, {}, []),
+    ],
+)
+def test_conditions_that_the_command_line_rules_out_are_left_out(
+    pinned: dict[str, Any], axes: dict[str, list[Any]], left: list[str]
+) -> None:
+    search = parse_search(
+        {
+            "trials": 3,
+            "space": {"cell": ["lstm", "gru"], **SPACE},
+            "conditions": [
+                {"when": {"cell": cell}, "space": {"learning_rate": "log(1, 4)"}} for cell in ("lstm", "gru")
+            ],
+        },
+        {},
+    ).with_arguments(pinned, axes)
+    assert [str(condition) for condition in search.conditions] == left
+
+
+def test_conditions_may_be_all_that_is_left_to_search() -> None:
+    search = parse_search(
+        {
+            "trials": 3,
+            "space": {"cell": ["lstm", "gru"]},
+            "conditions": [{"when": {"cell": "gru"}, "space": {"learning_rate": "log(1, 4)"}}],
+        },
+        {},
+    )
+    assert search.with_arguments({"cell": "gru"}, {}).fields == ("learning_rate",)
+    with pytest.raises(UserError, match="--set leaves nothing to search"):
+        search.with_arguments({"cell": "lstm"}, {})
 
 
 SPACE = {"dropout": "uniform(0, 0.5)"}

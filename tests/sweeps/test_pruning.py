@@ -14,6 +14,7 @@ from gluon_rnn.cli import main
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.sweep_file import Sweep
 from gluon_rnn.runs.job import Job
+from gluon_rnn.runs.records import read_records, write_record
 from gluon_rnn.sweeps.pruning import list_stale, remove_runs
 from gluon_rnn.sweeps.running import run_sweep
 from tests.conftest import small_config
@@ -94,11 +95,32 @@ def test_nothing_is_removed_before_somebody_said_yes(
     monkeypatch.setattr("builtins.input", lambda question: "n")
     assert main(["prune", str(grid)]) == 0
     assert tree(grid) == before
+
+    def end(question: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", end)
+    assert main(["prune", str(grid)]) == 0
+    assert capsys.readouterr().out.endswith("\nnothing was deleted\n")
+    assert tree(grid) == before
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert main(["prune", str(grid)]) == 0
     assert list_stale(grid) == {}
     assert main(["prune", str(grid), "--yes"]) == 0
     assert capsys.readouterr().out.endswith(f"{grid} has nothing to remove\n")
+
+
+@pytest.mark.slow
+def test_a_run_that_has_finished_since_it_was_listed_is_kept(grid: Path) -> None:
+    stale = list_stale(grid)
+    failed = next(name for name, why in stale.items() if "failed" in why)
+    record = next(record for record in read_records(grid)[0] if record.run_id == failed)
+    write_record(grid / "runs" / failed, record.with_columns({"status": "ok", "reason": ""}))
+    notices: list[str] = []
+    assert remove_runs(grid, stale, notices.append) == len(stale) - 1
+    assert notices == [f"kept {failed}: it has changed since it was listed"]
+    assert (grid / "runs" / failed / "record.json").exists()
+    assert failed in set(load_results(grid)["run_id"])
 
 
 @pytest.mark.slow
@@ -108,7 +130,7 @@ def test_a_folder_at_which_a_sweep_is_at_work_is_left_alone(grid: Path) -> None:
         with pytest.raises(UserError, match="a sweep is running in"):
             list_stale(grid)
         with pytest.raises(UserError, match="another sweep is running in"):
-            remove_runs(grid, [], pytest.fail)
+            remove_runs(grid, {}, pytest.fail)
 
 
 def test_a_folder_that_is_no_sweeps_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.search_space import parse_search
-from gluon_rnn.config.sweep_file import Sweep
+from gluon_rnn.config.sweep_file import Override, Sweep
 from gluon_rnn.data.corpora import CorpusFiles
 from gluon_rnn.runs.epochs import write_epochs
 from gluon_rnn.runs.job import Job
@@ -138,6 +139,22 @@ def test_a_grid_tries_every_point_once_and_goes_on_after_a_stop(search: Callable
     assert points == [(rate, cell) for rate in (1, 2, 3) for cell in ("lstm", "gru")]
 
 
+def test_a_grid_has_no_more_points_than_it_has(search: Callable[..., Search]) -> None:
+    grid = {"sampler": "grid", "space": {"learning_rate": [1, 2, 3], "cell": ["lstm", "gru"]}}
+    assert [search(**grid, trials=trials).total for trials in (None, 4, 100)] == [6, 4, 6]
+
+
+def test_the_other_ranges_of_a_condition_are_searched(search: Callable[..., Search]) -> None:
+    one = search(
+        trials=12,
+        space={"cell": ["lstm", "gru"], "learning_rate": "log(10, 40)"},
+        conditions=[{"when": {"cell": "gru"}, "space": {"learning_rate": "log(1, 5)"}}],
+    )
+    jobs = list(searched(one, quadratic))
+    assert {job.config.cell for job in jobs} == {"lstm", "gru"}
+    assert all((job.config.learning_rate <= 5) == (job.config.cell == "gru") for job in jobs)
+
+
 def test_a_space_without_other_points_ends_the_search(search: Callable[..., Search], capsys: Any) -> None:
     one = search(trials=9, space={"cell": ["lstm", "gru"]})
     assert len(list(searched(one, lambda job: record_of(job, 5.0)))) == 2
@@ -184,9 +201,9 @@ def test_a_diverged_run_is_the_worst_and_a_failed_one_teaches_nothing(search: Ca
     assert len(failing.proposals) == 12
 
 
-def live(directory: Path, epochs: list[EpochResult]) -> None:
+def live(directory: Path, epochs: list[EpochResult], *, fraction: float = 0.5) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    progress = LiveProgress(doing="training", progress=Progress(history=epochs))
+    progress = LiveProgress(doing="training", fraction=fraction, progress=Progress(history=epochs))
     (directory / "progress.json").write_text(progress.model_dump_json())
 
 
@@ -204,6 +221,16 @@ def test_median_pruning_ends_runs_that_are_behind_the_others(search: Callable[..
     live(tmp_path / better.run_id, history(6.19, 5.21))
     assert one.prunable([better], tmp_path) == {better.run_id: "after epoch 2, by pruner=median"}
     one.tell(record_of(worse, 6.21, status="pruned"))
+
+
+def test_a_run_that_has_trained_to_its_end_is_not_pruned(search: Callable[..., Search], tmp_path: Path) -> None:
+    one = search(trials=9, pruner="median", sampler="random")
+    jobs = one.jobs({}, lambda: None)
+    for place in range(5):
+        one.tell(record_of(next(jobs), 6.0 + place / 10, 5.0 + place / 10))
+    worse = next(jobs)
+    live(tmp_path / worse.run_id, history(7.0, 7.0), fraction=1.0)
+    assert one.prunable([worse], tmp_path) == {}
 
 
 def test_successive_halving_keeps_the_best_third_at_each_rung(search: Callable[..., Search], tmp_path: Path) -> None:
@@ -250,7 +277,12 @@ def check(settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
         (
             {"space": {"epochs": [3, 6]}, "pruner": "median"},
             {"lr_schedule": "cosine"},
-            "losses after as many epochs compare only between runs with equal epochs",
+            "losses after as many epochs are comparable only between runs with equal epochs",
+        ),
+        (
+            {"space": {"time_budget": [60, 600]}, "pruner": "median"},
+            {},
+            "pruner=median would compare runs with unequal time_budget; take time_budget out of the space",
         ),
         (
             {"conditions": [{"when": {"cell": "gru"}, "space": {"dropout": [0.1]}}]},
@@ -268,6 +300,15 @@ def test_a_search_that_would_mislead_is_refused(settings: Any, fixed: Any, messa
 def test_a_search_that_would_not_is_allowed() -> None:
     check({"space": {"epochs": [3, 6]}, "pruner": "median"}, {})
     check({"pruner": "median"}, {"lr_schedule": "cosine"})
+
+
+def test_an_override_that_a_combination_meets_is_planned_for() -> None:
+    found = parse_search({"trials": 3, "space": {"cell": ["lstm", "gru"], "num_layers": "uniform(1, 3)"}}, {})
+    override = Override({"cell": "gru", "num_layers": 2}, {"bptt": 99})
+    never = Override({"cell": "gru", "num_layers": 4}, {"bptt": 98})
+    sweep = Sweep("one", search=found, overrides=(override, never))
+    assert sweep.unmatched() == [never]
+    assert [config.num_layers for config in sweep.points() if config.bptt == 99] == [2]
 
 
 def by_rate(job: Job, directory: Path) -> tuple[str | None, str]:
@@ -318,6 +359,9 @@ def test_a_search_is_a_sweep_that_prunes_and_resumes(small_folder: Path, tmp_pat
     again = plan(sweep, tmp_path / "stopped")
     assert (again.total, again.to_run, [job.run_id for job in again.missing]) == (12, 6, ran[6:])
     assert go(tmp_path / "stopped") == whole
+    # Fewer trials undo nothing.
+    fewer = replace(sweep, search=replace(found, trials=5))
+    assert (plan(fewer, tmp_path / "stopped").total, plan(fewer, tmp_path / "stopped").to_run) == (12, 0)
     # Nothing is left to do, and a sweep of a pruned point resumes it.
     assert plan(sweep, tmp_path / "stopped").to_run == 0
     rate = float(table["learning_rate"][pruned].iloc[0])

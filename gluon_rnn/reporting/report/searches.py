@@ -86,14 +86,14 @@ def _outcome(
 
 def _trials(search: Searched, records: Sequence[RunRecord]) -> str:
     """The number of trials, how they were chosen, and how they ended."""
-    settings = search.settings
+    settings, tried = search.settings, len(search.proposals)
     ends = Counter("complete" if record.status == "ok" else str(record.status) for record in records)
-    waiting = len(search.proposals) - len(records)
+    waiting = tried - len(records)
     parts = [f"{count:,} {end}" for end, count in sorted(ends.items(), key=lambda item: (item[0] != "complete", item))]
     parts += [f"{waiting:,} not ended yet"] * bool(waiting)
     chosen = f"sampler {settings.sampler}" + f" with seed {settings.seed}" * (settings.sampler != "grid")
     ending = "no pruner" if settings.pruner == "none" else f"pruner {settings.pruner}"
-    return f"{len(search.proposals):,} of {counted(settings.total, 'trial')}: {listed(parts)}; {chosen}, {ending}."
+    return f"{tried:,} of {counted(settings.trials or tried, 'trial')}: {listed(parts)}; {chosen}, {ending}."
 
 
 def _too_early(records: Sequence[RunRecord]) -> str:
