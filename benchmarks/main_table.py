@@ -132,10 +132,10 @@ def page(options: argparse.Namespace, points: Sequence[Point], plot: Scatter) ->
         "",
         "![Perplexity against throughput, Pareto-optimal points marked](pareto.svg)",
         "",
-        f"Speeds and memory are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
-        f"({timed_on.origin.device_name}, {timed_on.config.threads} threads); ranges are from the lowest to the "
-        "highest. A point is Pareto-optimal where no other is probably better in both perplexity and speed, and "
-        "undecided where the repeats do not say. More is in [report.md](report.md). Made by",
+        f"Speeds are those of [{timed}](../{timed}/README.md), medians of repeats with nothing else running "
+        f"({timed_on.origin.device_name}, {timed_on.config.threads} threads), and memory their mean; ranges are from "
+        "the lowest to the highest. A point is Pareto-optimal where no other is probably better in both perplexity and "
+        "speed, and undecided where the repeats do not say. More is in [report.md](report.md). Made by",
         "",
         "```",
         f"python scripts/run_sweep.py {options.sweep.as_posix()} --jobs 2",

@@ -71,7 +71,9 @@ def settings_page() -> str:
     lines += table(["optimizer", "learning rate"], rates)
     lines += [
         "",
-        "The rates of `sgd` come from [a search](../results/learning-rate-cpu/README.md), and `nag` uses them too.",
+        "The LSTM's rate for `sgd` is GluonNLP's; those of GRUs and RNNs come from a search over",
+        "[a quarter of an epoch](../results/learning-rate-cpu/README.md). After",
+        "[three epochs](../results/cells-search-cpu/README.md) each is the best of three. `nag` uses the same rates.",
         "Adadelta ignores its learning rate.",
         "",
         "## Models with fixed settings",
@@ -119,8 +121,12 @@ def commands_page() -> str:
     )
     lines += [
         "",
-        "Exit status 0 means success. Status 1 means that a run failed or a gate found a regression. Status 2 means",
-        "that nothing was started; one line says why. Ctrl-C ends with 130.",
+        "`gluon-rnn` lies in the environment's `bin`: run `.venv/bin/gluon-rnn`, or `source .venv/bin/activate` once",
+        "in each shell.",
+        "",
+        "Exit status 0 means success. Status 1 means that a run failed, a gate found a regression, or a check found a",
+        "problem. Status 2 means an error, which one line names with its fix; a sweep has then not started, or could",
+        "not write its results. Ctrl-C ends with 130.",
         "",
         "## Completion",
         "",

@@ -45,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="gpu (the first), gpu:N, or cpu for what a CPU can do (default: gpu)",
     )
     parser.add_argument(
-        "--parts", metavar="P1,P2", help=f"only these, in this order of worth: {', '.join(PARTS)} (default: all)"
+        "--parts", metavar="P1,P2", help=f"only these, by importance: {', '.join(PARTS)} (default: all)"
     )
     parser.add_argument(
         "--torch",
         metavar="PYTHON",
-        help="a Python that has PyTorch, to compare with (default: this one or python3, if it has)",
+        help="a Python that has PyTorch, to compare with (default: this one or python3)",
     )
     parser.add_argument(
         "--data-dir",

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "points decides whether a difference is more than chance; with one seed the tolerance alone decides. "
         "Speeds are shown but do not count unless --throughput is given.",
         {
-            "check-regression baseline.csv results/quick": "one line says what regressed",
+            "check-regression baseline.csv results/quick": "say whether something regressed, and what",
             "check-regression baseline.csv results/quick --junit gate.xml": "for a CI",
             "check-regression old/quick new/quick --throughput 10%": "speeds count, too",
         },

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search",
         action="store_true",
-        help="choose theta and lambda of the cache, or eta and lambda of dynamic evaluation, on validation; values "
-        "that are given stay",
+        help="choose theta and lambda of the cache, or eta and lambda of dynamic evaluation, on validation; given "
+        "values are kept",
     )
     parser.add_argument(
         "--data-dir", type=parse_data_dir, metavar="DIR", help="folder to look for the corpus in (default: as a sweep)"

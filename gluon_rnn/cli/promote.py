@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=parse_path, metavar="DIR", help="the sweep's folder, or its runs.csv")
     parser.add_argument("baseline", type=parse_path, metavar="FILE", help="the baseline to write, such as baseline.csv")
     parser.add_argument(
-        "--incomplete", action="store_true", help="even if runs failed or are missing; these cannot be compared"
+        "--incomplete", action="store_true", help="promote even if runs failed or are missing; these cannot be compared"
     )
 
 

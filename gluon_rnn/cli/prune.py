@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command to its `parser`."""
     describe(
         parser,
-        "List the runs in a sweep's folder that are not results, or no longer: failed runs, folders without a "
-        "record, and runs with a version of a cell, of word vectors or of a corpus that has since been replaced. "
+        "List the runs in a sweep's folder that are stale: failed runs, folders without a record, and runs with a "
+        "version of a cell, of word vectors or of a corpus that has since been replaced. "
         "Then ask for confirmation and delete them.",
         {
             "prune results/quick": "list what would go, and ask",

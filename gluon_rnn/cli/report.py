@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show longer runs as they were after N epochs (default: at their end)",
     )
     add_target(
-        parser, "perplexities to which the report shows epochs, tokens and seconds (default: chosen from the results)"
+        parser, "perplexities for which the report shows epochs, tokens and seconds (default: chosen from the results)"
     )
 
 

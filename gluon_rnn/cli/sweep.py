@@ -50,18 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Run every point of a sweep that has no result yet, each in its own process, and write tables and a report.",
         {
-            "sweep": "a first look, in five minutes: benchmarks/quick.yaml",
+            "sweep": "a first look, in four minutes: benchmarks/quick.yaml",
             "sweep mine.yaml --dry-run": "list the points of a sweep file",
             "sweep mine.yaml --jobs 2": "run them, two at a time",
             "sweep --set epochs=1 --axis cell=lstm,gru seed=0..2": "change settings and axes of quick.yaml",
             "sweep cpu/learning-rate --device gpu:0,gpu:1": "one of the suite's own sweeps, on two GPUs",
-            "sweep mine.yaml --rerun-failed": "after Ctrl-C or a failure: what is missing",
+            "sweep mine.yaml --rerun-failed": "run what is missing, and what failed once more",
         },
         more="--list-settings lists what --set and --axis take.",
     )
     _add_points(parser.add_argument_group("points"))
     _add_places(parser.add_argument_group("places"))
-    _add_repeats(parser.add_argument_group("what is run again"))
+    _add_repeats(parser.add_argument_group("running again"))
     _add_output(parser.add_argument_group("output"))
 
 
@@ -196,7 +196,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add_target(
         group,
         "also show when runs reached these validation perplexities: seconds of training and scoring, and tokens "
-        "(default: only in the report, to some chosen from the results)",
+        "(default: only in the report, for perplexities chosen from the results)",
     )
     group.add_argument("--quiet", action="store_true", help="print only the final table")
 

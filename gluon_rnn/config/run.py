@@ -269,9 +269,9 @@ class RunConfig(BaseModel):
     stride: Count = 1
     """next_token only: tokens from the start of one window to the start of the next"""
     precision: Precision = "float32"
-    """of matrix products in training: float32; tf32, on a GPU of compute capability 8.0 or higher; float16, for the
-    decoder and with a dynamic loss scale, on a GPU of 7.0 or higher; or bfloat16, for the decoder, on a CPU where that
-    is faster"""
+    """precision of training's matrix products: float32; tf32, in scoring, too, on a GPU of compute capability 8.0 or
+    higher; float16, for the decoder and with a dynamic loss scale, on a GPU of 7.0 or higher; or bfloat16, for the
+    decoder, on a CPU where that is faster"""
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0), WrapValidator(_or_auto)] = AUTO
     """learning rate of the first epoch; auto: one that suits the cell, the objective and the optimizer. With sgd and
@@ -288,29 +288,29 @@ class RunConfig(BaseModel):
     at the end), cosine (likewise, along half a cosine) or one_cycle (rises from a 25th of learning_rate to all of it
     over the first 30 % of the steps, then falls to almost 0, both along half a cosine)"""
     averaging: Annotated[str, BeforeValidator(_averaging)] = "none"
-    """evaluate and keep the mean of the parameters of all updates since: none (evaluate the parameters themselves), the
-    number of the epoch with which it begins, the step of the run after which it begins, such as 'step 5000', or ntasgd
-    (it begins when validation is worse than the best of all epochs but the last 5 before it)"""
+    """evaluate and keep the mean of the parameters of all updates from some point on: none (no averaging), the number
+    of the first epoch, a step of the run such as 'step 5000', or ntasgd (as soon as validation is worse than the best
+    of all epochs but the last 5 before it)"""
     early_stopping: OptionalCount = None
     """stop after this many epochs without a new best validation loss; none: never"""
     clip: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = 0.25
     """clip gradients to this global norm; none: no clipping"""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """momentum, with sgd and nag; with adam its beta1, which is 0.9 unless given"""
+    """momentum, with sgd and nag; with adam its beta1, where 0 stands for 0.9"""
     min_momentum: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(_number)] = None
     """lowest momentum of lr_schedule=one_cycle: momentum falls to it while the learning rate rises, and comes back
     while that falls; none: momentum stays as it is"""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     """weight decay (L2 penalty)"""
     alpha: Annotated[Real, Field(ge=0)] = 0.0
-    """activation regularization, of language models: this times the mean square of the last layer's outputs after
-    dropout is added to the loss that is trained on, not to the one that is reported"""
+    """activation regularization, for language models: weight of the mean square of the last layer's outputs, after
+    dropout, in the training loss; reported losses exclude it"""
     beta: Annotated[Real, Field(ge=0)] = 0.0
-    """temporal activation regularization: likewise, of the change of the last layer's outputs, before dropout, from one
-    step to the next"""
+    """temporal activation regularization: likewise, for the change of the last layer's outputs, before dropout, from
+    one step to the next"""
     sampled_softmax: OptionalCount = None
     """train with a softmax over a step's targets and this many other words, drawn anew for each step, not the whole
-    vocabulary; scoring always takes the whole vocabulary; none: training does, too"""
+    vocabulary; scoring always uses the whole vocabulary; none: so does training"""
     initializer: Annotated[
         Initializer, Field(description=f"initial weights, except the embedding's: {', '.join(get_args(Initializer))}")
     ] = "xavier"
@@ -319,9 +319,9 @@ class RunConfig(BaseModel):
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """random seed for the initial parameters and dropout"""
     epochs: Count = 3
-    """passes over the training text; with time_budget at most so many, 10,000 unless given"""
+    """passes over the training text; with time_budget the most, by default 10,000"""
     time_budget: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = None
-    """seconds of training and scoring (but for that of test_once): the run ends with the last epoch that fits, and
+    """seconds of training and scoring (except that of test_once): the run ends with the last epoch that fits, and
     lr_schedule spans the epochs that are expected to fit; none: all epochs"""
     test_once: bool = False
     """score test once, at the end, with the parameters of the epoch whose validation loss is best; false: after every

@@ -7,12 +7,15 @@ out to have had other work to do. It is a sweep file with nothing else in it, an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from gluon_rnn.common.files import write_atomically
+from gluon_rnn.common.files import expand, write_atomically
 from gluon_rnn.config.sweep_file import load_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOTES = "notes.yaml"
 
@@ -40,6 +43,21 @@ def read_notes(directory: Path) -> Notes:
         return Notes()
     sweep = load_sweep(path)
     return Notes(sweep.notes, sweep.speeds_count)
+
+
+def speeds_count(table: Path | str | pd.DataFrame) -> bool:
+    """Whether the speeds of a table of results may be compared, which the ``notes.yaml`` of its folder can deny.
+
+    Args:
+        table: a sweep's folder, its ``runs.csv``, or a frame, which has no notes.
+
+    Raises:
+        UserError: see `read_notes`.
+    """
+    if not isinstance(table, Path | str):
+        return True
+    folder = expand(table)
+    return read_notes(folder if folder.is_dir() else folder.parent).speeds_count
 
 
 def write_notes(directory: Path, notes: Notes) -> None:

@@ -6,6 +6,7 @@ The tables are views of the runs' records, rebuilt from them after every run and
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from gluon_rnn.common.plain_text import decode
 from gluon_rnn.config.run import RunConfig, varying_fields
 from gluon_rnn.runs.epochs import ATTRIBUTES, EPOCH_COLUMNS, csv_text, epoch_rows
 from gluon_rnn.runs.evaluations import EVALUATION_FIELDS, EVALUATIONS
-from gluon_rnn.runs.job import FINISHED, RUN_ID
+from gluon_rnn.runs.job import FAILED, FINISHED, RUN_ID
 from gluon_rnn.runs.progress import EpochResult
 from gluon_rnn.runs.records import COLUMNS, FIELDS, RunRecord
 
@@ -77,6 +78,7 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
     previous row of a run that will be re-run. One that an earlier version wrote, with fewer columns, will be rebuilt.
     """
     finished = {record.run_id for record in records if record.status in FINISHED}
+    finished -= _unfinished(sweep_directory / "runs.csv")
     aside = []
     for name, text in _tables(records).items():
         path = sweep_directory / name
@@ -90,6 +92,19 @@ def set_aside_damaged_tables(sweep_directory: Path, records: Sequence[RunRecord]
                 aside.append(set_aside(path))
                 break
     return aside
+
+
+def _unfinished(table: Path) -> set[str]:
+    """The runs that had a result to be replaced when `table` was written, as failed and pruned ones have."""
+    if not table.exists():
+        return set()
+    rows = csv.reader(read_whole(table).decode("utf-8-sig", errors="replace").splitlines())
+    try:
+        head = next(rows, [])
+        run_id, status = head.index("run_id"), head.index("status")
+        return {row[run_id] for row in rows if row[status] in (*FAILED, "pruned")}
+    except (ValueError, IndexError, csv.Error):
+        return set()
 
 
 def _is_of_before(head: bytes, head_now: bytes) -> bool:

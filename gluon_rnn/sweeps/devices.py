@@ -176,15 +176,17 @@ def make_slots(
         raise UserError(
             "the sweep names every GPU for runs on several, and leaves none for device gpu; sweep one by one"
         )
-    if jobs is not None and jobs < needed:
+    beside = int(bool(pool) and "cpu" in others)  # the CPU, which then is one device among others
+    if jobs is not None and jobs < needed + beside:
         raise UserError(
-            f"--jobs {jobs} leaves no worker for some of the {needed} devices that the sweep names; drop --jobs"
+            f"--jobs {jobs} leaves no worker for some of the {needed + beside} devices that the sweep names; "
+            "drop --jobs"
         )
-    if pool and jobs is not None and jobs > len(pool):
+    if pool and jobs is not None and jobs > len(pool) + beside:
         raise UserError(
-            f"--jobs {jobs} is too many: there is room for {len(pool)}, as a device takes one run at a time"
+            f"--jobs {jobs} is too many: there is room for {len(pool) + beside}, as a device takes one run at a time"
         )
-    slots = [_slot(device, machine) for device in pool[: jobs or max(needed, len(named))]]
+    slots = [_slot(device, machine) for device in pool[: jobs - beside if jobs else max(needed, len(named))]]
     if "cpu" in others:
         slots += [_slot("cpu", machine)] * (1 if pool else jobs or 1)
     return tuple(slots)

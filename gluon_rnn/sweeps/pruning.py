@@ -117,8 +117,16 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
 
     Returns:
         By run_id, what distinguishes each from the plan's points, and how it ended.
+
+    Raises:
+        UserError: the plan is a search whose earlier points are unknown.
     """
     known = {record.run_id: record for record in records}
+    if plan.search and known and not plan.jobs:
+        raise UserError(
+            f"--prune would move every run out of {plan.directory}, because no sweep.json there says which of them "
+            "the search proposed; leave it out"
+        )
     names = Names([*(job.contents for job in plan.jobs), *(record.row for record in known.values())])
 
     def described(record: RunRecord | None) -> str:

@@ -30,6 +30,7 @@ from gluon_rnn.sweeps.locking import locked_sweep
 from gluon_rnn.sweeps.own_cells import check_own_cells
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
 from gluon_rnn.sweeps.pruning import move_out, superseded
+from gluon_rnn.sweeps.search import read_search
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
@@ -146,13 +147,20 @@ def _run_missing(
 
 
 def _write_points(plan: Plan) -> None:
-    """``sweep.json``: the points of a plan, or those that its search has proposed so far."""
+    """``sweep.json``: the points of a plan, or those that its search has proposed so far.
+
+    A plan that is no search keeps what an earlier search in its folder has proposed.
+    """
     content: dict[str, Any] = {"name": plan.name}
     if plan.search:
         settings = {**plan.search.settings.written, "trials": plan.search.total}
         content |= {"search": settings, "points": plan.search.points}
     else:
-        content["points"] = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+        content |= read_search(plan.directory)
+        points = {point["run_id"]: point for point in content.get("points", ())}
+        for job in plan.jobs:
+            points.setdefault(job.run_id, {"run_id": job.run_id, "label": plan.label(job)})
+        content["points"] = [*points.values()]
     write_atomically(plan.directory / "sweep.json", json.dumps(content, indent=1) + "\n")
 
 

@@ -278,6 +278,16 @@ def read_proposals(directory: Path) -> list[Proposal]:
         return []
 
 
+def read_search(directory: Path) -> dict[str, Any]:
+    """``search`` and the proposed ``points`` of the ``sweep.json`` in a sweep's `directory`; empty without them."""
+    try:
+        content = json.loads(read_whole(directory / "sweep.json"))
+        points = [point for point in content["points"] if "set" in point and point["run_id"]]
+        return {"search": content["search"], "points": points}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
 def read_settings(directory: Path) -> SearchSettings | None:
     """The search settings of a sweep's `directory`, from ``sweep.json``; None if it is not a search.
 

@@ -41,11 +41,24 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The site, and what MkDocs said."""
     folder = tmp_path_factory.mktemp("checkout")
     done = build(folder)
     assert done.returncode == 0, done.stderr
-    return folder / "site"
+    return folder / "site", done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(built: tuple[Path, str]) -> Path:
+    return built[0]
+
+
+@pytest.mark.slow
+def test_no_link_leads_to_a_page_that_is_left_out(built: tuple[Path, str]) -> None:
+    _, said = built
+    # To MkDocs that is worth no warning.
+    assert [line for line in said.splitlines() if "excluded from the built site" in line] == []
 
 
 @pytest.mark.slow

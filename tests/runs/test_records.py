@@ -448,6 +448,12 @@ def test_a_table_that_says_something_else_is_set_aside(tmp_path: Path, small_cor
     ]
     assert not runs.exists()
     write_tables(tmp_path, [first])
+    # A failed run that was made again, and whose sweep was killed before it wrote the new row.
+    (tmp_path / "elsewhere").rename(tmp_path / "runs" / ("b" * 12))
+    for status in ("failed", "pruned"):
+        write_tables(tmp_path, [first, make_done(make_job(small_corpus, run_id="b" * 12), history[:1], status=status)])
+        assert set_aside_damaged_tables(tmp_path, [first, second]) == []
+    write_tables(tmp_path, [first])
     whole = epochs.read_bytes()
     for place in range(len(whole)):
         epochs.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

@@ -366,4 +366,13 @@ def test_a_search_is_a_sweep_that_prunes_and_resumes(small_folder: Path, tmp_pat
     assert plan(sweep, tmp_path / "stopped").to_run == 0
     rate = float(table["learning_rate"][pruned].iloc[0])
     one = Sweep("found", settings={**settings, "learning_rate": rate})
-    assert len(plan(one, tmp_path / "stopped").missing) == 1
+    planned = plan(one, tmp_path / "stopped")
+    assert len(planned.missing) == 1
+    # What the search has proposed stays known.
+    run_sweep(planned, executor=FakeExecutor(by_rate), notice=ignore)
+    assert plan(sweep, tmp_path / "stopped").to_run == 0
+    (folder / "sweep.json").unlink()
+    forgotten = plan(sweep, tmp_path / "stopped")
+    with pytest.raises(UserError, match=r"--prune would move every run out of .*, because no sweep\.json there says"):
+        run_sweep(forgotten, executor=FakeExecutor(by_rate), prune=True, notice=ignore)
+    assert len(load_results(folder)) == 12

@@ -373,10 +373,14 @@ def test_devices_that_the_sweep_names_are_shared_by_no_two_runs(sweep: Sweep, tm
     assert devices("gpu:0+gpu:1", "gpu") == ["gpu:0+gpu:1", "gpu:2"]
     assert devices("cpu:0+cpu:1", "cpu", "gpu:2") == ["cpu:0+cpu:1", "gpu:2", "cpu"]
     assert devices("gpu:1", "gpu") == ["gpu:1"]
+    assert devices("cpu", "gpu", jobs=2) == ["gpu:0", "cpu"]
+    assert devices("cpu", "gpu", jobs=3) == ["gpu:0", "gpu:1", "cpu"]
     for named, jobs, line in (
         (("gpu:0", "gpu:0+gpu:1"), None, "the sweep names gpu:0 for several workers"),
         (("gpu:0+gpu:1+gpu:2", "gpu"), None, "leaves none for device gpu"),
         (("gpu:0+gpu:1", "gpu"), 1, "--jobs 1 leaves no worker for some of the 2 devices"),
+        (("cpu", "gpu"), 1, "--jobs 1 leaves no worker for some of the 2 devices"),
+        (("cpu", "gpu"), 5, "--jobs 5 is too many: there is room for 4"),
     ):
         swept = replace(sweep, axes={"device": named}, pinned={"batch_size": 6})
         assert line in refused(swept, tmp_path, jobs=jobs, machine=machine(*[(8, 0)] * 3))

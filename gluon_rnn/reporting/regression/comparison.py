@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +19,7 @@ from gluon_rnn.reporting.regression.pairing import Match, Row, differing_fields,
 from gluon_rnn.reporting.regression.significance import Finding, Sample, Sittings, judge
 from gluon_rnn.reporting.regression.sittings import seconds_of, sittings_of
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, learned_nothing
+from gluon_rnn.runs.notes import speeds_count
 from gluon_rnn.runs.progress import perplexity as perplexity_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def compare(
     With several seeds, `judge` separates changes from chance over all points together. With one seed the threshold
     alone decides, which suits runs that are reproducible when nothing has changed. Speeds are shown and decide nothing
     unless `throughput` sets a limit. They are then judged by sessions, and each side needs at least two (see
-    `significance.Sittings`).
+    `significance.Sittings`). Where the notes of either side say that its speeds do not count, they are left out, and a
+    limit cannot be judged.
 
     Args:
         baseline: a sweep's folder, its ``runs.csv``, or `gluon_rnn.load_results` of one.
@@ -103,6 +105,12 @@ def compare(
         UserError: a table cannot be read or has two runs of one configuration and seed, or a limit is none.
     """
     limits = Limits(perplexity, throughput, floor, two_sided, speeds)
+    sides = {"the baseline": baseline, "the candidate": candidate}
+    uncounted = [name for name, table in sides.items() if speeds and not speeds_count(table)]
+    said = [f"the speeds of {' and '.join(uncounted)} do not count, as notes.yaml says there"] if uncounted else []
+    if said and throughput is not None:
+        return not_compared(said[0], limits)
+    limits = replace(limits, speeds=limits.speeds and not uncounted)
     matches = match_runs(baseline, candidate)
     for side, name in (("before", "the baseline"), ("after", "the candidate")):
         if not any(getattr(match, side) for match in matches):
@@ -113,7 +121,7 @@ def compare(
     points, overall = _judged([pair_runs(match) for match in matches if match.before], limits)
     new = tuple(match.label for match in matches if not match.before)
     verdict, reason = _verdict(points, overall, new, limits)
-    return Comparison(verdict, reason, limits, points, new, overall, _doubts(matches))
+    return Comparison(verdict, reason, limits, points, new, overall, (*_doubts(matches), *said))
 
 
 def _doubts(matches: Sequence[Match]) -> tuple[str, ...]:

@@ -308,7 +308,7 @@ def markdown_row(cells: Iterable[str]) -> str:
 
 def escaped(text: str) -> str:
     """`text` as it is, in a cell of a Markdown table."""
-    return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", printable(" ".join(text.split())))
 
 
 def finite(content: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.common.printable import counted
+from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.config.search_space import SearchSettings
 from gluon_rnn.reporting.report.cut import after
 from gluon_rnn.runs.evaluations import EVALUATIONS
@@ -211,9 +211,10 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
     """The distinguishing parts of the folders' paths, because committed reports must not name the rest."""
     paths = [Path(os.path.realpath(path)) for path in directories]
     if len(paths) == 1:
-        return [paths[0].name]
+        return [printable(paths[0].name)]
     common = os.path.commonpath(paths)
-    return [path.name if str(path) == common else path.relative_to(common).as_posix() for path in paths]
+    short = (path.name if str(path) == common else path.relative_to(common).as_posix() for path in paths)
+    return [printable(name) for name in short]
 
 
 def _records(directory: Path, notes: list[str]) -> tuple[list[RunRecord], dict[Path, str]]:

@@ -15,15 +15,16 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from gluon_rnn.common.errors import UserError, did_you_mean
-from gluon_rnn.common.files import expand
+from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.reporting.regression.changes import NAMES, QUANTITIES, Limits, Measured, Quantity, measure
 from gluon_rnn.reporting.regression.comparison import PairedRuns, outcome_of, pair_runs
 from gluon_rnn.reporting.regression.pairing import Match, Row, differing_fields, match_runs, read_rows
 from gluon_rnn.reporting.regression.significance import Finding, Sample, Sittings, judge
 from gluon_rnn.reporting.regression.sittings import interleaved, sittings_of
+from gluon_rnn.runs.contents import DIGESTS
 from gluon_rnn.runs.metrics import SCORED_ON
-from gluon_rnn.runs.notes import read_notes
+from gluon_rnn.runs.notes import speeds_count
 from gluon_rnn.runs.progress import perplexity as perplexity_of
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def compare_folders(
             raise UserError(f"there is no setting {name!r} to ignore{did_you_mean(name, RunConfig.model_fields)}")
     names = [*string.ascii_uppercase, *(f"F{number}" for number in range(27, len(folders) + 1))]
     described = tuple(_folder(name, path, ignore) for name, path in zip(names, folders, strict=False))
-    by_seed, slow = "seed" not in ignore, [n for n, folder in enumerate(folders) if not _speeds_count(folder)]
+    by_seed, slow = "seed" not in ignore, [n for n, folder in enumerate(folders) if not speeds_count(folder)]
     against = tuple(
         _against(
             described[0],
@@ -187,19 +188,11 @@ def compare_folders(
     return Contrast(described, tuple(ignore), limits, against, tuple(remarks))
 
 
-def _speeds_count(path: Path | str | pd.DataFrame) -> bool:
-    """Whether the speeds in a folder may be compared, which its notes.yaml can deny."""
-    if not isinstance(path, Path | str):
-        return True
-    folder = expand(path)
-    return read_notes(folder if folder.is_dir() else folder.parent).speeds_count
-
-
 def _folder(name: str, path: Path | str | pd.DataFrame, ignore: Collection[str]) -> Folder:
     rows = read_rows(path)
     commits = dict.fromkeys(str(row["git_commit"]) for row in rows if row["git_commit"])
     ignored = {field: tuple(dict.fromkeys(row[field] for row in rows)) for field in ignore}
-    shown = str(path) if isinstance(path, Path | str) else "a DataFrame"
+    shown = printable(str(path)) if isinstance(path, Path | str) else "a DataFrame"
     return Folder(name, shown, len(rows), tuple(commits), ignored)
 
 
@@ -209,13 +202,14 @@ def _against(first: Folder, other: Folder, matches: Sequence[Match], by_seed: bo
         if not any(getattr(match, side) for match in matches):
             raise UserError(f"{folder.path} has no runs")
     if not both:
-        fields = differing_fields(matches)
+        of_digests = {digest: field for field, digest in DIGESTS.items()}
+        fields = [*dict.fromkeys(of_digests.get(field, field) for field in differing_fields(matches))]
         how = f"they differ in {', '.join(fields)}; compare them with --ignore {' '.join(fields)}" if fields else ""
         raise UserError(
             f"{first.path} and {other.path} have no point in common: {how or 'their settings are combined otherwise'}"
         )
     names = (first.name, other.name)
-    runs = [pair_runs(match, names) if by_seed else _pool_runs(match) for match in both]
+    runs = [pair_runs(match, names) if by_seed else _pool_runs(match, names) for match in both]
     points, changes = _judged(runs, by_seed, limits)
     missing, new = ([m.label for m in matches if not getattr(m, side)] for side in ("after", "before"))
     return Against(other.name, points, tuple(missing), tuple(new), changes)
@@ -249,14 +243,18 @@ def _judged(
         if compared:
             nats = fmean(m.means[1] - m.means[0] for m in compared.values())
             changes[quantity] = next(iter(compared.values())).difference(nats)
-    return tuple(_point(each, **found) for each, found in zip(runs, points, strict=True)), changes
+    return tuple(_point(each, by_seed, **found) for each, found in zip(runs, points, strict=True)), changes
 
 
-def _pool_runs(match: Match) -> PairedRuns:
-    """Pool the runs of a point whose seeds do not count; a change in the share of diverged runs is noted."""
+def _pool_runs(match: Match, names: tuple[str, str]) -> PairedRuns:
+    """Pool the runs of a point whose seeds do not count; failures, and a change in the share of diverged runs, are
+    noted.
+    """
     runs, shares = PairedRuns(match), []
-    for side in (match.before, match.after):
+    for name, side in zip(names, (match.before, match.after), strict=True):
         outcomes = [outcome_of(row) for row in side.values()]
+        for outcome in sorted({*outcomes} - {"ok", "diverged"}):
+            runs.remarks.append(f"{outcomes.count(outcome)} of {counted(len(outcomes), 'run')} {outcome} in {name}")
         ended = [outcome for outcome in outcomes if outcome in ("ok", "diverged")]
         shares.append(ended.count("diverged") / len(ended) if ended else 0.0)
     if shares[0] != shares[1]:
@@ -313,7 +311,7 @@ def _difference(
     )
 
 
-def _point(runs: PairedRuns, loss: Difference | None = None, speed: Difference | None = None) -> Point:
+def _point(runs: PairedRuns, by_seed: bool, loss: Difference | None = None, speed: Difference | None = None) -> Point:
     shown = loss or speed
     verdict: Verdict = shown.verdict if shown else "undecided"
     if runs.diverged:
@@ -321,7 +319,7 @@ def _point(runs: PairedRuns, loss: Difference | None = None, speed: Difference |
     elif runs.recovered and verdict != "worse":
         verdict = "better"
     remarks = [*runs.diverged, *runs.recovered, *runs.lost, *runs.remarks]
-    if not runs.match.before.keys() & runs.match.after.keys() and not shown:
+    if by_seed and not runs.match.before.keys() & runs.match.after.keys() and not shown:
         remarks = ["no seed is in both; --ignore seed compares the means"]
     elif not shown and not runs.settled and not runs.diverged:
         remarks.append("nothing was measured in both")

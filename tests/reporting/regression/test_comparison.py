@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from gluon_rnn.reporting.regression.comparison import Comparison, Point, compare
 from gluon_rnn.reporting.regression.verdicts import as_json, as_markdown, as_text
 from gluon_rnn.runs.tables import write_tables
 from tests.runs.test_records import drop_columns, epoch, make_done, make_job
+
+CHECKOUT = Path(__file__).parents[3]
 
 _run_ids = itertools.count()
 
@@ -136,6 +139,23 @@ def test_a_run_that_learned_nothing_is_named_and_the_tolerance_decides(
     # Without that column the uniform model of the vocabulary stands in.
     before, after = (table(run(ppl, vocab_size=100)) for ppl in (baseline, candidate))
     assert only(compare(before, after)).reasons[worse:] == said
+
+
+@pytest.mark.parametrize("whose", ["baseline", "candidate"])
+def test_speeds_that_do_not_count_are_not_judged(tmp_path: Path, whose: str) -> None:
+    for name in ("baseline", "candidate"):
+        (tmp_path / name).mkdir()
+        shutil.copy(CHECKOUT / "results" / "seeds-cpu" / "runs.csv", tmp_path / name)
+    sides = tmp_path / "baseline", tmp_path / "candidate"
+    shown = compare(*sides)
+    assert any(change.quantity == "tokens_per_second" for point in shown.points for change in point.changes)
+    (tmp_path / whose / "notes.yaml").write_text("speeds_count: false")
+    shown, asked = compare(*sides), compare(*sides, throughput=0.1)
+    said = f"the speeds of the {whose} do not count, as notes.yaml says there"
+    assert shown.verdict == "held"
+    assert {change.quantity for point in shown.points for change in point.changes} == {"valid_perplexity"}
+    assert shown.remarks == (said,)
+    assert (asked.verdict, asked.reason) == ("not compared", f"could not compare: {said}")
 
 
 def test_test_perplexity_decides_nothing() -> None:

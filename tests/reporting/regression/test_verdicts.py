@@ -16,7 +16,7 @@ import pytest
 from gluon_rnn import UserError, assert_no_regression, cli
 from gluon_rnn.reporting.regression.changes import Limits
 from gluon_rnn.reporting.regression.comparison import compare, not_compared
-from gluon_rnn.reporting.regression.verdicts import as_json, as_junit, as_markdown, as_text
+from gluon_rnn.reporting.regression.verdicts import as_json, as_junit, as_markdown, as_text, escaped
 from tests.cli.test_cli import CHECKOUT, environment
 from tests.reporting.regression.test_comparison import WORSE, classified, repeats, run, table, worsened
 
@@ -509,3 +509,7 @@ def test_runs_with_nothing_to_compare_are_no_baseline(
     assert promote(sweep, tmp_path / "base.csv", "--incomplete") == 2
     assert "is not a baseline, could not compare" in capsys.readouterr().err
     assert not (tmp_path / "base.csv").exists()
+
+
+def test_names_that_are_not_utf8_are_written_as_escapes() -> None:
+    assert escaped("caf\udce9 | a") == r"caf\\udce9 \| a"

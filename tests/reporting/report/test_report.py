@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
 import re
 import shutil
 import statistics
@@ -982,6 +983,13 @@ def test_throughputs_of_two_machines_have_a_ranking_each(tmp_path: Path, small_c
         "Corpus small, words, language_model on B",
     ]
     assert [[row[1:3] for row in table.rows] for table in tables] == [[[7.0, "gru"], [5.0, "lstm"]], [[50.0, "gru"]]]
+
+
+def test_a_folder_whose_name_is_not_utf8_is_named_by_escapes(tmp_path: Path, small_corpus: CorpusFiles) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    keep(folder, good(small_corpus, "a", 100.0, 10.0))
+    page = write_report(folder)
+    assert r"caf\udce9" in page.read_text(encoding="utf-8")
 
 
 def test_seeds_that_failed_did_not_end_well(tmp_path: Path, small_corpus: CorpusFiles) -> None:

@@ -94,6 +94,23 @@ def test_ignored_settings_may_differ_and_are_told() -> None:
     assert "cell" not in point.label
 
 
+def test_another_corpus_is_ignored_by_its_setting() -> None:
+    other = [{**row, "dataset_sha1": "e" * 40} for row in SAME]
+    with pytest.raises(UserError, match=r"they differ in dataset; compare them with --ignore dataset$"):
+        points(SAME, other)
+    assert points(SAME, other, ignore=["dataset"])
+
+
+def test_pooled_runs_that_went_wrong_are_told() -> None:
+    before = repeats([100.0, 101.0])
+    after = [{**row, "seed": row["seed"] + 10, "status": "diverged"} for row in before]
+    (point,) = points(before, after, ignore=["seed"])
+    assert (point.verdict, point.remarks) == ("worse", ("0% of the runs diverged, now 100%",))
+    failed = [after[0] | {"status": "ok"}, after[1] | {"status": "timeout"}]
+    (point,) = points(before, failed, ignore=["seed"])
+    assert "1 of 2 runs timeout in B" in point.remarks
+
+
 def test_ignored_seeds_are_compared_as_two_samples() -> None:
     first, other = [100.0, 101.0, 102.0], [110.0, 112.0, 111.0, 113.0]
     before = repeats(first)
