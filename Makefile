@@ -41,7 +41,7 @@ help:
 	@echo 'make test-kernels  run the numerical tests under every BLAS and instruction set that this machine can be told to'
 	@echo '               use, and write docs/kernels.md; ARGS="--only mkl*" or --short for some'
 	@echo 'make baseline  renew the perplexities that tests/regression compares with; the diff shows what moved'
-	@echo 'make check     layout, lint, spelling and style, which room imports which, and types'
+	@echo 'make check     layout, lint, spelling and style, which subpackage imports which, and types'
 	@echo 'make format    format the code and fix what ruff can fix'
 	@echo 'make columns   renew results/columns.md from the descriptions in the code'
 	@echo 'make pages     renew what is made by the code: in docs/ the settings, the commands and the tables, in benchmarks/'

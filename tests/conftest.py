@@ -1,4 +1,4 @@
-"""What several rooms' tests share: how they run, small corpora, and configurations that train in a second."""
+"""What the tests of several subpackages share: how they run, small corpora, and configurations that train in a second."""
 
 from __future__ import annotations
 

@@ -33,5 +33,5 @@ def test_every_function_that_the_page_names_is_in_its_file() -> None:
 
 
 def test_every_room_is_on_the_page() -> None:
-    rooms = {path.parent.name for path in (CHECKOUT / "gluon_rnn").glob("*/__init__.py")}
-    assert rooms == set(re.findall(r"^\| \d \| `(\w+)/`", PAGE, re.M))
+    subpackages = {path.parent.name for path in (CHECKOUT / "gluon_rnn").glob("*/__init__.py")}
+    assert subpackages == set(re.findall(r"^\| \d \| `(\w+)/`", PAGE, re.M))

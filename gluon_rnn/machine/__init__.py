@@ -1,4 +1,4 @@
 """How a process must start, what this machine has, and which BLAS is fastest on it.
 
-Other rooms use `process_environment`, `describe_machine` and `blas`.
+Other subpackages use `process_environment`, `describe_machine` and `blas`.
 """

@@ -1,4 +1,4 @@
 """A run's directory: its input, progress and results; and the tables of many runs.
 
-Other rooms use `Job`, `Progress` and `LiveProgress`, `RunRecord`, the tables' readers, and the metrics to report.
+Other subpackages use `Job`, `Progress` and `LiveProgress`, `RunRecord`, the tables' readers, and the metrics to report.
 """

@@ -1,4 +1,4 @@
 """Planning and running sweeps: which points, in which order, on which devices, and the upkeep of their folders.
 
-Other rooms use `plan_sweep`, `run_sweep`, `train` and `EXECUTORS`.
+Other subpackages use `plan_sweep`, `run_sweep`, `train` and `EXECUTORS`.
 """

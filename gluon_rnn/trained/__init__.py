@@ -1,4 +1,4 @@
 """Finished runs as models.
 
-Users and other rooms call `load_run`, `generate` and `get_next`.
+Users and other subpackages call `load_run`, `generate` and `get_next`.
 """
