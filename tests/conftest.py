@@ -1,4 +1,4 @@
-"""What the tests of several subpackages share: how they run, small corpora, and configurations that train in a second."""
+"""Shared by the tests of several subpackages: how they run, small corpora, configurations that train in a second."""
 
 from __future__ import annotations
 

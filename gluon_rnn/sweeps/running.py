@@ -149,7 +149,7 @@ def _run_missing(
 def _write_points(plan: Plan) -> None:
     """``sweep.json``: the points of a plan, or those that its search has proposed so far.
 
-    A plan that is no search keeps what an earlier search in its folder has proposed.
+    The points that an earlier search in the folder has proposed stay there.
     """
     content: dict[str, Any] = {"name": plan.name}
     if plan.search:

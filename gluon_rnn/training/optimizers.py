@@ -17,7 +17,7 @@ _LEAST_RATE = 1e-30
 _MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}
 
 
-class Adamax(mx.optimizer.Adamax):  # type: ignore[misc]
+class Adamax(mx.optimizer.Adamax):
     """AdaMax that leaves a weight alone as long as its gradients are 0.
 
     MXNet 1.9.1 divides by the largest gradient that a weight has had (``optimizer.py``), which is 0/0 for the embedding
