@@ -121,7 +121,7 @@ def commands_page() -> str:
     )
     lines += [
         "",
-        "`gluon-rnn` lies in the environment's `bin`: run `.venv/bin/gluon-rnn`, or `source .venv/bin/activate` once",
+        "`gluon-rnn` is in the environment's `bin`: run `.venv/bin/gluon-rnn`, or `source .venv/bin/activate` once",
         "in each shell.",
         "",
         "Exit status 0 means success. Status 1 means that a run failed, a gate found a regression, or a check found a",

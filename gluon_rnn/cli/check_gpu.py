@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="gpu (the first), gpu:N, or cpu for what a CPU can do (default: gpu)",
     )
     parser.add_argument(
-        "--parts", metavar="P1,P2", help=f"only these, by importance: {', '.join(PARTS)} (default: all)"
+        "--parts", metavar="P1,P2", help=f"only these (most important first): {', '.join(PARTS)} (default: all)"
     )
     parser.add_argument(
         "--torch",

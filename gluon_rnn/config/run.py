@@ -269,8 +269,8 @@ class RunConfig(BaseModel):
     stride: Count = 1
     """next_token only: tokens from the start of one window to the start of the next"""
     precision: Precision = "float32"
-    """precision of training's matrix products: float32; tf32, in scoring, too, on a GPU of compute capability 8.0 or
-    higher; float16, for the decoder and with a dynamic loss scale, on a GPU of 7.0 or higher; or bfloat16, for the
+    """precision of training's matrix products: float32; tf32 (in scoring as well), on a GPU of compute capability 8.0
+    or higher; float16, for the decoder and with a dynamic loss scale, on a GPU of 7.0 or higher; or bfloat16, for the
     decoder, on a CPU where that is faster"""
     optimizer: Annotated[Optimizer, Field(description=f"Gluon optimizer: {', '.join(get_args(Optimizer))}")] = "sgd"
     learning_rate: Annotated[Real, Field(gt=0), WrapValidator(_or_auto)] = AUTO
@@ -319,7 +319,7 @@ class RunConfig(BaseModel):
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """random seed for the initial parameters and dropout"""
     epochs: Count = 3
-    """passes over the training text; with time_budget the most, by default 10,000"""
+    """passes over the training text; with time_budget the maximum, 10,000 by default"""
     time_budget: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_number)] = None
     """seconds of training and scoring (except that of test_once): the run ends with the last epoch that fits, and
     lr_schedule spans the epochs that are expected to fit; none: all epochs"""

@@ -175,12 +175,17 @@ class SearchSettings:
 
     def grid(self, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Every combination, for the sampler grid; `fixed` are settings of every point."""
+        seen = set()
         for values in itertools.product(*map(_values, self.space.values())):
             point = dict(zip(self.space, values, strict=True))
             fitting = (condition for condition in self.conditions if condition.fits({**fixed, **point}))
             inner = {name: dimension for condition in fitting for name, dimension in condition.space.items()}
             for more in itertools.product(*map(_values, inner.values())):
-                yield {**point, **dict(zip(inner, more, strict=True))}
+                found = {**point, **dict(zip(inner, more, strict=True))}
+                # A condition that replaces values makes points of several values equal.
+                if (key := tuple(sorted(found.items()))) not in seen:
+                    seen.add(key)
+                    yield found
 
     def corners(self, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Points that together have each value at an end of a dimension, or among its choices.
@@ -261,7 +266,7 @@ def parse_search(value: Any, axes: Mapping[str, Sequence[Any]]) -> SearchSetting
     if not isinstance(conditions, list | tuple):
         raise UserError("conditions of search are a list of mappings with 'when' and 'space'")
     conditions = tuple(map(_condition, conditions))
-    if not space:
+    if not space and not conditions:
         raise UserError("search has no space; give it 'space: {setting: values}'")
     trials = _trials(value.get("trials"), sampler)
     seed: int = coerce("seed", value.get("seed", 0))
@@ -359,5 +364,17 @@ def _check_grid(settings: SearchSettings) -> None:
     for name, dimension in itertools.chain.from_iterable(space.items() for space in spaces):
         if isinstance(dimension, Range) and not (dimension.step or dimension.whole):
             raise UserError(f"search over {name}: sampler=grid needs a list of values or a step, not {dimension}")
-    if sum(1 for _ in itertools.islice(settings.grid({}), MOST_TRIALS + 1)) > MOST_TRIALS:
+    check_size(settings, {})
+
+
+def check_size(settings: SearchSettings, fixed: Mapping[str, Any]) -> None:
+    """Refuse a grid with too many points; `fixed` are settings of every point.
+
+    Raises:
+        UserError: it has more than `MOST_TRIALS`.
+    """
+    if (
+        settings.sampler == "grid"
+        and sum(1 for _ in itertools.islice(settings.grid(fixed), MOST_TRIALS + 1)) > MOST_TRIALS
+    ):
         raise UserError(f"the grid has more than {MOST_TRIALS:,} points; shorten it, or choose another sampler")

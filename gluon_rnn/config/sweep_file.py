@@ -196,7 +196,7 @@ class Sweep:
         return [override for number, override in enumerate(self.overrides) if number not in used]
 
     def _corners(self, search: SearchSettings) -> list[dict[str, Any]]:
-        """The points at the ends of the space of `search`, and for each override one that it matches, if there is."""
+        """The points at the ends of the space of `search`, and one that each override matches, if there is one."""
         found = list(search.corners(self.fixed))
         for override in self.overrides:
             wanted = {name: value for name, value in override.when.items() if name in search.fields}

@@ -109,6 +109,19 @@ def _described(record: RunRecord, known: Mapping[str, RunRecord]) -> str:
 SUPERSEDED = "runs.superseded"
 
 
+def check_pruning(plan: Plan) -> None:
+    """Refuse to move out the runs that are not of `plan` if it is a search whose earlier points are not known.
+
+    Raises:
+        UserError: that is so, and there are runs.
+    """
+    if plan.search and not plan.jobs and any((plan.directory / "runs").glob("*/record.json")):
+        raise UserError(
+            f"--prune would move every run out of {plan.directory}, because nothing there says which of them the "
+            "search proposed; leave it out"
+        )
+
+
 def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
     """The runs in the plan's folder that are not points of it, such as those with an older version of a cell.
 
@@ -117,16 +130,8 @@ def superseded(plan: Plan, records: Iterable[RunRecord]) -> dict[str, str]:
 
     Returns:
         By run_id, what distinguishes each from the plan's points, and how it ended.
-
-    Raises:
-        UserError: the plan is a search whose earlier points are unknown.
     """
     known = {record.run_id: record for record in records}
-    if plan.search and known and not plan.jobs:
-        raise UserError(
-            f"--prune would move every run out of {plan.directory}, because no sweep.json there says which of them "
-            "the search proposed; leave it out"
-        )
     names = Names([*(job.contents for job in plan.jobs), *(record.row for record in known.values())])
 
     def described(record: RunRecord | None) -> str:

@@ -29,8 +29,8 @@ from gluon_rnn.sweeps.executors.base import prune_nothing
 from gluon_rnn.sweeps.locking import locked_sweep
 from gluon_rnn.sweeps.own_cells import check_own_cells
 from gluon_rnn.sweeps.planning import Plan, plan_sweep
-from gluon_rnn.sweeps.pruning import move_out, superseded
-from gluon_rnn.sweeps.search import read_search
+from gluon_rnn.sweeps.pruning import check_pruning, move_out, superseded
+from gluon_rnn.sweeps.search import EARLIER, read_search
 
 #: Enough for a traceback through the model's blocks.
 _LOG_TAIL_LINES = 40
@@ -113,6 +113,8 @@ def _run_missing(
 ) -> dict[str, RunRecord]:
     """Run the missing points of `plan`, whose folder is locked; returns all records in it."""
     runs = plan.directory / "runs"
+    if prune:
+        check_pruning(plan)
     _write_points(plan)
     write_notes(plan.directory, plan.notes)
     records = _take_stock(plan, notice)
@@ -149,18 +151,16 @@ def _run_missing(
 def _write_points(plan: Plan) -> None:
     """``sweep.json``: the points of a plan, or those that its search has proposed so far.
 
-    The points that an earlier search in the folder has proposed stay there.
+    What an earlier search in the folder has proposed stays there, beside the points of a plan that is none.
     """
     content: dict[str, Any] = {"name": plan.name}
     if plan.search:
-        settings = {**plan.search.settings.written, "trials": plan.search.total}
+        settings = {**plan.search.settings.written, "trials": plan.total}
         content |= {"search": settings, "points": plan.search.points}
     else:
-        content |= read_search(plan.directory)
-        points = {point["run_id"]: point for point in content.get("points", ())}
-        for job in plan.jobs:
-            points.setdefault(job.run_id, {"run_id": job.run_id, "label": plan.label(job)})
-        content["points"] = [*points.values()]
+        content["points"] = [{"run_id": job.run_id, "label": plan.label(job)} for job in plan.jobs]
+        if earlier := read_search(plan.directory):
+            content[EARLIER] = earlier
     write_atomically(plan.directory / "sweep.json", json.dumps(content, indent=1) + "\n")
 
 

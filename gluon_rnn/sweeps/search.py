@@ -22,7 +22,15 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import read_whole
 from gluon_rnn.common.printable import Notice
 from gluon_rnn.config.run import RunConfig, coerce
-from gluon_rnn.config.search_space import MOST_TRIALS, Choice, Dimension, Range, SearchSettings, parse_search
+from gluon_rnn.config.search_space import (
+    MOST_TRIALS,
+    Choice,
+    Dimension,
+    Range,
+    SearchSettings,
+    check_size,
+    parse_search,
+)
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import ProgressWatch, finished_epochs
 from gluon_rnn.runs.metrics import SCORED_ON
@@ -269,23 +277,27 @@ def _suggest(trial: Any, parameter: str, dimension: Dimension) -> Any:
     return suggest(parameter, dimension.low, dimension.high, log=dimension.log, **step)
 
 
-def read_proposals(directory: Path) -> list[Proposal]:
-    """The proposals of the search in a sweep's `directory`; empty if unknown."""
-    try:
-        points = json.loads(read_whole(directory / "sweep.json"))["points"]
-        return [Proposal(str(point["run_id"]), dict(point["set"])) for point in points if "set" in point]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
+#: In ``sweep.json``, what `read_search` finds of a search that the plan of today is not.
+EARLIER = "earlier_search"
 
 
 def read_search(directory: Path) -> dict[str, Any]:
-    """``search`` and the proposed ``points`` of the ``sweep.json`` in a sweep's `directory`; empty without them."""
+    """``search`` and the proposed ``points`` in the ``sweep.json`` of a sweep's `directory`; empty without them."""
     try:
         content = json.loads(read_whole(directory / "sweep.json"))
-        points = [point for point in content["points"] if "set" in point and point["run_id"]]
-        return {"search": content["search"], "points": points}
+        content = content if "search" in content else content[EARLIER]
+        return {"search": content["search"], "points": list(content["points"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
+
+
+def read_proposals(directory: Path) -> list[Proposal]:
+    """The proposals of the search in a sweep's `directory`; empty if unknown."""
+    try:
+        points = read_search(directory).get("points", ())
+        return [Proposal(str(point["run_id"]), dict(point["set"])) for point in points]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def read_settings(directory: Path) -> SearchSettings | None:
@@ -294,10 +306,7 @@ def read_settings(directory: Path) -> SearchSettings | None:
     Raises:
         UserError: it cannot be read, as one that an earlier version wrote.
     """
-    try:
-        found = json.loads(read_whole(directory / "sweep.json")).get("search")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
+    found = read_search(directory).get("search")
     return None if found is None else parse_search(found, {})
 
 
@@ -312,6 +321,7 @@ def check_search(settings: SearchSettings, fixed: Mapping[str, Any], configs: It
     Raises:
         UserError: they do not, or none is measured, or a condition fits no point.
     """
+    check_size(settings, fixed)
     for name in settings.fields:
         if name in SCORED_ON:
             raise UserError(f"search over {name} would compare losses of different texts; search them one by one")

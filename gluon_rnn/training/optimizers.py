@@ -10,8 +10,8 @@ from mxnet import gluon
 from gluon_rnn.config.run import RunConfig
 from gluon_rnn.networks.models import SequenceModel, trained_parameters
 
-#: The lowest learning rate that MXNet is given; it moves no weight. Operators of MXNet 1.9.1, as Adam's, refuse numbers
-#: below 1.2e-38, which float32 holds with fewer digits, and FTML and FTRL divide by the rate.
+#: The lowest learning rate that MXNet is given, far too low to train with. Operators of MXNet 1.9.1, as Adam's, refuse
+#: numbers below 1.2e-38, which float32 holds with fewer digits, and FTML and FTRL divide by the rate.
 _LEAST_RATE = 1e-30
 #: What MXNet's optimizers call their momentum.
 _MOMENTA = {"sgd": "momentum", "nag": "momentum", "adam": "beta1"}

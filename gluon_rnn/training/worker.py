@@ -34,7 +34,7 @@ from gluon_rnn.runs.live import LiveProgress
 from gluon_rnn.runs.metrics import WORSE_THAN_UNIGRAM, outcome, written
 from gluon_rnn.runs.progress import EpochResult, Progress, Session, perplexity, sequences_per_second, tokens_per_second
 from gluon_rnn.runs.records import make_record, tidy, write_record
-from gluon_rnn.training.schedules import epochs_expected
+from gluon_rnn.training.schedules import epochs_expected, is_finished
 
 if TYPE_CHECKING:
     from gluon_rnn.training.loop import Interval
@@ -253,7 +253,7 @@ class _Log:
         done = len(self._progress.history)
         self._write(
             f"epoch {done}/{self._epochs} done",
-            fraction=done / self._epochs,
+            fraction=1.0 if is_finished(self._progress, self._job.config) else done / self._epochs,
             perplexity=result.valid_perplexity,
             tokens_per_second=result.tokens_per_second,
         )

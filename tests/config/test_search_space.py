@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gluon_rnn.common.errors import UserError
-from gluon_rnn.config.search_space import Choice, Range, parse_dimension, parse_search
+from gluon_rnn.config.search_space import Choice, Range, check_size, parse_dimension, parse_search
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,33 @@ def test_a_grid_has_the_conditions_of_what_is_fixed() -> None:
         assert search.parameters(point, {"cell": "gru"})
 
 
+def test_a_grid_in_which_a_condition_replaces_values_has_each_point_once() -> None:
+    search = parse_search(
+        {
+            "sampler": "grid",
+            "space": {"cell": ["lstm", "gru"], "learning_rate": [10, 20]},
+            "conditions": [{"when": {"cell": "gru"}, "space": {"learning_rate": [1, 2]}}],
+        },
+        {},
+    )
+    points = [(point["cell"], point["learning_rate"]) for point in search.grid({})]
+    assert points == [("lstm", 10), ("lstm", 20), ("gru", 1), ("gru", 2)]
+
+
+def test_a_grid_that_what_is_fixed_makes_too_large_is_refused() -> None:
+    search = parse_search(
+        {
+            "sampler": "grid",
+            "space": {"bptt": "uniform(1, 9)"},
+            "conditions": [{"when": {"cell": "gru"}, "space": {"hidden_size": "uniform(1, 2000)"}}],
+        },
+        {},
+    )
+    check_size(search, {})
+    with pytest.raises(UserError, match="the grid has more than 10,000 points"):
+        check_size(search, {"cell": "gru"})
+
+
 @pytest.mark.parametrize(("low", "high", "step"), [(0, 0.3, 0.1), (0, 0.6, 0.2), (0.1, 0.7, 0.2)])
 def test_a_grid_over_steps_has_both_ends_and_round_numbers(low: float, high: float, step: float) -> None:
     search = parse_search({"sampler": "grid", "space": {"dropout": f"uniform({low}, {high}, {step})"}}, {})
@@ -172,7 +199,9 @@ def test_conditions_may_be_all_that_is_left_to_search() -> None:
         },
         {},
     )
-    assert search.with_arguments({"cell": "gru"}, {}).fields == ("learning_rate",)
+    left = search.with_arguments({"cell": "gru"}, {})
+    assert left.fields == ("learning_rate",)
+    assert parse_search(json.loads(json.dumps(left.written)), {}) == left
     with pytest.raises(UserError, match="--set leaves nothing to search"):
         search.with_arguments({"cell": "lstm"}, {})
 

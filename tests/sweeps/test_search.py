@@ -16,6 +16,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.config.search_space import parse_search
 from gluon_rnn.config.sweep_file import Override, Sweep
 from gluon_rnn.data.corpora import CorpusFiles
+from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.runs.epochs import write_epochs
 from gluon_rnn.runs.job import Job
 from gluon_rnn.runs.live import LiveProgress
@@ -368,11 +369,15 @@ def test_a_search_is_a_sweep_that_prunes_and_resumes(small_folder: Path, tmp_pat
     one = Sweep("found", settings={**settings, "learning_rate": rate})
     planned = plan(one, tmp_path / "stopped")
     assert len(planned.missing) == 1
-    # What the search has proposed stays known.
+    # What the search has proposed stays known, and is not of the plan.
     run_sweep(planned, executor=FakeExecutor(by_rate), notice=ignore)
+    assert [point["run_id"] for point in read_points(folder)] == [planned.jobs[0].run_id]
+    assert planned_points(folder) == 1
     assert plan(sweep, tmp_path / "stopped").to_run == 0
+    assert len(read_folders([folder]).searches[0].proposals) == 12
     (folder / "sweep.json").unlink()
     forgotten = plan(sweep, tmp_path / "stopped")
-    with pytest.raises(UserError, match=r"--prune would move every run out of .*, because no sweep\.json there says"):
+    with pytest.raises(UserError, match=r"--prune would move every run out of .*, because nothing there says"):
         run_sweep(forgotten, executor=FakeExecutor(by_rate), prune=True, notice=ignore)
+    assert not (folder / "sweep.json").exists()
     assert len(load_results(folder)) == 12

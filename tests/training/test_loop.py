@@ -336,7 +336,7 @@ def test_a_rate_that_has_decayed_to_nothing_ends_no_run(small: Corpus, optimizer
     momentum = {"momentum": 0.9} if optimizer == "nag" else {}
     config = small_config(epochs=3, optimizer=optimizer, learning_rate=0.01, lr_steps="2:1e-39", **momentum)
     rates = [epoch.learning_rate for epoch in run(config, small).history]
-    assert rates == [0.01, 1e-39, pytest.approx(2.5e-40)]
+    assert (rates[:2], len(rates)) == ([0.01, 1e-39], 3)
 
 
 def test_a_run_says_when_it_has_read_its_checkpoint(small: Corpus, tmp_path: Path) -> None:
@@ -448,8 +448,9 @@ def test_a_word_that_no_batch_has_had_keeps_its_embedding(small: Corpus, optimiz
         backpropagate(model, shard, model.begin_state(4, on.DEVICE), targets=20)
         clip_and_update(trainer, trained_parameters(model), None)
     after = embedding.data(on.DEVICE).asnumpy()
-    assert np.isfinite(after).all()
     assert (after[1] != before[1]).any()
+    # FTRL makes weights without a gradient 0.
+    np.testing.assert_allclose(after[2:], 0 * before[2:] if optimizer == "ftrl" else before[2:], rtol=1e-5)
 
 
 @pytest.mark.slow

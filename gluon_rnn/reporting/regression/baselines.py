@@ -10,6 +10,7 @@ from gluon_rnn.common.errors import UserError
 from gluon_rnn.common.files import write_named
 from gluon_rnn.reporting.regression.comparison import Comparison, compare
 from gluon_rnn.runs.job import FINISHED
+from gluon_rnn.runs.notes import speeds_count
 from gluon_rnn.runs.tables import load_results, read_points
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple[pd.DataFrame, Comparison | None]:
-    """Make a sweep's results a baseline: a table like ``runs.csv``, without the name of the machine.
+    """Make a sweep's results a baseline: a table like ``runs.csv``, without the name of the machine, and without speeds
+    that do not count.
 
     Args:
         results: the sweep's folder, or its ``runs.csv``.
@@ -44,6 +46,9 @@ def promote(results: Path, baseline: Path, *, incomplete: bool = False) -> tuple
             "that the sweep no longer contains leave its tables by its command with --prune"
         )
     frame["host"] = ""
+    if not speeds_count(results):
+        # The baseline has no notes beside it.
+        frame["tokens_per_second"] = float("nan")
     # Results that a gate would refuse are refused here, before anyone relies on them.
     itself = compare(frame, frame)
     if itself.verdict == "not compared":

@@ -27,6 +27,8 @@ def after(record: RunRecord, epochs: int) -> RunRecord:
     history = record.history[:epochs]
     best = Progress(history=list(history)).best
     if best is None or len(history) < epochs:
+        if record.epochs_run <= epochs:
+            return record
         raise UserError(
             f"run {record.run_id} cannot be read as it was after epoch {epochs}: its folder has no epochs.csv, or not "
             "that epoch in it; leave --epochs out"

@@ -254,7 +254,7 @@ def _pool_runs(match: Match, names: tuple[str, str]) -> PairedRuns:
     for name, side in zip(names, (match.before, match.after), strict=True):
         outcomes = [outcome_of(row) for row in side.values()]
         for outcome in sorted({*outcomes} - {"ok", "diverged"}):
-            runs.remarks.append(f"{outcomes.count(outcome)} of {counted(len(outcomes), 'run')} {outcome} in {name}")
+            runs.remarks.append(f"{outcomes.count(outcome)} of {counted(len(outcomes), 'run')} in {name}: {outcome}")
         ended = [outcome for outcome in outcomes if outcome in ("ok", "diverged")]
         shares.append(ended.count("diverged") / len(ended) if ended else 0.0)
     if shares[0] != shares[1]:

@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from gluon_rnn.common.printable import counted, printable
+from gluon_rnn.config.run import unnumbered
 from gluon_rnn.data.corpora.synthetic import NAME as SYNTHETIC
 from gluon_rnn.reporting.report.points import Point, points_of, ranked
 from gluon_rnn.reporting.report.reading import Run
@@ -110,7 +111,8 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
         # A report has columns for each place where a point ran; here a place that the sweep varies makes a point.
         places: dict[object, list[Run]] = {}
         for run in runs:
-            places.setdefault(tuple(run.record.row[name] for name in _PLACE if name in columns), []).append(run)
+            place = (unnumbered(str(run.record.row[name])) for name in _PLACE if name in columns)
+            places.setdefault(tuple(place), []).append(run)
         points = ranked((p for here in places.values() for p in points_of(here, names)), measures.loss.column)
         found.append(_Comparable(points, shown, measures, names))
     return found

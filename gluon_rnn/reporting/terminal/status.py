@@ -85,14 +85,19 @@ def read_standing(directory: Path) -> Standing:
         records = [run.record for run in read_folders([directory]).runs]
         records.sort(key=lambda record: rank({outcome(record)}, record.valid_loss, record.tokens_per_second))
         points, total = _points(records), len(records)
-    varying = _varying(records) if records else ()
+    named = {part.partition("=")[0] for point in points for part in point["label"].split()}
+    varying = (*(_varying(records) if records else ()), *(name for name in _PLACE if name in named))
     lines = list(damaged.values())
     return Standing(directory, points, total, records, varying, is_locked(directory), planned, lines)
 
 
+#: Settings that the machine chooses, unless the sweep varies them.
+_PLACE = ("device", "threads")
+
+
 def _varying(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The settings in which points differ, without those that depend on the machine."""
-    chosen = {"device", "threads", "log_interval"}
+    chosen = {*_PLACE, "log_interval"}
     return varying_fields([record.config.model_dump(exclude=chosen) for record in records])
 
 

@@ -108,7 +108,7 @@ def test_pooled_runs_that_went_wrong_are_told() -> None:
     assert (point.verdict, point.remarks) == ("worse", ("0% of the runs diverged, now 100%",))
     failed = [after[0] | {"status": "ok"}, after[1] | {"status": "timeout"}]
     (point,) = points(before, failed, ignore=["seed"])
-    assert "1 of 2 runs timeout in B" in point.remarks
+    assert "1 of 2 runs in B: timeout" in point.remarks
 
 
 def test_ignored_seeds_are_compared_as_two_samples() -> None:

@@ -195,6 +195,18 @@ def test_a_place_that_the_sweep_varies_makes_a_point(
     assert lines[-1] == f"best: {name}={values[0]}: validation perplexity 100.00"
 
 
+def test_seeds_on_several_gpus_are_one_point(small_corpus: CorpusFiles) -> None:
+    records = [
+        make_done(make_job(small_corpus, run_id=device, seed=seed), [epoch(1, math.log(100))]).with_columns(
+            {"device": device}
+        )
+        for seed, device in enumerate(("gpu:0", "gpu:1", "cpu"))
+    ]
+    lines = table_of(records, ["device", "seed"])
+    assert len([line for line in lines if "100.00" in line and "best" not in line]) == 2
+    assert any("of up to 2 seeds" in line for line in lines)
+
+
 def test_a_seed_on_two_machines_is_one_seed(small_corpus: CorpusFiles) -> None:
     records = [
         make_done(make_job(small_corpus, run_id=machine), [epoch(1, math.log(100))]).with_columns(
