@@ -1,9 +1,12 @@
 # `make` alone says what there is. Everything is installed into .venv here; no path below is absolute, so that a checkout
 # may lie in a folder with spaces in its name.
 
-# Which MXNet: cpu or cu112.
+# Which MXNet, cpu or cu112: the one that is installed, else the one that suits this machine.
 ifndef EXTRA
+EXTRA := $(patsubst .venv/installed-%,%,$(firstword $(wildcard .venv/installed-cpu .venv/installed-cu112)))
+ifeq ($(EXTRA),)
 EXTRA := $(shell sh requirements/choose_extra.sh)
+endif
 endif
 BIN := .venv/bin
 # Runs a module with the current folder last on Python's path (gluon_rnn/common/processes.py); nor does a PYTHONPATH come

@@ -213,11 +213,13 @@ def test_an_environment_whose_interpreter_went_away_is_made_anew(place):
     assert (said.returncode, "Making .venv" in said.stdout) == (0, True)
 
 
-def test_the_other_build_replaces_the_first(place):
+def test_the_other_build_replaces_the_first_and_stays(place):
     place.python("python3")
     place.make("install")
     place.make("install", "EXTRA=cu112")
     assert (place.installed(), place.stamps()) == ({"have-mxnet-cu112"}, {"installed-cu112"})
+    assert place.make("-q", "install").returncode == 0
+    assert "(now: cu112)" in place.make("help").stdout
     place.make("install", "EXTRA=cpu")
     assert (place.installed(), place.stamps()) == ({"have-mxnet"}, {"installed-cpu"})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,13 +85,20 @@ def _product(request: Request) -> dict[str, Any]:
 
 
 def _version(library: str, function: str, stores: bool) -> dict[str, Any]:
-    paths = re.findall(rf"(/\S+/{re.escape(library)}\S*)", read_text(Path("/proc/self/maps")))
-    if not paths:
+    path = loaded(library, read_text(Path("/proc/self/maps")))
+    if path is None:
         return {"value": "not loaded"}
-    ask = getattr(ctypes.CDLL(paths[0]), function)
+    ask = getattr(ctypes.CDLL(str(path)), function)
     if not stores:
         ask.restype = ctypes.c_size_t
-        return {"value": f"{ask()} ({Path(paths[0]).name})"}
+        return {"value": f"{ask()} ({path.name})"}
     version = ctypes.c_int()
     ask(ctypes.byref(version))
-    return {"value": f"{version.value} ({Path(paths[0]).name})"}
+    return {"value": f"{version.value} ({path.name})"}
+
+
+def loaded(library: str, maps: str) -> Path | None:
+    """The file whose name begins with `library` in a process's `maps`, the text of ``/proc/PID/maps``."""
+    fields = (line.split(maxsplit=5) for line in maps.splitlines())
+    paths = (Path(found[5]) for found in fields if len(found) == 6)
+    return next((path for path in paths if path.name.startswith(library)), None)

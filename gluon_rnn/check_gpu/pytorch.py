@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -40,7 +41,9 @@ def _measure(request: Request, report: Report, *, tf32: bool, seconds: float) ->
         "seconds": seconds,
     }
     command = [str(request.torch), str(Path(pytorch_step.__file__)), json.dumps(asked)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # NVIDIA's libraries obey this variable before PyTorch.
+    environ = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE" or not tf32}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stdout
         for line in process.stdout:
             said = json.loads(line)

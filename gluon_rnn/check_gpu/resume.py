@@ -30,30 +30,51 @@ _SETTINGS = {
 def run(request: Request, report: Report) -> None:
     """See `gluon_rnn.check_gpu.parts`."""
     folder = Path(request.scratch)
-    first: dict[str, Any] = {}
-
-    def whole() -> dict[str, Any]:
-        results = folder / "first"
-        first.update(sweeps.outcome(results, sweeps.finish(sweeps.start(request, results, _SETTINGS), results, report)))
-        losses = ", ".join(f"{epoch['valid_loss']:.6f}" for epoch in first["epochs"])
-        return {"what": f"validation losses {losses}"}
-
+    runs = _Runs(request, report, _SETTINGS)
     items: dict[str, Callable[[], dict[str, Any]]] = {
-        "a run": whole,
-        "the same run again": partial(_again, request, report, folder / "second", first, kills=False),
-        "killed after an epoch and resumed": partial(_again, request, report, folder / "killed", first, kills=True),
+        "a run": partial(runs.first, folder / "first"),
+        "the same run again": partial(runs.again, folder / "second", kills=False),
+        "killed after an epoch and resumed": partial(runs.again, folder / "killed", kills=True),
     }
+    if request.device == "gpu":
+        # All layers are one call of cuDNN then.
+        plain = _Runs(request, report, {**_SETTINGS, "dropout": 0.0})
+        items["a run without dropout"] = partial(plain.first, folder / "plain")
+        items["the same run without dropout again"] = partial(plain.again, folder / "plain-second", kills=False)
     report.measure(items)
 
 
-def _again(request: Request, report: Report, results: Path, first: dict[str, Any], *, kills: bool) -> dict[str, Any]:
+class _Runs:
+    """Runs of the same `settings`."""
+
+    def __init__(self, request: Request, report: Report, settings: dict[str, Any]) -> None:
+        self._request = request
+        self._report = report
+        self._settings = settings
+        self._first: dict[str, Any] = {}
+
+    def first(self, results: Path) -> dict[str, Any]:
+        """Make the run that others are compared with, in the folder `results`."""
+        process = sweeps.start(self._request, results, self._settings)
+        self._first = sweeps.outcome(results, sweeps.finish(process, results, self._report))
+        losses = ", ".join(f"{epoch['valid_loss']:.6f}" for epoch in self._first["epochs"])
+        return {"what": f"validation losses {losses}"}
+
+    def again(self, results: Path, *, kills: bool) -> dict[str, Any]:
+        """Make the run again, with `kills` in two pieces, and compare."""
+        return _again(self._request, self._report, results, self._settings, self._first, kills=kills)
+
+
+def _again(
+    request: Request, report: Report, results: Path, settings: dict[str, Any], first: dict[str, Any], *, kills: bool
+) -> dict[str, Any]:
     if not first:
         raise RuntimeError("there is no first run to compare with")
-    process = sweeps.start(request, results, _SETTINGS)
+    process = sweeps.start(request, results, settings)
     what = "in other processes"
     if kills:
         what = f"killed after epoch {sweeps.kill_after_an_epoch(process, results)}"
-        process = sweeps.start(request, results, _SETTINGS)
+        process = sweeps.start(request, results, settings)
     record = sweeps.finish(process, results, report)
     found = sweeps.outcome(results, record)
     if kills and len(record.sessions) < 2:

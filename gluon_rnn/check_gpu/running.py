@@ -318,12 +318,15 @@ def _write(
     write_atomically(options.output / "check_gpu.md", page.write(about, verdict, results))
 
 
-def find_torch(candidates: Sequence[str | None], *, timeout_seconds: float = 60) -> str | None:
-    """The first of these Pythons that can import torch; None if none can."""
+def find_torch(candidates: Sequence[str | None], *, gpu: bool = False, timeout_seconds: float = 60) -> str | None:
+    """The first of these Pythons that has torch and, with `gpu`, whose torch can use one; None if none has."""
+    has = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    uses = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     for python in dict.fromkeys(filter(None, candidates)):
         with suppress(OSError, subprocess.SubprocessError):
-            code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
-            done = subprocess.run([python, "-c", code], capture_output=True, timeout=timeout_seconds, check=False)
+            done = subprocess.run(
+                [python, "-c", uses if gpu else has], capture_output=True, timeout=timeout_seconds, check=False
+            )
             if done.returncode == 0:
                 return python
     return None

@@ -45,4 +45,9 @@ def run(request: Request, report: Report) -> None:
     folder = Path(__file__).parents[2] / "tests"
     names = [str(folder / name) for name in FOLDERS]
     arguments = ["-m", "numerical and not slow", "-n", "0", "-p", "no:cacheprovider", f"--rootdir={folder.parent}"]
-    pytest.main([*arguments, *names], plugins=[_Plugin(report, request.done)])
+    status = pytest.main([*arguments, *names], plugins=[_Plugin(report, request.done)])
+    expected = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    if request.done:  # After a crash, none may be left.
+        expected.add(pytest.ExitCode.NO_TESTS_COLLECTED)
+    if status not in expected:
+        raise SystemExit(f"pytest ended with status {int(status)}, without having run the tests")

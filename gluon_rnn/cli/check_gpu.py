@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         minutes=options.minutes,
         output=options.output,
         parts=_parts(options.parts),
-        torch=_torch(options.torch),
+        torch=_torch(options.torch, options.device != "cpu"),
         data_dir=options.data_dir,
     )
     with stopped_by_signals():
@@ -114,8 +114,8 @@ def _parts(given: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _torch(given: str | None) -> str | None:
-    found = running.find_torch([given] if given else [sys.executable, "python3"])
+def _torch(given: str | None, gpu: bool) -> str | None:
+    found = running.find_torch([given] if given else [sys.executable, "python3"], gpu=gpu)
     if given and found is None:
-        raise UserError(f"--torch {given} is not a Python that has torch")
+        raise UserError(f"--torch {given} is not a Python that has torch" + (" for this GPU" if gpu else ""))
     return found

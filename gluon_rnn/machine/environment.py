@@ -122,6 +122,9 @@ def process_environment(
         if precision != "tf32":
             environment["NVIDIA_TF32_OVERRIDE"] = "0"
         environment.setdefault(FUSION_VARIABLE, "1")
+        # Without it cuDNN's recurrent layers, several in one call, may add up in another order each time (NVIDIA's
+        # release notes of cuDNN 8.0; cuBLAS, "Results reproducibility").
+        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:2")
     # MXNet's CUDA build looks for its libraries beside itself, whatever the device; the wheels put them elsewhere.
     blas.prepend(environment, "LD_LIBRARY_PATH", cuda_library_folders())
     if library:

@@ -260,7 +260,8 @@ class Backbone(VariadicBlock):
         self._unrolled = frozenset(steps)
 
     def _kind_of_call(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return *super()._kind_of_call(args), self._unrolled_steps(*args)
+        # MXNet may fuse in an unrolled graph, whose arrays then must not change their shapes: see `FUSION_VARIABLE`.
+        return *super()._kind_of_call(args), None if self._unrolled_steps(*args) is None else args[0].shape
 
     def _may_fuse(self, args: tuple[Any, ...]) -> bool:
         return super()._may_fuse(args) or self._unrolled_steps(*args) is not None

@@ -15,10 +15,11 @@ from gluon_rnn.data.places import expand
 from gluon_rnn.data.vectors import FoundVectors
 from gluon_rnn.machine import blas
 from gluon_rnn.machine.environment import measure_libraries
-from gluon_rnn.machine.hardware import Machine
+from gluon_rnn.machine.hardware import Gpu, Machine
 from gluon_rnn.machine.libmxnet import written
 from gluon_rnn.runs.gpu_memory import gpu_memory_mb, least_gpu_memory_mb, what_would_fit
 from gluon_rnn.runs.job import Job
+from gluon_rnn.sweeps.devices import Slot
 
 #: The oldest compute capability of a GPU that has a precision.
 LEAST_CAPABILITY = {"float16": (7, 0), "tf32": (8, 0)}
@@ -30,8 +31,10 @@ def check_data_dir(data_dir: Path | None) -> None:
         raise UserError(f"--data-dir {data_dir} is not a folder: name the one that holds the data, or drop --data-dir")
 
 
-def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
-    """Refuse a precision that a job's device does not have, or that is not faster on it."""
+def check_precisions(jobs: Sequence[Job], machine: Machine, slots: Sequence[Slot]) -> None:
+    """Refuse a precision that the devices of `slots` do not have, or that is not faster on them."""
+    numbers = {device.partition(":")[2] for slot in slots for device in slot.device.split("+") if device[:3] == "gpu"}
+    gpus = [gpu for gpu in machine.gpus if str(gpu.index) in numbers]
     kinds = {(job.config.precision, job.config.device_kind) for job in jobs}
     if ("bfloat16", "gpu") in kinds:
         raise UserError(
@@ -41,19 +44,19 @@ def check_precisions(jobs: Sequence[Job], machine: Machine) -> None:
         raise UserError(
             "precision=float16 needs a GPU: MXNet 1.9.1 has no float16 products on a CPU; use float32 or bfloat16"
         )
-    _check_capability("float16", kinds, machine)
+    _check_capability("float16", kinds, gpus)
     if ("tf32", "cpu") in kinds:
         raise UserError("precision=tf32 needs a GPU; use precision=float32 on a CPU")
-    _check_capability("tf32", kinds, machine)
+    _check_capability("tf32", kinds, gpus)
     for threads in {job.threads for job in jobs if job.config.precision == "bfloat16"}:
         if lack := blas.lacks_for_bfloat16(measure_libraries(threads)):
             raise UserError(f"precision=bfloat16 is not available: {lack}; use precision=float32")
 
 
-def _check_capability(precision: str, kinds: Collection[tuple[str, str]], machine: Machine) -> None:
+def _check_capability(precision: str, kinds: Collection[tuple[str, str]], gpus: Sequence[Gpu]) -> None:
     """Refuse GPUs that are too old for `precision`, if it is wanted on a GPU."""
     least = LEAST_CAPABILITY[precision]
-    if (precision, "gpu") in kinds and any(gpu.compute_capability < least for gpu in machine.gpus):
+    if (precision, "gpu") in kinds and any(gpu.compute_capability < least for gpu in gpus):
         raise UserError(
             f"precision={precision} needs GPUs of compute capability {written(least)} or newer; use precision=float32"
         )

@@ -164,7 +164,7 @@ def plan_sweep(
     missing = _missing(planned, directory, machine, done=done, again=again, notice=notice)
     sampled = tuple(samples.values())
     starting = sampled if search else missing
-    check_precisions(starting, machine)
+    check_precisions(starting, machine, slots)
     check_gpu_memory(starting, machine, notice)
     slots, crowded = _place(sampled, slots, executor, notice)
     found, notes = tuple(planned.values()), Notes(sweep.notes, sweep.speeds_count)

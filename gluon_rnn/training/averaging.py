@@ -27,9 +27,16 @@ class Average:
         values = _values(model)
         if self.updates == 1:
             self._means = [mx.nd.zeros_like(value) for value in values]
-        identity = scaled_identity(mx.nd.ones((1,), ctx=values[0].context))
+        share, context = 1 / self.updates, values[0].context
+        if context.device_type == "gpu":
+            # A product would round the parameters to ten bits with precision=tf32.
+            for mean, value in zip(self._means, values, strict=True):
+                mean *= 1 - share
+                mean += value * share
+            return
+        identity = scaled_identity(mx.nd.ones((1,), ctx=context))
         for mean, value in zip(self._means, values, strict=True):
-            add_scaled(value, identity, mean, alpha=1 / self.updates, beta=1 - 1 / self.updates)
+            add_scaled(value, identity, mean, alpha=share, beta=1 - share)
 
     @contextmanager
     def applied(self, model: SequenceModel) -> Iterator[None]:

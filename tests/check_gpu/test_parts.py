@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,19 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_rnn.check_gpu import dropout, epoch, graphs, parity, products, pytorch, pytorch_step, resume, steps
+from gluon_rnn.check_gpu import (
+    dropout,
+    epoch,
+    graphs,
+    library,
+    parity,
+    products,
+    pytorch,
+    pytorch_step,
+    resume,
+    steps,
+)
+from gluon_rnn.check_gpu import tests as tests_part
 from gluon_rnn.check_gpu.part import Report
 from gluon_rnn.check_gpu.parts import PARTS, Request
 from gluon_rnn.common.errors import UserError
@@ -147,11 +160,13 @@ def test_steps_are_timed_in_about_the_time_there_is() -> None:
     assert found["fastest_ms"] <= found["ms"] <= found["slowest_ms"]
 
 
-def test_pytorch_is_measured_by_another_python(tmp_path: Path) -> None:
+def test_pytorch_is_measured_by_another_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake one, which says what the program would and shows what it was told."""
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     python = tmp_path / "python"
     python.write_text(
-        f"#!{sys.executable}\nimport json, sys\nprogram, asked = sys.argv[1], json.loads(sys.argv[2])\n"
+        f"#!{sys.executable}\nimport json, os, sys\nprogram, asked = sys.argv[1], json.loads(sys.argv[2])\n"
+        "assert os.environ.get('NVIDIA_TF32_OVERRIDE') == (None if asked['tf32'] else '0')\n"
         "assert program.endswith('pytorch_step.py')\n"
         "for size in asked['sizes']:\n"
         "    print(json.dumps({'begun': f'hidden {size}, as shipped'}))\n"
@@ -175,6 +190,38 @@ def test_pytorch_is_measured_by_another_python(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(SystemExit, match="ended with status 3"):
         pytorch.run(request, Report(tmp_path / "results.jsonl"))
+
+
+def test_the_file_of_a_loaded_library_is_found_whatever_its_folder_is_called() -> None:
+    maps = (
+        "7f00-7f01 r-xp 00000000 08:01 123                        /home/me/my project/lib/libcudart.so.11.0\n"
+        "7f02-7f03 rw-p 00000000 00:00 0\n"
+        "7f04-7f05 r--p 00000000 08:01 124                        /opt/libcudnn.so.8\n"
+    )
+    assert library.loaded("libcudart.so", maps) == Path("/home/me/my project/lib/libcudart.so.11.0")
+    assert library.loaded("libcudnn.so", maps) == Path("/opt/libcudnn.so.8")
+    assert library.loaded("libcublas.so", maps) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "done", "fails"),
+    [
+        (0, (), False),
+        (1, (), False),
+        (5, (), True),
+        (5, ("a",), False),
+        (2, (), True),
+        (3, ("a",), True),
+        (4, (), True),
+    ],
+)
+def test_tests_that_were_not_run_do_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, done: tuple[str, ...], fails: bool
+) -> None:
+    monkeypatch.setattr(tests_part.pytest, "main", lambda *_, **__: status)
+    request = Request("tests", "gpu", "float32", 60.0, 4, str(tmp_path), done=done)
+    with pytest.raises(SystemExit, match=f"pytest ended with status {status}") if fails else nullcontext():
+        tests_part.run(request, Report(tmp_path / "results.jsonl"))
 
 
 @pytest.mark.parametrize(("perplexity", "ok"), [(302.0, True), (298.0, True), (304.0, False), (296.0, False)])

@@ -252,6 +252,11 @@ def test_the_first_python_that_has_torch_is_found(tmp_path: Path) -> None:
         pythons.append(str(path))
     assert running.find_torch([None, str(tmp_path / "missing"), *pythons]) == pythons[1]
     assert running.find_torch(pythons[:1]) is None
+    # On a GPU, one whose torch can use it.
+    for path in pythons:
+        Path(path).write_text('#!/bin/sh\ncase "$2" in *cuda.is_available*) exit 1;; *) exit 0;; esac\n')
+    assert running.find_torch(pythons) == pythons[0]
+    assert running.find_torch(pythons, gpu=True) is None
 
 
 def test_the_page_compares_steps(tmp_path: Path) -> None:

@@ -132,6 +132,14 @@ def test_float32_is_float32_on_a_gpu_and_tf32_is_allowed_where_it_is_asked_for(u
     assert "NVIDIA_TF32_OVERRIDE" not in process_environment("gpu:0", 1, precision="tf32", environ=asked)
 
 
+def test_a_gpus_recurrent_layers_are_reproducible() -> None:
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    user = {"GLUON_RNN_BLAS": "mxnet"}
+    assert process_environment("gpu:0", 1, environ=user)[name] == ":4096:2"
+    assert process_environment("gpu:0", 1, environ={**user, name: ":16:8"})[name] == ":16:8"
+    assert name not in process_environment("cpu", 1, environ=user)
+
+
 def test_operators_are_fused_on_a_gpu_unless_the_user_or_a_graph_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for tuning in ("on", "off"):
         environ = {"GLUON_RNN_TUNING": tuning}

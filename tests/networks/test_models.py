@@ -517,6 +517,16 @@ def loops(graph: dict[str, Any]) -> int:
     return [node["op"] for node in json.loads(graph["_cached_graph"][1].tojson())["nodes"]].count("_foreach")
 
 
+def test_an_unrolled_graph_never_changes_its_shapes() -> None:
+    model = build_model(RunConfig(cell="custom_lstm", hidden_size=4), VOCABULARY, on.DEVICE)
+    model.backbone.unroll(6)
+    for steps, batch in ((6, 4), (6, 3), (6, 4), (5, 4), (5, 3)):
+        ids = mx.nd.ones((steps, batch), ctx=on.DEVICE, dtype="int32")
+        model.read(Shard(ids, ids), model.begin_state(batch, on.DEVICE))
+    # One for each shape of the unrolled, and one that loops.
+    assert len(model.backbone._graphs) == 3
+
+
 def test_only_unrolled_graphs_may_be_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `gluon_rnn.machine.environment.FUSION_VARIABLE`: what MXNet reads as it makes a graph."""
     seen: list[str | None] = []

@@ -1196,6 +1196,10 @@ def test_tf32_is_refused_where_there_is_none(small_folder: Path, tmp_path: Path)
         plan(sweep, tmp_path, device="cpu")
     with pytest.raises(UserError, match=r"precision=tf32 needs GPUs of compute capability 8\.0 or newer"):
         plan(sweep, tmp_path, device="gpu", machine=machine((7, 5)))
+    both = machine((7, 5), (8, 0))
+    assert plan(sweep, tmp_path, device="gpu:1", machine=both).missing
+    with pytest.raises(UserError, match=r"precision=tf32 needs GPUs of compute capability 8\.0 or newer"):
+        plan(sweep, tmp_path, device="gpu:0,gpu:1", machine=both)
     (job,) = plan(sweep, tmp_path, device="gpu", machine=machine((8, 0))).missing
     assert job.config.precision == "tf32"
 
