@@ -177,7 +177,7 @@ from gluon_rnn.data.batches import Shard
 from gluon_rnn.config.run import configure
 from gluon_rnn.networks.models import build_model
 from gluon_rnn.training.step import backpropagate
-model = build_model(configure({"cell": "rnn_tanh", "hidden_size": 256}), 40, mx.cpu())
+model = build_model(configure({"cell": "rnn_tanh", "hidden_size": 256, "num_layers": 1}), 40, mx.cpu())
 shard = Shard(mx.nd.ones((35, 64), dtype="int32"), mx.nd.ones((35, 64), dtype="int32"))
 state = model.begin_state(64, mx.cpu())
 for step in range(int(sys.argv[1])):
@@ -204,9 +204,10 @@ def test_steps_that_python_is_ahead_take_no_memory() -> None:
                 check=True,
             ).stdout
         )
-        for steps in (20, 80)
+        for steps in (40, 100)
     )
-    assert many < few + 131 / 2
+    # It was -7 to 43, depending on how many steps MXNet works at, and 128 to 147 with those gradients.
+    assert many < few + 85
 
 
 @pytest.mark.parametrize("clip", [None, 1e-3, 1e3], ids=["unclipped", "far below the norm", "far above the norm"])
