@@ -24,7 +24,7 @@ from tests.kernels.table import renewed, row
 
 pytestmark = pytest.mark.cpu_only
 
-SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000"}
+SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "14", "GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "active"}
 LIBRARIES = {
     "mkl": Library("mkl", Path("/site/lib/libmkl_rt.so.3"), settings={"OMP_WAIT_POLICY": "passive"}),
     "openblas": Library("openblas", Path("/site/libopenblas.so"), folders=("/site/a", "/site/b"), settings=SPINNING),
