@@ -62,24 +62,18 @@ class _Runs:
 
     def again(self, results: Path, *, kills: bool) -> dict[str, Any]:
         """Make the run again, with `kills` in two pieces, and compare."""
-        return _again(self._request, self._report, results, self._settings, self._first, kills=kills)
-
-
-def _again(
-    request: Request, report: Report, results: Path, settings: dict[str, Any], first: dict[str, Any], *, kills: bool
-) -> dict[str, Any]:
-    if not first:
-        raise RuntimeError("there is no first run to compare with")
-    process = sweeps.start(request, results, settings)
-    what = "in other processes"
-    if kills:
-        what = f"killed after epoch {sweeps.kill_after_an_epoch(process, results)}"
-        process = sweeps.start(request, results, settings)
-    record = sweeps.finish(process, results, report)
-    found = sweeps.outcome(results, record)
-    if kills and len(record.sessions) < 2:
-        raise RuntimeError("the run was done before it could be killed")
-    return {"what": what, **compare(first, found)}
+        if not self._first:
+            raise RuntimeError("there is no first run to compare with")
+        process = sweeps.start(self._request, results, self._settings)
+        what = "in other processes"
+        if kills:
+            what = f"killed after epoch {sweeps.kill_after_an_epoch(process, results)}"
+            process = sweeps.start(self._request, results, self._settings)
+        record = sweeps.finish(process, results, self._report)
+        found = sweeps.outcome(results, record)
+        if kills and len(record.sessions) < 2:
+            raise RuntimeError("the run was done before it could be killed")
+        return {"what": what, **compare(self._first, found)}
 
 
 def compare(expected: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

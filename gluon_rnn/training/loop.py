@@ -272,7 +272,7 @@ def fit(
     on_start()
 
     def test_at_the_end() -> None:
-        if config.test_once and objective.test and checkpoint:
+        if config.test_once and objective.test and checkpoint and progress.best:
             on_epoch(loop.test_best(checkpoint))
 
     try:
@@ -285,8 +285,7 @@ def fit(
                 checkpoint.save(model, trainer, progress, average if average.updates else None)
             on_epoch(result)
     except Diverged:
-        if progress.best:
-            test_at_the_end()
+        test_at_the_end()
         raise
     test_at_the_end()
 
@@ -347,13 +346,12 @@ class _Loop:
         progress.valid_tokens_scored = valid.loss.tokens
         test = None
         if progress.best is None or valid.loss.mean < progress.best.valid_loss:
-            waits = bool(objective.test) and self.config.test_once
-            if objective.test and not waits:
+            if objective.test and not self.config.test_once:
                 test = self.score(objective.test)
                 progress.test_tokens_scored = test.loss.tokens
             progress.predictions = predict(self.model, objective, joined_by=" " if self.config.level == "word" else "")
-            # Of the split that the predictions are of.
-            scored = None if waits else test or valid
+            # Of the split that the predictions are of, which `test_once` scores at the end.
+            scored = test if objective.test else valid
             progress.confusion = confusion(scored, objective.classes) if scored and objective.labelled else None
         return EpochResult(
             epoch=epoch,

@@ -128,9 +128,14 @@ class Point:
         return tuple(run.record for run in self.runs)
 
     @cached_property
-    def counted(self) -> tuple[RunRecord, ...]:
+    def counted_runs(self) -> tuple[Run, ...]:
         """The runs behind its numbers: those that ended well, or all if none did."""
-        return tuple(record for record in self.records if outcome(record) == "ok") or self.records
+        return tuple(run for run in self.runs if outcome(run.record) == "ok") or self.runs
+
+    @cached_property
+    def counted(self) -> tuple[RunRecord, ...]:
+        """The records of `counted_runs`."""
+        return tuple(run.record for run in self.counted_runs)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -160,9 +165,7 @@ class Point:
     @cached_property
     def _costing(self) -> list[Run]:
         """The runs that provide speeds and memory."""
-        counted = {id(record) for record in self.counted}
-        own = (run for run in self.runs if id(run.record) in counted)
-        runs = [*(own if self.timed is None else self.timed)]
+        runs = [*(self.counted_runs if self.timed is None else self.timed)]
         if self.place is not None:
             runs = [run for run in runs if Place.of(run.record) == self.place._replace(letter="")]
         return runs

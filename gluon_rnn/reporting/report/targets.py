@@ -100,11 +100,10 @@ def arrival(point: Point, target: float) -> Arrival | None:
     reached = [item for item in found if item is not None]
     if not reached:
         return None
-    counted = {id(record) for record in point.counted}
     timed = [
         (Place.of(run.record), item.seconds)
-        for run in point.runs
-        if id(run.record) in counted and run.speeds_count and (item := first_at(run.record, target)) is not None
+        for run in point.counted_runs
+        if run.speeds_count and (item := first_at(run.record, target)) is not None
     ]
     in_one_place = len({place for place, _ in timed}) == 1
     return Arrival(

@@ -36,8 +36,8 @@ from gluon_rnn.runs.metrics import (
 )
 from gluon_rnn.runs.records import RunRecord
 
-#: Settings that say where a run takes place.
-_PLACE = ("device", "threads")
+#: Settings that say where a run takes place; the machine chooses them, unless a sweep varies them.
+PLACE = ("device", "threads")
 #: Of the column ``status`` in a narrow terminal, which "worse than unigram" needs on two lines.
 _STATUS_WIDTH = 10
 #: What a narrow terminal has no room for, in the order in which it goes; ``None`` is the column ``status``.
@@ -111,7 +111,7 @@ def _comparable(records: Sequence[RunRecord], columns: Sequence[str]) -> list[_C
         # A report has columns for each place where a point ran; here a place that the sweep varies makes a point.
         places: dict[object, list[Run]] = {}
         for run in runs:
-            place = (unnumbered(str(run.record.row[name])) for name in _PLACE if name in columns)
+            place = (unnumbered(str(run.record.row[name])) for name in PLACE if name in columns)
             places.setdefault(tuple(place), []).append(run)
         points = ranked((p for here in places.values() for p in points_of(here, names)), measures.loss.column)
         found.append(_Comparable(points, shown, measures, names))

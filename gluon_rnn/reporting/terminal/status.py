@@ -16,7 +16,7 @@ from gluon_rnn.common.printable import counted, printable
 from gluon_rnn.config.run import varying_fields
 from gluon_rnn.reporting.report.reading import read_folders
 from gluon_rnn.reporting.terminal.console import Fitting
-from gluon_rnn.reporting.terminal.results import best_of, summary
+from gluon_rnn.reporting.terminal.results import PLACE, best_of, summary
 from gluon_rnn.runs.contents import Names
 from gluon_rnn.runs.job import FAILED, Status
 from gluon_rnn.runs.live import read_progress
@@ -86,18 +86,14 @@ def read_standing(directory: Path) -> Standing:
         records.sort(key=lambda record: rank({outcome(record)}, record.valid_loss, record.tokens_per_second))
         points, total = _points(records), len(records)
     named = {part.partition("=")[0] for point in points for part in point["label"].split()}
-    varying = (*(_varying(records) if records else ()), *(name for name in _PLACE if name in named))
+    varying = (*(_varying(records) if records else ()), *(name for name in PLACE if name in named))
     lines = list(damaged.values())
     return Standing(directory, points, total, records, varying, is_locked(directory), planned, lines)
 
 
-#: Settings that the machine chooses, unless the sweep varies them.
-_PLACE = ("device", "threads")
-
-
 def _varying(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The settings in which points differ, without those that depend on the machine."""
-    chosen = {*_PLACE, "log_interval"}
+    chosen = {*PLACE, "log_interval"}
     return varying_fields([record.config.model_dump(exclude=chosen) for record in records])
 
 
