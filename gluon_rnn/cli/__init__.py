@@ -150,7 +150,7 @@ def _parser(parser_class: type[_Parser] = _CommandParser) -> argparse.ArgumentPa
     """
     parser = _Parser(prog="gluon-rnn")
     examples = {
-        "sweep": "a first look, in four minutes: benchmarks/quick.yaml",
+        "sweep": "a first look, in a few minutes: benchmarks/quick.yaml",
         "sweep mine.yaml --jobs 2": "a sweep of your own",
         "status --watch": "how far the sweeps in results/ are",
         "report results/quick": "its tables and plots as a page",

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Run every point of a sweep that has no result yet, each in its own process, and write tables and a report.",
         {
-            "sweep": "a first look, in four minutes: benchmarks/quick.yaml",
+            "sweep": "a first look, in a few minutes: benchmarks/quick.yaml",
             "sweep mine.yaml --dry-run": "list the points of a sweep file",
             "sweep mine.yaml --jobs 2": "run them, two at a time",
             "sweep --set epochs=1 --axis cell=lstm,gru seed=0..2": "change settings and axes of quick.yaml",
